@@ -1,0 +1,27 @@
+"""What goes wrong for a reason that a user can mend: one line that says what, where and how."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend; the command line prints its one line and exits with code 2."""
+
+
+class BrokenSample(Exception):
+    """One sample that cannot be used: its name and the reason. Training leaves it out and counts it."""
+
+    def __init__(self, sample: str, reason: str) -> None:
+        super().__init__(sample, reason)  # both in `args`, so that it crosses process borders
+        self.sample = sample
+        self.reason = " ".join(str(reason).split())
+
+    def __str__(self) -> str:
+        return f"{self.sample}: {self.reason}"
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The end of an error message about a wrong name: the nearest right one, or all that there are."""
+    options = sorted(map(str, options))
+    match = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else f"choose one of {', '.join(options) or '(none)'}"

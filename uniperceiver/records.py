@@ -1,0 +1,144 @@
+"""The records that cross a folder border: Sample -> Batch -> Tokens -> Encoded.
+
+Shape suffixes, here and everywhere: B sequences (batch rows), N tokens, D width, T frames, C colour channels,
+H W pixels, R read-outs, K candidates, V vocabulary.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Side = Literal["input", "candidate"]
+
+# What a modality is for routing: image and video are both `visual`.
+KIND_OF_MODALITY = {"image": "visual", "video": "visual", "text": "text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One item of a data set, as its source reads it: media still encoded, texts still strings."""
+
+    id: str  # a stable name for logs and messages: a path, a line, a tar key
+    image: bytes | np.ndarray | None = None  # an encoded file, or (H, W, 3) uint8 RGB
+    clip: bytes | np.ndarray | None = None  # an encoded file, or (T, H, W, 3) uint8 RGB
+    text: str | None = None  # a text that is read (an input)
+    captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
+    label: int | None = None  # index into the source's classes
+    boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
+    masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A sample that was left out of a batch, and why."""
+
+    task: str
+    sample: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a routing condition may know of a sequence without looking at values."""
+
+    side: Side
+    inputs: tuple[str, ...]  # kinds in the task's inputs: "visual", "text"
+    targets: tuple[str, ...]  # kinds in the task's targets
+    task: int | None = None  # index among the tasks of the run; None for an anonymous task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A run of tokens of one kind in every sequence of a batch; <SPE> belongs to the first."""
+
+    start: int
+    stop: int
+    kind: str  # "visual" or "text"
+    causal: bool
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Sequences of one layout before tokenization: <SPE>, then patches (if any), then text (if any)."""
+
+    facts: Facts
+    pixels_BTCHW: Tensor | None = None  # float32, normalised
+    ids_BN: Tensor | None = None  # int64 token ids, 0 where padded
+    valid_BN: Tensor | None = None  # bool, False where padded
+    position_BN: Tensor | None = None  # int64, row of the text position table
+    # Only in causal text: the place of a word among the words (1, 2, ...), and whether the token asks (an
+    # appended <SPE>) instead of being a word.
+    order_BN: Tensor | None = None  # int64
+    query_BN: Tensor | None = None  # bool
+
+    @property
+    def size(self) -> int:
+        """How many sequences these are."""
+        some = self.pixels_BTCHW if self.pixels_BTCHW is not None else self.ids_BN
+        assert some is not None
+        return some.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """Where the answers are read: any number per sequence."""
+
+    segment: int  # in which segment of the sequences
+    row_R: Tensor  # int64, which sequence
+    position_R: Tensor  # int64, counted inside the segment; in segment 0, position 0 is the <SPE> prefix
+    target_R: Tensor  # int64, index of the right candidate, -1 where unknown
+    soft_RK: Tensor | None = None  # float32, target distribution over the candidates, instead of target_R
+    summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples of one task, ready for the tokenizers."""
+
+    task: str
+    ids: tuple[str, ...]  # B sample names, in order
+    inputs: Sequences
+    readout: Readout
+    candidates: Sequences | None = None  # only for tasks whose candidates are in the batch
+    broken: tuple[Broken, ...] = ()  # samples that were left out
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its tensors on that device."""
+        return _move(self, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Embedded sequences, ready for the encoder."""
+
+    x_BND: Tensor
+    segments: tuple[Segment, ...]
+    valid_BN: Tensor | None = None  # bool; None: no padding
+    # Visibility inside causal text: token a sees token b if both stand in the prefix (order 0), or if b is a
+    # word with a smaller order, or if a is b. None: every valid token is seen.
+    order_BN: Tensor | None = None  # int64, 0 in the prefix
+    query_BN: Tensor | None = None  # bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What the encoder makes of Tokens."""
+
+    x_BND: Tensor  # N may be 1 when only the summary position was asked for
+    segments: tuple[Segment, ...]
+    layers: tuple[Tensor, ...] = ()  # (B, N, D) after each layer, when asked for
+
+
+def _move(record, device):
+    changes = {}
+    for name in record.__dataclass_fields__:
+        value = getattr(record, name)
+        if isinstance(value, Tensor):
+            changes[name] = value.to(device, non_blocking=True)
+        elif isinstance(value, Sequences | Readout):
+            changes[name] = _move(value, device)
+    return replace(record, **changes)

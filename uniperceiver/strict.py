@@ -1,0 +1,85 @@
+"""Mappings from files become dataclasses; an unknown key, a wrong type or a missing value is one clear line."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as _dataclass
+
+from uniperceiver.errors import UserError, nearest
+
+T = TypeVar("T")
+_UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """A frozen, keyword-only dataclass that refuses unknown fields and wrong types."""
+    return _dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", coerce_numbers_to_str=True))(cls)
+
+
+def parse(cls: type[T], values: Any, where: str) -> T:
+    """`values` (as YAML or JSON give them) as a `cls`.
+
+    Raises:
+        UserError: unknown key (the nearest one is offered), wrong type, missing key; `where` says whose.
+    """
+    try:
+        return TypeAdapter(cls).validate_python({} if values is None else values)
+    except ValidationError as error:
+        # An unknown key explains a missing one: say it first.
+        first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
+        raise UserError(_one_line(cls, first, where)) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; plain values only, no tags that execute anything."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of a recipe (YAML)")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:
+    *parents, last = [str(part) for part in error["loc"] if not _is_union_tag(part)] or [""]
+    key = ".".join([*parents, last])
+    if error["type"] in _UNKNOWN_KEY:
+        return f"{where}: unknown key {key!r}; {nearest(last, _field_names(cls, parents))}"
+    match error["type"]:
+        case "missing" | "missing_argument" | "missing_keyword_only_argument":
+            return f"{where}: key {key!r} is missing; add it"
+        case "dataclass_type":
+            return f"{where}: {key or 'the value'} must be a mapping of keys to values, found {error['input']!r}"
+        case "value_error":
+            reason = str(error["ctx"]["error"])
+            return f"{where}: {key + ': ' if key else ''}{reason}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{where}: key {key!r} has a wrong value {error['input']!r}: {message}"
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """pydantic names the tried member of a union inside the location; a reader does not want it."""
+    return isinstance(part, str) and (part in {"int", "float", "str", "bool", "none", "constrained-int"} or "[" in part)
+
+
+def _field_names(cls: Any, path: list[str]) -> list[str]:
+    for part in path:
+        if dataclasses.is_dataclass(cls):
+            hints = typing.get_type_hints(cls)
+            cls = hints.get(part)
+        elif typing.get_origin(cls) is dict:
+            cls = typing.get_args(cls)[1]
+        members = [member for member in typing.get_args(cls) if dataclasses.is_dataclass(member)]
+        if members and typing.get_origin(cls) is not dict:
+            cls = members[0]  # Optional[SomeDataclass]
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

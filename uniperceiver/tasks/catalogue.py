@@ -1,0 +1,18 @@
+"""The tasks that a recipe can name, one line each. To add a task, add a line."""
+
+from uniperceiver.tasks.task import Task
+
+# fmt: off
+_TASKS = (
+    Task(name="image_classification", inputs=("image",), candidates="labels", temperature="img_cls"),
+    Task(name="video_classification", inputs=("video",), candidates="labels", temperature="video_cls"),
+    Task(name="text_classification", inputs=("text",), candidates="labels", read_at="masked", temperature="text_mlm", template="{text} it is {answer} ."),
+    Task(name="masked_language_modelling", inputs=("text",), candidates="vocabulary", read_at="masked", temperature="text_mlm"),
+    Task(name="image_captioning", inputs=("image", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
+    Task(name="video_captioning", inputs=("video", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
+    Task(name="image_text_retrieval", inputs=("image",), candidates="in_batch", temperature="retrieve"),
+    Task(name="video_text_retrieval", inputs=("video",), candidates="in_batch", temperature="retrieve"),
+)
+# fmt: on
+
+CATALOGUE = {task.name: task for task in _TASKS}
