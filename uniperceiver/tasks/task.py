@@ -6,7 +6,7 @@ from typing import Literal
 from uniperceiver.records import KIND_OF_MODALITY, Facts, Side
 
 # One learned temperature per family; all eleven of the original release, so that its weights fit.
-TEMPERATURES = (
+TEMPERATURES: tuple[str, ...] = (
     "img_cls",
     "video_cls",
     "text_mlm",

@@ -1,0 +1,156 @@
+"""Golden cases of the original release, read through the records and functions that training uses."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.build import build
+from uniperceiver.model.model import Generalist
+from uniperceiver.model.official import translate
+from uniperceiver.records import Batch, Readout, Sequences
+from uniperceiver.tasks.candidates import Candidates
+from uniperceiver.tasks.task import TEMPERATURES, Task
+
+FOLDER = Path(__file__).parents[3] / "shared" / "official" / "golden"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case: tensors and description of the original's run."""
+
+    folder: str
+    name: str
+    tensors: dict[str, Tensor]
+    info: dict[str, Any]
+    model: dict[str, Any]
+
+    @property
+    def end(self) -> int:
+        return self.info.get("eos_token_id", self.model["special_tokens"]["<|endoftext|>"])
+
+
+def cases(folder: str) -> list[str]:
+    return sorted(path.stem for path in (FOLDER / folder).glob("*.safetensors") if path.stem != "state_dict")
+
+
+def load_case(folder: str, name: str) -> Case:
+    path = FOLDER / folder
+    return Case(
+        folder,
+        name,
+        load_file(path / f"{name}.safetensors"),
+        json.loads((path / f"{name}.json").read_text()),
+        json.loads((path / "model.json").read_text()),
+    )
+
+
+def load_model(folder: str) -> Generalist:
+    info = json.loads((FOLDER / folder / "model.json").read_text())
+    size, special = info["model"], info["special_tokens"]
+    arch = Architecture(
+        width=size["dim"],
+        layers=size["layers"],
+        heads=size["heads"],
+        ffn=size["ffn"],
+        patch=size["patch"],
+        vocabulary=size["vocab"],
+        end=special["<|endoftext|>"],
+        answer=special["<|spe|>"],
+        max_text=size["position_max_len"],
+        max_frames=size["max_frames"],
+        spatial="table",
+        table_grid=size["image"] // size["patch"],
+    )
+    model = build(arch, TEMPERATURES)
+    model.load_state_dict(translate(load_file(FOLDER / folder / "state_dict.safetensors")))
+    return model
+
+
+def task_of(case: Case) -> Task:
+    """The declaration that fits the original's task type."""
+    kind = case.info["batch"]["task_info"]["task_type"]
+    temperature = case.model["temp_name"][case.info["batch"]["task_info"]["task_name"]].removeprefix("logit_scale_")
+    visual = "video" if kind.startswith("video") else "image"
+    by_kind: dict[str, dict[str, Any]] = {
+        "classification": {"inputs": (visual,), "candidates": "labels"},
+        "retrieval": {"inputs": (visual,), "candidates": "in_batch"},
+        "caption": {"inputs": (visual, "text"), "candidates": "vocabulary", "read_at": "next"},
+        "mlm": {"inputs": ("text",), "candidates": "vocabulary", "read_at": "masked"},
+        "vqa": {"inputs": (visual, "text"), "candidates": "labels", "read_at": "masked"},
+    }
+    fields = by_kind[kind.split("_")[-1]]
+    if kind == "text_classification":
+        fields = {"inputs": ("text",), "candidates": "labels", "read_at": "masked"}
+    return Task(name=kind, temperature=temperature, **fields)
+
+
+def _valid(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else ~mask.bool()
+
+
+def _sequences(case: Case, task: Task, key: str, side: str) -> Sequences:
+    ids = case.tensors[f"{key}.data"]
+    return Sequences(
+        facts=task.facts(side), ids_BN=ids.long(), valid_BN=_valid(case.tensors.get(f"{key}.invalid_mask"))
+    )
+
+
+def batch_of(case: Case) -> tuple[Task, Batch, Candidates]:
+    """Our records for what the original collator handed to the original model."""
+    task, tensors = task_of(case), case.tensors
+    first = tensors["batch.input_sample_list.0.data"]
+    pixels = first if first.ndim == 5 else first[:, None] if first.ndim == 4 else None
+    text_key = "batch.input_sample_list.0" if pixels is None else "batch.input_sample_list.1"
+    fields: dict[str, Any] = {"facts": task.facts("input"), "pixels_BTCHW": pixels}
+    if f"{text_key}.data" in tensors:
+        fields["ids_BN"] = tensors[f"{text_key}.data"].long()
+        fields["valid_BN"] = _valid(tensors.get(f"{text_key}.invalid_mask"))
+    if task.read_at == "next" and "ids_BN" in fields:
+        half = torch.arange(fields["ids_BN"].shape[1] // 2).expand(len(first), -1)
+        fields |= {
+            "position_BN": torch.cat([half, half], dim=1),
+            "order_BN": torch.cat([half, half], dim=1) + 1,
+            "query_BN": torch.cat([torch.zeros_like(half), torch.ones_like(half)], dim=1).bool(),
+        }
+    inputs = Sequences(**fields)
+    readout = _readout(case, task, inputs)
+    candidates = _candidates(case, task)
+    in_batch = candidates.sequences if task.candidates == "in_batch" else None
+    ids = tuple(map(str, range(len(first))))
+    return task, Batch(task=task.name, ids=ids, inputs=inputs, readout=readout, candidates=in_batch), candidates
+
+
+def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
+    rows = torch.arange(inputs.size)
+    target = case.tensors.get("batch.target_idx_list.0")
+    nothing = torch.full_like(rows, -1)
+    if task.candidates == "in_batch":
+        return Readout(segment=0, row_R=rows, position_R=rows * 0, target_R=nothing, soft_RK=torch.eye(len(rows)), summary=True)
+    segment = int(inputs.pixels_BTCHW is not None and inputs.ids_BN is not None)
+    soft = target if target is not None and target.is_floating_point() else None
+    if task.candidates == "labels":
+        hard = target if soft is None and target is not None else nothing
+        if task.read_at == "summary":
+            return Readout(segment=0, row_R=rows, position_R=rows * 0, target_R=hard, soft_RK=soft, summary=True)
+        info = case.info["batch"]["inputs"][-1]["sample_info"]
+        place = torch.tensor([sample["spe_index"] for sample in info]) + (segment == 0)
+        return Readout(segment=segment, row_R=rows, position_R=place, target_R=hard, soft_RK=soft)
+    if target is None:  # generation: nothing is read here
+        return Readout(segment=segment, row_R=rows[:0], position_R=rows[:0], target_R=rows[:0])
+    labels = target.reshape(inputs.size, -1)
+    row, place = (labels != -1).nonzero(as_tuple=True)
+    start = labels.shape[1] if task.read_at == "next" else 1
+    return Readout(segment=segment, row_R=row, position_R=place + start, target_R=labels[row, place])
+
+
+def _candidates(case: Case, task: Task) -> Candidates:
+    if task.candidates == "in_batch":
+        return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
+    name = next(key for key in case.tensors if key.startswith("batch.shared_target_sets."))
+    return Candidates(sequences=_sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate"))

@@ -1,0 +1,45 @@
+"""What config.json holds: everything needed to rebuild a model, and where it differs from the original release."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from uniperceiver.strict import record
+
+
+@record
+class Architecture:
+    """The shape of a model and its deliberate differences from the original release."""
+
+    width: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    ffn: PositiveInt
+    patch: PositiveInt
+    vocabulary: PositiveInt
+    end: int
+    """Id of the token that ends every text."""
+    answer: int
+    """Id of <SPE>."""
+    max_text: PositiveInt = 512
+    max_frames: PositiveInt = 8
+    layer_scale: float = 1e-3
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    spatial: Literal["sincos", "table"] = "sincos"
+    """sincos: positions are computed for the grid at hand; table: a stored table, interpolated for other grids."""
+    reference_grid: float = 10.0
+    """sincos: the range of coordinates that every picture spans (the original: 160 / 16 = 10)."""
+    table_grid: PositiveInt = 14
+    """table: rows and columns of the stored table."""
+    frame_offset: bool = True
+    """Training clips start at a random temporal row, one per batch."""
+    random_still_row: bool = False
+    """True as in the original: still images, too, get a random temporal row in training (here: always row 0)."""
+    likelihood_float32: bool = True
+    """False as in the original: cosines and softmax in the autocast type (here: always float32)."""
+    accuracy_in_loss: bool = False
+    """True as in the original: the logged loss includes the batch accuracy, without gradient."""
+    literal_specials: bool = False
+    """True as in the original: a literal <|spe|> in a text is the special token (here: plain text)."""
+    max_scale: float = 100.0
+    """exp(temperature) is clamped to this; beyond it the temperature has no gradient."""

@@ -1,0 +1,105 @@
+"""Multi-head self-attention over Tokens, its visibility masks, and the cache of keys and values for generation.
+
+Shape suffixes: B sequences, N tokens, M tokens that may be looked at, Q tokens that look, H heads, d head width,
+D width, L layers.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uniperceiver.records import Tokens
+
+
+def visible(tokens: Tokens, cached: int = 0) -> Tensor | None:
+    """Which token may look at which, bool (B, 1, 1 or N, M); None when every token may look at every token.
+
+    Padding is never looked at. In causal text, a sees b if both stand in the prefix, or if b is a word of smaller
+    order, or if a is b: words see the words before them, a query sees the words before its own word, and nobody
+    sees a query (efficient auto-regressive training, Uni-Perceiver v1, appendix B). `cached` tokens that were encoded
+    before these stand in front.
+    """
+    mask = None if tokens.valid_BN is None else tokens.valid_BN[:, None, :]
+    if tokens.order_BN is not None:
+        assert tokens.query_BN is not None
+        looking, seen = tokens.order_BN[:, :, None], tokens.order_BN[:, None, :]
+        before = ~tokens.query_BN[:, None, :] & (seen < looking)
+        causal = (seen == 0) | before | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+        mask = causal if mask is None else causal & mask
+    # Cached tokens are the prefix and words of smaller order: all visible.
+    return None if mask is None else F.pad(mask[:, None], (cached, 0), value=True)
+
+
+class KeyValueCache:
+    """Keys and values of tokens already encoded, per layer; rows are beams, grouped by sequence.
+
+    Tokens beyond `length` may be overwritten, which is how a query's keys and values are forgotten.
+
+    Args:
+        layers: layers of the encoder.
+        room: tokens that may be added to those of the first extension.
+    """
+
+    def __init__(self, layers: int, room: int) -> None:
+        self.keys: list[Tensor | None] = [None] * layers  # (B, H, capacity, d) each
+        self.values: list[Tensor | None] = [None] * layers
+        self.room, self.prefix, self.length = room, 0, 0
+
+    def extend(self, layer: int, key_BHNd: Tensor, value_BHNd: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens so far, the new ones (written behind `length`) included."""
+        if self.keys[layer] is None:
+            self.keys[layer] = F.pad(key_BHNd, (0, 0, 0, self.room))
+            self.values[layer] = F.pad(value_BHNd, (0, 0, 0, self.room))
+        stop = self.length + key_BHNd.shape[2]
+        keys, values = self.keys[layer], self.values[layer]
+        assert keys is not None and values is not None
+        keys[:, :, self.length : stop] = key_BHNd
+        values[:, :, self.length : stop] = value_BHNd
+        return keys[:, :, :stop], values[:, :, :stop]
+
+    def keep(self, tokens: int) -> None:
+        """Count the first `tokens` of the last extension as encoded; the rest will be overwritten."""
+        self.prefix = self.prefix or tokens
+        self.length += tokens
+
+    def repeat(self, times: int) -> None:
+        """Every row `times` times: one per beam."""
+        self.keys = [key if key is None else key.repeat_interleave(times, dim=0) for key in self.keys]
+        self.values = [value if value is None else value.repeat_interleave(times, dim=0) for value in self.values]
+
+    def reorder(self, parent_B: Tensor) -> None:
+        """Row i continues row parent_B[i] of the same sequence; only generated words differ, so only they move."""
+        words = slice(self.prefix, self.length)
+        for buffer in (*self.keys, *self.values):
+            assert buffer is not None
+            buffer[:, :, words] = buffer[parent_B, :, words]
+
+
+class Attention(nn.Module):
+    """Self-attention with packed query, key, value projection (that order) and scale 1/sqrt(head width)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x_BND: Tensor, mask: Tensor | None, *, summary: bool, cache: KeyValueCache | None, layer: int
+    ) -> Tensor:
+        """(B, Q, D), where Q is 1 (only the first token looks) with `summary`, else N."""
+        query, key, value = self.project(x_BND)
+        if summary:
+            query = query[:, :, :1]
+            mask = mask if mask is None else mask[:, :, :1]
+        if cache is not None:
+            key, value = cache.extend(layer, key, value)
+        y_BHQd = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(y_BHQd.transpose(1, 2).flatten(2))
+
+    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values, each (B, H, N, d)."""
+        b, n, _ = x_BND.shape
+        qkv = self.qkv(x_BND).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        query, key, value = qkv.unbind(0)
+        return query, key, value

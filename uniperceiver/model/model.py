@@ -1,0 +1,109 @@
+"""f: one encoder for inputs and candidates of all modalities, and the projection before the cosine.
+
+Shape suffixes: B sequences, N tokens, D width, R read-outs.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from uniperceiver.model.attention import KeyValueCache
+from uniperceiver.model.encoder import Encoder
+from uniperceiver.records import Encoded, Sequences, Tokens
+from uniperceiver.tokenizers.join import SequenceTokenizer
+
+
+class Head(nn.Module):
+    """LayerNorm and linear map before the cosine, the same for inputs and candidates."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x_RD: Tensor) -> Tensor:
+        return self.linear(self.norm(x_RD))
+
+
+class Generalist(nn.Module):
+    """Tokenizers, encoder, head and temperatures: all the weights there are, shared by every task.
+
+    Args:
+        temperatures: names of the families; each has one learned scalar s, and cosines are multiplied by exp(s).
+        max_scale: upper limit of exp(s).
+    """
+
+    def __init__(
+        self,
+        tokenizer: SequenceTokenizer,
+        encoder: Encoder,
+        head: Head,
+        *,
+        temperatures: Iterable[str],
+        max_scale: float = 100.0,
+        likelihood_float32: bool = True,
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.encoder, self.head = tokenizer, encoder, head
+        # exp(s) starts at 1 / 0.07, as in CLIP.
+        self.temperatures = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for name in temperatures}
+        )
+        self.max_scale, self.likelihood_float32 = max_scale, likelihood_float32
+
+    def encode(
+        self,
+        sequences: Sequences,
+        stream: torch.Generator | None = None,
+        *,
+        summary: bool = False,
+        keep_layers: bool = False,
+    ) -> Encoded:
+        """Encoder outputs of the sequences.
+
+        Args:
+            stream: what is random in training (DropPath, temporal offset) is drawn from it; None: nothing random.
+            summary: only the output at <SPE>, (B, 1, D), is wanted.
+            keep_layers: also return the embedded sequence's way through the layers.
+        """
+        tokens = self.tokenizer(sequences, stream)
+        return self.encoder(tokens, stream, summary=summary, keep_layers=keep_layers)
+
+    def represent(self, x_RD: Tensor) -> Tensor:
+        """Encoder outputs at read-out positions, through the head; not yet normalised."""
+        return self.head(x_RD)
+
+    def scale(self, temperature: str) -> Tensor:
+        """exp(s) of a family, clamped: a constant (no gradient) above `max_scale`."""
+        return self.temperatures[temperature].exp().clamp(max=self.max_scale)
+
+    def begin(self, prefix: Sequences, words: int) -> tuple[KeyValueCache, Tensor]:
+        """Encode prefixes for generation together with the query for the first word.
+
+        Args:
+            prefix: sequences whose text part is a single query.
+            words: how many words there will be at most.
+
+        Returns:
+            The cache of the prefix, and the encoder outputs at the query, (B, D).
+        """
+        cache = KeyValueCache(len(self.encoder.blocks), room=words + 1)
+        tokens = self.tokenizer(prefix)
+        x_BND = self.encoder(tokens, cache=cache).x_BND
+        cache.keep(x_BND.shape[1] - 1)
+        return cache, x_BND[:, -1]
+
+    def extend(self, cache: KeyValueCache, word_B: Tensor, place: int) -> Tensor:
+        """One pass for a new word (the place-th, from 1) and the query for the next: outputs at the query, (B, D)."""
+        query_B = torch.full_like(word_B, self.tokenizer.words.answer)
+        ids_B2 = torch.stack([word_B, query_B], dim=1)
+        position_2 = torch.tensor([place - 1, place], device=word_B.device)
+        x_B2D = self.tokenizer.norm(self.tokenizer.words(ids_B2, position_2.expand_as(ids_B2)))
+        order_B2 = (position_2 + 1).expand_as(ids_B2)
+        is_query_B2 = torch.tensor([False, True], device=word_B.device).expand_as(ids_B2)
+        tokens = Tokens(x_BND=x_B2D, segments=(), order_BN=order_B2, query_BN=is_query_B2)
+        x_B2D = self.encoder(tokens, cache=cache).x_BND
+        cache.keep(1)
+        return x_B2D[:, 1]

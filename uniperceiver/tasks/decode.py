@@ -1,0 +1,115 @@
+"""Generation of a text, word by word, with the vocabulary as candidates: greedy (one beam) and beam search.
+
+Shape suffixes: B sequences, J beams, V vocabulary, D width, S generated words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uniperceiver.records import Sequences
+from uniperceiver.tasks.likelihood import log_likelihood
+
+_IMPOSSIBLE = -999.0  # log-probability of continuing a finished text, as in the original release
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """The best text of every sequence."""
+
+    ids_BS: Tensor  # int64, up to and including the first end token, then end tokens
+    log_likelihood_BS: Tensor  # float32, of each word; 0 after the end
+
+
+def prefix_with_query(prefix: Sequences, answer: int) -> Sequences:
+    """A generation prefix (visual input, or none) followed by the query for its first word."""
+    query_B1 = torch.full((prefix.size, 1), answer, dtype=torch.int64)
+    ones_B1 = torch.ones_like(query_B1)
+    return Sequences(
+        facts=prefix.facts,
+        pixels_BTCHW=prefix.pixels_BTCHW,
+        ids_BN=query_B1,
+        order_BN=ones_B1,
+        query_BN=ones_B1.bool(),
+    )
+
+
+@torch.no_grad()
+def generate(
+    model: torch.nn.Module,
+    prefix: Sequences,
+    logits_of: Callable[[Tensor], Tensor],
+    *,
+    end: int,
+    beams: int,
+    words: int,
+    length_penalty: float = 0.0,
+    on_step: Callable[[Tensor], None] | None = None,
+) -> Generated:
+    """Beam search, one encoder pass per new word (the word and the query for the next go together).
+
+    A finished beam keeps its score and can only be continued by end tokens. With `length_penalty` a > 0 a text's
+    score is divided by (words before the end + 1) ** a at the close.
+
+    Args:
+        model: with `begin` and `extend` (model/model.py).
+        prefix: sequences that end in a single query (`prefix_with_query`).
+        logits_of: encoder outputs (N, D) to logits over the vocabulary (N, V).
+        end: id of the end token.
+        words: most words to generate, the end token counted.
+        on_step: called with the logits of each step, rows sequence-major.
+    """
+    batch = prefix.size
+    cache, x_RD = model.begin(prefix, words)
+    ids_RS = torch.zeros(batch, 0, dtype=torch.int64, device=x_RD.device)
+    step_RS = torch.zeros(batch, 0, device=x_RD.device)
+    score_R = torch.zeros(batch, device=x_RD.device)
+    for place in range(1, words + 1):
+        logits_RV = logits_of(x_RD)
+        if on_step is not None:
+            on_step(logits_RV)
+        step_RV = _after_end(log_likelihood(logits_RV), ids_RS, end)
+        parent_R, word_R = _best(score_R[:, None] + step_RV, batch, beams)
+        gained_R = step_RV[parent_R, word_R]
+        score_R = score_R[parent_R] + gained_R
+        ids_RS = torch.cat([ids_RS[parent_R], word_R[:, None]], dim=1)
+        step_RS = torch.cat([step_RS[parent_R], gained_R[:, None]], dim=1)
+        if place == words or bool((ids_RS == end).any(dim=1).all()):
+            break
+        if place == 1:
+            cache.repeat(beams)
+        else:
+            cache.reorder(parent_R)
+        x_RD = model.extend(cache, word_R, place)
+    return _winners(ids_RS, step_RS, score_R, batch, end, length_penalty)
+
+
+def _after_end(step_RV: Tensor, ids_RS: Tensor, end: int) -> Tensor:
+    """Log-probabilities in which a finished text can only go on with the end token, at no cost."""
+    if ids_RS.shape[1] == 0:
+        return step_RV
+    forced_V = torch.full_like(step_RV[0], _IMPOSSIBLE)
+    forced_V[end] = 0.0
+    return torch.where((ids_RS[:, -1] == end)[:, None], forced_V, step_RV)
+
+
+def _best(score_RV: Tensor, batch: int, beams: int) -> tuple[Tensor, Tensor]:
+    """Row and word of the best `beams` continuations of every sequence, best first, each (B * J,)."""
+    rows, vocabulary = score_RV.shape
+    flat_BX = score_RV.view(batch, -1)
+    index_BJ = flat_BX.topk(beams, dim=1).indices
+    parent_BJ = index_BJ // vocabulary + torch.arange(batch, device=score_RV.device)[:, None] * (rows // batch)
+    return parent_BJ.reshape(-1), (index_BJ % vocabulary).reshape(-1)
+
+
+def _winners(
+    ids_RS: Tensor, step_RS: Tensor, score_R: Tensor, batch: int, end: int, length_penalty: float
+) -> Generated:
+    if length_penalty > 0:
+        score_R = score_R / ((ids_RS != end).sum(dim=1) + 1) ** length_penalty
+    beams = len(score_R) // batch
+    best_B = score_R.view(batch, beams).argmax(dim=1)
+    row_B = torch.arange(batch, device=ids_RS.device) * beams + best_B
+    return Generated(ids_BS=ids_RS[row_B], log_likelihood_BS=step_RS[row_B])

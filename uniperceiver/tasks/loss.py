@@ -1,0 +1,37 @@
+"""Losses: cross-entropy of the likelihood against an index or a distribution over the candidates.
+
+Shape suffixes: R read-outs, K candidates.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean of -log P(target) over the read-outs whose target is known (not -1); 0 when none is.
+
+    With smoothing e: (1 - e) * -log P(target) + e * mean over the candidates of -log P.
+    """
+    known = (target_R >= 0).sum()
+    total = F.cross_entropy(logits_RK.float(), target_R, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+    return total / known.clamp(min=1)
+
+
+def soft_cross_entropy(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean over read-outs of -sum_k target_k log P(k), the target mixed with the uniform distribution."""
+    target_RK = (1.0 - smoothing) * soft_RK + smoothing / soft_RK.shape[-1]
+    return -(target_RK * F.log_softmax(logits_RK.float(), dim=-1)).sum(dim=-1).mean()
+
+
+def contrastive(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+    """Both directions of in-batch retrieval: input to candidate, and candidate to input.
+
+    Args:
+        soft_RK: non-negative; row r is shared by all right candidates of input r, and read by column the other way.
+    """
+    column_KR = soft_RK.T / soft_RK.T.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(soft_RK.dtype).tiny)
+    return {
+        "to_candidate": soft_cross_entropy(logits_RK, soft_RK, smoothing),
+        "to_input": soft_cross_entropy(logits_RK.T, column_KR, smoothing),
+    }

@@ -1,0 +1,31 @@
+"""Token ids become word tokens: word vector + learned position + type, before the shared LayerNorm."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WordTokenizer(nn.Module):
+    """The vocabulary's vectors, shared by texts, candidates and the <SPE> token.
+
+    Args:
+        answer: id of <SPE>.
+    """
+
+    def __init__(self, width: int, *, vocabulary: int, max_text: int, answer: int) -> None:
+        super().__init__()
+        self.answer = answer
+        self.words = nn.Parameter(torch.randn(vocabulary, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(max_text, width) * 0.02)
+        self.kind = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, ids_BN: Tensor, position_BN: Tensor | None) -> Tensor:
+        """(B, N, D) tokens; positions are 0..N-1 unless given."""
+        word_BND = F.embedding(ids_BN, self.words)
+        if position_BN is None:
+            return word_BND + (self.positions[: ids_BN.shape[1]] + self.kind)
+        return word_BND + (F.embedding(position_BN, self.positions) + self.kind)
+
+    def prefix(self, sequences: int) -> Tensor:
+        """(B, 1, D): the <SPE> that begins every sequence, without position and type."""
+        return self.words[self.answer].expand(sequences, 1, -1)
