@@ -175,7 +175,9 @@ class EvaluationConfig:
     every: int = Field(default=500, ge=0)
     """Steps between evaluations of the validation splits; 0: only at the end."""
     limit: int = Field(default=256, ge=0)
-    """Samples per split in evaluations during training; 0: all. The final evaluation always takes all."""
+    """Samples per split in evaluations during training; 0: all. The final evaluation takes all of val and test."""
+    train_limit: int = Field(default=512, ge=0)
+    """Samples of each training split in the final evaluation; 0: all."""
     batch: PositiveInt = 64
     """Samples per batch."""
     beam: PositiveInt = 1

@@ -4,8 +4,8 @@ Shape suffixes, here and everywhere: B sequences (batch rows), N tokens, D width
 H W pixels, R read-outs, K candidates, V vocabulary.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +91,8 @@ class Readout:
     row_R: Tensor  # int64, which sequence
     position_R: Tensor  # int64, counted inside the segment; in segment 0, position 0 is the <SPE> prefix
     target_R: Tensor  # int64, index of the right candidate, -1 where unknown
-    soft_RK: Tensor | None = None  # float32, target distribution over the candidates, instead of target_R
+    # float32, instead of target_R: a distribution over the candidates or, in-batch, 1 where a candidate is right
+    soft_RK: Tensor | None = None
     summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
 
 
@@ -104,11 +105,6 @@ class Batch:
     inputs: Sequences
     readout: Readout
     candidates: Sequences | None = None  # only for tasks whose candidates are in the batch
-    broken: tuple[Broken, ...] = ()  # samples that were left out
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch with its tensors on that device."""
-        return _move(self, device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +129,16 @@ class Encoded:
     layers: tuple[Tensor, ...] = ()  # (B, N, D) after each layer, when asked for
 
 
-def _move(record, device):
+T = TypeVar("T")
+
+
+def to_device(record: T, device: torch.device | str) -> T:
+    """The same record with all its tensors, also those of records inside it, on that device."""
     changes = {}
-    for name in record.__dataclass_fields__:
+    for name in getattr(record, "__dataclass_fields__", ()):
         value = getattr(record, name)
         if isinstance(value, Tensor):
             changes[name] = value.to(device, non_blocking=True)
-        elif isinstance(value, Sequences | Readout):
-            changes[name] = _move(value, device)
-    return replace(record, **changes)
+        elif is_dataclass(value):
+            changes[name] = to_device(value, device)
+    return replace(record, **changes) if changes else record  # type: ignore[type-var]

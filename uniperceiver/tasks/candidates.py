@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uniperceiver.records import Encoded, Facts, Sequences
 from uniperceiver.tasks.likelihood import unit
+from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.tasks.task import Task
 
 
@@ -48,18 +49,6 @@ class Candidates:
     owner_K: Tensor | None = None  # int64 class of each text, where classes have several texts
     correction_K: Tensor | None = None  # float32, added to the logits (sampled vocabulary)
     target_R: Tensor | None = None  # int64, targets as indices into these candidates, when they were sampled
-
-
-def text_sequences(texts: Sequence[Sequence[int]], facts: Facts, end: int, length: int | None = None) -> Sequences:
-    """Texts as [ids..., end], padded to the longest; cut to `length` tokens keeping the end."""
-    rows = [[*ids, end] if length is None else [*ids[: length - 1], end] for ids in texts]
-    widest = max(map(len, rows))
-    ids_KM = torch.zeros(len(rows), widest, dtype=torch.int64)
-    for row, ids in zip(ids_KM, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    lengths_K = torch.tensor([len(ids) for ids in rows])
-    valid_KM = None if bool((lengths_K == widest).all()) else torch.arange(widest) < lengths_K[:, None]
-    return Sequences(facts=facts, ids_BN=ids_KM, valid_BN=valid_KM)
 
 
 def label_candidates(

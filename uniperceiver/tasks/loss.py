@@ -3,7 +3,6 @@
 Shape suffixes: R read-outs, K candidates.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,14 +23,13 @@ def soft_cross_entropy(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.
     return -(target_RK * F.log_softmax(logits_RK.float(), dim=-1)).sum(dim=-1).mean()
 
 
-def contrastive(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+def contrastive(logits_RK: Tensor, same_RK: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
     """Both directions of in-batch retrieval: input to candidate, and candidate to input.
 
     Args:
-        soft_RK: non-negative; row r is shared by all right candidates of input r, and read by column the other way.
+        same_RK: 1 where the candidate is right for the input, else 0; right answers share the target equally.
     """
-    column_KR = soft_RK.T / soft_RK.T.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(soft_RK.dtype).tiny)
     return {
-        "to_candidate": soft_cross_entropy(logits_RK, soft_RK, smoothing),
-        "to_input": soft_cross_entropy(logits_RK.T, column_KR, smoothing),
+        "to_candidate": soft_cross_entropy(logits_RK, same_RK / same_RK.sum(1, keepdim=True), smoothing),
+        "to_input": soft_cross_entropy(logits_RK.T, same_RK.T / same_RK.T.sum(1, keepdim=True), smoothing),
     }

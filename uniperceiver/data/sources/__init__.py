@@ -1,1 +1,104 @@
 """SAMPLES: where data comes from. One file per format; the table below is all that a recipe's `format` can name."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from uniperceiver import strict
+from uniperceiver.data.sources.coco_captions import CocoCaptionsSource
+from uniperceiver.data.sources.folder import FolderSource
+from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.sources.text import TextSource
+from uniperceiver.data.sources.tsv import TsvSource
+from uniperceiver.data.sources.webdataset import WebdatasetSource
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.records import Sample
+
+
+class Source(Protocol):
+    """An opened data set: an index in memory, samples on demand. It can be pickled and forked."""
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...] | None:
+        """Texts per class; None: the samples have no label."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample:
+        """One sample, media still encoded.
+
+        Raises:
+            BrokenSample: it cannot be used.
+        """
+
+    def texts(self) -> Iterator[str]:
+        """All captions, input texts and class texts, for training a tokenizer; no media are decoded."""
+
+
+@runtime_checkable
+class Format(Protocol):
+    """What a recipe says about data that lie in files, made with `strict.record`."""
+
+    def open(self, base: Path, where: str) -> Source:
+        """Find the samples; relative paths start at `base`, and messages at `where`.
+
+        Raises:
+            UserError: the data are not there or not of this format.
+        """
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source whose files name the classes otherwise than a text would: hot_air_balloon, not hot air balloon."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name per class."""
+
+
+FORMATS: dict[str, type] = {
+    "folder": FolderSource,
+    "coco_captions": CocoCaptionsSource,
+    "text": TextSource,
+    "tsv": TsvSource,
+    "webdataset": WebdatasetSource,
+    "scenes": ScenesSource,
+}
+
+
+def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
+    """The data set that a recipe's mapping {format: ..., ...} names.
+
+    Raises:
+        UserError: unknown format or key, or data that are not there; one line that begins with `where`.
+    """
+    options = dict(spec)
+    name = options.pop("format", None)
+    if name is None:
+        raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
+    if name not in FORMATS:
+        raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
+    source: Any = strict.parse(FORMATS[name], options, where)
+    # What lies in no file is complete with its options.
+    return source.open(Path(base), where) if isinstance(source, Format) else source
+
+
+def class_names(source: Source) -> tuple[str, ...] | None:
+    """What each class is called, for choosing other texts for it: the name in the files, or else its first text."""
+    if isinstance(source, Named):
+        return source.class_names
+    return None if source.classes is None else tuple(texts[0] for texts in source.classes)
+
+
+def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:
+    """Texts per class of a source that must have labels.
+
+    Raises:
+        UserError: it has none.
+    """
+    if source.classes is None:
+        raise UserError(
+            f"{where}: these data have no classes; a tsv needs key 'label', a webdataset key 'classes' (names in label"
+            " order, or a file such as classes.txt), a folder has them by itself"
+        )
+    return source.classes

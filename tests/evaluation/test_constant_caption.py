@@ -1,0 +1,38 @@
+"""The tables of the constant caption against plain scoring of that caption."""
+
+import numpy as np
+import pytest
+
+from uniperceiver.evaluation.captions import score_captions
+from uniperceiver.evaluation.constant_caption import best_constant_captions
+
+
+def random_caption(draw: np.random.Generator, longest: int) -> str:
+    return " ".join(f"w{word}" for word in draw.zipf(1.4, draw.integers(1, longest)) % 30)
+
+
+def test_best_caption_and_score_equal_scoring_each_caption() -> None:
+    draw = np.random.default_rng(0)
+    for longest in (8, 90):  # 90: references of more words than a machine word has bits
+        references = [[random_caption(draw, longest) for _ in range(draw.integers(1, 5))] for _ in range(9)]
+        training = [random_caption(draw, 12) for _ in range(70)]
+        plain = {caption: score_captions([caption] * 9, references) for caption in training}
+        best = best_constant_captions(training, references)
+        for metric, found in best.items():
+            assert found.score == pytest.approx(max(scores[metric] for scores in plain.values()), abs=1e-9)
+            assert plain[found.caption][metric] == pytest.approx(found.score, abs=1e-9)
+
+
+def test_sample_of_many_captions_is_seeded_and_never_better_than_all() -> None:
+    draw = np.random.default_rng(1)
+    references = [[random_caption(draw, 9)] for _ in range(5)]
+    training = [random_caption(draw, 9) for _ in range(60)]
+    some = best_constant_captions(training, references, seed=3, most=10)
+    assert some == best_constant_captions(training[::-1], references, seed=3, most=10)
+    for metric, found in best_constant_captions(training, references).items():
+        assert some[metric].score <= found.score
+
+
+def test_training_captions_without_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="training split"):
+        best_constant_captions(["", "..."], [["a dog"]])

@@ -1,0 +1,80 @@
+"""Intervals against published values, against each other, and by how often they hold the truth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from uniperceiver.evaluation.captions import caption_scores, caption_statistics
+from uniperceiver.evaluation.intervals import (
+    above_chance,
+    bootstrap_captions,
+    bootstrap_confusion,
+    bootstrap_mean,
+    wilson,
+)
+from uniperceiver.evaluation.metrics import matthews
+
+
+def test_wilson_equals_published_values() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+    for right, n, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        interval = wilson(right, n)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)
+    assert wilson(29, 29).high == 1
+
+
+def test_wilson_refuses_impossible_counts() -> None:
+    with pytest.raises(ValueError, match="3 right answers of 2"):
+        wilson(3, 2)
+
+
+def test_bootstrap_of_a_mean_is_near_the_normal_interval_and_seeded() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    interval = bootstrap_mean(values, seed=1)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    assert interval == bootstrap_mean(values, seed=1)
+    assert interval != bootstrap_mean(values, seed=2)
+
+
+def test_dependent_samples_are_resampled_together() -> None:
+    values = np.random.default_rng(0).normal(size=50).repeat(20)
+    alone, together = (bootstrap_mean(values, seed=0, groups_N=groups) for groups in (None, np.arange(1000) // 20))
+    assert (together.high - together.low) / (alone.high - alone.low) == pytest.approx(math.sqrt(20), rel=0.2)
+
+
+def test_bootstrap_of_captions_holds_the_scores_and_equals_plain_resampling() -> None:
+    draw = np.random.default_rng(0)
+    texts = [" ".join(f"w{word}" for word in draw.integers(0, 9, size=7)) for _ in range(120)]
+    statistics = caption_statistics(texts[:30], [texts[at : at + 3] for at in range(30, 120, 3)])
+    scores = caption_scores(statistics)
+    intervals = bootstrap_captions(statistics, seed=0)
+    for metric, interval in intervals.items():
+        assert interval.low < scores[metric] < interval.high
+    mean = bootstrap_mean(statistics.rouge_I, seed=0)
+    assert (mean.low, mean.high) == pytest.approx((intervals["rouge_l"].low, intervals["rouge_l"].high))
+
+
+def test_bootstrap_of_a_confusion_table_holds_its_metric() -> None:
+    table = np.array([[40, 10], [15, 35]])
+    interval = bootstrap_confusion(table, matthews, seed=0)
+    assert interval.low < matthews(table) < interval.high
+    assert 0.2 < interval.high - interval.low < 0.5
+
+
+def test_one_sample_says_nothing() -> None:
+    interval = bootstrap_mean(np.array([0.9]), seed=0)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert not above_chance(interval.low, 0.1)
+
+
+def test_only_an_interval_beyond_chance_is_above_it() -> None:
+    assert above_chance(0.51, 0.5)
+    assert not above_chance(0.5, 0.5)
+    assert not above_chance(math.nan, 0.5)

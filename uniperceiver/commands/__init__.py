@@ -1,0 +1,1 @@
+"""What the command line does: the only folder where all rooms of the house meet."""

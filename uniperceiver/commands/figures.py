@@ -1,0 +1,123 @@
+"""RUN -> FIGURES: a run is evaluated, and shown as a table, as JSON and as a report."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.evaluation.answers import Settings
+from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric
+from uniperceiver.evaluation.intervals import above_chance
+from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, saved_recipe
+from uniperceiver.commands.run import device_of, evaluation_settings, splits_of
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.strict import read_yaml
+
+Results = dict[str, dict[str, dict[str, Metrics]]]  # {"tasks": {task: {split: {metric: value}}}}
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    splits: tuple[str, ...],
+    task: str | None = None,
+    data: Path | None = None,
+    train_limit: int = 0,
+) -> Results:
+    """All figures of a run's (or saved model's) splits, on its own data or on those of another recipe.
+
+    Args:
+        train_limit: samples of each training split, spread evenly over it; 0: all.
+
+    Raises:
+        UserError: no such task or split, data that do not fit the model, no recipe to take data from.
+    """
+    model = UniPerceiver.from_pretrained(path)
+    recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
+    if task is not None and task not in recipe.tasks:
+        raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
+    if task is not None:
+        recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
+    tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
+    device = device_of(recipe.device)
+    model.model.to(device)
+    settings = evaluation_settings(recipe, model.codec, device)
+    results = _evaluate_tasks(model, tasks, splits, settings, train_limit)
+    if not any(results["tasks"].values()):
+        raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
+    return results
+
+
+def _as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
+    """The task with the index it had in training; a task the model does not know is anonymous."""
+    known = model.saved.tasks.get(data.task.name)
+    return dataclasses.replace(data, index=None if known is None else known.index)
+
+
+def _evaluate_tasks(
+    model: UniPerceiver, tasks: list[TaskData], splits: tuple[str, ...], settings: Settings, train_limit: int
+) -> Results:
+    figures: dict[str, dict[str, Metrics]] = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for data in tasks:
+            for split in splits_of(data, splits):
+                bar = progress.add_task(f"{data.task.name}/{split.name}", total=None)
+
+                def on_batch(done: int, total: int, bar: Any = bar) -> None:
+                    progress.update(bar, completed=done, total=total)
+
+                limit = train_limit if split.name == "train" else 0
+                with_bar = dataclasses.replace(settings, on_batch=on_batch, limit=limit)
+                figures.setdefault(data.task.name, {})[split.name] = evaluate(model.model, split, with_bar)
+                progress.remove_task(bar)
+    return {"tasks": figures}
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """results.json of a run."""
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def print_results(results: Results) -> None:
+    """A table: the main figures of every task and split, with intervals and chance."""
+    table = Table("task", "split", "metric", "value", "95 %", "chance", "clearly above", "n")
+    for task, splits in results["tasks"].items():
+        for split, metrics in splits.items():
+            for name in shown_metrics(metrics):
+                chance = chance_of(name, metrics)
+                low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+                table.add_row(
+                    task,
+                    split,
+                    name,
+                    f"{metrics[name]:.3f}",
+                    "" if low is None or high is None else f"{low:.3f} - {high:.3f}",
+                    "" if chance is None else f"{chance:.3f}",
+                    "" if chance is None or low is None else "yes" if above_chance(low, chance) else "no",
+                    str(metrics["n"]),
+                )
+    Console().print(table)
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> list[str]:
+    """The metrics themselves, without their intervals and chances."""
+    return [
+        name
+        for name in metrics
+        if name not in ("n", "chance") and not name.endswith(("_low", "_high")) and not name.startswith("chance_")
+    ]
+
+
+def chance_of(metric: str, metrics: Mapping[str, float]) -> float | None:
+    """What chance gives in a metric, where that is known."""
+    if metric in ("accuracy@1", "masked_accuracy"):
+        return metrics["chance"]
+    return metrics.get(f"chance_{metric}")

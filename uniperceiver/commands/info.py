@@ -1,0 +1,62 @@
+"""What `uniperceiver info` tells: of a model, or of what recipes can name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from uniperceiver.data.sources import FORMATS
+from uniperceiver.model.build import SIZES
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.tasks.catalogue import CATALOGUE
+
+
+def model_info(path: Path) -> dict[str, Any]:
+    """Size, architecture and tasks of a run's model or of a saved model."""
+    model = UniPerceiver.from_pretrained(path)
+    arch = model.saved.arch
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    words = model.model.tokenizer.words.words.numel()
+    return {
+        "model": str(path),
+        "trained": model.saved.trained,
+        "parameters": parameters,
+        "of which vocabulary": words,
+        "architecture": {name: getattr(arch, name) for name in arch.__dataclass_fields__},
+        "tasks": {
+            name: {
+                "inputs": list(known.task.inputs),
+                "candidates": known.task.candidates,
+                "labels": [texts[0] for texts in known.task.labels],
+                "size": known.view.size,
+                "frames": known.view.frames,
+            }
+            for name, known in model.saved.tasks.items()
+        },
+    }
+
+
+def library_info() -> dict[str, Any]:
+    """The task kinds, data formats and model sizes that a recipe can name."""
+    return {
+        "task kinds": {
+            name: f"{' + '.join(task.inputs)} -> {task.candidates} (read at {task.read_at})"
+            for name, task in CATALOGUE.items()
+        },
+        "data formats": sorted(FORMATS),
+        "model sizes": {
+            name: f"width {size.width}, {size.layers} layers, {size.heads} heads, patch {size.patch}"
+            for name, size in SIZES.items()
+        },
+    }
+
+
+def as_text(facts: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Lines for people."""
+    lines: list[str] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}:", *as_text(value, indent + "  ")]
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"{indent}{name}: {shown:,}" if isinstance(shown, int) else f"{indent}{name}: {shown}")
+    return lines

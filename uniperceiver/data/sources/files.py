@@ -1,0 +1,193 @@
+"""What the formats share: paths that must exist, lists of files, JSON, class names, many strings in little room."""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uniperceiver.errors import BrokenSample, UserError, nearest
+
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp")
+CLIP_SUFFIXES = ("mp4", "avi", "webm", "mov", "mkv")
+_MOST_FILES = 1_000_000
+_BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strings:
+    """Many strings in two buffers: loader processes share them, where a list of strings would be copied to each."""
+
+    blob: bytes
+    stop_S: np.ndarray  # int64, end of each string in `blob`
+
+    @staticmethod
+    def of(texts: Iterable[str]) -> "Strings":
+        """Pack them; file names that are not UTF-8 survive."""
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
+        return Strings(blob=b"".join(parts), stop_S=np.cumsum([len(part) for part in parts], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.stop_S)
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        start = int(self.stop_S[index - 1]) if index else 0
+        return self.blob[start : int(self.stop_S[index])].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+
+def printable(name: str) -> str:
+    """A file name as a sample's name: bytes that are not UTF-8 become a mark that every log can print."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def existing(base: Path, path: str, where: str) -> Path:
+    """`path`, relative to `base`, which must exist."""
+    full = base / Path(path).expanduser()
+    if not full.exists():
+        raise UserError(f"{where}: {full}: no such file or folder; {_offer(full)}")
+    return full
+
+
+def existing_folder(base: Path, path: str, where: str) -> Path:
+    """`path`, relative to `base`, which must be a folder."""
+    full = existing(base, path, where)
+    if not full.is_dir():
+        raise UserError(f"{where}: {full} is a file; give a folder")
+    return full
+
+
+def existing_file(base: Path, path: str, where: str) -> Path:
+    """`path`, relative to `base`, which must be a file."""
+    full = existing(base, path, where)
+    if not full.is_file():
+        raise UserError(f"{where}: {full} is a folder; give a file")
+    return full
+
+
+def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -> tuple[Path, ...]:
+    """The files that a file, a folder (its files with that suffix, sorted), a brace pattern or a list of them name."""
+    files: list[Path] = []
+    for entry in [path] if isinstance(path, str) else path:
+        for one in expand_braces(entry, where):
+            full = existing(base, one, where)
+            inside = sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]
+            found = [file for file in inside if file.is_file()]
+            if not found:
+                raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
+            files += found
+    if not files:
+        raise UserError(f"{where}: key 'path' is an empty list; name at least one file")
+    return tuple(files)
+
+
+def short_names(files: Sequence[Path]) -> tuple[str, ...]:
+    """Each file's name below the folder that all share: unique and readable."""
+    shared = os.path.commonpath([file.parent for file in files])
+    return tuple(printable(Path(os.path.relpath(file, shared)).as_posix()) for file in files)
+
+
+def expand_braces(pattern: str, where: str = "path") -> list[str]:
+    """`a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar; `{a,b}.tar` is a.tar, b.tar; several braces multiply."""
+    pieces = _BRACES.split(pattern)  # text, inside of braces, text, ...
+    choices = [[piece] if place % 2 == 0 else _brace(piece) for place, piece in enumerate(pieces)]
+    if np.prod([float(len(choice)) for choice in choices]) > _MOST_FILES:
+        raise UserError(f"{where}: {pattern} names more than {_MOST_FILES} files; check the numbers in braces")
+    return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+def read_json(path: Path, where: str) -> Any:
+    """The content of a JSON file."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {path}: not valid JSON ({error}); is the file complete?") from None
+
+
+def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes:
+    """A part of a file. It is opened anew each time: no handle crosses a fork, and it costs 20 microseconds.
+
+    Raises:
+        BrokenSample: missing, unreadable, or shorter than that.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read(size)
+    except OSError as error:
+        raise BrokenSample(sample, f"{path}: cannot be read ({error.strerror})") from None
+    if size >= 0 and len(data) != size:
+        raise BrokenSample(sample, f"{path}: ends too early; it has changed since it was opened")
+    return data
+
+
+def decode_text(data: bytes, sample: str) -> str:
+    """UTF-8 bytes as a text that is not empty, without white space around it."""
+    try:
+        text = data.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BrokenSample(sample, f"not valid UTF-8 (byte {error.start})") from None
+    if not text:
+        raise BrokenSample(sample, "empty text")
+    return text
+
+
+def read_classes(base: Path, classes: str | Sequence[str], where: str) -> tuple[str, ...]:
+    """Class names in label order: a list, or the path of a file with one per line."""
+    if isinstance(classes, str):
+        path = existing_file(base, classes, where)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error})") from None
+        classes = [line.strip() for line in lines if line.strip()]
+    if not classes:
+        raise UserError(f"{where}: key 'classes' names no class; give a list, or a file with one name per line")
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        raise UserError(f"{where}: key 'classes' names {twice[0]!r} twice; each class has one name")
+    return tuple(classes)
+
+
+def class_texts(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """The text of each class, as its name says it: `hot_air_balloon` reads "hot air balloon"."""
+    return tuple((name.replace("_", " "),) for name in names)
+
+
+def label_of(value: str, index_of: dict[str, int]) -> int | None:
+    """The class that a label means: a class name, or else an index of one; None: neither."""
+    if value in index_of:
+        return index_of[value]
+    digits = value.isascii() and value.isdigit()
+    return int(value) if digits and int(value) < len(index_of) else None
+
+
+def _brace(inside: str) -> list[str]:
+    match = _RANGE.fullmatch(inside)
+    if match is None:
+        return inside.split(",")
+    first, last = match.groups()
+    padded = any(end.startswith("0") and len(end) > 1 for end in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    step = 1 if int(first) <= int(last) else -1
+    numbers = range(int(first), int(last) + step, step)[: _MOST_FILES + 1]  # one too many is refused by the caller
+    return [f"{number:0{width}d}" for number in numbers]
+
+
+def _offer(full: Path) -> str:
+    try:
+        there = [entry for entry in os.listdir(full.parent) if not entry.startswith(".")]
+    except OSError:
+        return f"there is no {full.parent} either; relative paths start at the recipe's folder"
+    offer = nearest(full.name, there)
+    return offer if len(there) <= 12 or offer.startswith("did") else "check the name"

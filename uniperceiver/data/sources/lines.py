@@ -1,0 +1,81 @@
+"""Where the lines of a text file lie: arrays of offsets, so that a file of any size is shared by all processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uniperceiver.errors import UserError
+
+_CHUNK = 1 << 24
+_NEWLINE = 10
+_IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f\x1c\x1d\x1e\x1f"))
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """The lines of a file that hold a word."""
+
+    start_L: np.ndarray  # int64, first byte
+    stop_L: np.ndarray  # int64, byte after the last
+    number_L: np.ndarray  # int64, counted from 1 with the empty lines
+    words_L: np.ndarray  # int64, runs of bytes between white space
+
+
+def index_lines(path: Path, where: str) -> Lines:
+    """Find the lines of a UTF-8 file, without decoding it.
+
+    Raises:
+        UserError: unreadable, or UTF-16.
+    """
+    parts = [np.zeros((4, 0), dtype=np.int64)]
+    lines = 0
+    try:
+        for begin, block in _blocks(path, where):
+            part_4L = _index_block(np.frombuffer(block, dtype=np.uint8))
+            ends = part_4L.shape[1]
+            part_4L[:2] += begin
+            part_4L[2] += lines
+            lines += ends
+            parts.append(part_4L[:, part_4L[3] > 0])
+    except OSError as error:
+        raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
+    start_L, stop_L, number_L, words_L = np.concatenate(parts, axis=1)
+    return Lines(start_L=start_L, stop_L=stop_L, number_L=number_L, words_L=words_L)
+
+
+def _blocks(path: Path, where: str) -> Iterator[tuple[int, bytes]]:
+    """Whole lines, many at a time, with the offset of the first."""
+    with open(path, "rb") as file:
+        head = file.read(3)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{where}: {path} is UTF-16; save it as UTF-8")
+        begin = 3 if head == _BYTE_ORDER_MARK else 0
+        file.seek(begin)
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            cut = chunk.rfind(b"\n") + 1
+            if not cut:
+                rest += chunk
+                continue
+            block = rest + chunk[:cut]
+            yield begin, block
+            begin += len(block)
+            rest = chunk[cut:]
+        if rest:
+            yield begin, rest
+
+
+def _index_block(byte_N: np.ndarray) -> np.ndarray:
+    """Start, stop, number and words of every line, (4, L) int64."""
+    stop_L = np.flatnonzero(byte_N == _NEWLINE)
+    if byte_N[-1] != _NEWLINE:
+        stop_L = np.append(stop_L, len(byte_N))
+    start_L = np.concatenate([[0], stop_L[:-1] + 1])
+    space_N = _IS_SPACE[byte_N]
+    word_start_N = ~space_N
+    word_start_N[1:] &= space_N[:-1]
+    words_L = np.add.reduceat(word_start_N, start_L, dtype=np.int64)
+    return np.stack([start_L, stop_L, np.arange(1, len(stop_L) + 1), words_L]).astype(np.int64)

@@ -1,0 +1,91 @@
+"""Texts of samples as token ids: whole-word masking, templates with an answer slot, captions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from uniperceiver.tasks.candidates import TextCodec
+from uniperceiver.tasks.sequences import cut
+
+MASK_SHARE = 0.15  # of the words
+ANSWER_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen words: <SPE>, random tokens; the rest stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """One text part: ids, and what is asked of it."""
+
+    ids: tuple[int, ...]
+    ask_at: tuple[int, ...] = ()  # positions in the text that answer
+    target: tuple[int, ...] = ()  # the right candidate at each of them, -1 where unknown
+
+
+def plain(codec: TextCodec, text: str, length: int) -> Text:
+    """A text that is only read."""
+    return Text(ids=tuple(cut(codec.encode(text), codec.end, length)))
+
+
+def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -> Text:
+    """Whole-word masking: 15 % of the words (the end token of each line is one) are asked for.
+
+    Of these, 80 % become <SPE> at every token, 10 % random tokens, 10 % stay. At least one word is chosen. Source:
+    the original release.
+    """
+    lines = [line for line in text.split("\n") if line.strip()]
+    words = _fit([word for line in lines for word in (*codec.encode_words(line), [codec.end])], length)
+    chosen = rng.random(len(words)) < MASK_SHARE
+    if not chosen.any():
+        chosen[rng.integers(len(words))] = True
+    ids: list[int] = []
+    ask_at: list[int] = []
+    target: list[int] = []
+    for word, is_chosen in zip(words, chosen, strict=True):
+        if is_chosen:
+            ask_at += range(len(ids), len(ids) + len(word))
+            target += word
+            ids += _disguise(word, codec, rng)
+        else:
+            ids += word
+    return Text(ids=tuple(ids), ask_at=tuple(ask_at), target=tuple(target))
+
+
+def _fit(words: list[list[int]], length: int) -> list[list[int]]:
+    """The first words that fit beside the last one, the end token; a first word that is too long is cut."""
+    *words, end = words
+    kept, room = [], length - len(end)
+    for word in words:
+        if room <= 0:
+            break
+        kept.append(word[:room])
+        room -= len(word)
+    return [*kept, end]
+
+
+def _disguise(word: list[int], codec: TextCodec, rng: np.random.Generator) -> list[int]:
+    kind = rng.random()
+    if kind < ANSWER_SHARE:
+        return [codec.answer] * len(word)
+    if kind < ANSWER_SHARE + RANDOM_SHARE:
+        return [int(token) for token in rng.integers(codec.size, size=len(word))]
+    return word
+
+
+def templated(codec: TextCodec, template: str | None, text: str, length: int, target: int) -> Text:
+    """A template filled with a text; the answer is read at its {answer}, an <SPE> inside the text.
+
+    The text is shortened, never the template, when the whole is longer than `length`.
+    """
+    before, after = (template or "{text} {answer}").split("{answer}")
+    parts = [*before.partition("{text}"), "{answer}", *after.partition("{text}")]
+    fixed = [codec.encode(part) if part not in ("{text}", "{answer}") else [] for part in parts]
+    room = max(length - 2 - sum(map(len, fixed)), 0)  # one each for <SPE> and the end token
+    ids: list[int] = []
+    place = 0
+    for part, tokens in zip(parts, fixed, strict=True):
+        if part == "{answer}":
+            place = len(ids)
+            ids.append(codec.answer)
+        else:
+            ids += codec.encode(text)[:room] if part == "{text}" else tokens
+    return Text(ids=(*ids, codec.end), ask_at=(place,), target=(target,))

@@ -1,0 +1,49 @@
+"""The model card: the README.md that lies beside saved weights."""
+
+from collections.abc import Sequence
+
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.tasks.task import Task
+
+_CARD = """# A uniperceiver model
+
+One Transformer encoder for images, video and text; every answer is the candidate with the highest cosine.
+
+- {layers} layers, width {width}, {heads} heads, patches of {patch} x {patch} pixels, vocabulary of {vocabulary}
+- trained: {trained}
+
+| task | input | answers |
+|---|---|---|
+{tasks}
+
+```python
+from uniperceiver import load
+
+model = load("path/of/this/folder")
+model.classify("picture.jpg", labels=["a cat", "a dog"])
+```
+
+Limits: the model knows what its training data show, and no more. Probabilities are relative to the candidates that
+it is given; a wrong set of candidates still adds up to 1.
+"""
+
+
+def model_card(arch: Architecture, tasks: Sequence[Task], trained: str) -> str:
+    """The card's Markdown text."""
+    rows = [f"| {task.name} | {' + '.join(task.inputs)} | {_answers(task)} |" for task in tasks]
+    return _CARD.format(
+        layers=arch.layers,
+        width=arch.width,
+        heads=arch.heads,
+        patch=arch.patch,
+        vocabulary=arch.vocabulary,
+        trained=trained or "not at all",
+        tasks="\n".join(rows),
+    )
+
+
+def _answers(task: Task) -> str:
+    if task.candidates == "labels":
+        names = [texts[0] for texts in task.labels]
+        return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
+    return "texts or pictures that are given" if task.candidates == "in_batch" else "words of the vocabulary"

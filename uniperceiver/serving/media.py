@@ -1,0 +1,129 @@
+"""What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from uniperceiver.errors import UserError
+from uniperceiver.records import Sample
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".webm", ".mov", ".mkv"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+
+# A path, encoded bytes, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading frame axis.
+Media = str | Path | bytes | Image.Image | np.ndarray | Tensor
+
+
+def as_list(items: Any) -> list[Any]:
+    """One thing or many as a list; a batch (an array or tensor with one axis too many) is taken apart by callers."""
+    if isinstance(items, str | bytes | Path | Image.Image | np.ndarray | Tensor):
+        return [items]
+    return list(items)
+
+
+def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
+    """A Sample per image.
+
+    Raises:
+        UserError: no such file, or an array of a wrong shape or type.
+    """
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        images = list(images)  # a batch
+    return [_image(item, f"image {place}") for place, item in enumerate(as_list(images))]
+
+
+def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
+    """A Sample per clip; a list of frames is not a clip, an array of frames is.
+
+    Raises:
+        UserError: as for images.
+    """
+    if isinstance(clips, np.ndarray | Tensor) and clips.ndim == 5:
+        clips = list(clips)
+    return [_clip(item, f"clip {place}") for place, item in enumerate(as_list(clips))]
+
+
+def text_samples(texts: str | Iterable[str]) -> list[Sample]:
+    """A Sample per text."""
+    return [Sample(id=f"text {place}", text=text) for place, text in enumerate(as_list(texts))]
+
+
+def modality_of(items: Any) -> str:
+    """ "image", "video" or "text", by the first of what was handed over.
+
+    A string is a path if it names a file or ends like one (a media suffix, or a slash in it), else a text. Arrays with
+    3 axes are images, with 4 clips, with 5 a batch of clips; a list of bytes is a list of images.
+    """
+    first = next(iter(as_list(items)), None)
+    if isinstance(first, np.ndarray | Tensor):
+        return "video" if first.ndim >= 4 else "image"
+    if isinstance(first, str | Path):
+        suffix = Path(first).suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            return "video"
+        is_path = isinstance(first, Path) or suffix in IMAGE_SUFFIXES or "/" in first or _is_file(first)
+        return "image" if is_path else "text"
+    return "image"
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or a null byte in it: a text
+        return False
+
+
+def _image(item: Media, name: str) -> Sample:
+    if isinstance(item, str | Path):
+        return Sample(id=str(item), image=_bytes(item))
+    if isinstance(item, bytes):
+        return Sample(id=name, image=item)
+    if isinstance(item, Image.Image):
+        return Sample(id=name, image=np.asarray(item.convert("RGB")))
+    return Sample(id=name, image=_array(item, name, axes=3))
+
+
+def _clip(item: Media, name: str) -> Sample:
+    if isinstance(item, str | Path):
+        return Sample(id=str(item), clip=_bytes(item))
+    if isinstance(item, bytes):
+        return Sample(id=name, clip=item)
+    return Sample(id=name, clip=_array(item, name, axes=4))
+
+
+def _bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a file") from None
+
+
+def _array(item: Any, name: str, axes: int) -> np.ndarray:
+    """(..., H, W, 3) uint8 from bytes or floats in 0..1, channels first or last."""
+    array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
+    if array.ndim != axes or 3 not in (array.shape[-1], array.shape[-3]):
+        wanted = "(H, W, 3) or (3, H, W)" if axes == 3 else "(T, H, W, 3) or (T, 3, H, W)"
+        raise UserError(f"{name}: an array of shape {array.shape}; expected {wanted}")
+    if array.shape[-1] != 3:
+        array = np.moveaxis(array, -3, -1)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.floating) or not (0.0 <= array.min() and array.max() <= 1.0):
+        raise UserError(f"{name}: values must be uint8, or floats from 0 to 1 (not normalised); found {array.dtype}")
+    return np.ascontiguousarray((array * 255).round().astype(np.uint8))
+
+
+def label_texts(labels: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Labels as texts per class; a class may have one text or several.
+
+    Raises:
+        UserError: no labels, or an empty one.
+    """
+    texts = tuple((label,) if isinstance(label, str) else tuple(label) for label in labels)
+    if not texts or not all(each and all(text.strip() for text in each) for each in texts):
+        raise UserError("labels: give at least one label, and a text for each")
+    return texts

@@ -1,0 +1,214 @@
+"""UniPerceiver: a saved model and the questions it answers.
+
+Shape suffixes: N items, K candidates, D width.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uniperceiver.data.batch import Batch, collate, prepare
+from uniperceiver.data.view import View
+from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.records import Sample, to_device
+from uniperceiver.serving import saved as files
+from uniperceiver.serving.media import Media, as_list, clip_samples, image_samples, label_texts, modality_of, text_samples
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.ask import represent_inputs
+from uniperceiver.tasks.candidates import (
+    CandidateCache,
+    Candidates,
+    label_candidates,
+    represent_in_chunks,
+    vocabulary_candidates,
+)
+from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.decode import generate, prefix_with_query
+from uniperceiver.tasks.likelihood import logits, unit
+from uniperceiver.tasks.sequences import text_sequences
+from uniperceiver.tasks.task import Task
+
+_SAMPLES: Mapping[str, Callable[..., list[Sample]]] = {
+    "image": image_samples,
+    "video": clip_samples,
+    "text": text_samples,
+}
+
+
+class UniPerceiver:
+    """A model with its tokenizer, preprocessing and tasks.
+
+    Every method takes `task=`, the name of a task the model was trained on or a `Task`: its preprocessing and
+    temperature are used. Without it, an anonymous task of the catalogue is made from the call.
+
+    Args:
+        saved: the parts of the model.
+        device: where it computes.
+        batch: items encoded together.
+    """
+
+    def __init__(self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64) -> None:
+        self.saved = saved
+        self.device = torch.device(device)
+        self.model = saved.model.to(self.device).eval()
+        self.codec = saved.codec
+        self.batch = batch
+        self._cache = CandidateCache()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "UniPerceiver":
+        """The model saved in a directory, or by a run (its `model` folder).
+
+        Raises:
+            UserError: there is no model, or a file of it is damaged.
+        """
+        path = Path(path)
+        folder = path / "model" if (path / "model" / "config.json").is_file() else path
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
+        return cls(files.load(folder), device)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory."""
+        files.save(Path(path), self.saved)
+
+    def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of images, (N, D) float32."""
+        return self._encode(self._known(task, "image_text_retrieval"), image_samples(images))
+
+    def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of clips, (N, D) float32."""
+        return self._encode(self._known(task, "video_text_retrieval"), clip_samples(clips))
+
+    def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
+        """Unit representations of texts as candidates of retrieval, (N, D) float32."""
+        known = self._known(task, "image_text_retrieval")
+        ids = [self.codec.encode(text) for text in as_list(texts)]
+        facts = known.task.facts("candidate", known.index)
+        sequences = text_sequences(ids, facts, self.codec.end, known.view.length)
+        return self._candidates(Candidates(sequences=sequences)).cpu()
+
+    def classify(
+        self,
+        inputs: Media | Iterable[Media] | str | Iterable[str],
+        labels: Sequence[str | Sequence[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        modality: str | None = None,
+    ) -> Tensor:
+        """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
+
+        Args:
+            inputs: images, clips or texts.
+            labels: a text, or several texts, per class; None: the labels of `task`.
+            modality: "image", "video" or "text", where the inputs leave it open (`media.modality_of`).
+
+        Raises:
+            UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
+        """
+        known = self._known(task, f"{modality or modality_of(inputs)}_classification")
+        if labels is not None:
+            known = replace(known, task=replace(known.task, labels=label_texts(labels)))
+        if not known.task.labels:
+            raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
+        samples = _SAMPLES[known.task.inputs[0]](inputs)
+        c_KD = self._cached(known, "labels", lambda: label_candidates(known.task, self.codec, None, known.index))
+        return self._likelihood(known, samples, c_KD)
+
+    def caption(
+        self,
+        inputs: Media | Iterable[Media],
+        beam: int = 2,
+        task: str | Task | None = None,
+        *,
+        max_words: int = 21,
+    ) -> list[str]:
+        """A caption for every image or clip, by beam search (greedy with beam=1)."""
+        known = self._known(task, f"{modality_of(inputs)}_captioning")
+        words_VD = self._vocabulary(known)
+        texts: list[str] = []
+        for batch in self._batches(known, _SAMPLES[known.task.inputs[0]](inputs), caption=True):
+            generated = generate(
+                self.model,
+                to_device(prefix_with_query(batch.inputs, self.codec.answer), self.device),
+                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(known)),
+                end=self.codec.end,
+                beams=beam,
+                words=max_words,
+            )
+            texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
+        return texts
+
+    def rank(
+        self, inputs: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None
+    ) -> Tensor:
+        """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
+        known = self._known(task, f"{modality_of(inputs)}_text_retrieval")
+        z_ND = self._encode(known, _SAMPLES[known.task.inputs[0]](inputs))
+        return z_ND @ self.encode_text(texts, task or known.task).T
+
+    def _known(self, task: str | Task | None, kind: str) -> KnownTask:
+        """The task asked for, or one made from the catalogue, with the preprocessing that fits it best."""
+        if isinstance(task, str):
+            if task not in self.saved.tasks:
+                raise UserError(f"unknown task {task!r}; {nearest(task, self.saved.tasks)}")
+            return self.saved.tasks[task]
+        wanted = CATALOGUE[kind] if task is None else task
+        return KnownTask(task=wanted, index=None, view=self._view(wanted))
+
+    def _view(self, task: Task) -> View:
+        """The preprocessing of the run's task that is most like this one."""
+        alike = sorted(
+            self.saved.tasks.values(),
+            key=lambda known: (
+                known.task.name != task.name,
+                known.task.visual != task.visual,
+                known.task.candidates != task.candidates,
+                known.index or 0,
+            ),
+        )
+        return alike[0].view if alike else View()
+
+    def _batches(self, known: KnownTask, samples: list[Sample], caption: bool = False) -> Iterable[Batch]:
+        task = replace(known.task, inputs=known.task.inputs[:1], read_at="summary", candidates="labels") if caption else known.task
+        for start in range(0, len(samples), self.batch):
+            items = []
+            for sample in samples[start : start + self.batch]:
+                try:
+                    items.append(prepare(task, sample, known.view, self.codec, None, numpy_stream(0, sample.id)))
+                except BrokenSample as error:
+                    raise UserError(f"{error}; give another file") from None
+            yield collate(task, items, self.codec, known.index)
+
+    @torch.no_grad()
+    def _encode(self, known: KnownTask, samples: list[Sample]) -> Tensor:
+        """Unit representations at the task's read-outs, (N, D)."""
+        task = replace(known.task, candidates="labels", labels=()) if known.task.candidates == "in_batch" else known.task
+        asked = replace(known, task=task)
+        parts = [
+            represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(asked, samples)
+        ]
+        return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
+
+    def _likelihood(self, known: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
+        z_ND = self._encode(known, samples).to(self.device)
+        with torch.no_grad():
+            return logits(z_ND, c_KD, self._scale(known)).softmax(dim=-1).cpu()
+
+    def _scale(self, known: KnownTask) -> Tensor:
+        return self.model.scale(known.task.temperature)
+
+    def _vocabulary(self, known: KnownTask) -> Tensor:
+        return self._cached(known, "vocabulary", lambda: vocabulary_candidates(known.task, self.codec, known.index))
+
+    def _cached(self, known: KnownTask, what: str, make: Callable[[], Candidates]) -> Tensor:
+        """Representations of candidates, kept until the weights change; keyed by texts and by what routing sees."""
+        key = (what, known.task.labels, known.task.facts("candidate", known.index))
+        return self._cache.get(key, self.model, lambda: self._candidates(make()))
+
+    def _candidates(self, candidates: Candidates) -> Tensor:
+        return represent_in_chunks(self.model, to_device(candidates, self.device)).float()

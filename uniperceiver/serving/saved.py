@@ -1,0 +1,142 @@
+"""A saved model: config.json + model.safetensors + tokenizer.json + preprocess.json + README.md in one directory."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from uniperceiver import strict
+from uniperceiver.data.view import View
+from uniperceiver.errors import UserError
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.build import build
+from uniperceiver.model.model import Generalist
+from uniperceiver.serving.card import model_card
+from uniperceiver.atomic import whole_folder
+from uniperceiver.tasks.task import TEMPERATURES, Task
+from uniperceiver.tokenizers import bpe
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTask:
+    """A task that the model was trained on, with its preprocessing."""
+
+    task: Task
+    index: int | None  # among the tasks of the run; None for a task that was not trained
+    view: View
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """Everything needed to ask a model questions."""
+
+    model: Generalist
+    arch: Architecture
+    codec: bpe.TextEncoder
+    tasks: Mapping[str, KnownTask]
+    trained: str = ""  # one line for the model card: on what, how long
+
+
+def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write the directory, whole or not at all; the same model gives the same bytes.
+
+    Args:
+        weights: other weights than the model's own, such as their moving average.
+
+    Raises:
+        UserError: it could not be written; what was there is as it was.
+    """
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in saved.model.state_dict().items()}
+    state |= {name: value.detach().cpu().contiguous().clone() for name, value in (weights or {}).items()}
+    config = {
+        "format": FORMAT,
+        "architecture": dataclasses.asdict(saved.arch),
+        "tokenizer": saved.codec.fingerprint(),
+        "trained": saved.trained,
+        "tasks": [dataclasses.asdict(known.task) for known in saved.tasks.values()],
+    }
+    views = {name: known.view.to_json() for name, known in saved.tasks.items()}
+    with whole_folder(folder) as temporary:
+        save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+        _write_json(temporary / "config.json", config)
+        _write_json(temporary / "preprocess.json", views)
+        saved.codec.save(temporary / "tokenizer.json")
+        card = model_card(saved.arch, [known.task for known in saved.tasks.values()], saved.trained)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def load(folder: Path) -> SavedModel:
+    """Read a directory that `save` wrote.
+
+    Raises:
+        UserError: a file is missing, damaged, of another size, or written by a newer version; a tokenizer that does
+            not belong to the weights.
+    """
+    config = _read_json(folder / "config.json")
+    if config.get("format", FORMAT + 1) > FORMAT:
+        raise UserError(f"{folder}: was written by a newer version of uniperceiver; upgrade to read it")
+    arch = strict.parse(Architecture, config["architecture"], f"{folder / 'config.json'}: architecture")
+    codec = bpe.load(folder / "tokenizer.json")
+    if codec.fingerprint() != config["tokenizer"]:
+        raise UserError(f"{folder}: tokenizer.json does not belong to these weights; restore the one saved with them")
+    model = build(arch, TEMPERATURES)
+    _load_weights(model, folder / "model.safetensors")
+    views = _read_json(folder / "preprocess.json")
+    tasks = {}
+    for index, fields in enumerate(config["tasks"]):
+        task = _task(fields, folder)
+        view = View(**{name: tuple(value) if isinstance(value, list) else value for name, value in views[task.name].items()})
+        tasks[task.name] = KnownTask(task=task, index=index, view=view)
+    return SavedModel(model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""))
+
+
+def _task(fields: Mapping[str, Any], folder: Path) -> Task:
+    labels = tuple(tuple(texts) for texts in fields["labels"])
+    try:
+        return Task(**{**fields, "inputs": tuple(fields["inputs"]), "labels": labels})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def _load_weights(model: torch.nn.Module, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
+    ours = model.state_dict()
+    for name in sorted({*ours, *weights}):
+        if name not in weights or name not in ours:
+            raise UserError(f"{path}: does not fit config.json beside it: {name!r} is in only one of them")
+        if ours[name].shape != weights[name].shape:
+            raise UserError(
+                f"{path}: is of another size than config.json beside it: {name!r} is {tuple(weights[name].shape)}, "
+                f"expected {tuple(ours[name].shape)}"
+            )
+    # Cloned by copying: tensors in a mapped file may lie at odd addresses, where some kernels round differently.
+    model.load_state_dict(weights)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; a saved model holds config.json, model.safetensors, tokenizer.json, "
+                        "preprocess.json") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or not JSON ({error}); copy it again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return values
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,229 @@
+"""CHECKPOINTS: tensors and counters go to a directory whole or not at all, and every byte is verified when read.
+
+    step-000123/   model.safetensors optimiser.safetensors ...   one file per group of tensors
+                   recipe.yaml ...                               texts that go along
+                   state.json                                    format, counters, size and SHA-256 of each file
+
+A directory is written under a hidden name beside its place and moved there when all of it is on the disk, so a
+process that is killed, or a disk that is full, leaves what was there before. There is no pickle.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from uniperceiver.errors import UserError
+from uniperceiver.atomic import clean, remove, whole_folder
+
+FORMAT = 1
+_STATE = "state.json"
+_TENSORS = ".safetensors"
+_STEP = re.compile(r"step-(\d+)")
+_MEND = "remove this checkpoint and use another one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The newest checkpoint that is whole, and why newer ones are not used."""
+
+    path: Path | None  # None: there is no checkpoint at all
+    skipped: tuple[str, ...] = ()  # one line per damaged checkpoint, newest first
+
+
+def write(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Save groups of tensors, a state of plain JSON and some texts as the directory `folder`, whole or not at all.
+
+    tensors["model"] becomes model.safetensors; texts["recipe.yaml"] a file of that name. The keys of mappings in
+    `state` must be strings, and its tuples come back as lists. `state["finite"]` says whether all weights are
+    finite, for `rotate`. A directory of that name is replaced.
+
+    Raises:
+        UserError: it could not be written; what was there before is as it was.
+    """
+    texts = texts or {}
+    assert all(Path(name).name == name for name in [*tensors, *texts]), "plain file names only"
+    assert not any(name == _STATE or name.endswith(_TENSORS) for name in texts), "these names are taken"
+    assert _has_text_keys(state), "JSON would make texts of keys that are none"
+    try:
+        with whole_folder(folder) as temporary:
+            _fill(temporary, tensors, state, texts)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: could not be saved ({_reason(error)}); free or repair the disk, then continue from the "
+            "newest checkpoint"
+        ) from error
+
+
+def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The groups of tensors and the state that `write` saved, on the CPU, after every byte was verified.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or written by a newer version.
+    """
+    contents = _verified(folder, deep=True)
+    groups = sorted(name for name in contents["files"] if name.endswith(_TENSORS))
+    # Cloned: tensors in the mapped file lie at odd addresses, and some kernels round differently there.
+    tensors = {
+        name.removesuffix(_TENSORS): {key: each.clone() for key, each in load_file(folder / name).items()}
+        for name in groups
+    }
+    return tensors, contents["state"]
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """Where the checkpoint of that step lies."""
+    return root / f"step-{step:06d}"
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """The checkpoints in `root` by step, oldest first; whether they are whole is not looked at."""
+    if not root.is_dir():
+        return []
+    return sorted((path for path in root.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), key=_step_of)
+
+
+def newest_valid(root: Path) -> Found:
+    """The newest checkpoint in `root` that is whole.
+
+    Raises:
+        UserError: there are checkpoints, but all are damaged: starting again would be a surprise.
+    """
+    skipped: list[str] = []
+    for path in reversed(list_checkpoints(root)):
+        try:
+            _verified(path, deep=True)
+        except UserError as error:
+            skipped.append(str(error))
+        else:
+            return Found(path=path, skipped=tuple(skipped))
+    if skipped:
+        raise UserError(
+            f"{root}: none of its {len(skipped)} checkpoints is whole; restore one or start a new run elsewhere "
+            f"(the newest: {skipped[0]})"
+        )
+    return Found(path=None)
+
+
+def rotate(root: Path, keep: int, best: Path | str | None = None) -> list[Path]:
+    """Delete old checkpoints: the newest `keep`, the best and the last finite one stay. What was deleted."""
+    clean(root)
+    paths = list_checkpoints(root)
+    staying = survivors([(path.name, _is_finite(path)) for path in paths], keep, Path(best).name if best else None)
+    leaving = [path for path in paths if path.name not in staying]
+    for path in leaving:
+        remove(path)
+    return leaving
+
+
+def survivors(checkpoints: Sequence[tuple[str, bool]], keep: int, best: str | None) -> set[str]:
+    """Names that stay of (name, finite), oldest first: the newest `keep`, the best, and the last finite one."""
+    assert keep >= 1, "at least the newest checkpoint stays"
+    finite = [name for name, is_finite in checkpoints if is_finite]
+    return (
+        {name for name, _ in checkpoints[-keep:]} | {name for name, _ in checkpoints if name == best} | {*finite[-1:]}
+    )
+
+
+def _fill(
+    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], texts: Mapping[str, str]
+) -> None:
+    for name, group in tensors.items():
+        save_file(_with_own_storage(group), folder / f"{name}{_TENSORS}", metadata={"format": "pt"})
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
+    contents = {"format": FORMAT, "files": files, "state": dict(state)}
+    contents["sha256"] = _own_sha256(contents)
+    (folder / _STATE).write_text(json.dumps(contents, indent=1), encoding="utf-8")
+
+
+def _with_own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU of which no two share memory, as safetensors wants them."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        separate[name] = tensor
+    return separate
+
+
+def _verified(folder: Path, *, deep: bool) -> dict[str, Any]:
+    """The contents of state.json, after every file beside it was compared with it; `deep` reads the files."""
+    contents = _read_state(folder)
+    for name, facts in contents["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != facts["size"]:
+                raise UserError(f"{path}: truncated or changed, {size} bytes instead of {facts['size']}; {_MEND}")
+            if deep and _sha256(path) != facts["sha256"]:
+                raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({_reason(error)}); {_MEND}") from error
+    return contents
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / _STATE
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such checkpoint; give a folder such as RUN/checkpoints/step-000123")
+    try:
+        contents = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); {_MEND}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({_reason(error)}); {_MEND}") from error
+    version = contents.get("format") if isinstance(contents, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise UserError(f"{path}: format {version}, of a newer uniperceiver (this one reads {FORMAT}); upgrade it")
+    if version != FORMAT or contents.pop("sha256", None) != _own_sha256(contents):
+        raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
+    return contents
+
+
+def _is_finite(folder: Path) -> bool:
+    """Whether its weights were finite when it was saved, and are still there in full length."""
+    try:
+        return _verified(folder, deep=False)["state"].get("finite") is True
+    except UserError:
+        return False
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_sha256(contents: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _has_text_keys(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _has_text_keys(each) for key, each in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())

@@ -1,0 +1,103 @@
+"""What is written down while training: log.jsonl, TensorBoard, and the console's progress line."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from uniperceiver.errors import UserError
+
+
+class Scalars(Protocol):
+    """TensorBoard's writer, as far as it is used here."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class RunLog:
+    """The log of a run: one JSON object per line, the same numbers in TensorBoard, a progress bar on the console.
+
+    Args:
+        first_step: lines of later steps, from a run that was cut off, are removed.
+    """
+
+    def __init__(self, folder: Path, *, first_step: int, steps: int, tensorboard: bool, quiet: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "log.jsonl"
+        _cut_after(self._path, first_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._scalars = _tensorboard(folder / "tensorboard", first_step) if tensorboard else None
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet,
+            refresh_per_second=2,
+        )
+        self._bar = self._progress.add_task("training", total=steps, completed=first_step, note="")
+        self._progress.start()
+
+    def line(self, step: int, event: str, values: Mapping[str, Any]) -> None:
+        """One line: step, event ("train", "evaluate", "note"), time and the values."""
+        record = {"step": step, "event": event, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._scalars is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._scalars.add_scalar(f"{event}/{name}", value, step)
+
+    def progress(self, step: int, note: str, *, stage: str = "training") -> None:
+        """Move the bar."""
+        self._progress.update(self._bar, completed=step, note=note, description=stage)
+
+    def say(self, text: str) -> None:
+        """A line on the console above the bar."""
+        self._progress.console.print(text, highlight=False)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self._progress.stop()
+        self._file.close()
+        if self._scalars is not None:
+            self._scalars.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log.jsonl; a last line that was cut off is left out."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Remove the lines of steps after `step`: they will be made again."""
+    if not path.is_file():
+        return
+    kept = [line for line in read_log(path.parent) if line["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _tensorboard(folder: Path, first_step: int) -> Scalars:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "log.tensorboard needs the package tensorboard: pip install tensorboard, or set log.tensorboard=false"
+        ) from None
+    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)

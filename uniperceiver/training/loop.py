@@ -1,0 +1,218 @@
+"""The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniperceiver.config import Recipe
+from uniperceiver.data.loader import load
+from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.errors import UserError
+from uniperceiver.records import Batch, Broken
+from uniperceiver.training import checkpoint
+from uniperceiver.training.log import RunLog
+from uniperceiver.training.objective import TrainingObjective
+from uniperceiver.training.optimiser import learning_rate
+from uniperceiver.training.state import pack, unpack
+from uniperceiver.training.step import StepReport, TrainState, train_step
+from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
+
+_MOST_SKIPPED = 5  # steps without an update in a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """What the run does beside training, given by the caller."""
+
+    evaluate: Callable[[TrainState, StopRequest, RunLog], tuple[float, Mapping[str, Any]]]  # score, lower is better
+    export: Callable[[TrainState], None]  # writes the run's `model` folder
+
+
+@dataclass
+class Run:
+    """One training run in its folder."""
+
+    folder: Path
+    recipe: Recipe
+    mixture: Mixture
+    objective: TrainingObjective
+    state: TrainState
+    callbacks: Callbacks
+    quiet: bool = False
+    _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
+
+    def train(self) -> None:
+        """Train to the last step, from the newest whole checkpoint if there is one.
+
+        Raises:
+            Stopped: a signal came; everything is saved.
+            UserError: too many broken samples, or five steps in a row without an update.
+        """
+        notes = self._resume()
+        state, recipe = self.state, self.recipe
+        log = RunLog(
+            self.folder,
+            first_step=state.step,
+            steps=recipe.steps,
+            tensorboard=recipe.log.tensorboard,
+            quiet=self.quiet,
+        )
+        try:
+            for note in notes:
+                log.say(note)
+                log.line(state.step, "note", {"text": note})
+            with stop_on_signals() as stop:
+                self._steps(log, stop)
+        finally:
+            log.close()
+
+    def _steps(self, log: RunLog, stop: StopRequest) -> None:
+        state, recipe = self.state, self.recipe
+        keys = self.mixture.endless(state.step, state.consumed)
+        made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
+        window = _Window()
+        while True:
+            self._evaluate_and_save(log, stop)
+            if state.step >= recipe.steps:
+                return
+            work = self._next_work(made, log)
+            report = self._step(work)
+            window.add(report, sum(len(batch.ids) for _, batch in work))
+            if report.skipped:
+                self._report_skip(report.skipped, work, log)
+            if state.step % recipe.log.every == 0 or state.step == recipe.steps:
+                self._log(log, window, work)
+
+    def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
+        """Between steps: evaluate and save where it is due; save and stop where a signal has come."""
+        state, recipe = self.state, self.recipe
+        last, every = state.step >= recipe.steps, recipe.evaluation.every
+        due = state.step > 0 and (last or state.step % recipe.checkpoint.every == 0)
+        try:
+            stop.check()
+            if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
+                score, values = self.callbacks.evaluate(state, stop, log)
+                log.line(state.step, "evaluate", {"score": score, **values})
+                state.evaluated = state.step
+                if state.best is None or score < state.best["score"]:
+                    state.best, due = {"step": state.step, "score": score}, True
+        except Stopped:
+            self.save()
+            raise
+        if due and self._saved != (state.step, state.evaluated):
+            self.save()
+
+    def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
+        state, config = self.state, self.recipe.optimiser
+        for group in state.optimiser.param_groups:
+            group["lr"] = learning_rate(state.step, self.recipe.steps, config)
+        plans = self.mixture.plans(state.step, state.consumed)
+        report = train_step(
+            state,
+            work,
+            lambda batch, plan: self.objective(state.model, batch, plan),
+            config,
+            share=1.0 / self.mixture.batches_per_step,
+        )
+        for plan in plans:
+            state.consumed[plan.index] += plan.count
+        return report
+
+    def _next_work(self, made: Iterator[Any], log: RunLog) -> list[tuple[Plan, Batch]]:
+        """The batches of the next step; broken samples are counted, named, and bounded."""
+        work = []
+        for _ in range(self.mixture.batches_per_step):
+            plan, batch, broken = next(made)
+            for one in broken:
+                self._count_broken(one, plan.index, log)
+            if batch is not None:
+                work.append((plan, batch))
+        return work
+
+    def _count_broken(self, one: Broken, index: int, log: RunLog) -> None:
+        known = self.state.broken.setdefault(one.task, {})
+        if one.sample in known:
+            return
+        known[one.sample] = one.reason
+        log.say(f"[yellow]broken sample left out[/]: {one.task}: {one.sample}: {one.reason}")
+        log.line(self.state.step, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
+        size = len(self.mixture.sets[index].source)
+        if len(known) > max(1, self.recipe.data.max_broken * size):
+            raise UserError(
+                f"task {one.task!r}: {len(known)} of {size} samples are broken, the last {one.sample}: {one.reason}; "
+                "mend or remove them, or raise data.max_broken"
+            )
+
+    def _report_skip(self, reason: str, work: list[tuple[Plan, Batch]], log: RunLog) -> None:
+        step, ids = self.state.step - 1, {batch.task: list(batch.ids) for _, batch in work}
+        log.say(f"[yellow]step {step}: {reason} is not finite; no update[/]")
+        log.line(self.state.step, "skipped", {"reason": reason, "samples": ids})
+        if self.state.skipped_in_a_row >= _MOST_SKIPPED:
+            names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
+            raise UserError(
+                f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; lower optimiser.lr or look "
+                f"at these samples: {names}"
+            )
+
+    def _log(self, log: RunLog, window: "_Window", work: list[tuple[Plan, Batch]]) -> None:
+        state = self.state
+        values = window.take() | {"lr": state.optimiser.param_groups[0]["lr"], "skipped": state.skipped}
+        if self.objective.sample:
+            for plan, batch in work:
+                if self.objective.tasks[plan.index].task.candidates == "vocabulary":
+                    values[f"{batch.task}/loss"] = float(self.objective.full(state.model, batch, plan))
+        log.line(state.step, "train", values)
+        losses = [value for name, value in values.items() if name.endswith("/loss")]
+        mean = sum(losses) / max(len(losses), 1)
+        log.progress(state.step, f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s")
+
+    def _resume(self) -> list[str]:
+        """Load the newest whole checkpoint, if any. Notes for the log."""
+        found = checkpoint.newest_valid(self.folder / "checkpoints")
+        if found.path is None:
+            self.state.consumed = [0] * len(self.mixture.sets)
+            return []
+        tensors, counters = checkpoint.read(found.path)
+        unpack(self.state, tensors, counters, [each.task.name for each in self.mixture.sets], found.path)
+        self._saved = (self.state.step, self.state.evaluated)
+        return [f"not used: {line}" for line in found.skipped] + [f"going on after step {self.state.step}"]
+
+    def save(self) -> None:
+        """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
+        tensors, counters = pack(self.state, [each.task.name for each in self.mixture.sets])
+        root = self.folder / "checkpoints"
+        checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
+        best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
+        checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
+        self.callbacks.export(self.state)
+        self._saved = (self.state.step, self.state.evaluated)
+
+
+class _Window:
+    """Means over the steps between two log lines."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._losses: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._norms: deque[float] = deque()
+        self._samples = 0
+
+    def add(self, report: StepReport, samples: int) -> None:
+        for task, losses in report.losses.items():
+            self._losses[task] += losses
+        self._norms.append(report.grad_norm)
+        self._samples += samples
+
+    def take(self) -> dict[str, Any]:
+        """The means; the window starts anew."""
+        elapsed = time.perf_counter() - self._start
+        values = {f"{task}/loss": float(torch.stack(losses).mean()) for task, losses in self._losses.items()}
+        values |= {"grad_norm": sum(self._norms) / max(len(self._norms), 1), "samples_per_second": self._samples / elapsed}
+        self.__init__()  # type: ignore[misc]
+        return values

@@ -1,0 +1,94 @@
+"""The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uniperceiver.data.mix import Plan
+from uniperceiver.records import Batch, to_device
+from uniperceiver.streams import numpy_stream, torch_stream
+from uniperceiver.tasks.ask import ask, loss_terms
+from uniperceiver.tasks.candidates import (
+    Candidates,
+    TextCodec,
+    label_candidates,
+    sampled_candidates,
+    vocabulary_candidates,
+)
+from uniperceiver.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskObjective:
+    """A task of the run and what its loss is multiplied and smoothed by."""
+
+    task: Task
+    loss_weight: float = 1.0
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingObjective:
+    """Everything that turns (model, batch, plan) into loss terms; draws only from streams named by the plan."""
+
+    tasks: Sequence[TaskObjective]
+    codec: TextCodec
+    seed: int
+    device: torch.device
+    autocast: torch.dtype | None  # None: float32
+    sample: int  # sampled vocabulary entries; 0: the whole vocabulary
+    proposal_V: Tensor  # float, weight of each vocabulary entry when it is sampled
+    accuracy_in_loss: bool = False
+
+    def __call__(self, model: nn.Module, batch: Batch, plan: Plan) -> tuple[Mapping[str, Tensor], float]:
+        """The terms of the batch's loss and its weight."""
+        one = self.tasks[plan.index]
+        candidates = self.candidates(batch, plan)
+        stream = torch_stream(self.seed, "model", plan.step, plan.place)
+        return self._terms(model, one, batch, candidates, stream), one.loss_weight
+
+    @torch.no_grad()
+    def full(self, model: nn.Module, batch: Batch, plan: Plan) -> Tensor:
+        """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
+        one = self.tasks[plan.index]
+        candidates = vocabulary_candidates(one.task, self.codec, plan.index)
+        return sum(self._terms(model, one, batch, candidates, None).values(), start=torch.zeros(()))
+
+    def candidates(self, batch: Batch, plan: Plan) -> Candidates:
+        """The candidates of a training batch."""
+        task = self.tasks[plan.index].task
+        if task.candidates == "in_batch":
+            assert batch.candidates is not None
+            return Candidates(sequences=batch.candidates)
+        if task.candidates == "labels":
+            rng = numpy_stream(self.seed, "label texts", plan.step, plan.place)
+            return label_candidates(task, self.codec, rng, plan.index)
+        if not self.sample:
+            return vocabulary_candidates(task, self.codec, plan.index)
+        return sampled_candidates(
+            batch.readout.target_R,
+            self.proposal_V,
+            self.sample,
+            torch_stream(self.seed, "candidates", plan.step, plan.place),
+            task.facts("candidate", plan.index),
+            self.codec.end,
+        )
+
+    def _terms(
+        self,
+        model: nn.Module,
+        one: TaskObjective,
+        batch: Batch,
+        candidates: Candidates,
+        stream: torch.Generator | None,
+    ) -> Mapping[str, Tensor]:
+        batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            logits_RK = ask(model, one.task, batch, candidates, stream)
+        terms = dict(loss_terms(one.task, logits_RK, batch.readout, candidates, one.label_smoothing))
+        if self.accuracy_in_loss and batch.readout.soft_RK is None:
+            target_R = batch.readout.target_R if candidates.target_R is None else candidates.target_R
+            terms["accuracy"] = (logits_RK.argmax(dim=-1) == target_R).float().mean()
+        return terms

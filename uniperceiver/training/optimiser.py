@@ -1,0 +1,60 @@
+"""AdamW with the original release's parameter groups, its schedule, and the moving average of the weights."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from uniperceiver.config import OptimiserConfig
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay applies: matrices of linear maps only, not norms, biases, embeddings or temperatures."""
+    return parameter.ndim == 2 and name.endswith(".weight")
+
+
+def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters in two groups, with and without weight decay."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for name, each in named if decays(name, each)], "weight_decay": config.weight_decay},
+        {"params": [each for name, each in named if not decays(name, each)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, foreach=True)
+
+
+def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
+    """Linear warm-up from 0, then half a cosine from `lr` down to `min_lr` at the last step."""
+    if step < config.warmup:
+        return config.lr * step / config.warmup
+    progress = min((step - config.warmup) / max(steps - config.warmup, 1), 1.0)
+    return max(0.5 * (1.0 + math.cos(math.pi * progress)) * config.lr, min(config.min_lr, config.lr))
+
+
+def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name, e.g. "exp_avg/head.linear.weight"."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{key}/{names[parameter]}": value
+        for parameter, state in optimiser.state.items()
+        for key, value in state.items()
+    }
+
+
+def restore_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` saved; parameters that had no state get none."""
+    parameters = dict(model.named_parameters())
+    optimiser.state.clear()
+    for full_name, value in tensors.items():
+        key, name = full_name.split("/", 1)
+        parameter = parameters[name]
+        device = "cpu" if key == "step" else parameter.device
+        optimiser.state[parameter][key] = value.to(device).clone()
+
+
+@torch.no_grad()
+def average_into(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * weights."""
+    weights = dict(model.named_parameters())
+    torch._foreach_lerp_([average[name] for name in weights], list(weights.values()), 1.0 - decay)

@@ -1,0 +1,71 @@
+"""TrainState as tensors and counters for a checkpoint, and back."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniperceiver.errors import UserError
+from uniperceiver.training.optimiser import optimiser_tensors, restore_optimiser
+from uniperceiver.training.step import TrainState
+
+Groups = Mapping[str, Mapping[str, Tensor]]
+
+
+def pack(state: TrainState, tasks: Sequence[str]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Groups of tensors by name, and plain counters; `finite` says whether all weights are."""
+    model = {name: value.detach() for name, value in state.model.state_dict().items()}
+    groups = {"model": model, "optimiser": optimiser_tensors(state.model, state.optimiser)}
+    if state.average is not None:
+        groups["average"] = state.average
+    counters = {
+        "step": state.step,
+        "consumed": dict(zip(tasks, state.consumed, strict=True)),
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
+        "broken": state.broken,
+        "evaluated": state.evaluated,
+        "best": state.best,
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
+        "finite": all(bool(torch.isfinite(value).all()) for value in model.values()),
+    }
+    return groups, counters
+
+
+def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks: Sequence[str], where: Path) -> None:
+    """Put a checkpoint's contents into the state.
+
+    Raises:
+        UserError: the checkpoint belongs to a model of another size or to other tasks.
+    """
+    _check_shapes(state.model.state_dict(), groups["model"], where)
+    if set(counters["consumed"]) != set(tasks):
+        raise UserError(
+            f"{where}: was saved with the tasks {sorted(counters['consumed'])}, the recipe has {sorted(tasks)}; "
+            "use the run's own recipe, or another --out"
+        )
+    state.model.load_state_dict(groups["model"])
+    restore_optimiser(state.model, state.optimiser, groups["optimiser"])
+    if state.average is not None:
+        for name, value in groups.get("average", groups["model"]).items():
+            if name in state.average:
+                state.average[name].copy_(value)
+    if state.scaler is not None and counters["scaler"]:
+        state.scaler.load_state_dict(counters["scaler"])
+    state.step, state.evaluated, state.best = counters["step"], counters["evaluated"], counters["best"]
+    state.consumed = [counters["consumed"][name] for name in tasks]
+    state.skipped, state.skipped_in_a_row = counters["skipped"], counters["skipped_in_a_row"]
+    state.broken = counters["broken"]
+
+
+def _check_shapes(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
+    for name in sorted({*ours, *saved}):
+        if name not in saved or name not in ours:
+            raise UserError(f"{where}: does not fit the recipe's model: {name!r} is in only one of them")
+        if ours[name].shape != saved[name].shape:
+            raise UserError(
+                f"{where}: is of another size: {name!r} is {tuple(saved[name].shape)} there and "
+                f"{tuple(ours[name].shape)} in the recipe's model; use the run's own recipe, or another --out"
+            )
