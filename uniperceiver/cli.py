@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"uniperceiver: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("uniperceiver: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
@@ -58,9 +61,7 @@ def _train(path: Path, overrides: dict[str, str], out: Path, as_json: bool) -> i
     except Stopped:
         print(f"stopped after saving; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
-    figures = figures_of.evaluate_run(
-        out, splits=("train", "val", "test"), train_limit=recipe.evaluation.train_limit
-    )
+    figures = figures_of.evaluate_run(out, splits=("train", "val", "test"), train_limit=recipe.evaluation.train_limit)
     figures_of.write_results(out, figures)
     report = report_of.write_report(out, figures)
     if as_json:
@@ -76,6 +77,8 @@ def evaluate(options: argparse.Namespace) -> int | None:
     from uniperceiver.commands import figures as figures_of
 
     splits = tuple(options.split) if options.split else ("val", "test")
+    if options.json and not Path(options.json).parent.is_dir():
+        raise UserError(f"--json: there is no folder {Path(options.json).parent}; make it first")
     figures = figures_of.evaluate_run(
         Path(options.run), splits=splits, task=options.task, data=options.data and Path(options.data)
     )

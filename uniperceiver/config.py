@@ -1,6 +1,6 @@
 """Every knob of a run. A recipe is YAML over these dataclasses; the same dataclasses are the Python way."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -13,13 +13,16 @@ class ModelConfig:
 
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """A named size; `docs/method.md` lists width, layers, heads of each."""
-    vocabulary: PositiveInt | str = 2000
+    vocabulary: PositiveInt | Annotated[str, Field(strict=True)] = 2000
     """A number: a byte-level BPE of that many entries is trained on the recipe's own texts. A path: an existing
     tokenizer.json, or the CLIP vocabulary file (bpe_simple_vocab_16e6.txt.gz)."""
     lowercase: bool = True
     """Lower-case texts before the BPE that is trained here."""
     patch: PositiveInt | None = None
     """Pixels along a patch's side; None: 8 for nano, 16 for the others."""
+    patch_frames: PositiveInt = 1
+    """Frames in a patch. 1, as the original: motion is found by attention; 2 or more: a token sees it, which small
+    models on little data learn far sooner."""
     width: PositiveInt | None = None
     """Overrides the width of the named size."""
     layers: PositiveInt | None = None
@@ -117,7 +120,7 @@ class TaskConfig:
     """One task of the run: a kind of the catalogue and the data it is trained and evaluated on."""
 
     kind: str
-    """A name of the task catalogue, such as image_classification; `uniperceiver info --tasks` lists them."""
+    """A name of the task catalogue, such as image_classification; `uniperceiver info` lists them."""
     train: dict[str, Any] | None = None
     """Source of training samples: {format: ..., path: ..., ...}; docs/data.md has a section per format."""
     val: dict[str, Any] | None = None

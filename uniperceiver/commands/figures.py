@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from uniperceiver.commands.measure import device_of, evaluation_settings, splits_of
+from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, saved_recipe
+from uniperceiver.commands.run import check_sizes
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings
-from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric
+from uniperceiver.evaluation.evaluate import Metrics, evaluate
 from uniperceiver.evaluation.intervals import above_chance
-from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, saved_recipe
-from uniperceiver.commands.run import device_of, evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.strict import read_yaml
 
 Results = dict[str, dict[str, dict[str, Metrics]]]  # {"tasks": {task: {split: {metric: value}}}}
 
@@ -47,6 +45,7 @@ def evaluate_run(
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
+    check_sizes(recipe, tasks, model.saved.arch)
     device = device_of(recipe.device)
     model.model.to(device)
     settings = evaluation_settings(recipe, model.codec, device)

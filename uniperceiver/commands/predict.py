@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from uniperceiver.commands.measure import device_of
 from uniperceiver.errors import UserError
 from uniperceiver.serving.predictor import UniPerceiver
 
@@ -26,7 +27,7 @@ def answer(
     Raises:
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
     """
-    model = UniPerceiver.from_pretrained(path, device)
+    model = UniPerceiver.from_pretrained(path, device_of(device))
     if question == "caption":
         captions = model.caption(files, beam, task)
         return [{"file": file, "answer": caption} for file, caption in zip(files, captions, strict=True)]
@@ -36,8 +37,9 @@ def answer(
         return _scored(files, texts, model.rank(files, texts, task).tolist())
     if labels is None and task is None:
         raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_with_labels(model)}")
-    names = labels or [texts[0] for texts in model.saved.tasks[task].task.labels] if task in model.saved.tasks else labels
-    return _scored(files, names or [], model.classify(files, labels, task).tolist())
+    rows = model.classify(files, labels, task).tolist()
+    names = labels if labels is not None else [texts[0] for texts in model.saved.tasks[str(task)].task.labels]
+    return _scored(files, names, rows)
 
 
 def _with_labels(model: UniPerceiver) -> str:

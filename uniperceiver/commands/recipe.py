@@ -1,6 +1,8 @@
 """RECIPE -> TASKS AND DATA: a YAML file becomes checked settings, opened sources and a text encoder."""
 
 import dataclasses
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -23,8 +25,9 @@ from uniperceiver.tokenizers import bpe
 SPLITS = ("train", "val", "test")
 _TOKENIZER_TEXTS = 200_000  # most texts per source that the tokenizer is trained on
 _COUNTED_TEXTS = 5_000  # texts per source whose tokens are counted for sampling candidates
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 # What a resumed run's recipe may say anew; everything else decides what is computed.
-_MAY_CHANGE = ("steps", "device", "threads", "data.workers", "evaluation.", "checkpoint.", "log.")
+_MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,10 @@ class TaskData:
     """A task of the run with its opened sources."""
 
     task: Task
-    index: int
+    index: int | None  # among the tasks of the run; None: a task that the model was not trained on
     config: TaskConfig
     sources: Mapping[str, Source]  # by split
-    view: View
+    view: View  # at the end of training
 
 
 def read_overrides(words: Sequence[str]) -> dict[str, str]:
@@ -58,15 +61,39 @@ def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     """
     values = strict.read_yaml(path)
     for key, text in (overrides or {}).items():
-        _set(values, key.split("."), yaml.safe_load(text), f"{key}={text}")
-    return strict.parse(Recipe, values, str(path))
+        _set(values, key.split("."), _value(text, f"{key}={text}"), f"{key}={text}")
+    return strict.parse(Recipe, _expanded(values, str(path)), str(path))
+
+
+def _expanded(value: Any, where: str) -> Any:
+    """The value with `${NAME}` in its strings replaced by that environment variable, relative paths made absolute."""
+    if isinstance(value, dict):
+        return {key: _expanded(each, where) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_expanded(each, where) for each in value]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if not os.environ.get(name):
+            raise UserError(f"{where}: {value!r} needs the environment variable {name}; set it to a folder")
+        value = value.replace(f"${{{name}}}", str(Path(os.environ[name]).resolve()))
+    return value
+
+
+def _value(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{what}: not valid YAML ({' '.join(str(error).split())})") from None
 
 
 def _set(values: dict[str, Any], key: list[str], value: Any, what: str) -> None:
     for part in key[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
+        section = values.get(part, {})
+        if not isinstance(section, dict):
             raise UserError(f"{what}: {part!r} is not a section of the recipe")
+        values[part] = dict(section)  # a copy: the aliases of a YAML anchor are one mapping
+        values = values[part]
     values[key[-1]] = value
 
 
@@ -105,7 +132,12 @@ def _open_task(
             task = dataclasses.replace(task, template=config.template)
         except ValueError as error:
             raise UserError(f"{where}.template: {error}") from None
-    view = View(size=config.size, frames=config.frames, stride=config.stride, length=config.length)
+    view = View(
+        size=config.late.size or config.size,
+        frames=config.late.frames or config.frames,
+        stride=config.stride,
+        length=config.length,
+    )
     return TaskData(task=task, index=index, config=config, sources=sources, view=view)
 
 
@@ -160,7 +192,9 @@ def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
     """The resolved recipe, with the folder that its relative paths start at."""
     values = dataclasses.asdict(recipe)
     text = f"# relative paths start at: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
-    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    temporary = folder / "recipe.yaml.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / "recipe.yaml")
 
 
 def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
@@ -171,8 +205,10 @@ def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
     """
     path = folder / "recipe.yaml"
     if not path.is_file():
-        raise UserError(f"{folder}: not a run (it has no recipe.yaml); give the folder that train wrote")
-    first = path.read_text(encoding="utf-8").splitlines()[0]
+        raise UserError(
+            f"{folder}: not a run (it has no recipe.yaml); give the folder that train wrote, or --data RECIPE.yaml"
+        )
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
     base = Path(first.partition(": ")[2]) if first.startswith("# relative paths") else folder
     return strict.parse(Recipe, strict.read_yaml(path), str(path)), base
 
@@ -189,6 +225,8 @@ def check_same_run(recipe: Recipe, folder: Path) -> None:
                 f"{folder}: holds a run with {key}={old.get(key)!r}, the recipe says {new.get(key)!r}; "
                 "use another --out, or the recipe of that run"
             )
+    if list(before.tasks) != list(recipe.tasks):
+        raise UserError(f"{folder}: holds a run with the tasks in the order {', '.join(before.tasks)}; keep that order")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

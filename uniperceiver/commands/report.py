@@ -1,11 +1,65 @@
-"""report.html of a run: its facts, figures and some questions with the model's answers."""
+"""report.html of a run: its facts, figures, and some questions with the model's answers."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from uniperceiver.commands.examples import examples_of
 from uniperceiver.commands.figures import Results
-from uniperceiver.commands.recipe import saved_recipe
+from uniperceiver.commands.recipe import TaskData, open_tasks, saved_recipe
+from uniperceiver.evaluation.evaluate import main_metric
+from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.training.log import read_log
+
+_EXAMPLES = 6  # per task
 
 
 def write_report(folder: Path, results: Results) -> Path:
-    """Write the report of a run; returns its path."""
-    return folder / "report.html"
+    """Write the report of a run; returns its path.
+
+    Raises:
+        UserError: the folder holds no run with a model, or its data are gone.
+    """
+    recipe, base = saved_recipe(folder)
+    model = UniPerceiver.from_pretrained(folder)
+    tasks = open_tasks(recipe, base)
+    examples = [one for data in tasks for one in examples_of(model, data, _shown_split(data), _EXAMPLES)]
+    log = read_log(folder)
+    report = RunReport(
+        title=f"uniperceiver: {folder.name}",
+        facts=_facts(model, log),
+        recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        log=log,
+        results=results["tasks"],
+        main_metrics={data.task.name: main_metric(data.task) for data in tasks},
+        examples=examples,
+    )
+    path = folder / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+def _shown_split(data: TaskData) -> str:
+    return next(split for split in ("test", "val", "train") if split in data.sources)
+
+
+def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    arch = model.saved.arch
+    facts = {
+        "model": f"{arch.layers} layers, width {arch.width}, vocabulary {arch.vocabulary:,}",
+        "parameters": f"{parameters / 1e6:.2f} M",
+        "trained": model.saved.trained,
+    }
+    steps = [line for line in log if line["event"] == "train"]
+    if len(steps) > 1:
+        facts["training time"] = f"{training_seconds(steps) / 60:.1f} minutes"
+    return facts
+
+
+def training_seconds(steps: Sequence[dict[str, Any]]) -> float:
+    """Time between the log's training lines; pauses of a stopped run are left out as far as the log shows them."""
+    gaps = [after["time"] - before["time"] for before, after in zip(steps, steps[1:], strict=False)]
+    usual = sorted(gaps)[len(gaps) // 2]
+    return sum(gap for gap in gaps if gap < 20 * usual) + usual

@@ -45,6 +45,8 @@ def prepare(
     Raises:
         BrokenSample: the sample lacks what the task needs, or cannot be decoded.
     """
+    if augment is not None and task.candidates == "labels" and sample.label is None:
+        raise BrokenSample(sample.id, "has no label")
     pixels = None
     if task.visual is not None:
         pixels = _PIXELS[task.visual](sample, view, augment, rng if augment is not None else None)
@@ -53,7 +55,7 @@ def prepare(
     if "text" in task.inputs:
         text = _text(task, sample, view, codec, augment is not None, rng, label)
     if task.candidates == "in_batch":
-        candidate = tuple(codec.encode(_caption(sample, augment is not None, rng)))
+        candidate = tuple(codec.encode(_caption(sample, augment is not None, rng))[: view.length - 1])  # + end
     return Prepared(id=sample.id, pixels_TCHW=pixels, text=text, label=label, candidate=candidate)
 
 
@@ -66,7 +68,7 @@ def _text(
     if not sample.text or not sample.text.strip():
         raise BrokenSample(sample.id, "has no text")
     if task.read_at == "summary":
-        return plain(codec, sample.text, view.length)
+        return plain(codec, sample.text, view.length, task.template or "{text}")
     if task.candidates == "labels":
         return templated(codec, task.template, sample.text, view.length, label)
     return masked(codec, sample.text, view.length, rng)
@@ -79,9 +81,7 @@ def _caption(sample: Sample, training: bool, rng: np.random.Generator) -> str:
     return sample.captions[rng.integers(len(sample.captions)) if training else 0]
 
 
-def collate(
-    task: Task, items: Sequence[Prepared], codec: TextCodec, index: int | None = None
-) -> Batch:
+def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int | None = None) -> Batch:
     """Prepared samples (at least one) as a batch.
 
     Args:
@@ -142,10 +142,7 @@ def _readout(task: Task, items: Sequence[Prepared], texts: Sequence[Text], input
 
 def _same(items: Sequence[Prepared]) -> Tensor:
     """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
-    rows = [
-        [float(one.candidate == other.candidate or one.id == other.id) for other in items]
-        for one in items
-    ]
+    rows = [[float(one.candidate == other.candidate or one.id == other.id) for other in items] for one in items]
     return torch.tensor(rows)
 
 

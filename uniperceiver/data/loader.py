@@ -44,4 +44,4 @@ def _as_it_is(item: object) -> object:
 def _leave_signals_to_the_main_process(worker: int) -> None:
     """Ctrl-C and SIGTERM reach the whole process group; the main process decides when the workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

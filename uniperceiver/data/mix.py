@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from uniperceiver.data.batch import collate, prepare, soft_labels
-from uniperceiver.data.sources import Source
 from uniperceiver.data.mixup import mix
+from uniperceiver.data.sources import Source
 from uniperceiver.data.transforms import Augment
 from uniperceiver.data.view import View
 from uniperceiver.errors import BrokenSample
@@ -88,9 +88,7 @@ class Mixture:
         consumed, late, plans = list(consumed), step >= self.late_step, []
         for place, index in enumerate(self.tasks_of(step)):
             stage = self.sets[index].late if late else self.sets[index].early
-            plans.append(
-                Plan(step=step, place=place, index=index, start=consumed[index], count=stage.batch, late=late)
-            )
+            plans.append(Plan(step=step, place=place, index=index, start=consumed[index], count=stage.batch, late=late))
             consumed[index] += stage.batch
         return plans
 

@@ -1,12 +1,10 @@
-"""Texts of samples as token ids: whole-word masking, templates with an answer slot, captions.
-"""
+"""Texts of samples as token ids: whole-word masking, templates with an answer slot, captions."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from uniperceiver.tasks.candidates import TextCodec
-from uniperceiver.tasks.sequences import cut
 
 MASK_SHARE = 0.15  # of the words
 ANSWER_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen words: <SPE>, random tokens; the rest stay
@@ -21,9 +19,11 @@ class Text:
     target: tuple[int, ...] = ()  # the right candidate at each of them, -1 where unknown
 
 
-def plain(codec: TextCodec, text: str, length: int) -> Text:
-    """A text that is only read."""
-    return Text(ids=tuple(cut(codec.encode(text), codec.end, length)))
+def plain(codec: TextCodec, text: str, length: int, template: str = "{text}") -> Text:
+    """A text that is only read; inside a longer template it is the text that is shortened."""
+    before, after = (codec.encode(part) for part in template.split("{text}"))
+    room = max(length - 1 - len(before) - len(after), 0)
+    return Text(ids=(*before, *codec.encode(text)[:room], *after, codec.end))
 
 
 def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -> Text:
@@ -51,7 +51,7 @@ def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -
 
 
 def _fit(words: list[list[int]], length: int) -> list[list[int]]:
-    """The first words that fit beside the last one, the end token; a first word that is too long is cut."""
+    """The first words that fit beside the last one, the end token; the word at the limit is cut."""
     *words, end = words
     kept, room = [], length - len(end)
     for word in words:

@@ -76,7 +76,9 @@ def _captions(model: nn.Module, split: Split, settings: Settings) -> Metrics:
     vocabulary = vocabulary_candidates(split.task, settings.codec, split.index)
     found, written, references = captions(model, split, settings, vocabulary)
     statistics = caption_statistics(written, references)
-    chance = {name: best.score for name, best in best_constant_captions(list(split.training_texts()), references).items()}
+    chance = {
+        name: best.score for name, best in best_constant_captions(list(split.training_texts()), references).items()
+    }
     metrics: Metrics = {}
     intervals = bootstrap_captions(statistics, seed=0)
     for name, score in caption_scores(statistics).items():
@@ -112,7 +114,11 @@ def _perplexity(found: Answers) -> Metrics:
 
 
 def _interval(metric: str, interval: Interval) -> Metrics:
-    return {f"{metric}_{end}": value for end, value in (("low", interval.low), ("high", interval.high)) if math.isfinite(value)}
+    return {
+        f"{metric}_{end}": value
+        for end, value in (("low", interval.low), ("high", interval.high))
+        if math.isfinite(value)
+    }
 
 
 def score(results: Mapping[str, Metrics]) -> float:

@@ -16,6 +16,9 @@ class Architecture:
     heads: PositiveInt
     ffn: PositiveInt
     patch: PositiveInt
+    """Pixels along a patch's side."""
+    patch_frames: PositiveInt = 1
+    """Frames in a patch; the original release has 1."""
     vocabulary: PositiveInt
     end: int
     """Id of the token that ends every text."""

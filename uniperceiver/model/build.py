@@ -13,7 +13,7 @@ from uniperceiver.model.attention import Attention
 from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.tokenizers.join import SequenceTokenizer
-from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
+from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
 from uniperceiver.tokenizers.words import WordTokenizer
 
 
@@ -52,6 +52,7 @@ def architecture(config: ModelConfig, *, vocabulary: int, end: int, answer: int)
         heads=heads,
         ffn=4 * width,
         patch=config.patch or size.patch,
+        patch_frames=config.patch_frames,
         vocabulary=vocabulary,
         end=end,
         answer=answer,
@@ -70,7 +71,9 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
     )
     tokenizer = SequenceTokenizer(
         WordTokenizer(arch.width, vocabulary=arch.vocabulary, max_text=arch.max_text, answer=arch.answer),
-        PatchTokenizer(arch.width, patch=arch.patch, max_frames=arch.max_frames, spatial=spatial),
+        PatchTokenizer(
+            arch.width, patch=arch.patch, depth=arch.patch_frames, max_frames=arch.max_frames, spatial=spatial
+        ),
         random_still_row=arch.random_still_row,
         frame_offset=arch.frame_offset,
     )
@@ -98,7 +101,7 @@ def _block(arch: Architecture) -> Block:
 
 @torch.no_grad()
 def initialise(model: Generalist, stream: torch.Generator | None) -> None:
-    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), biases 0, embeddings N(0, 0.02)."""
+    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), biases 0, word tables N(0, 0.02)."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             _xavier(module.weight, parts=1, stream=stream)
@@ -107,8 +110,12 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
         if isinstance(module, Attention):
             _xavier(module.qkv.weight, parts=3, stream=stream)
     words, patches = model.tokenizer.words, model.tokenizer.patches
-    for table in (words.words, words.positions, words.kind, patches.temporal):
+    for table in (words.words, words.positions, words.kind):
         table.normal_(0.0, 0.02, generator=stream)
+    # Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
+    # and short runs would not learn motion.
+    frames, width = patches.temporal.shape
+    patches.temporal.copy_(sincos_1d(torch.arange(frames), width))
 
 
 def _xavier(weight: torch.Tensor, *, parts: int, stream: torch.Generator | None) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniperceiver.model.attention import Attention, KeyValueCache, visible
+from uniperceiver.model.attention import KeyValueCache, visible
 from uniperceiver.records import Encoded, Tokens
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from uniperceiver.errors import UserError
 from uniperceiver.model.attention import KeyValueCache
 from uniperceiver.model.encoder import Encoder
 from uniperceiver.records import Encoded, Sequences, Tokens
@@ -88,7 +89,14 @@ class Generalist(nn.Module):
 
         Returns:
             The cache of the prefix, and the encoder outputs at the query, (B, D).
+
+        Raises:
+            UserError: more words than the model has text positions.
         """
+        if words > (most := len(self.tokenizer.words.positions)):
+            raise UserError(
+                f"cannot write a text of {words} tokens: the model has {most} text positions; ask for fewer"
+            )
         cache = KeyValueCache(len(self.encoder.blocks), room=words + 1)
         tokens = self.tokenizer(prefix)
         x_BND = self.encoder(tokens, cache=cache).x_BND

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # Neither HTML nor UTF-8 has room for these; file names and captions may contain them all the same. The last
 # range turns the direction of the text around them.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 _EMPTY_ELEMENTS = frozenset({"meta", "img", "br"})
 
 
@@ -25,7 +25,7 @@ def escaped(text: str) -> str:
     return html.escape(_UNPRINTABLE.sub("\ufffd", text), quote=True)
 
 
-def element(name: str, *children: Child, **attributes: str | float | None) -> Html:
+def element(name: str, /, *children: Child, **attributes: str | float | None) -> Html:
     """An element; `class_` and `data_x` become class and data-x, attributes and children that are None are left out."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
@@ -39,7 +39,9 @@ def element(name: str, *children: Child, **attributes: str | float | None) -> Ht
 
 def join(*children: Child) -> Html:
     """The pieces one after the other."""
-    return Html("".join(each.text if isinstance(each, Html) else escaped(each) for each in children if each is not None))
+    return Html(
+        "".join(each.text if isinstance(each, Html) else escaped(each) for each in children if each is not None)
+    )
 
 
 def shortened(text: str, most: int) -> str:

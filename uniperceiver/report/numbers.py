@@ -85,8 +85,10 @@ def written(value: float | None, metric: str = "") -> str:
     if is_share(metric):
         return f"{100 * value:.1f}{_THIN_SPACE}%"
     size = abs(value)
-    if size >= 1e7 or 0 < size < 0.0005:
+    if size >= 1e7:
         return f"{value:.1e}"
+    if 0 < size < 0.01:
+        return f"{value:.2g}"
     return f"{value:,.{3 if size < 10 else 1 if size < 1000 else 0}f}"
 
 

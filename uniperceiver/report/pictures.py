@@ -51,8 +51,11 @@ def _picture(frames: tuple[np.ndarray, ...], side: int, exact: int) -> Picture |
     images = [Image.fromarray(frame_HWC) for frame_HWC in frames if frame_HWC.size]
     if not images:
         return None
+    images = [each if each.size == images[0].size else each.resize(images[0].size) for each in images]
     shown = [_shrunk(each, side) for each in _evenly(images, _MOST_FRAMES)]
-    strip = [_shrunk(each, min(side, _STRIP_SIDE)) for each in _evenly(images, _STRIP_FRAMES)] if len(images) > 1 else []
+    strip = (
+        [_shrunk(each, min(side, _STRIP_SIDE)) for each in _evenly(images, _STRIP_FRAMES)] if len(images) > 1 else []
+    )
     lossless = max(images[0].size) <= exact
     return Picture(
         uri=_data_uri(shown, lossless),
@@ -75,7 +78,7 @@ def _evenly(images: list[Image.Image], most: int) -> list[Image.Image]:
 
 def _data_uri(images: list[Image.Image], lossless: bool) -> str:
     kind = "WEBP" if features.check("webp") else "PNG"  # some builds of Pillow come without WebP
-    quality = {"lossless": lossless, "quality": 80} if kind == "WEBP" else {"optimize": True}
+    quality = {"lossless": lossless, "quality": 80, "method": 2} if kind == "WEBP" else {"optimize": True}
     duration = min(400, max(80, _LOOP_MS // len(images)))
     moving = {"save_all": True, "append_images": images[1:], "duration": duration, "loop": 0} if images[1:] else {}
     buffer = io.BytesIO()

@@ -50,15 +50,29 @@ def read_keys(log: Sequence[Mapping[str, Any]], event: str) -> list[str]:
 
 
 def smoothed(series: Series, half_life: float) -> Series:
-    """The moving average that forgets half of a value within `half_life` points, without a bias at the start."""
+    """Means over the neighbours on both sides, whose weight halves every `half_life` points; no lag, no invention.
+
+    The last mean has only earlier neighbours; where there was no value there is no mean.
+    """
     decay = 0.5 ** (1 / half_life)
+    before_2N = _decaying_sums(series.value_N, decay)
+    after_2N = _decaying_sums(series.value_N[::-1], decay)[:, ::-1]
+    own_2N = np.stack([np.nan_to_num(series.value_N), series.finite_N.astype(float)])
+    total_N, weight_N = before_2N + after_2N - own_2N  # both sums contain the point itself
+    value_N = np.where(series.finite_N, total_N / np.maximum(weight_N, 1), np.nan)
+    return Series(step_N=series.step_N, value_N=value_N)
+
+
+def _decaying_sums(value_N: np.ndarray, decay: float) -> np.ndarray:
+    """Of the finite values so far, (2, N): their sum and weight, both shrinking by `decay` from point to point."""
     total = weight = 0.0
-    means = []
-    for value in series.value_N:
+    sums = []
+    for value in value_N:
+        total, weight = decay * total, decay * weight
         if np.isfinite(value):
-            total, weight = decay * total + value, decay * weight + 1
-        means.append(total / weight if np.isfinite(value) else np.nan)
-    return Series(step_N=series.step_N, value_N=np.array(means, dtype=np.float64))
+            total, weight = total + value, weight + 1
+        sums.append((total, weight))
+    return np.array(sums).reshape(-1, 2).T
 
 
 def thinned(series: Series, most: int) -> Series:

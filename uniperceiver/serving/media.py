@@ -1,6 +1,7 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ def as_list(items: Any) -> list[Any]:
     if isinstance(items, str | bytes | Path | Image.Image | np.ndarray | Tensor):
         return [items]
     return list(items)
+
+
+def at_hand(items: Any) -> Any:
+    """What was handed over; an iterator as a list, so that it can be looked at twice."""
+    return list(items) if isinstance(items, Iterator) else items
 
 
 def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
@@ -52,6 +58,20 @@ def text_samples(texts: str | Iterable[str]) -> list[Sample]:
     return [Sample(id=f"text {place}", text=text) for place, text in enumerate(as_list(texts))]
 
 
+def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list[Sample]:
+    """The samples with a text beside each picture: one per sample, or the same for all.
+
+    Raises:
+        UserError: another number of texts than of samples.
+    """
+    if texts is None:
+        return samples
+    several = [texts] * len(samples) if isinstance(texts, str) else list(texts)
+    if len(several) != len(samples):
+        raise UserError(f"texts: {len(several)} for {len(samples)} inputs; give one text for each, or one for all")
+    return [replace(sample, text=text) for sample, text in zip(samples, several, strict=True)]
+
+
 def modality_of(items: Any) -> str:
     """ "image", "video" or "text", by the first of what was handed over.
 
@@ -68,6 +88,11 @@ def modality_of(items: Any) -> str:
         is_path = isinstance(first, Path) or suffix in IMAGE_SUFFIXES or "/" in first or _is_file(first)
         return "image" if is_path else "text"
     return "image"
+
+
+def visual_modality_of(items: Any) -> str:
+    """As `modality_of`, where a text can only be a path: a clip's by its suffix, else an image's."""
+    return "video" if modality_of(items) == "video" else "image"
 
 
 def _is_file(name: str) -> bool:
@@ -105,14 +130,14 @@ def _bytes(path: str | Path) -> bytes:
 def _array(item: Any, name: str, axes: int) -> np.ndarray:
     """(..., H, W, 3) uint8 from bytes or floats in 0..1, channels first or last."""
     array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
-    if array.ndim != axes or 3 not in (array.shape[-1], array.shape[-3]):
+    if array.ndim != axes or 3 not in (array.shape[-1], array.shape[-3]) or 0 in array.shape:
         wanted = "(H, W, 3) or (3, H, W)" if axes == 3 else "(T, H, W, 3) or (T, 3, H, W)"
         raise UserError(f"{name}: an array of shape {array.shape}; expected {wanted}")
     if array.shape[-1] != 3:
         array = np.moveaxis(array, -3, -1)
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
-    if not np.issubdtype(array.dtype, np.floating) or not (0.0 <= array.min() and array.max() <= 1.0):
+    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0.0 and array.max() <= 1.0):
         raise UserError(f"{name}: values must be uint8, or floats from 0 to 1 (not normalised); found {array.dtype}")
     return np.ascontiguousarray((array * 255).round().astype(np.uint8))
 

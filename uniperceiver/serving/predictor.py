@@ -14,8 +14,9 @@ from uniperceiver.data.batch import Batch, collate, prepare
 from uniperceiver.data.view import View
 from uniperceiver.errors import BrokenSample, UserError, nearest
 from uniperceiver.records import Sample, to_device
+from uniperceiver.serving import media
 from uniperceiver.serving import saved as files
-from uniperceiver.serving.media import Media, as_list, clip_samples, image_samples, label_texts, modality_of, text_samples
+from uniperceiver.serving.media import Media
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import represent_inputs
@@ -33,9 +34,9 @@ from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.tasks.task import Task
 
 _SAMPLES: Mapping[str, Callable[..., list[Sample]]] = {
-    "image": image_samples,
-    "video": clip_samples,
-    "text": text_samples,
+    "image": media.image_samples,
+    "video": media.clip_samples,
+    "text": media.text_samples,
 }
 
 
@@ -73,21 +74,30 @@ class UniPerceiver:
         return cls(files.load(folder), device)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory."""
+        """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory.
+
+        Raises:
+            UserError: it could not be written, or holds other files: the directory is replaced as a whole.
+        """
+        files.refuse_foreign(Path(path))
         files.save(Path(path), self.saved)
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        return self._encode(self._known(task, "image_text_retrieval"), image_samples(images))
+        known = self._fitting("encode_image", task, "image_text_retrieval", lambda each: "image" in each.inputs)
+        return self._encode(_sight(known), media.image_samples(images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        return self._encode(self._known(task, "video_text_retrieval"), clip_samples(clips))
+        known = self._fitting("encode_video", task, "video_text_retrieval", lambda each: "video" in each.inputs)
+        return self._encode(_sight(known), media.clip_samples(clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32."""
         known = self._known(task, "image_text_retrieval")
-        ids = [self.codec.encode(text) for text in as_list(texts)]
+        ids = [self.codec.encode(text) for text in media.as_list(texts)]
+        if not ids:
+            return torch.empty(0, self.saved.arch.width)
         facts = known.task.facts("candidate", known.index)
         sequences = text_sequences(ids, facts, self.codec.end, known.view.length)
         return self._candidates(Candidates(sequences=sequences)).cpu()
@@ -98,6 +108,7 @@ class UniPerceiver:
         labels: Sequence[str | Sequence[str]] | None = None,
         task: str | Task | None = None,
         *,
+        texts: str | Sequence[str] | None = None,
         modality: str | None = None,
     ) -> Tensor:
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
@@ -105,17 +116,22 @@ class UniPerceiver:
         Args:
             inputs: images, clips or texts.
             labels: a text, or several texts, per class; None: the labels of `task`.
+            texts: for a task that reads a picture and a text: the text for each input, or one for all.
             modality: "image", "video" or "text", where the inputs leave it open (`media.modality_of`).
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
-        known = self._known(task, f"{modality or modality_of(inputs)}_classification")
+        inputs = media.at_hand(inputs)
+        kind = f"{modality or media.modality_of(inputs)}_classification"
+        known = self._fitting(
+            "classify", task, kind, lambda each: each.candidates == "labels" and (len(each.inputs) > 1) == bool(texts)
+        )
         if labels is not None:
-            known = replace(known, task=replace(known.task, labels=label_texts(labels)))
+            known = replace(known, task=replace(known.task, labels=media.label_texts(labels)))
         if not known.task.labels:
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
-        samples = _SAMPLES[known.task.inputs[0]](inputs)
+        samples = media.with_texts(_SAMPLES[known.task.inputs[0]](inputs), texts)
         c_KD = self._cached(known, "labels", lambda: label_candidates(known.task, self.codec, None, known.index))
         return self._likelihood(known, samples, c_KD)
 
@@ -128,13 +144,18 @@ class UniPerceiver:
         max_words: int = 21,
     ) -> list[str]:
         """A caption for every image or clip, by beam search (greedy with beam=1)."""
-        known = self._known(task, f"{modality_of(inputs)}_captioning")
-        words_VD = self._vocabulary(known)
+        if not 1 <= beam <= self.codec.size:
+            raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
+        inputs = media.at_hand(inputs)
+        kind = f"{media.visual_modality_of(inputs)}_captioning"
+        known = self._fitting("caption", task, kind, lambda each: each.read_at == "next" and each.visual is not None)
+        words_VD, facts = self._vocabulary(known), known.task.facts("input", known.index)
         texts: list[str] = []
-        for batch in self._batches(known, _SAMPLES[known.task.inputs[0]](inputs), caption=True):
+        for batch in self._batches(_sight(known), _SAMPLES[known.task.visual or ""](inputs)):
+            prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
-                to_device(prefix_with_query(batch.inputs, self.codec.answer), self.device),
+                to_device(prefix, self.device),
                 lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(known)),
                 end=self.codec.end,
                 beams=beam,
@@ -143,13 +164,23 @@ class UniPerceiver:
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
-    def rank(
-        self, inputs: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None
-    ) -> Tensor:
+    def rank(self, inputs: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None) -> Tensor:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
-        known = self._known(task, f"{modality_of(inputs)}_text_retrieval")
-        z_ND = self._encode(known, _SAMPLES[known.task.inputs[0]](inputs))
+        inputs = media.at_hand(inputs)
+        kind = f"{media.visual_modality_of(inputs)}_text_retrieval"
+        known = self._fitting("rank", task, kind, lambda each: each.visual is not None)
+        z_ND = self._encode(_sight(known), _SAMPLES[known.task.visual or ""](inputs))
         return z_ND @ self.encode_text(texts, task or known.task).T
+
+    def _fitting(self, call: str, task: str | Task | None, kind: str, fits: Callable[[Task], bool]) -> KnownTask:
+        """As `_known`, where the task must fit the call."""
+        known = self._known(task, kind)
+        if not fits(known.task):
+            names = ", ".join(name for name, each in self.saved.tasks.items() if fits(each.task))
+            raise UserError(
+                f"{call}: cannot be asked of task {known.task.name!r}; of this model's tasks: {names or '(none)'}"
+            )
+        return known
 
     def _known(self, task: str | Task | None, kind: str) -> KnownTask:
         """The task asked for, or one made from the catalogue, with the preprocessing that fits it best."""
@@ -173,25 +204,21 @@ class UniPerceiver:
         )
         return alike[0].view if alike else View()
 
-    def _batches(self, known: KnownTask, samples: list[Sample], caption: bool = False) -> Iterable[Batch]:
-        task = replace(known.task, inputs=known.task.inputs[:1], read_at="summary", candidates="labels") if caption else known.task
+    def _batches(self, known: KnownTask, samples: list[Sample]) -> Iterable[Batch]:
         for start in range(0, len(samples), self.batch):
             items = []
             for sample in samples[start : start + self.batch]:
                 try:
-                    items.append(prepare(task, sample, known.view, self.codec, None, numpy_stream(0, sample.id)))
+                    rng = numpy_stream(0, sample.id)
+                    items.append(prepare(known.task, sample, known.view, self.codec, None, rng))
                 except BrokenSample as error:
                     raise UserError(f"{error}; give another file") from None
-            yield collate(task, items, self.codec, known.index)
+            yield collate(known.task, items, self.codec, known.index)
 
     @torch.no_grad()
     def _encode(self, known: KnownTask, samples: list[Sample]) -> Tensor:
         """Unit representations at the task's read-outs, (N, D)."""
-        task = replace(known.task, candidates="labels", labels=()) if known.task.candidates == "in_batch" else known.task
-        asked = replace(known, task=task)
-        parts = [
-            represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(asked, samples)
-        ]
+        parts = [represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(known, samples)]
         return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
     def _likelihood(self, known: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
@@ -211,4 +238,15 @@ class UniPerceiver:
         return self._cache.get(key, self.model, lambda: self._candidates(make()))
 
     def _candidates(self, candidates: Candidates) -> Tensor:
+        ids_BN, most = candidates.sequences.ids_BN, self.saved.arch.max_text
+        if ids_BN is not None and ids_BN.shape[1] > most:
+            raise UserError(
+                f"a text to compare with has {ids_BN.shape[1]} tokens, more than the model's {most}; shorten it"
+            )
         return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
+
+
+def _sight(known: KnownTask) -> KnownTask:
+    """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
+    seen = {"inputs": (known.task.visual,), "read_at": "summary", "candidates": "labels"}
+    return replace(known, task=replace(known.task, **seen, labels=(), template=None))

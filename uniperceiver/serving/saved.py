@@ -13,17 +13,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uniperceiver import strict
+from uniperceiver.atomic import whole_folder
 from uniperceiver.data.view import View
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.serving.card import model_card
-from uniperceiver.atomic import whole_folder
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
 
 FORMAT = 1
+_FILES = frozenset({"config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "README.md"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,19 @@ class SavedModel:
     trained: str = ""  # one line for the model card: on what, how long
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds anything but a saved model: it would be lost.
+
+    Raises:
+        UserError: it does.
+    """
+    others = sorted({path.name for path in folder.iterdir()} - _FILES) if folder.is_dir() else []
+    if others:
+        raise UserError(
+            f"{folder}: holds other files, such as {others[0]}; give a folder that is new or of a saved model"
+        )
+
+
 def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write the directory, whole or not at all; the same model gives the same bytes.
 
@@ -55,6 +69,13 @@ def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None =
     Raises:
         UserError: it could not be written; what was there is as it was.
     """
+    try:
+        _write(folder, saved, weights)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: could not be saved ({error}); repair the disk, or use another folder") from None
+
+
+def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in saved.model.state_dict().items()}
     state |= {name: value.detach().cpu().contiguous().clone() for name, value in (weights or {}).items()}
     config = {
@@ -81,8 +102,17 @@ def load(folder: Path) -> SavedModel:
         UserError: a file is missing, damaged, of another size, or written by a newer version; a tokenizer that does
             not belong to the weights.
     """
+    try:
+        return _load(folder)
+    except (KeyError, TypeError) as error:  # valid JSON, but not what `save` writes
+        raise UserError(f"{folder}: config.json or preprocess.json is damaged ({error!r}); copy it again") from None
+
+
+def _load(folder: Path) -> SavedModel:
     config = _read_json(folder / "config.json")
-    if config.get("format", FORMAT + 1) > FORMAT:
+    if "format" not in config:
+        raise UserError(f"{folder / 'config.json'}: not of a model that uniperceiver saved; it has no key 'format'")
+    if config["format"] > FORMAT:
         raise UserError(f"{folder}: was written by a newer version of uniperceiver; upgrade to read it")
     arch = strict.parse(Architecture, config["architecture"], f"{folder / 'config.json'}: architecture")
     codec = bpe.load(folder / "tokenizer.json")
@@ -94,7 +124,9 @@ def load(folder: Path) -> SavedModel:
     tasks = {}
     for index, fields in enumerate(config["tasks"]):
         task = _task(fields, folder)
-        view = View(**{name: tuple(value) if isinstance(value, list) else value for name, value in views[task.name].items()})
+        view = View(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in views[task.name].items()}
+        )
         tasks[task.name] = KnownTask(task=task, index=index, view=view)
     return SavedModel(model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""))
 
@@ -129,8 +161,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a saved model holds config.json, model.safetensors, tokenizer.json, "
-                        "preprocess.json") from None
+        raise UserError(
+            f"{path}: no such file; a saved model holds config.json, model.safetensors, tokenizer.json, preprocess.json"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged or not JSON ({error}); copy it again") from None
     if not isinstance(values, dict):

@@ -3,7 +3,7 @@
 Shape suffixes: K candidates, M tokens of the longest, R read-outs, V vocabulary, D width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +20,15 @@ from uniperceiver.tasks.task import Task
 class TextCodec(Protocol):
     """Strings to ids and back; `end` closes every text, `answer` is <SPE>, `size` counts all ids."""
 
-    size: int
-    end: int
-    answer: int
-
+    @property
+    def size(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def answer(self) -> int: ...
     def encode(self, text: str) -> list[int]: ...
     def encode_words(self, text: str) -> list[list[int]]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
 
 
 class Model(Protocol):
@@ -143,17 +145,17 @@ class CandidateCache:
     """Representations of candidate sets at inference, kept until any weight changes.
 
     Keys are whatever identifies the texts and the facts that routing sees; the weights are identified by the
-    addresses and version counters of the parameters, which every in-place change moves.
+    addresses and version counters of the parameters, and by one value of each.
     """
 
     def __init__(self, limit: int = 32) -> None:
         self._limit = limit
-        self._weights: tuple[tuple[int, int], ...] = ()
+        self._weights: tuple[tuple[int, int, float], ...] = ()
         self._entries: dict[object, Tensor] = {}
 
     def get(self, key: object, model: torch.nn.Module, make: Callable[[], Tensor]) -> Tensor:
         """The entry of that key, made by `make` when it is missing or the weights have changed."""
-        weights = tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
+        weights = tuple(map(_state, model.parameters()))
         if weights != self._weights:
             self._weights, self._entries = weights, {}
         if key not in self._entries:
@@ -161,3 +163,9 @@ class CandidateCache:
                 self._entries.pop(next(iter(self._entries)))
             self._entries[key] = make()
         return self._entries[key]
+
+
+def _state(parameter: Tensor) -> tuple[int, int, float]:
+    """What changes with a parameter's values: fused optimisers, unlike all other changes, move no version counter."""
+    value = parameter.detach().flatten()[parameter.numel() // 2].item()
+    return parameter.data_ptr(), parameter._version, value

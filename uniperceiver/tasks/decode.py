@@ -63,27 +63,46 @@ def generate(
     """
     batch = prefix.size
     cache, x_RD = model.begin(prefix, words)
-    ids_RS = torch.zeros(batch, 0, dtype=torch.int64, device=x_RD.device)
-    step_RS = torch.zeros(batch, 0, device=x_RD.device)
-    score_R = torch.zeros(batch, device=x_RD.device)
+    beam = _Beams(
+        ids_RS=torch.zeros(batch, 0, dtype=torch.int64, device=x_RD.device),
+        step_RS=torch.zeros(batch, 0, device=x_RD.device),
+        score_R=torch.zeros(batch, device=x_RD.device),
+    )
     for place in range(1, words + 1):
         logits_RV = logits_of(x_RD)
         if on_step is not None:
             on_step(logits_RV)
-        step_RV = _after_end(log_likelihood(logits_RV), ids_RS, end)
-        parent_R, word_R = _best(score_R[:, None] + step_RV, batch, beams)
-        gained_R = step_RV[parent_R, word_R]
-        score_R = score_R[parent_R] + gained_R
-        ids_RS = torch.cat([ids_RS[parent_R], word_R[:, None]], dim=1)
-        step_RS = torch.cat([step_RS[parent_R], gained_R[:, None]], dim=1)
-        if place == words or bool((ids_RS == end).any(dim=1).all()):
+        beam, parent_R = _grow(beam, log_likelihood(logits_RV), batch, beams, end)
+        if place == words or bool((beam.ids_RS == end).any(dim=1).all()):
             break
         if place == 1:
             cache.repeat(beams)
         else:
             cache.reorder(parent_R)
-        x_RD = model.extend(cache, word_R, place)
-    return _winners(ids_RS, step_RS, score_R, batch, end, length_penalty)
+        x_RD = model.extend(cache, beam.ids_RS[:, -1], place)
+    return _winners(beam, batch, end, length_penalty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beams:
+    """Texts in the making; rows are sequence-major."""
+
+    ids_RS: Tensor
+    step_RS: Tensor  # log-probability of each word
+    score_R: Tensor  # their sum
+
+
+def _grow(beam: _Beams, step_RV: Tensor, batch: int, beams: int, end: int) -> tuple[_Beams, Tensor]:
+    """The best continuations by a word, and the row that each of them continues."""
+    step_RV = _after_end(step_RV, beam.ids_RS, end)
+    parent_R, word_R = _best(beam.score_R[:, None] + step_RV, batch, beams)
+    gained_R = step_RV[parent_R, word_R]
+    grown = _Beams(
+        ids_RS=torch.cat([beam.ids_RS[parent_R], word_R[:, None]], dim=1),
+        step_RS=torch.cat([beam.step_RS[parent_R], gained_R[:, None]], dim=1),
+        score_R=beam.score_R[parent_R] + gained_R,
+    )
+    return grown, parent_R
 
 
 def _after_end(step_RV: Tensor, ids_RS: Tensor, end: int) -> Tensor:
@@ -104,12 +123,11 @@ def _best(score_RV: Tensor, batch: int, beams: int) -> tuple[Tensor, Tensor]:
     return parent_BJ.reshape(-1), (index_BJ % vocabulary).reshape(-1)
 
 
-def _winners(
-    ids_RS: Tensor, step_RS: Tensor, score_R: Tensor, batch: int, end: int, length_penalty: float
-) -> Generated:
+def _winners(beam: _Beams, batch: int, end: int, length_penalty: float) -> Generated:
+    score_R = beam.score_R
     if length_penalty > 0:
-        score_R = score_R / ((ids_RS != end).sum(dim=1) + 1) ** length_penalty
+        score_R = score_R / ((beam.ids_RS != end).sum(dim=1) + 1) ** length_penalty
     beams = len(score_R) // batch
     best_B = score_R.view(batch, beams).argmax(dim=1)
-    row_B = torch.arange(batch, device=ids_RS.device) * beams + best_B
-    return Generated(ids_BS=ids_RS[row_B], log_likelihood_BS=step_RS[row_B])
+    row_B = torch.arange(batch, device=score_R.device) * beams + best_B
+    return Generated(ids_BS=beam.ids_RS[row_B], log_likelihood_BS=beam.step_RS[row_B])

@@ -9,8 +9,9 @@ from torch import Tensor
 
 
 def unit(x_ND: Tensor, *, float32: bool = True) -> Tensor:
-    """Representations of length one, in float32 unless told otherwise."""
-    return F.normalize(x_ND.float() if float32 else x_ND, dim=-1)
+    """Representations of length one, in float32, or else in their own type."""
+    # Autocast may compute norms in float32 and promote the quotient, so that the type is set here.
+    return F.normalize(x_ND.float(), dim=-1) if float32 else F.normalize(x_ND, dim=-1).to(x_ND.dtype)
 
 
 def logits(z_RD: Tensor, candidate_KD: Tensor, scale: Tensor, correction_K: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """A task: a question of the form *which candidate is most likely, given this input?*, declared in one record."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,9 @@ TEMPERATURES: tuple[str, ...] = (
     "downstream",
 )
 
+# Which candidates can be asked for at each read-out.
+_CANDIDATES_READ_AT = {"summary": ("labels", "in_batch"), "masked": ("labels", "vocabulary"), "next": ("vocabulary",)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -39,24 +43,40 @@ class Task:
     template: str | None = None  # wraps an input text: "{text}" and, with read_at="masked", "{answer}"
 
     def __post_init__(self) -> None:
-        if unknown := {*self.inputs, self.target} - set(KIND_OF_MODALITY):
-            raise ValueError(f"task {self.name!r}: unknown modality {sorted(unknown)[0]!r}")
-        if self.temperature not in TEMPERATURES:
-            raise ValueError(f"task {self.name!r}: unknown temperature {self.temperature!r}")
-        if self.labels and self.candidates != "labels":
-            raise ValueError(f"task {self.name!r}: labels go with candidates='labels' only")
-        if self.read_at != "summary" and "text" not in self.inputs:
-            raise ValueError(f"task {self.name!r}: read_at={self.read_at!r} needs a text among the inputs")
-        if self.read_at == "next" and self.candidates != "vocabulary":
-            raise ValueError(f"task {self.name!r}: read_at='next' generates words: candidates='vocabulary'")
-        if self.template is not None:
-            self._check_template(self.template)
+        for wrong in (*self._wrong_modalities(), *self._wrong_answers(), *self._wrong_template()):
+            raise ValueError(f"task {self.name!r}: {wrong}")
 
-    def _check_template(self, template: str) -> None:
+    def _wrong_modalities(self) -> Iterator[str]:
+        if unknown := {*self.inputs, self.target} - set(KIND_OF_MODALITY):
+            yield f"unknown modality {sorted(unknown)[0]!r}"
+        elif [KIND_OF_MODALITY[each] for each in self.inputs] not in (["visual"], ["text"], ["visual", "text"]):
+            yield f"inputs={self.inputs!r} must be an image or a video, or a text, or one of each in this order"
+        if self.target != "text" and self.candidates != "in_batch":
+            yield f"target={self.target!r}, but labels and words are texts"
+        if self.read_at in ("masked", "next") and "text" not in self.inputs:
+            yield f"read_at={self.read_at!r} needs a text among the inputs"
+
+    def _wrong_answers(self) -> Iterator[str]:
+        if self.temperature not in TEMPERATURES:
+            yield f"unknown temperature {self.temperature!r}"
+        if self.read_at not in _CANDIDATES_READ_AT:
+            yield f"unknown read_at {self.read_at!r}"
+        elif self.candidates not in (possible := _CANDIDATES_READ_AT[self.read_at]):
+            yield f"read_at={self.read_at!r} goes with candidates {' or '.join(possible)}, not {self.candidates!r}"
+        if self.labels and self.candidates != "labels":
+            yield "labels go with candidates='labels' only"
+        if any(not isinstance(texts, tuple) or not texts for texts in self.labels):
+            yield "labels must hold a tuple with at least one text for each class"
+
+    def _wrong_template(self) -> Iterator[str]:
+        if self.template is None:
+            return
         answered_in_text = self.read_at == "masked" and self.candidates == "labels"
+        if "text" not in self.inputs or (self.read_at != "summary" and not answered_in_text):
+            yield "a template wraps a text that is only read, and this task has none"
         for slot, wanted in (("{text}", True), ("{answer}", answered_in_text)):
-            if (template.count(slot) == 1) != wanted or template.count(slot) > 1:
-                raise ValueError(f"task {self.name!r}: template must hold {slot} {'once' if wanted else 'nowhere'}")
+            if self.template.count(slot) != wanted:
+                yield f"template must hold {slot} {'once' if wanted else 'nowhere'}"
 
     @property
     def visual(self) -> str | None:

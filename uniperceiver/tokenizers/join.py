@@ -49,7 +49,7 @@ class SequenceTokenizer(nn.Module):
 
     def _first_frame(self, frames: int, stream: torch.Generator | None) -> int:
         wanted = self.frame_offset if frames > 1 else self.random_still_row
-        room = self.patches.temporal.shape[0] - frames
+        room = self.patches.temporal.shape[0] - self.patches.times(frames)
         if stream is None or not wanted or room <= 0:
             return 0
         return int(torch.randint(room + 1, (), generator=stream))

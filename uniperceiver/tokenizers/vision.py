@@ -1,7 +1,6 @@
 """Images and clips become patch tokens: one linear map per patch, positions made for the grid at hand.
 
-Shape suffixes: B sequences, T frames, C channels, H W pixels, P patch side, G tokens (frame-major, then row-major),
-D width.
+Shape suffixes: B sequences, T frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
 """
 
 from typing import Literal
@@ -11,12 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def patches(pixels_BTCHW: Tensor, side: int) -> Tensor:
-    """Non-overlapping patches, (B, T * rows * columns, C * side * side), frame-major, then row-major."""
+def patches(pixels_BTCHW: Tensor, side: int, depth: int = 1) -> Tensor:
+    """Non-overlapping patches of `depth` frames, (B, G, depth * C * side * side), in order of time, then rows.
+
+    The last frame is repeated where the frames do not fill a patch: a still image shows the same frame `depth` times.
+    """
+    missing = -pixels_BTCHW.shape[1] % depth
+    if missing:
+        last = pixels_BTCHW[:, -1:].expand(-1, missing, -1, -1, -1)
+        pixels_BTCHW = torch.cat([pixels_BTCHW, last], dim=1)
     b, t, c, h, w = pixels_BTCHW.shape
-    rows, columns = h // side, w // side
-    split = pixels_BTCHW.reshape(b, t, c, rows, side, columns, side)
-    return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, t * rows * columns, c * side * side)
+    times, rows, columns = t // depth, h // side, w // side
+    split = pixels_BTCHW.reshape(b, times, depth, c, rows, side, columns, side)
+    return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(b, times * rows * columns, depth * c * side * side)
 
 
 def grid_coordinates(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
@@ -25,16 +31,23 @@ def grid_coordinates(frames: int, rows: int, columns: int, device: torch.device)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
-def sincos_2d(row_G: Tensor, column_G: Tensor, width: int) -> Tensor:
-    """2-D sin-cos position vectors, (G, D) float32: [sin(row), cos(row), sin(column), cos(column)], D/4 channels each.
+def sincos_1d(place_G: Tensor, width: int) -> Tensor:
+    """Sin-cos position vectors, (G, width) float32: [sin, cos], width/2 channels each.
 
-    Frequencies are 10000^(-k / (D/4)). Source: the original release (MAE's table with rows first).
+    Frequencies are 10000^(-k / (width / 2)).
     """
-    quarter = width // 4
-    omega = 10000.0 ** (-torch.arange(quarter, device=row_G.device, dtype=torch.float64) / quarter)
-    row_angle = row_G.double()[:, None] * omega
-    column_angle = column_G.double()[:, None] * omega
-    return torch.cat([row_angle.sin(), row_angle.cos(), column_angle.sin(), column_angle.cos()], dim=-1).float()
+    half = width // 2
+    omega = 10000.0 ** (-torch.arange(half, device=place_G.device, dtype=torch.float64) / half)
+    angle = place_G.double()[:, None] * omega
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def sincos_2d(row_G: Tensor, column_G: Tensor, width: int) -> Tensor:
+    """2-D sin-cos position vectors, (G, width) float32: half of the channels for the row, half for the column.
+
+    Source: the original release (MAE's table with rows first).
+    """
+    return torch.cat([sincos_1d(row_G, width // 2), sincos_1d(column_G, width // 2)], dim=-1)
 
 
 class SpatialPositions(nn.Module):
@@ -44,9 +57,7 @@ class SpatialPositions(nn.Module):
     `table`: a stored grid of vectors, looked up, or interpolated bilinearly when the grid at hand is another.
     """
 
-    def __init__(
-        self, width: int, *, kind: Literal["sincos", "table"], reference_grid: float, table_grid: int
-    ) -> None:
+    def __init__(self, width: int, *, kind: Literal["sincos", "table"], reference_grid: float, table_grid: int) -> None:
         super().__init__()
         self.width, self.kind, self.reference_grid = width, kind, reference_grid
         self.table_grid = table_grid
@@ -69,12 +80,18 @@ class SpatialPositions(nn.Module):
 
 
 class PatchTokenizer(nn.Module):
-    """Patch projection + spatial position + temporal position, before the shared LayerNorm."""
+    """Patch projection + spatial position + temporal position, before the shared LayerNorm.
 
-    def __init__(self, width: int, *, patch: int, max_frames: int, spatial: SpatialPositions) -> None:
+    Args:
+        patch: pixels along a patch's side.
+        depth: frames in a patch; with more than one, a single token sees motion (IMP's tubelets).
+        max_frames: rows of the temporal position table.
+    """
+
+    def __init__(self, width: int, *, patch: int, depth: int, max_frames: int, spatial: SpatialPositions) -> None:
         super().__init__()
-        self.patch = patch
-        self.project = nn.Linear(3 * patch * patch, width)
+        self.patch, self.depth = patch, depth
+        self.project = nn.Linear(depth * 3 * patch * patch, width)
         self.spatial = spatial
         self.temporal = nn.Parameter(torch.randn(max_frames, width) * 0.02)
 
@@ -86,11 +103,16 @@ class PatchTokenizer(nn.Module):
         """
         _, frames, _, height, width = pixels_BTCHW.shape
         rows, columns = height // self.patch, width // self.patch
-        x_BGD = self.project(patches(pixels_BTCHW, self.patch))
-        coordinate_G3 = grid_coordinates(frames, rows, columns, x_BGD.device)
-        temporal_TD = self._temporal_rows(frames, first_frame)
+        x_BGD = self.project(patches(pixels_BTCHW, self.patch, self.depth))
+        times = self.times(frames)
+        coordinate_G3 = grid_coordinates(times, rows, columns, x_BGD.device)
+        temporal_TD = self._temporal_rows(times, first_frame)
         position_GD = self.spatial(coordinate_G3, rows, columns) + temporal_TD[coordinate_G3[:, 0]]
         return x_BGD + position_GD.to(x_BGD.dtype)
+
+    def times(self, frames: int) -> int:
+        """Rows of the temporal table that so many frames take."""
+        return -(-frames // self.depth)
 
     def _temporal_rows(self, frames: int, first_frame: int) -> Tensor:
         """(frames, D): rows of the table from `first_frame`; longer clips than the table are interpolated linearly."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.errors import UserError
+
 
 class WordTokenizer(nn.Module):
     """The vocabulary's vectors, shared by texts, candidates and the <SPE> token.
@@ -22,6 +24,11 @@ class WordTokenizer(nn.Module):
     def forward(self, ids_BN: Tensor, position_BN: Tensor | None) -> Tensor:
         """(B, N, D) tokens; positions are 0..N-1 unless given."""
         word_BND = F.embedding(ids_BN, self.words)
+        if position_BN is None and ids_BN.shape[1] > len(self.positions):
+            raise UserError(
+                f"a text of {ids_BN.shape[1]} tokens is longer than the model's {len(self.positions)} text positions; "
+                "shorten it, or train with a larger model.max_text"
+            )
         if position_BN is None:
             return word_BND + (self.positions[: ids_BN.shape[1]] + self.kind)
         return word_BND + (F.embedding(position_BN, self.positions) + self.kind)

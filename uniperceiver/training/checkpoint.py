@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from uniperceiver.errors import UserError
 from uniperceiver.atomic import clean, remove, whole_folder
+from uniperceiver.errors import UserError
 
 FORMAT = 1
 _STATE = "state.json"
@@ -92,7 +92,7 @@ def list_checkpoints(root: Path) -> list[Path]:
     """The checkpoints in `root` by step, oldest first; whether they are whole is not looked at."""
     if not root.is_dir():
         return []
-    return sorted((path for path in root.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), key=_step_of)
+    return sorted((path for path in root.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), key=step_of)
 
 
 def newest_valid(root: Path) -> Found:
@@ -206,7 +206,8 @@ def _is_finite(folder: Path) -> bool:
         return False
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step of a checkpoint by its name."""
     return int(path.name.removeprefix("step-"))
 
 

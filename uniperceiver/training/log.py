@@ -76,11 +76,13 @@ class RunLog:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log.jsonl; a last line that was cut off is left out."""
-    path = folder / "log.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    path, lines = folder / "log.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
 
 
 def _cut_after(path: Path, step: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uniperceiver.atomic import remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -100,7 +101,7 @@ class Run:
                 score, values = self.callbacks.evaluate(state, stop, log)
                 log.line(state.step, "evaluate", {"score": score, **values})
                 state.evaluated = state.step
-                if state.best is None or score < state.best["score"]:
+                if score == score and (state.best is None or score < state.best["score"]):  # not NaN
                     state.best, due = {"step": state.step, "score": score}, True
         except Stopped:
             self.save()
@@ -141,7 +142,8 @@ class Run:
             return
         known[one.sample] = one.reason
         log.say(f"[yellow]broken sample left out[/]: {one.task}: {one.sample}: {one.reason}")
-        log.line(self.state.step, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
+        # Of the step that is being made: a run that is cut off before its next checkpoint counts it again.
+        log.line(self.state.step + 1, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
         size = len(self.mixture.sets[index].source)
         if len(known) > max(1, self.recipe.data.max_broken * size):
             raise UserError(
@@ -150,7 +152,9 @@ class Run:
             )
 
     def _report_skip(self, reason: str, work: list[tuple[Plan, Batch]], log: RunLog) -> None:
-        step, ids = self.state.step - 1, {batch.task: list(batch.ids) for _, batch in work}
+        step, ids = self.state.step - 1, defaultdict[str, list[str]](list)
+        for _, batch in work:  # a task may have several batches in a step
+            ids[batch.task] += batch.ids
         log.say(f"[yellow]step {step}: {reason} is not finite; no update[/]")
         log.line(self.state.step, "skipped", {"reason": reason, "samples": ids})
         if self.state.skipped_in_a_row >= _MOST_SKIPPED:
@@ -188,6 +192,9 @@ class Run:
         tensors, counters = pack(self.state, [each.task.name for each in self.mixture.sets])
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
+        for path in checkpoint.list_checkpoints(root):
+            if checkpoint.step_of(path) > self.state.step:
+                remove(path)  # found damaged at the start; it must not take the place of a good one
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
@@ -204,15 +211,20 @@ class _Window:
         self._samples = 0
 
     def add(self, report: StepReport, samples: int) -> None:
+        self._samples += samples
+        if report.skipped:  # what is not finite has a line of its own
+            return
         for task, losses in report.losses.items():
             self._losses[task] += losses
         self._norms.append(report.grad_norm)
-        self._samples += samples
 
     def take(self) -> dict[str, Any]:
         """The means; the window starts anew."""
         elapsed = time.perf_counter() - self._start
         values = {f"{task}/loss": float(torch.stack(losses).mean()) for task, losses in self._losses.items()}
-        values |= {"grad_norm": sum(self._norms) / max(len(self._norms), 1), "samples_per_second": self._samples / elapsed}
+        values |= {
+            "grad_norm": sum(self._norms) / max(len(self._norms), 1),
+            "samples_per_second": self._samples / elapsed,
+        }
         self.__init__()  # type: ignore[misc]
         return values

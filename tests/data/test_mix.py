@@ -1,0 +1,220 @@
+"""The mixture: what a step sees is a pure function of (seed, step) and the counters."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import tiny_codec, tiny_task
+from uniperceiver.data.loader import load
+from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet, sampling_weights
+from uniperceiver.data.transforms import Augment
+from uniperceiver.data.view import View
+from uniperceiver.errors import BrokenSample
+from uniperceiver.records import Batch, Broken, Sample
+from uniperceiver.streams import numpy_stream
+
+SIZES = (7, 10, 5)
+TASKS = ("image_classification", "image_text_retrieval", "masked_language_modelling")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Samples that are told apart by their noise, some of them broken."""
+
+    size: int
+    broken: tuple[int, ...] = ()
+    classes: tuple[tuple[str, ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, index: int) -> Sample:
+        if index in self.broken:
+            raise BrokenSample(f"n{index}", "is broken")
+        image = numpy_stream(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        text = f"a red dot number {index} above a blue square that moves to the left"
+        return Sample(id=f"n{index}", image=image, text=text, captions=(text, f"dot {index}"), label=index % 2)
+
+    def texts(self) -> Iterator[str]:
+        return iter(())
+
+
+def mixture(*, broken: tuple[int, ...] = (), augment: Augment | None = None, **fields: Any) -> Mixture:
+    """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3."""
+    sets = tuple(
+        TrainingSet(
+            task=tiny_task(name),
+            index=index,
+            source=Numbers(size, broken),
+            weight=index + 1.0,
+            augment=augment or Augment(crop=0.4),
+            early=Stage(view=View(size=8, length=24), batch=3),
+            late=Stage(view=View(size=12, length=24), batch=2),
+        )
+        for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
+    )
+    values = {"seed": 0, "mode": "mixed", "tasks_per_step": 2, "accumulate": 1, "late_step": 10**9, **fields}
+    return Mixture(sets=sets, codec=tiny_codec(), **values)
+
+
+def only(one: Mixture, index: int) -> Mixture:
+    """The same mixture, in which only that task is drawn."""
+    return replace(one, sets=tuple(replace(each, weight=float(each.index == index)) for each in one.sets))
+
+
+def batches(one: Mixture, count: int) -> list[tuple[Plan, Batch | None, tuple[Broken, ...]]]:
+    return [BatchMaker(one)[plan] for plan in islice(one.endless(0, [0, 0, 0]), count)]
+
+
+def same(a: Batch, b: Batch) -> bool:
+    def tensors(batch: Batch) -> list[torch.Tensor | None]:
+        inputs, readout = batch.inputs, batch.readout
+        texts = (inputs.ids_BN, inputs.valid_BN, batch.candidates and batch.candidates.ids_BN)
+        return [inputs.pixels_BTCHW, readout.target_R, readout.position_R, readout.soft_RK, *texts]
+
+    pairs = zip(tensors(a), tensors(b), strict=True)
+    equal = all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
+    return equal and (a.task, a.ids) == (b.task, b.ids)
+
+
+@pytest.mark.parametrize("mode", ["mixed", "unmixed"])
+def test_plans_are_the_same_wherever_one_starts(mode: str) -> None:
+    one = mixture(mode=mode, tasks_per_step=3, accumulate=2)
+    assert one.batches_per_step == 6
+    whole = list(islice(one.endless(0, [0, 0, 0]), 60))
+    for step in (1, 4, 9):
+        consumed = [0, 0, 0]
+        for plan in whole[: 6 * step]:
+            consumed[plan.index] += plan.count
+        assert list(islice(mixture(mode=mode, tasks_per_step=3, accumulate=2).endless(step, consumed), 6)) == whole[6 * step :][:6]
+        assert one.plans(step, consumed) == whole[6 * step :][:6]
+        assert [plan.place for plan in whole[6 * step :][:6]] == list(range(6))
+    assert list(islice(replace(one, seed=1).endless(0, [0, 0, 0]), 60)) != whole
+
+
+def test_a_step_mixes_tasks_or_takes_one() -> None:
+    mixed = [mixture(tasks_per_step=4, accumulate=2).tasks_of(step) for step in range(50)]
+    unmixed = [mixture(mode="unmixed", tasks_per_step=4, accumulate=2).tasks_of(step) for step in range(50)]
+    assert {len(tasks) for tasks in (*mixed, *unmixed)} == {8}
+    assert all(tasks[0::2] == tasks[1::2] for tasks in mixed)  # accumulated batches are of one task
+    assert {len(set(tasks)) for tasks in mixed} == {1, 2, 3}  # drawn with replacement
+    assert {len(set(tasks)) for tasks in unmixed} == {1}
+
+
+@pytest.mark.parametrize(("mode", "draws"), [("mixed", 2), ("unmixed", 1)])
+def test_tasks_have_their_shares(mode: str, draws: int) -> None:
+    steps = 1500
+    one = mixture(mode=mode)
+    drawn = Counter(task for step in range(steps) for task in one.tasks_of(step)[:draws])
+    n = steps * draws
+    for index, share in enumerate((1 / 6, 2 / 6, 3 / 6)):
+        assert abs(drawn[index] - n * share) < 3 * (n * share * (1 - share)) ** 0.5
+
+
+def test_each_epoch_sees_each_sample_once_in_another_order() -> None:
+    one = only(mixture(), 1)
+    seen = [name for _, batch, _ in batches(one, 10) for name in batch.ids]  # 30 samples, 3 epochs of 10
+    epochs = [tuple(seen[start : start + 10]) for start in (0, 10, 20)]
+    assert all(sorted(epoch) == sorted(f"n{index}" for index in range(10)) for epoch in epochs)
+    assert len(set(epochs)) == 3
+    assert [name for _, batch, _ in batches(replace(one, seed=1), 10) for name in batch.ids] != seen
+
+
+def test_an_epoch_may_end_inside_a_batch_and_any_batch_can_be_made_first() -> None:
+    one = only(mixture(), 0)
+    made = batches(one, 6)  # 18 samples of a set of 7
+    for plan, batch, _ in reversed(made):
+        assert same(BatchMaker(one)[plan][1], batch)
+
+
+def test_another_view_of_the_same_sample_in_each_epoch() -> None:
+    one = only(mixture(), 0)
+    views: dict[str, list[torch.Tensor]] = {}
+    for _, batch, _ in batches(one, 7):
+        for name, pixels in zip(batch.ids, batch.inputs.pixels_BTCHW, strict=True):
+            views.setdefault(name, []).append(pixels)
+    assert all(len(each) == 3 for each in views.values())
+    assert all(not torch.equal(first, second) for first, second, _ in views.values())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers: int) -> None:
+    one = mixture(broken=(2,))
+    plans = list(islice(one.endless(0, [0, 0, 0]), 8))
+    for (plan, batch, broken), made in zip(load(BatchMaker(one), iter(plans), workers), batches(one, 8), strict=True):
+        assert plan == made[0]
+        assert same(batch, made[1])
+        assert broken == made[2]
+
+
+def test_the_late_stage_has_its_own_sizes() -> None:
+    one = only(mixture(late_step=2), 0)
+    made = batches(one, 6)
+    assert [plan.late for plan, _, _ in made] == [False] * 4 + [True] * 2  # two batches a step
+    assert [batch.inputs.pixels_BTCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
+    assert [len(batch.ids) for _, batch, _ in made] == [3] * 4 + [2] * 2
+    assert [plan.start for plan, _, _ in made] == [0, 3, 6, 9, 12, 14]
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_broken_sample_leaves_the_others_as_they_were(index: int) -> None:
+    whole, torn = (batches(only(mixture(broken=broken), index), 6) for broken in ((), (2,)))
+    left_out = 0
+    for (plan, full, _), (other_plan, rest, broken) in zip(whole, torn, strict=True):
+        assert plan == other_plan
+        kept = [row for row, name in enumerate(full.ids) if name != "n2"]
+        left_out += len(full.ids) - len(kept)
+        assert broken == (Broken(task=TASKS[index], sample="n2", reason="is broken"),) * (len(full.ids) - len(kept))
+        assert rest.ids == tuple(full.ids[row] for row in kept)
+        if full.inputs.pixels_BTCHW is not None:
+            assert torch.equal(rest.inputs.pixels_BTCHW, full.inputs.pixels_BTCHW[kept])
+        texts = (full.inputs.ids_BN, rest.inputs.ids_BN) if index == 2 else (full.candidates, rest.candidates)
+        if index == 1:
+            texts = (full.candidates.ids_BN, rest.candidates.ids_BN)
+        if index:
+            width = min(texts[0].shape[1], texts[1].shape[1])
+            assert torch.equal(texts[0][kept][:, :width], texts[1][:, :width])
+    assert left_out >= 1
+
+
+def test_a_batch_of_broken_samples_is_none() -> None:
+    one = only(mixture(broken=tuple(range(7))), 0)
+    ((plan, batch, broken),) = batches(one, 1)
+    assert batch is None
+    assert len(broken) == plan.count == 3
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
+    one = only(mixture(augment=Augment(**{kind: 1.0})), 0)
+    made, plain = batches(one, 6), batches(only(mixture(augment=Augment()), 0), 6)
+    blended = 0
+    for (_, batch, _), (_, unmixed, _) in zip(made, plain, strict=True):
+        soft = batch.readout.soft_RK
+        assert soft.shape == (3, len(one.sets[0].task.labels))
+        torch.testing.assert_close(soft.sum(dim=1), torch.ones(3))
+        assert unmixed.readout.soft_RK is None
+        blended += not torch.equal(batch.inputs.pixels_BTCHW, unmixed.inputs.pixels_BTCHW)
+        assert batch.ids == unmixed.ids
+    assert blended >= 4
+    again = batches(one, 6)
+    assert all(same(first[1], second[1]) for first, second in zip(made, again, strict=True))
+
+
+def test_only_labelled_pictures_are_mixed_up() -> None:
+    for index in (1, 2):
+        mixed, plain = (batches(only(mixture(augment=augment), index), 2) for augment in (Augment(mixup=1.0), Augment()))
+        assert all(same(a[1], b[1]) for a, b in zip(mixed, plain, strict=True))
+
+
+def test_weights_follow_the_sizes_unless_they_are_given() -> None:
+    weights = sampling_weights({"a": 100, "b": 900, "c": 5}, {"a": None, "b": None, "c": 2.0}, 0.5)
+    assert weights == pytest.approx({"a": 0.5, "b": 1.5, "c": 2.0})  # sqrt: 10 and 30, scaled to a mean of 1
+    assert sampling_weights({"a": 4, "b": 9}, {"a": None, "b": None}, 0.0) == {"a": 1.0, "b": 1.0}
+    assert sampling_weights({"a": 4}, {"a": 3.0}, 1.0) == {"a": 3.0}

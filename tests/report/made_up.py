@@ -1,0 +1,78 @@
+"""Runs that never were, for the tests of the report."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from uniperceiver.report.run_report import Example, RunReport
+
+METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")
+
+
+def a_log(tasks: Sequence[str], lines: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Losses that fall, with noise; an evaluation after each tenth of the lines."""
+    rng = np.random.default_rng(seed)
+    log: list[dict[str, Any]] = []
+    for index in range(1, lines + 1):
+        step, share = 20 * index, index / lines
+        losses = {f"{task}/loss": 0.6 + 3 * math.exp(-4 * share) * rng.lognormal(0, 0.15) for task in tasks}
+        rest = {"grad_norm": rng.lognormal(0, 0.4), "lr": 1e-3 * (1 - share), "samples_per_second": rng.normal(240, 9)}
+        log.append({"step": step, "event": "train", "time": 1e9 + step, **losses, **rest})
+        if index % max(1, lines // 10) == 0:
+            figures = {"score": 1 - 0.5 * share}
+            for place, task in enumerate(tasks):
+                main = METRICS[place % len(METRICS)]
+                figures |= {f"{task}/val/{main}": 0.1 + 0.6 * share, f"{task}/val/chance": 0.1, f"{task}/val/loss": 1.0}
+            log.append({"step": step, "event": "evaluate", "time": 1e9 + step, **figures})
+    return log
+
+
+def some_results(tasks: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of three splits; every third task is not clearly above chance."""
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for place, task in enumerate(tasks):
+        main, low = METRICS[place % len(METRICS)], 0.09 if place % 3 == 2 else 0.55
+        metrics = {main: low + 0.06, f"{main}_low": low, f"{main}_high": low + 0.12, "chance": 0.1}
+        other = {"bleu4": 0.21, "bleu4_low": 0.15, "bleu4_high": 0.27, "chance_bleu4": 0.08}
+        loss = {"loss": 1.1, "loss_low": 1.0, "loss_high": 1.2, "perplexity": 3.0}
+        results[task] = {split: metrics | other | loss | {"n": 200} for split in ("train", "val", "test")}
+    return results
+
+
+def a_picture(side: int = 48, *, shift: int = 0) -> np.ndarray:
+    """A square on a gradient, (side, side, 3) uint8."""
+    ramp = np.linspace(30, 220, side).astype(np.uint8)
+    frame_HWC = np.stack(
+        [np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.full((side, side), 90)], axis=-1
+    )
+    frame_HWC[side // 4 : side // 2, 4 + shift : side // 4 + 4 + shift] = (240, 80, 60)
+    return frame_HWC.astype(np.uint8)
+
+
+def some_examples(task: str) -> list[Example]:
+    """An image, a clip, a caption and a text."""
+    still, clip = (a_picture(),), tuple(a_picture(shift=2 * index) for index in range(8))
+    choices = (("a square", 0.82), ("a circle", 0.16), ("a triangle", 0.004))
+    common = {"task": task, "split": "val"}
+    return [
+        Example(**common, sample="one.png", frames=still, truth=("a square",), answers=choices, right=True),
+        Example(**common, sample="two.mp4", frames=clip, truth=("a circle",), answers=choices, right=False),
+        Example(**common, sample="3", frames=still, truth=("a red square",), answers=(("a red box", math.nan),)),
+        Example(**common, sample="4", text="a long day [...] ends", truth=("well",), answers=(("badly", None),)),
+    ]
+
+
+def a_report(tasks: Sequence[str] = ("birds", "words", "tales"), *, lines: int = 100, **changes: Any) -> RunReport:
+    """A whole run."""
+    parts: dict[str, Any] = {
+        "title": "demo",
+        "facts": {"parameters": "1.1 M", "steps": "2,000"},
+        "recipe": "seed: 0\ntasks:\n  birds: {kind: image_classification}\n",
+        "log": a_log(tasks, lines),
+        "results": some_results(tasks),
+        "main_metrics": {task: METRICS[place % len(METRICS)] for place, task in enumerate(tasks)},
+        "examples": [example for task in tasks for example in some_examples(task)],
+    }
+    return RunReport(**(parts | changes))

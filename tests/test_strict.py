@@ -1,0 +1,84 @@
+"""Mappings become dataclasses, or one line says which key is wrong and what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from uniperceiver.errors import UserError
+from uniperceiver.strict import parse, read_yaml, record
+
+
+@record
+class Inner:
+    width: int = 3
+    names: tuple[str, ...] = ()
+
+
+@record
+class Outer:
+    rate: float
+    inner: Inner = Inner()
+    maybe: Inner | None = None
+    parts: dict[str, Inner] = Field(default_factory=dict)
+    choice: int | str = 1
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError("rate must not be negative")
+
+
+def test_nested_mappings_become_dataclasses() -> None:
+    values = {"rate": "3e-4", "inner": {"width": 5, "names": ["a", 1]}, "parts": {"x": {"width": 7}}}
+    assert parse(Outer, values, "r") == Outer(
+        rate=3e-4, inner=Inner(width=5, names=("a", "1")), parts={"x": Inner(width=7)}
+    )
+
+
+def test_records_are_frozen_and_named() -> None:
+    with pytest.raises(AttributeError):
+        Outer(rate=1).rate = 2  # type: ignore[misc]
+    with pytest.raises(Exception, match="positional|keyword"):
+        Outer(1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rat": 1}, "r: unknown key 'rat'; did you mean 'rate'?"),
+        ({"rate": 1, "inner": {"wdith": 1}}, "r: unknown key 'inner.wdith'; did you mean 'width'?"),
+        ({"rate": 1, "maybe": {"wdith": 1}}, "r: unknown key 'maybe.wdith'; did you mean 'width'?"),
+        ({"rate": 1, "parts": {"x": {"nmes": 1}}}, "r: unknown key 'parts.x.nmes'; did you mean 'names'?"),
+        ({"rate": 1, "zzz": 1}, "r: unknown key 'zzz'; choose one of choice, inner, maybe, parts, rate"),
+        ({}, "r: key 'rate' is missing; add it"),
+        (None, "r: key 'rate' is missing; add it"),
+        ([], "r: the value must be a mapping of keys to values, found []"),
+        ({"rate": -1}, "r: rate must not be negative"),
+        ({"rate": 1, "inner": 4}, "r: inner must be a mapping of keys to values, found 4"),
+        ({"rate": [1]}, "r: key 'rate' has a wrong value [1]: input should be a valid number"),
+        ({"rate": 1, "inner": {"width": "x"}}, "r: key 'inner.width' has a wrong value 'x': input should be a valid int"),
+        ({"rate": 1, "inner": {"names": "ab"}}, "r: key 'inner.names' has a wrong value 'ab': input should be a valid tup"),
+        ({"rate": 1, "choice": [1]}, "r: key 'choice' has a wrong value [1]: input should be a valid integer"),
+        ({"rate": float("nan")}, "r: key 'rate' has a wrong value nan: input should be a finite number"),
+    ],
+)
+def test_what_is_wrong_is_one_line(values: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Outer, values, "r")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [1, x]\n")
+    assert read_yaml(path) == {"a": [1, "x"]}
+    path.write_text("a: !!python/name:os.system\n")
+    with pytest.raises(UserError, match="a.yaml: not valid YAML"):
+        read_yaml(path)
+    path.write_bytes(b"a: \xff\n")
+    with pytest.raises(UserError, match="a.yaml: not valid YAML"):
+        read_yaml(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_yaml(tmp_path)

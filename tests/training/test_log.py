@@ -1,0 +1,71 @@
+"""log.jsonl: one line each, none twice, and none of steps that will be made again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from uniperceiver.training.log import RunLog, read_log
+
+
+def open_log(folder: Path, first_step: int = 0, *, tensorboard: bool = False) -> RunLog:
+    return RunLog(folder, first_step=first_step, steps=9, tensorboard=tensorboard, quiet=True)
+
+
+def test_lines_are_written_at_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "run")
+    log.line(3, "train", {"loss": 0.5, "text": "ünï"})
+    (line,) = read_log(tmp_path / "run")
+    assert {name: line[name] for name in ("step", "event", "loss", "text")} == {
+        "step": 3,
+        "event": "train",
+        "loss": 0.5,
+        "text": "ünï",
+    }
+    assert line["time"] > 1e9
+    log.close()
+
+
+def test_later_lines_are_cut_when_a_run_goes_on(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for step in range(1, 6):
+        log.line(step, "train", {"loss": step})
+    log.close()
+    log = open_log(tmp_path, 3)
+    log.line(4, "train", {"loss": -4})
+    log.close()
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(1, 1), (2, 2), (3, 3), (4, -4)]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("half", ['{"step": 2, "ev', '{"step": 2, "samples": {"a": ["b"]}', "{", "\ufffd"])
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path, half: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"step": 1, "event": "train"}) + "\n" + half)
+    assert [line["step"] for line in read_log(tmp_path)] == [1]
+    log = open_log(tmp_path, 5)
+    log.line(6, "train", {})
+    log.close()
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 6]
+
+
+def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
+    assert read_log(tmp_path) == []
+
+
+def test_messages_go_to_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = open_log(tmp_path)
+    log.say("going on")
+    log.close()
+    assert "going on" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log = open_log(tmp_path, tensorboard=True)
+    log.line(1, "train", {"loss": 0.5, "text": "none"})
+    log.close()
+    files = list((tmp_path / "tensorboard").iterdir())
+    assert len(files) == 1
+    assert b"train/loss" in files[0].read_bytes()

@@ -1,0 +1,83 @@
+"""Signals ask a run to stop; as real processes, they make it save and go on bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.small_run import log_lines, same_tensors, small_recipe, train, values_of, write_recipe
+from uniperceiver.training import checkpoint
+from uniperceiver.training.stop import EXIT_CODE, Stopped, StopRequest, stop_on_signals
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_the_former_handlers_come_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        stop.check()
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        with pytest.raises(Stopped):
+            stop.check()
+    assert signal.getsignal(number) is before
+
+
+def test_the_handlers_come_back_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyError), stop_on_signals():
+        raise KeyError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nothing_is_requested_at_first() -> None:
+    StopRequest().check()
+
+
+def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "uniperceiver.cli", "train", str(recipe), "--out", str(out)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def _wait_for_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (folder / "log.jsonl").is_file() or len(log_lines(folder, "train")) < steps:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it does not get on"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["group", "process"])
+def test_a_process_saves_before_it_stops(tmp_path: Path, whole_group: bool) -> None:
+    # Shells and schedulers signal all processes of a job, its loader workers too.
+    changes: dict[str, Any] = {"steps": 100_000, "data__workers": 1, "optimiser__ema": 0.9}
+    path, out = write_recipe(tmp_path / "recipe.yaml", values_of(**changes)), tmp_path / "run"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        done = len(log_lines(out, "train")) if out.is_dir() else 0
+        process = _start(path, out)
+        _wait_for_steps(process, out, done + 3)
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == EXIT_CODE, said
+        assert "stopped after saving" in said
+        assert "Traceback" not in said
+    newest = checkpoint.newest_valid(out / "checkpoints").path
+    assert newest is not None
+    tensors, state = checkpoint.read(newest)
+    steps = state["step"]
+    assert [line["step"] for line in log_lines(out, "train")] == list(range(1, steps + 1))
+    # The same without a stop: the schedule is that of the long run, so it is stopped, too, but only once.
+    recipe = small_recipe(**{**changes, "data__workers": 0})
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["steps"] == recipe.steps
+    train(tmp_path / "whole", recipe, stop_after=steps)
+    again, state_again = checkpoint.read(tmp_path / "whole" / "checkpoints" / newest.name)
+    assert state == state_again
+    assert all(same_tensors(tensors[name], again[name]) for name in tensors)
