@@ -21,7 +21,15 @@ TEXTS = {"format": "scenes", "items": 12, "view": "text"}
 
 
 def _task(kind: str, source: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "train": source, "val": {**source, "split": "val"}, "batch": 3, "size": 32, "frames": 2, **more}
+    return {
+        "kind": kind,
+        "train": source,
+        "val": {**source, "split": "val"},
+        "batch": 3,
+        "size": 32,
+        "frames": 2,
+        **more,
+    }
 
 
 TASKS: dict[str, dict[str, Any]] = {

@@ -221,9 +221,17 @@ def test_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("kind", "image_clasification", "kind: unknown kind 'image_clasification'; did you mean 'image_classification'"),
+        (
+            "kind",
+            "image_clasification",
+            "kind: unknown kind 'image_clasification'; did you mean 'image_classification'",
+        ),
         ("train.format", "scene", "train: unknown format 'scene'; did you mean 'scenes'"),
-        ("train", {"format": "folder", "path": "absent"}, r"train: \S+absent: no such file or folder; choose one of here"),
+        (
+            "train",
+            {"format": "folder", "path": "absent"},
+            r"train: \S+absent: no such file or folder; choose one of here",
+        ),
         ("train", {"format": "folder", "path": "here"}, r"train: \S+here: no class folders; expected a sub-folder per"),
         ("train.label", "none", "train: these data have no classes"),
         ("val.label", "shape", "val: its classes .* are not those of train"),

@@ -1,7 +1,7 @@
 """uniperceiver: one Transformer for many perception tasks, without task heads.
 
     files -> data -> BATCH -> tokenizers -> TOKENS -> model -> REPRESENTATIONS -> tasks -> LIKELIHOOD -> answer
-             (what samples look like)       (one encoder for inputs and candidates)   P(y|x) ~ exp(cos(f(x), f(y)) / tau)
+             (what samples look like)       (one encoder for all)   P(y|x) ~ exp(cos(f(x), f(y)) / tau)
 
 Every task is the same question: which candidate is most likely, given this input?
 """

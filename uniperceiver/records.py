@@ -134,7 +134,7 @@ T = TypeVar("T")
 
 def to_device(record: T, device: torch.device | str) -> T:
     """The same record with all its tensors, also those of records inside it, on that device."""
-    changes = {}
+    changes: dict[str, object] = {}
     for name in getattr(record, "__dataclass_fields__", ()):
         value = getattr(record, name)
         if isinstance(value, Tensor):

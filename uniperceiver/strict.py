@@ -19,9 +19,14 @@ _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def record(cls: type[T]) -> type[T]:
     """A frozen, keyword-only dataclass that refuses unknown fields and wrong types."""
-    return _dataclass(
-        frozen=True, kw_only=True, config=ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
-    )(cls)
+    return typing.cast(
+        type[T],
+        _dataclass(
+            frozen=True,
+            kw_only=True,
+            config=ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False),
+        )(cls),
+    )
 
 
 def parse(cls: type[T], values: Any, where: str) -> T:

@@ -24,7 +24,14 @@ EVERYTHING = {
     "optimiser__precision": "bfloat16",
     "candidates__sample": 20,
     "evaluation__every": 2,
-    "tasks__colours__augment": {"crop": 0.5, "flip": 0.5, "randaugment": 1, "erasing": 0.5, "mixup": 0.2, "cutmix": 0.2},
+    "tasks__colours__augment": {
+        "crop": 0.5,
+        "flip": 0.5,
+        "randaugment": 1,
+        "erasing": 0.5,
+        "mixup": 0.2,
+        "cutmix": 0.2,
+    },
     "tasks__colours__late": {"size": 40, "batch": 2},
     "late_from": 0.5,
 }
@@ -193,7 +200,9 @@ def test_a_checkpoint_of_another_size_is_refused_and_kept(tmp_path: Path) -> Non
     (tmp_path / "wide" / "checkpoints").rename(tmp_path / "small" / "checkpoints")
     files = sorted((tmp_path / "small" / "checkpoints").rglob("*.safetensors"))
     before = [file.read_bytes() for file in files]
-    with pytest.raises(UserError, match=r"step-000002: is of another size: '\S+' is \(32.* the recipe's model; use the"):
+    with pytest.raises(
+        UserError, match=r"step-000002: is of another size: '\S+' is \(32.* the recipe's model; use the"
+    ):
         train(tmp_path / "small", small)
     assert [file.read_bytes() for file in files] == before
 
@@ -215,7 +224,9 @@ def test_a_changed_recipe_is_refused(tmp_path: Path, key: str, value: Any) -> No
     train(tmp_path / "run", small_recipe(steps=1))
     before = (tmp_path / "run" / "recipe.yaml").read_bytes()
     dotted = key.replace("__", r"\.")
-    with pytest.raises(UserError, match=f"run: holds a run with {dotted}=.* the recipe says {value!r}; use another --out"):
+    with pytest.raises(
+        UserError, match=f"run: holds a run with {dotted}=.* the recipe says {value!r}; use another --out"
+    ):
         prepare_run(small_recipe(steps=1, **{key: value}), tmp_path, tmp_path / "run")
     assert (tmp_path / "run" / "recipe.yaml").read_bytes() == before
 
@@ -255,7 +266,12 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_accumulation_is_one_larger_batch(tmp_path: Path) -> None:
     # Same samples, same draws: two batches of 3 give the gradient of one of 6.
-    changes: dict[str, Any] = {"steps": 1, "sampling__tasks_per_step": 1, "model__drop_path": 0.0, "optimiser__warmup": 0}
+    changes: dict[str, Any] = {
+        "steps": 1,
+        "sampling__tasks_per_step": 1,
+        "model__drop_path": 0.0,
+        "optimiser__warmup": 0,
+    }
     norms = []
     for batch, accumulate in ((3, 2), (6, 1)):
         recipe = small_recipe(("colours",), tasks__colours__batch=batch, optimiser__accumulate=accumulate, **changes)

@@ -107,7 +107,9 @@ def test_state_comes_back_by_name() -> None:
         loss(one[0], x_BD).backward()  # the second layer has no gradient, and so no state
         optimiser.step()
     tensors = {name: value.clone() for name, value in optimiser_tensors(one, optimiser).items()}
-    assert set(tensors) == {f"{key}/0.{part}" for key in ("step", "exp_avg", "exp_avg_sq") for part in ("weight", "bias")}
+    assert set(tensors) == {
+        f"{key}/0.{part}" for key in ("step", "exp_avg", "exp_avg_sq") for part in ("weight", "bias")
+    }
     other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     other.load_state_dict(one.state_dict())
     restored = adamw(other, config)

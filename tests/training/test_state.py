@@ -53,7 +53,9 @@ def test_tasks_are_counted_by_name() -> None:
 
 def test_other_tasks_are_refused() -> None:
     groups, counters = pack(state(used=True), ["a", "b"])
-    with pytest.raises(UserError, match=r"step-000001: was saved with the tasks \['a', 'b'\], the recipe has \['a', 'c'\]"):
+    with pytest.raises(
+        UserError, match=r"step-000001: was saved with the tasks \['a', 'b'\], the recipe has \['a', 'c'\]"
+    ):
         unpack(state(), groups, counters, ["a", "c"], WHERE)
 
 

@@ -151,9 +151,7 @@ def test_five_skipped_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
     assert len(log_lines(tmp_path / "run", "skipped")) == 5
 
 
-def test_a_sample_of_nan_pixels_is_skipped_by_the_whole_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_of_nan_pixels_is_skipped_by_the_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = ScenesSource.read
 
     def with_nan(self: ScenesSource, index: int) -> Sample:
@@ -236,5 +234,7 @@ def test_too_many_broken_samples_stop_the_run(tmp_path: Path, broken: set[int], 
     recipe = small_recipe(("colours",), steps=4, data__max_broken=share, tasks__colours__train__items=IMAGES["items"])
     train(tmp_path / "enough", recipe)
     broken.add(11)
-    with pytest.raises(UserError, match=rf"^task 'colours': {allowed + 1} of 12 samples are broken, the last scenes/.*"):
+    with pytest.raises(
+        UserError, match=rf"^task 'colours': {allowed + 1} of 12 samples are broken, the last scenes/.*"
+    ):
         train(tmp_path / "more", recipe)

@@ -4,6 +4,7 @@ Shape suffixes: R read-outs, V vocabulary.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ def _frames(sample: Sample, view: View) -> tuple[np.ndarray, ...]:
     return tuple(sample.clip[choose(len(sample.clip), view, None)])
 
 
-def _media(data: TaskData, samples: list[Sample]) -> list[object]:
+def _media(data: TaskData, samples: list[Sample]) -> list[Any]:
     """What the predictor is asked about: images, clips or texts."""
     kind = data.task.visual or "text"
     return [{"image": each.image, "video": each.clip, "text": each.text}[kind] for each in samples]
@@ -102,7 +103,7 @@ def _classified(model: UniPerceiver, data: TaskData, samples: list[Sample]) -> I
 def _ranked(model: UniPerceiver, data: TaskData, samples: list[Sample]) -> Iterator[_Answer]:
     texts = list(dict.fromkeys(sample.captions[0] for sample in samples))
     cosines = model.rank(_media(data, samples), texts, data.task.name)
-    scale = float(model.model.scale(data.task.temperature))
+    scale = float(model.model.scale(data.task.temperature).detach())
     for sample, row in zip(samples, (cosines * scale).softmax(dim=-1), strict=True):
         best = row.topk(min(_TOP, len(texts)))
         answers = tuple((texts[place], float(value)) for value, place in zip(*best, strict=True))
@@ -128,8 +129,8 @@ def _filled(model: UniPerceiver, data: TaskData, samples: list[Sample]) -> Itera
         ids, target = batch.inputs.ids_BN[0].tolist(), int(batch.readout.target_R[0])
         best = logits_RV[0].softmax(dim=-1).topk(_TOP)
         answers = tuple((_word(model, int(word)), float(value)) for value, word in zip(*best, strict=True))
-        shown = f"{codec.decode(_without_end(ids[:place], codec.end))} ▢ {codec.decode(_without_end(ids[place + 1 :], codec.end))}"
-        yield shown, (_word(model, target),), answers, int(best.indices[0]) == target
+        before, after = (codec.decode(_without_end(part, codec.end)) for part in (ids[:place], ids[place + 1 :]))
+        yield f"{before} ▢ {after}", (_word(model, target),), answers, int(best.indices[0]) == target
 
 
 def _without_end(ids: list[int], end: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, save
 from uniperceiver.commands.run import check_sizes
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings
-from uniperceiver.evaluation.evaluate import Metrics, evaluate
+from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
 from uniperceiver.evaluation.intervals import above_chance
 from uniperceiver.serving.predictor import UniPerceiver
 
@@ -86,37 +85,22 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def print_results(results: Results) -> None:
-    """A table: the main figures of every task and split, with intervals and chance."""
-    table = Table("task", "split", "metric", "value", "95 %", "chance", "clearly above", "n")
+    """A table of every task and split: its main metric with interval and chance, and its loss."""
+    table = Table("task", "split", "metric", "value", "95 %", "chance", "clearly above", "loss", "n")
     for task, splits in results["tasks"].items():
         for split, metrics in splits.items():
-            for name in shown_metrics(metrics):
-                chance = chance_of(name, metrics)
-                low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-                table.add_row(
-                    task,
-                    split,
-                    name,
-                    f"{metrics[name]:.3f}",
-                    "" if low is None or high is None else f"{low:.3f} - {high:.3f}",
-                    "" if chance is None else f"{chance:.3f}",
-                    "" if chance is None or low is None else "yes" if above_chance(low, chance) else "no",
-                    str(metrics["n"]),
-                )
-    Console().print(table)
-
-
-def shown_metrics(metrics: Mapping[str, float]) -> list[str]:
-    """The metrics themselves, without their intervals and chances."""
-    return [
-        name
-        for name in metrics
-        if name not in ("n", "chance") and not name.endswith(("_low", "_high")) and not name.startswith("chance_")
-    ]
-
-
-def chance_of(metric: str, metrics: Mapping[str, float]) -> float | None:
-    """What chance gives in a metric, where that is known."""
-    if metric in ("accuracy@1", "masked_accuracy"):
-        return metrics["chance"]
-    return metrics.get(f"chance_{metric}")
+            name = next(name for name in MAIN_METRICS if name in metrics)
+            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+            table.add_row(
+                task,
+                split,
+                name,
+                f"{metrics[name]:.3f}",
+                "" if low is None or high is None else f"{low:.3f}-{high:.3f}",
+                f"{metrics['chance']:.3f}",
+                "" if low is None else "yes" if above_chance(low, metrics["chance"]) else "no",
+                f"{metrics['loss']:.3f}",
+                str(metrics["n"]),
+            )
+    console = Console()
+    console.print(table, width=max(console.width, 100))

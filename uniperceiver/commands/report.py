@@ -1,6 +1,7 @@
 """report.html of a run: its facts, figures, and some questions with the model's answers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,6 @@ def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]
 
 def training_seconds(steps: Sequence[dict[str, Any]]) -> float:
     """Time between the log's training lines; pauses of a stopped run are left out as far as the log shows them."""
-    gaps = [after["time"] - before["time"] for before, after in zip(steps, steps[1:], strict=False)]
+    gaps = [after["time"] - before["time"] for before, after in pairwise(steps)]
     usual = sorted(gaps)[len(gaps) // 2]
     return sum(gap for gap in gaps if gap < 20 * usual) + usual

@@ -50,7 +50,8 @@ def prepare(
     pixels = None
     if task.visual is not None:
         pixels = _PIXELS[task.visual](sample, view, augment, rng if augment is not None else None)
-    text, candidate = None, ()
+    text: Text | None = None
+    candidate: tuple[int, ...] = ()
     label = -1 if sample.label is None else sample.label
     if "text" in task.inputs:
         text = _text(task, sample, view, codec, augment is not None, rng, label)
@@ -122,10 +123,10 @@ def _with_causal_text(inputs: Sequences, texts: Sequence[Text], codec: TextCodec
 
 def _readout(task: Task, items: Sequence[Prepared], texts: Sequence[Text], inputs: Sequences) -> Readout:
     if task.read_at == "summary":
-        rows = torch.arange(len(items))
+        row_R = torch.arange(len(items))
         labels = torch.tensor([item.label for item in items])
         same = _same(items) if task.candidates == "in_batch" else None
-        return Readout(segment=0, row_R=rows, position_R=rows * 0, target_R=labels, soft_RK=same, summary=True)
+        return Readout(segment=0, row_R=row_R, position_R=row_R * 0, target_R=labels, soft_RK=same, summary=True)
     assert inputs.ids_BN is not None
     # Positions count from the segment's start: behind the <SPE> prefix, if the text is the first segment, and
     # behind the words, if queries answer.

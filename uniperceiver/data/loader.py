@@ -2,32 +2,38 @@
 
 import signal
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-Key = TypeVar("Key")
-Made = TypeVar("Made")
+Key = TypeVar("Key", contravariant=True)
+Made = TypeVar("Made", covariant=True)
 
 
-class _Keyed(Dataset):
-    """Anything with __getitem__ as a torch data set."""
+class Maker(Protocol[Key, Made]):
+    """Makes what a key names, the same in any process."""
 
-    def __init__(self, maker: object) -> None:
+    def __getitem__(self, key: Key, /) -> Made: ...
+
+
+class _Keyed(Dataset[Made], Generic[Key, Made]):
+    """A maker as a torch data set."""
+
+    def __init__(self, maker: Maker[Key, Made]) -> None:
         self.maker = maker
 
-    def __getitem__(self, key: object) -> object:
-        return self.maker[key]  # type: ignore[index]
+    def __getitem__(self, key: Key) -> Made:
+        return self.maker[key]
 
 
-def load(maker: object, keys: Iterator[Key], workers: int) -> Iterator[Made]:
+def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator[Made]:
     """`maker[key]` for each key, in order; with workers, some batches ahead in other processes."""
     if workers == 0:
-        yield from (maker[key] for key in keys)  # type: ignore[index]
+        yield from (maker[key] for key in keys)
         return
     loader = DataLoader(
         _Keyed(maker),
-        sampler=keys,  # type: ignore[arg-type]
+        sampler=keys,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2,

@@ -1,7 +1,6 @@
 """What is made of a sample for one task: sizes, statistics and text length; saved with the model."""
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,12 +10,13 @@ from uniperceiver.data.decode import decode_clip, decode_image
 from uniperceiver.data.transforms import Augment, choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
+from uniperceiver.strict import record
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the original release
 CLIP_MEAN, CLIP_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class View:
     """Preprocessing of one task's samples."""
 

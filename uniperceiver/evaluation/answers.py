@@ -5,12 +5,13 @@ Shape suffixes: R read-outs, K candidates, V vocabulary, D width, I inputs, C ca
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.data.batch import collate, prepare
+from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.loader import load
 from uniperceiver.data.sources import Source
 from uniperceiver.data.view import View
@@ -19,11 +20,15 @@ from uniperceiver.evaluation.metrics import top_k_hits
 from uniperceiver.records import Batch, Broken, Sequences, to_device
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import represent_inputs
-from uniperceiver.tasks.candidates import Candidates, TextCodec, represent_in_chunks
-from uniperceiver.tasks.decode import generate, prefix_with_query
+from uniperceiver.tasks.candidates import Candidates, Model, TextCodec, represent_in_chunks
+from uniperceiver.tasks.decode import Writer, generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.tasks.task import Task
+
+
+class AnyModel(Model, Writer[Any], Protocol):
+    """What evaluation asks of a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,8 @@ class _Reader:
     codec: TextCodec
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Batch | None, list[tuple[str, ...]], list[Broken]]:
-        task, items, captions, broken = self.split.task, [], [], []
+        task = self.split.task
+        items, captions, broken = list[Prepared](), list[tuple[str, ...]](), list[Broken]()
         for index in indices:
             try:
                 sample = self.split.source.read(index)
@@ -126,7 +132,7 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
         raise UserError(f"{split.task.name}/{split.name}: no sample could be read")
 
 
-def answers(model: torch.nn.Module, split: Split, settings: Settings, candidates: Candidates) -> Answers:
+def answers(model: AnyModel, split: Split, settings: Settings, candidates: Candidates) -> Answers:
     """Compare every read-out of the split with the candidates."""
     found, seen = Answers(), 0
     with torch.no_grad(), _autocast(settings):
@@ -140,10 +146,10 @@ def answers(model: torch.nn.Module, split: Split, settings: Settings, candidates
 
 
 def captions(
-    model: torch.nn.Module, split: Split, settings: Settings, vocabulary: Candidates
+    model: AnyModel, split: Split, settings: Settings, vocabulary: Candidates
 ) -> tuple[Answers, list[str], list[tuple[str, ...]]]:
     """Score the words of the first caption of each sample, and write a caption for it; with its references."""
-    found, written, references = Answers(), [], []
+    found, written, references = Answers(), list[str](), list[tuple[str, ...]]()
     with torch.no_grad(), _autocast(settings):
         words_VD = represent_in_chunks(model, to_device(vocabulary, settings.device))
         for batch, given in batches(split, settings):
@@ -159,7 +165,7 @@ def captions(
 
 
 def write_captions(
-    model: torch.nn.Module, inputs: Sequences, words_VD: Tensor, scale: Tensor, settings: Settings
+    model: AnyModel, inputs: Sequences, words_VD: Tensor, scale: Tensor, settings: Settings
 ) -> list[str]:
     """A text for each visual input, by greedy or beam search."""
     prefix = Sequences(facts=inputs.facts, pixels_BTCHW=inputs.pixels_BTCHW)
@@ -184,12 +190,12 @@ class Gallery:
     texts: list[str]
 
 
-def gallery(model: torch.nn.Module, split: Split, settings: Settings) -> Gallery:
+def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
     """Encode every input of the split and every one of its captions."""
-    inputs, owners, texts = [], [], []
+    inputs, owners, texts = list[Tensor](), list[int](), list[str]()
     with torch.no_grad(), _autocast(settings):
         for batch, given in batches(split, settings):
-            first = len(inputs) and sum(map(len, inputs))
+            first = sum(len(z_BD) for z_BD in inputs)
             inputs.append(represent_inputs(model, batch))
             owners += [first + row for row, several in enumerate(given) for _ in several]
             texts += [text for several in given for text in several]

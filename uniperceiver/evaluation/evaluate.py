@@ -5,9 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
 
-from uniperceiver.evaluation.answers import Answers, Settings, Split, answers, captions, gallery
+from uniperceiver.evaluation.answers import Answers, AnyModel, Settings, Split, answers, captions, gallery
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.chance import majority_share
 from uniperceiver.evaluation.constant_caption import best_constant_captions
@@ -21,6 +20,10 @@ from uniperceiver.tasks.task import Task
 Metrics = dict[str, float]
 
 
+# The metric by which a task is judged first is the one of these that it has.
+MAIN_METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")
+
+
 def main_metric(task: Task) -> str:
     """The metric by which a task is judged first, and to which `chance` belongs."""
     if task.candidates == "labels":
@@ -30,7 +33,7 @@ def main_metric(task: Task) -> str:
     return "cider_d" if task.read_at == "next" else "masked_accuracy"
 
 
-def evaluate(model: nn.Module, split: Split, settings: Settings) -> Metrics:
+def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     """All metrics of the split under the names of docs/results.md, with NAME_low and NAME_high (95 %).
 
     Losses are means of -log P in nats, over the whole candidate set. Retrieval's loss is the mean of both ways.
@@ -46,7 +49,7 @@ def evaluate(model: nn.Module, split: Split, settings: Settings) -> Metrics:
     return _captions(model, split, settings) if task.read_at == "next" else _masked_words(model, split, settings)
 
 
-def _classification(model: nn.Module, split: Split, settings: Settings) -> Metrics:
+def _classification(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     found = answers(model, split, settings, label_candidates(split.task, settings.codec, None, split.index))
     hit1, hit5 = torch.cat(found.hit1), torch.cat(found.hit5)
     target, predicted = torch.cat(found.target), torch.cat(found.predicted)
@@ -59,7 +62,7 @@ def _classification(model: nn.Module, split: Split, settings: Settings) -> Metri
     return metrics | {**_loss(found), "chance": majority_share(target.tolist()), "n": len(target)}
 
 
-def _masked_words(model: nn.Module, split: Split, settings: Settings) -> Metrics:
+def _masked_words(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     found = answers(model, split, settings, vocabulary_candidates(split.task, settings.codec, split.index))
     hits, sample = torch.cat(found.hit1).numpy(), torch.cat(found.sample).numpy()
     return {
@@ -72,7 +75,7 @@ def _masked_words(model: nn.Module, split: Split, settings: Settings) -> Metrics
     }
 
 
-def _captions(model: nn.Module, split: Split, settings: Settings) -> Metrics:
+def _captions(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     vocabulary = vocabulary_candidates(split.task, settings.codec, split.index)
     found, written, references = captions(model, split, settings, vocabulary)
     statistics = caption_statistics(written, references)
@@ -87,7 +90,7 @@ def _captions(model: nn.Module, split: Split, settings: Settings) -> Metrics:
     return metrics | {"chance": chance[main_metric(split.task)], "n": len(written)}
 
 
-def _retrieval(model: nn.Module, split: Split, settings: Settings) -> Metrics:
+def _retrieval(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     found = gallery(model, split, settings)
     similarity_IC = logits(found.z_ID, found.c_CD, torch.ones((), device=found.z_ID.device))
     owner_C = found.owner_C

@@ -71,7 +71,8 @@ class KeyValueCache:
             self.values[layer] = F.pad(value_BHNd, (0, 0, 0, self.room))
         stop = self.length + key_BHNd.shape[2]
         keys, values = self.keys[layer], self.values[layer]
-        assert keys is not None and values is not None
+        assert keys is not None
+        assert values is not None
         keys[:, :, self.length : stop] = key_BHNd
         values[:, :, self.length : stop] = value_BHNd
         return keys[:, :, :stop], values[:, :, :stop]

@@ -124,9 +124,7 @@ def _load(folder: Path) -> SavedModel:
     tasks = {}
     for index, fields in enumerate(config["tasks"]):
         task = _task(fields, folder)
-        view = View(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in views[task.name].items()}
-        )
+        view = strict.parse(View, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
         tasks[task.name] = KnownTask(task=task, index=index, view=view)
     return SavedModel(model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""))
 

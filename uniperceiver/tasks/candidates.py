@@ -41,6 +41,7 @@ class Model(Protocol):
     ) -> Encoded: ...
     def represent(self, x_RD: Tensor) -> Tensor: ...
     def scale(self, temperature: str) -> Tensor: ...
+    def parameters(self) -> Iterable[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ class CandidateCache:
         self._weights: tuple[tuple[int, int, float], ...] = ()
         self._entries: dict[object, Tensor] = {}
 
-    def get(self, key: object, model: torch.nn.Module, make: Callable[[], Tensor]) -> Tensor:
+    def get(self, key: object, model: Model, make: Callable[[], Tensor]) -> Tensor:
         """The entry of that key, made by `make` when it is missing or the weights have changed."""
         weights = tuple(map(_state, model.parameters()))
         if weights != self._weights:

@@ -5,6 +5,7 @@ Shape suffixes: B sequences, J beams, V vocabulary, D width, S generated words.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,9 +37,26 @@ def prefix_with_query(prefix: Sequences, answer: int) -> Sequences:
     )
 
 
+class Cache(Protocol):
+    """What a model remembers of the texts in the making, one row per beam."""
+
+    def repeat(self, times: int) -> None: ...
+    def reorder(self, parent_B: Tensor) -> None: ...
+
+
+C = TypeVar("C", bound=Cache)
+
+
+class Writer(Protocol[C]):
+    """What generation asks of a model."""
+
+    def begin(self, prefix: Sequences, words: int) -> tuple[C, Tensor]: ...
+    def extend(self, cache: C, word_B: Tensor, place: int) -> Tensor: ...
+
+
 @torch.no_grad()
 def generate(
-    model: torch.nn.Module,
+    model: Writer[C],
     prefix: Sequences,
     logits_of: Callable[[Tensor], Tensor],
     *,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uniperceiver.data.mix import Plan
 from uniperceiver.records import Batch, to_device
@@ -12,6 +12,7 @@ from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms
 from uniperceiver.tasks.candidates import (
     Candidates,
+    Model,
     TextCodec,
     label_candidates,
     sampled_candidates,
@@ -42,7 +43,7 @@ class TrainingObjective:
     proposal_V: Tensor  # float, weight of each vocabulary entry when it is sampled
     accuracy_in_loss: bool = False
 
-    def __call__(self, model: nn.Module, batch: Batch, plan: Plan) -> tuple[Mapping[str, Tensor], float]:
+    def __call__(self, model: Model, batch: Batch, plan: Plan) -> tuple[Mapping[str, Tensor], float]:
         """The terms of the batch's loss and its weight."""
         one = self.tasks[plan.index]
         candidates = self.candidates(batch, plan)
@@ -50,7 +51,7 @@ class TrainingObjective:
         return self._terms(model, one, batch, candidates, stream), one.loss_weight
 
     @torch.no_grad()
-    def full(self, model: nn.Module, batch: Batch, plan: Plan) -> Tensor:
+    def full(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
         """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
         one = self.tasks[plan.index]
         candidates = vocabulary_candidates(one.task, self.codec, plan.index)
@@ -78,7 +79,7 @@ class TrainingObjective:
 
     def _terms(
         self,
-        model: nn.Module,
+        model: Model,
         one: TaskObjective,
         batch: Batch,
         candidates: Candidates,

@@ -34,7 +34,7 @@ def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
 
 def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state by parameter name, e.g. "exp_avg/head.linear.weight"."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{key}/{names[parameter]}": value
         for parameter, state in optimiser.state.items()

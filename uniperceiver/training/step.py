@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import Plan
+from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch
 from uniperceiver.training.optimiser import average_into
 
@@ -23,7 +24,7 @@ Objective = Callable[[Batch, Plan], tuple[Mapping[str, Tensor], float]]
 class TrainState:
     """Everything that a checkpoint saves, and nothing else."""
 
-    model: nn.Module
+    model: Generalist
     optimiser: torch.optim.Optimizer
     average: dict[str, Tensor] | None = None  # moving average of the parameters
     scaler: torch.amp.GradScaler | None = None  # only in float16

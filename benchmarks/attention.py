@@ -1,0 +1,48 @@
+"""Attention on this machine: the fused kernel against two plain matrix products, forward and backward."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import Row, main, ratio
+from uniperceiver.model.attention import attend_plainly
+
+SHAPES = {  # (B, H, N, d)
+    "nano image 64 px": (32, 4, 65, 32),
+    "nano clip 4x48 px": (16, 4, 145, 32),
+    "nano vocabulary 2000": (2000, 4, 3, 32),
+    "Ti image 224 px": (8, 3, 197, 64),
+}
+
+
+def measure(pairs: int) -> list[Row]:
+    """Plain over fused, per shape and type; below 1 the plain way is faster."""
+    rows = []
+    for name, (b, h, n, d) in SHAPES.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            packed = torch.randn(b, n, 3, h, d, dtype=dtype, requires_grad=True)
+            threads = torch.get_num_threads()
+            rows.append(
+                ratio(
+                    f"attention/plain over fused/{name}/threads{threads}/{dtype}",
+                    partial(_step, packed, plainly=True),
+                    partial(_step, packed, plainly=False),
+                    pairs=pairs,
+                )
+            )
+    return rows
+
+
+def _step(packed_BN3Hd: Tensor, *, plainly: bool) -> None:
+    query, key, value = packed_BN3Hd.permute(2, 0, 3, 1, 4).unbind(0)
+    if plainly:
+        y = attend_plainly(query, key, value, None)
+    else:
+        y = F.scaled_dot_product_attention(query, key, value)
+    y.sum().backward()
+
+
+if __name__ == "__main__":
+    main(measure)
