@@ -13,6 +13,7 @@ from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
+from uniperceiver.training.state import pack
 from uniperceiver.training.stop import Stopped
 
 IMAGES = {"format": "scenes", "items": 12, "pixels": 32, "objects": 1}
@@ -113,3 +114,15 @@ def log_lines(folder: Path, event: str) -> list[dict[str, Any]]:
 def same_tensors(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     """Whether both have the same names and, bit for bit, the same values."""
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def assert_same(one: Run, other: Run) -> None:
+    """Two runs have come to the same weights, moments, averages and counters."""
+    names = [each.task.name for each in one.mixture.sets]
+    groups, counters = pack(one.state, names)
+    others, other_counters = pack(other.state, names)
+    assert counters == other_counters
+    assert groups.keys() == others.keys()
+    for group in groups:
+        assert same_tensors(groups[group], others[group]), group
+    assert len(groups["optimiser"]) > 10

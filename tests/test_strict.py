@@ -81,10 +81,10 @@ def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
     path.write_text("a: [1, x]\n")
     assert read_yaml(path) == {"a": [1, "x"]}
     path.write_text("a: !!python/name:os.system\n")
-    with pytest.raises(UserError, match="a.yaml: not valid YAML"):
+    with pytest.raises(UserError, match=r"a\.yaml: not valid YAML"):
         read_yaml(path)
     path.write_bytes(b"a: \xff\n")
-    with pytest.raises(UserError, match="a.yaml: not valid YAML"):
+    with pytest.raises(UserError, match=r"a\.yaml: not valid YAML"):
         read_yaml(path)
     with pytest.raises(UserError, match="no such file"):
         read_yaml(tmp_path)

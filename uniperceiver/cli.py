@@ -80,7 +80,11 @@ def evaluate(options: argparse.Namespace) -> int | None:
     if options.json and not Path(options.json).parent.is_dir():
         raise UserError(f"--json: there is no folder {Path(options.json).parent}; make it first")
     figures = figures_of.evaluate_run(
-        Path(options.run), splits=splits, task=options.task, data=options.data and Path(options.data)
+        Path(options.run),
+        splits=splits,
+        task=options.task,
+        data=options.data and Path(options.data),
+        device=options.device,
     )
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -160,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--task", help="only this task")
     one.add_argument("--split", action="append", choices=["train", "val", "test"], help="default: val and test")
     one.add_argument("--data", metavar="RECIPE.yaml", help="evaluate on the data of this recipe instead of the run's")
+    one.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
     one.add_argument("--json", metavar="FILE", help="write the results to a file")
 
     one = _command(commands, "predict", predict, "ask a model about files")

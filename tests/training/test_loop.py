@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.small_run import log_lines, same_tensors, small_recipe, train, values_of, write_recipe
+from tests.small_run import assert_same, log_lines, same_tensors, small_recipe, train, values_of, write_recipe
 from uniperceiver import load
 from uniperceiver.commands.recipe import read_recipe
 from uniperceiver.commands.run import prepare_run
-from uniperceiver.errors import UserError
-from uniperceiver.training import checkpoint
-from uniperceiver.training.loop import Run
-from uniperceiver.training.state import pack
 from uniperceiver.training.stop import Stopped
 
 PLAIN: dict[str, Any] = {}
@@ -35,18 +31,6 @@ EVERYTHING = {
     "tasks__colours__late": {"size": 40, "batch": 2},
     "late_from": 0.5,
 }
-
-
-def assert_same(one: Run, other: Run) -> None:
-    """Two runs have come to the same weights, moments, averages and counters."""
-    names = [each.task.name for each in one.mixture.sets]
-    groups, counters = pack(one.state, names)
-    others, other_counters = pack(other.state, names)
-    assert counters == other_counters
-    assert groups.keys() == others.keys()
-    for group in groups:
-        assert same_tensors(groups[group], others[group]), group
-    assert len(groups["optimiser"]) > 10
 
 
 def figures(folder: Path) -> list[tuple[int, str, Any, Any]]:
@@ -137,111 +121,6 @@ def test_a_killed_run_makes_the_steps_after_its_checkpoint_again(tmp_path: Path)
         log.write('{"step": 3, "event": "train", "samples": {"a": 1}')  # cut off in the middle
     assert_same(whole, train(tmp_path / "parts", recipe))
     assert [line["step"] for line in log_lines(tmp_path / "parts", "train")] == [1, 2, 3, 4, 5]
-
-
-def checkpoints(folder: Path) -> list[str]:
-    return [path.name for path in checkpoint.list_checkpoints(folder / "checkpoints")]
-
-
-def test_the_newest_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
-    scores = iter([3.0, 1.0, float("nan"), 2.0, 5.0, 4.0])
-    recipe = small_recipe(steps=6, checkpoint__every=1, checkpoint__keep=2, evaluation__every=1)
-    run = prepare_run(recipe, tmp_path, tmp_path / "run", quiet=True)
-    object.__setattr__(run.callbacks, "evaluate", lambda state, stop, log: (next(scores), {}))
-    run.train()
-    assert checkpoints(tmp_path / "run") == ["step-000002", "step-000005", "step-000006"]
-    assert run.state.best == {"step": 2, "score": 1.0}
-
-
-def test_a_first_score_that_is_not_a_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
-    scores = iter([float("nan"), 2.0])
-    run = prepare_run(small_recipe(steps=2, evaluation__every=1), tmp_path, tmp_path / "run", quiet=True)
-    object.__setattr__(run.callbacks, "evaluate", lambda state, stop, log: (next(scores), {}))
-    run.train()
-    assert run.state.best == {"step": 2, "score": 2.0}
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_checkpoint_is_passed_over_and_said(
-    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = small_recipe(steps=6, checkpoint__every=2, checkpoint__keep=2)
-    whole = train(tmp_path / "whole", recipe)
-    folder = tmp_path / "parts"
-    train(folder, recipe, stop_after=4)
-    path = folder / "checkpoints" / "step-000004" / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data if damage == "flipped" else data[:-9])
-    # The next save, at a step before the damaged one, must not lose its place to it.
-    train(folder, small_recipe(steps=6, checkpoint__every=100, checkpoint__keep=1), stop_after=3)
-    assert "not used: " in " ".join(capsys.readouterr().err.split())
-    assert checkpoints(folder) == ["step-000003"]
-    assert_same(whole, train(folder, recipe))
-    notes = [line["text"] for line in log_lines(folder, "note")]
-    assert any("step-000004" in note and note.startswith("not used") for note in notes)
-
-
-def test_when_every_checkpoint_is_damaged_nothing_starts_again(tmp_path: Path) -> None:
-    recipe = small_recipe(steps=2)
-    train(tmp_path / "run", recipe)
-    state = tmp_path / "run" / "checkpoints" / "step-000002" / "state.json"
-    state.write_text("{")
-    with pytest.raises(UserError, match="none of its 1 checkpoints is whole; restore one"):
-        train(tmp_path / "run", small_recipe(steps=3))
-    assert state.read_text() == "{"
-
-
-def test_a_checkpoint_of_another_size_is_refused_and_kept(tmp_path: Path) -> None:
-    small = small_recipe(steps=2)
-    train(tmp_path / "small", small)
-    train(tmp_path / "wide", small_recipe(steps=2, model__width=32))
-    (tmp_path / "small" / "checkpoints").rename(tmp_path / "others")
-    (tmp_path / "wide" / "checkpoints").rename(tmp_path / "small" / "checkpoints")
-    files = sorted((tmp_path / "small" / "checkpoints").rglob("*.safetensors"))
-    before = [file.read_bytes() for file in files]
-    with pytest.raises(
-        UserError, match=r"step-000002: is of another size: '\S+' is \(32.* the recipe's model; use the"
-    ):
-        train(tmp_path / "small", small)
-    assert [file.read_bytes() for file in files] == before
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("seed", 1),
-        ("model__layers", 2),
-        ("optimiser__lr", 0.5),
-        ("sampling__mode", "unmixed"),
-        ("candidates__sample", 3),
-        ("tasks__colours__batch", 4),
-        ("tasks__colours__train__items", 13),
-        ("tasks__colours__augment__flip", 0.5),
-    ],
-)
-def test_a_changed_recipe_is_refused(tmp_path: Path, key: str, value: Any) -> None:
-    train(tmp_path / "run", small_recipe(steps=1))
-    before = (tmp_path / "run" / "recipe.yaml").read_bytes()
-    dotted = key.replace("__", r"\.")
-    with pytest.raises(
-        UserError, match=f"run: holds a run with {dotted}=.* the recipe says {value!r}; use another --out"
-    ):
-        prepare_run(small_recipe(steps=1, **{key: value}), tmp_path, tmp_path / "run")
-    assert (tmp_path / "run" / "recipe.yaml").read_bytes() == before
-
-
-def test_another_order_of_the_tasks_is_refused(tmp_path: Path) -> None:
-    train(tmp_path / "run", small_recipe(steps=1))
-    with pytest.raises(UserError, match="the tasks in the order colours, captions; keep that order"):
-        prepare_run(small_recipe(("captions", "colours"), steps=1), tmp_path, tmp_path / "run")
-
-
-def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
-    train(tmp_path / "run", small_recipe(steps=1))
-    changes = {"data__max_broken": 0.5, "evaluation__batch": 3, "log__every": 2, "checkpoint__keep": 5, "threads": 1}
-    run = train(tmp_path / "run", small_recipe(steps=2, **changes))
-    assert run.state.step == 2
 
 
 def test_the_model_folder_holds_what_is_evaluated(tmp_path: Path) -> None:

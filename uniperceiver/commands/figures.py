@@ -28,11 +28,13 @@ def evaluate_run(
     task: str | None = None,
     data: Path | None = None,
     train_limit: int = 0,
+    device: str | None = None,
 ) -> Results:
     """All figures of a run's (or saved model's) splits, on its own data or on those of another recipe.
 
     Args:
         train_limit: samples of each training split, spread evenly over it; 0: all.
+        device: where to compute, instead of where the recipe says.
 
     Raises:
         UserError: no such task or split, data that do not fit the model, no recipe to take data from.
@@ -45,9 +47,9 @@ def evaluate_run(
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
     check_sizes(recipe, tasks, model.saved.arch)
-    device = device_of(recipe.device)
-    model.model.to(device)
-    settings = evaluation_settings(recipe, model.codec, device)
+    place = device_of(device or recipe.device)
+    model.model.to(place)
+    settings = evaluation_settings(recipe, model.codec, place)
     results = _evaluate_tasks(model, tasks, splits, settings, train_limit)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
@@ -102,5 +104,4 @@ def print_results(results: Results) -> None:
                 f"{metrics['loss']:.3f}",
                 str(metrics["n"]),
             )
-    console = Console()
-    console.print(table, width=max(console.width, 100))
+    Console(width=max(Console().width, 100)).print(table)  # a pipe has 80 columns, where figures would be cut

@@ -116,9 +116,9 @@ def _open_task(
     if config.kind not in CATALOGUE:
         raise UserError(f"{where}.kind: unknown kind {config.kind!r}; {nearest(config.kind, CATALOGUE)}")
     sources = {}
+    specs = {"train": config.train, "val": config.val, "test": config.test}
     for split in splits:
-        spec = getattr(config, split)
-        if spec is not None:
+        if (spec := specs[split]) is not None:
             sources[split] = open_source(spec, f"{where}.{split}", base)
     if not sources:
         raise UserError(f"{where}: has no data; give train: {{format: ..., path: ...}}")

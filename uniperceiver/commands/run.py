@@ -28,6 +28,7 @@ from uniperceiver.training.optimiser import adamw
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
 
+_SCALE = 2.0**13  # of float16 gradients at the start, as the original release
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -90,7 +91,7 @@ def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
             block.compile(dynamic=True)
     average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
     device = next(model.parameters()).device
-    scaler = torch.amp.GradScaler(device.type) if config.precision == "float16" else None
+    scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
     return TrainState(model=model, optimiser=adamw(model, config), average=average, scaler=scaler)
 
 

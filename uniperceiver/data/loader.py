@@ -1,6 +1,8 @@
 """Batches made ahead of time by worker processes; the same batches in the same order for any number of them."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -50,4 +52,13 @@ def _as_it_is(item: object) -> object:
 def _leave_signals_to_the_main_process(worker: int) -> None:
     """Ctrl-C and SIGTERM reach the whole process group; the main process decides when the workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM ends a worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_the_main_process, args=[os.getppid()], daemon=True).start()
+
+
+def _end_with_the_main_process(main: int) -> None:
+    # Ignoring SIGTERM altogether would let the main process wait for ever at its own end, which joins its workers.
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)

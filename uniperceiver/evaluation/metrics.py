@@ -75,11 +75,11 @@ def confusion(predicted_N: Tensor, target_N: Tensor, classes: int) -> np.ndarray
 def f1(confusion_KK: np.ndarray) -> float:
     """F1 (0..1): of class 1 when there are two classes, else the mean over classes (macro).
 
-    A class that neither occurs nor is answered has F1 0, as in scikit-learn.
+    The mean leaves out classes that neither occur nor are answered, as scikit-learn's does.
     """
-    hit_K = np.diagonal(confusion_KK).astype(float)
-    f1_K = 2 * hit_K / np.maximum(1, confusion_KK.sum(0) + confusion_KK.sum(1))
-    return float(f1_K[1] if len(f1_K) == 2 else f1_K.mean())
+    seen_K = confusion_KK.sum(0) + confusion_KK.sum(1)
+    f1_K = 2 * np.diagonal(confusion_KK) / np.maximum(1, seen_K)
+    return float(f1_K[1] if len(f1_K) == 2 else f1_K[seen_K > 0].mean())
 
 
 def matthews(confusion_KK: np.ndarray) -> float:

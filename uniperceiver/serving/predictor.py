@@ -177,9 +177,7 @@ class UniPerceiver:
         known = self._known(task, kind)
         if not fits(known.task):
             names = ", ".join(name for name, each in self.saved.tasks.items() if fits(each.task))
-            raise UserError(
-                f"{call}: cannot be asked of task {known.task.name!r}; of this model's tasks: {names or '(none)'}"
-            )
+            raise UserError(f"{call}: cannot be asked of task {known.task.name!r}; fitting tasks: {names or '(none)'}")
         return known
 
     def _known(self, task: str | Task | None, kind: str) -> KnownTask:
@@ -240,13 +238,12 @@ class UniPerceiver:
     def _candidates(self, candidates: Candidates) -> Tensor:
         ids_BN, most = candidates.sequences.ids_BN, self.saved.arch.max_text
         if ids_BN is not None and ids_BN.shape[1] > most:
-            raise UserError(
-                f"a text to compare with has {ids_BN.shape[1]} tokens, more than the model's {most}; shorten it"
-            )
+            raise UserError(f"a text has {ids_BN.shape[1]} tokens, more than the model's {most}; shorten it")
         return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
 
 
 def _sight(known: KnownTask) -> KnownTask:
     """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
-    seen = {"inputs": (known.task.visual,), "read_at": "summary", "candidates": "labels"}
-    return replace(known, task=replace(known.task, **seen, labels=(), template=None))
+    seen = known.task.inputs[:1]  # visual input stands first
+    task = replace(known.task, inputs=seen, read_at="summary", candidates="labels", labels=(), template=None)
+    return replace(known, task=task)

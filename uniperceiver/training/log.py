@@ -29,6 +29,7 @@ class RunLog:
 
     def __init__(self, folder: Path, *, first_step: int, steps: int, tensorboard: bool, quiet: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._quiet = quiet
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
@@ -64,7 +65,8 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line on the console above the bar."""
-        self._progress.console.print(text, highlight=False)
+        if not self._quiet:
+            self._progress.console.print(text, highlight=False)
 
     def close(self) -> None:
         """Flush and close everything."""

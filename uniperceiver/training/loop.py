@@ -160,8 +160,8 @@ class Run:
         if self.state.skipped_in_a_row >= _MOST_SKIPPED:
             names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
             raise UserError(
-                f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; lower optimiser.lr or look "
-                f"at these samples: {names}"
+                f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
+                f"start anew with a lower optimiser.lr: {names}"
             )
 
     def _log(self, log: RunLog, window: "_Window", work: list[tuple[Plan, Batch]]) -> None:

@@ -72,7 +72,12 @@ def train_step(
         state.scaler.update()  # sees the infinite gradient and lowers its scale
     state.step += 1
     state.skipped += reason is not None
-    state.skipped_in_a_row = state.skipped_in_a_row + 1 if reason is not None else 0
+    # In float16 a gradient may overflow until the scale is low enough: that is no fault of loss or data.
+    is_fault = bad is not None or state.scaler is None or state.scaler.get_scale() <= 1.0
+    if reason is None:
+        state.skipped_in_a_row = 0
+    elif is_fault:
+        state.skipped_in_a_row += 1
     return StepReport(losses=losses, grad_norm=norm, skipped=reason)
 
 
