@@ -205,8 +205,8 @@ class LogConfig:
 
     every: PositiveInt = 20
     """Steps between lines of log.jsonl."""
-    tensorboard: bool = True
-    """Also write TensorBoard events (needs the package tensorboard)."""
+    tensorboard: bool | Literal["auto"] = "auto"
+    """Also write TensorBoard events (needs the package tensorboard); auto: if that is installed."""
 
 
 @record

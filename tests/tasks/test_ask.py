@@ -134,9 +134,9 @@ def test_a_question_is_answered_from_both_its_picture_and_its_words() -> None:
 def test_a_few_steps_learn_the_new_task() -> None:
     model = tiny_model()
     batch = question_batch(["what colour?", "which colour?", "what colour is it?"], [2, 0, 1])
-    optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(25):
         candidates = label_candidates(QUESTION, tiny_codec(), None)
         loss = loss_terms(QUESTION, ask(model, QUESTION, batch, candidates), batch.readout, candidates)["nll"]
         optimiser.zero_grad()

@@ -54,10 +54,11 @@ def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_messages_go_to_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log = open_log(tmp_path)
-    log.say("going on")
-    log.close()
-    assert "going on" in capsys.readouterr().err
+    for quiet in (False, True):
+        log = RunLog(tmp_path, first_step=0, steps=9, tensorboard=False, quiet=quiet)
+        log.say("going on")
+        log.close()
+        assert ("going on" in capsys.readouterr().err) != quiet
 
 
 @pytest.mark.slow

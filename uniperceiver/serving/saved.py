@@ -118,6 +118,11 @@ def _load(folder: Path) -> SavedModel:
     codec = bpe.load(folder / "tokenizer.json")
     if codec.fingerprint() != config["tokenizer"]:
         raise UserError(f"{folder}: tokenizer.json does not belong to these weights; restore the one saved with them")
+    if arch.literal_specials != bool(codec.atoms):
+        raise UserError(
+            f"{folder}: config.json says literal_specials: {str(arch.literal_specials).lower()}, tokenizer.json was made "
+            "otherwise; restore the one saved with these weights"
+        )
     model = build(arch, TEMPERATURES)
     _load_weights(model, folder / "model.safetensors")
     views = _read_json(folder / "preprocess.json")

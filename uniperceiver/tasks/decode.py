@@ -81,11 +81,7 @@ def generate(
     """
     batch = prefix.size
     cache, x_RD = model.begin(prefix, words)
-    beam = _Beams(
-        ids_RS=torch.zeros(batch, 0, dtype=torch.int64, device=x_RD.device),
-        step_RS=torch.zeros(batch, 0, device=x_RD.device),
-        score_R=torch.zeros(batch, device=x_RD.device),
-    )
+    beam = _nothing_yet(batch, x_RD.device)
     for place in range(1, words + 1):
         logits_RV = logits_of(x_RD)
         if on_step is not None:
@@ -93,10 +89,7 @@ def generate(
         beam, parent_R = _grow(beam, log_likelihood(logits_RV), batch, beams, end)
         if place == words or bool((beam.ids_RS == end).any(dim=1).all()):
             break
-        if place == 1:
-            cache.repeat(beams)
-        else:
-            cache.reorder(parent_R)
+        cache.repeat(beams) if place == 1 else cache.reorder(parent_R)
         x_RD = model.extend(cache, beam.ids_RS[:, -1], place)
     return _winners(beam, batch, end, length_penalty)
 
@@ -108,6 +101,11 @@ class _Beams:
     ids_RS: Tensor
     step_RS: Tensor  # log-probability of each word
     score_R: Tensor  # their sum
+
+
+def _nothing_yet(batch: int, device: torch.device) -> _Beams:
+    zeros_RS = torch.zeros(batch, 0, device=device)
+    return _Beams(ids_RS=zeros_RS.long(), step_RS=zeros_RS, score_R=torch.zeros(batch, device=device))
 
 
 def _grow(beam: _Beams, step_RV: Tensor, batch: int, beams: int, end: int) -> tuple[_Beams, Tensor]:

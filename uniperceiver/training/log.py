@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,16 +25,18 @@ class RunLog:
     """The log of a run: one JSON object per line, the same numbers in TensorBoard, a progress bar on the console.
 
     Args:
+        tensorboard: True, False, or "auto" for where it is installed.
         first_step: lines of later steps, from a run that was cut off, are removed.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, steps: int, tensorboard: bool, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, *, first_step: int, steps: int, tensorboard: bool | str, quiet: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._quiet = quiet
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._scalars = _tensorboard(folder / "tensorboard", first_step) if tensorboard else None
+        wanted = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
+        self._scalars = _tensorboard(folder / "tensorboard", first_step) if wanted else None
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -48,6 +51,8 @@ class RunLog:
         )
         self._bar = self._progress.add_task("training", total=steps, completed=first_step, note="")
         self._progress.start()
+        if tensorboard == "auto" and not wanted:
+            self.say("no TensorBoard events: pip install tensorboard to have them; log.jsonl has the same numbers")
 
     def line(self, step: int, event: str, values: Mapping[str, Any]) -> None:
         """One line: step, event ("train", "evaluate", "note"), time and the values."""
