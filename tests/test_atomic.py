@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from uniperceiver import atomic
 from uniperceiver.errors import UserError
-from uniperceiver import atomic, checkpoint
+from uniperceiver.training import checkpoint
 
 
 def save(folder: Path, value: float, size: int = 3) -> None:

@@ -89,4 +89,4 @@ def tiny_candidates(task: Task, batch: Batch) -> Candidates:
     """All candidates of a batch, as evaluation compares them."""
     if batch.candidates is not None:
         return Candidates(sequences=batch.candidates)
-    return (label_candidates(task, tiny_codec(), None) if task.labels else vocabulary_candidates(task, tiny_codec()))
+    return label_candidates(task, tiny_codec(), None) if task.labels else vocabulary_candidates(task, tiny_codec())

@@ -158,7 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the recipe, e.g. optimiser.lr=3e-4")
     one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     one.add_argument("--json", action="store_true", help="print the results as JSON")
+    _add_questions(commands)
+    return parser
 
+
+def _add_questions(commands: Any) -> None:
+    """The commands that ask a trained model."""
     one = _command(commands, "evaluate", evaluate, "measure a run or a saved model")
     one.add_argument("run", metavar="RUN")
     one.add_argument("--task", help="only this task")
@@ -181,7 +186,6 @@ def _parser() -> argparse.ArgumentParser:
     one = _command(commands, "info", info, "describe a run or saved model, or what recipes can name")
     one.add_argument("run", nargs="?", metavar="RUN")
     one.add_argument("--json", action="store_true", help="print as JSON")
-    return parser
 
 
 def _command(commands: Any, name: str, function: Callable[..., Any], summary: str) -> argparse.ArgumentParser:

@@ -82,7 +82,7 @@ def test_a_label_is_needed_to_learn_and_not_to_answer(name: str) -> None:
 
 def test_captions_are_words_and_then_a_query_for_each() -> None:
     codec, task = tiny_codec(), tiny_task("image_captioning")
-    texts = [codec.encode("a dot") + [codec.end], codec.encode("a red square on blue") + [codec.end]]
+    texts = [[*codec.encode("a dot"), codec.end], [*codec.encode("a red square on blue"), codec.end]]
     items = [replace(item, text=Text(ids=tuple(ids), ask_at=tuple(range(len(ids))), target=tuple(ids)))
              for item, ids in zip(tiny_prepared(task, 2), texts, strict=True)]  # fmt: skip
     batch = collate(task, items, codec, 5)

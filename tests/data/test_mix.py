@@ -92,7 +92,10 @@ def test_plans_are_the_same_wherever_one_starts(mode: str) -> None:
         consumed = [0, 0, 0]
         for plan in whole[: 6 * step]:
             consumed[plan.index] += plan.count
-        assert list(islice(mixture(mode=mode, tasks_per_step=3, accumulate=2).endless(step, consumed), 6)) == whole[6 * step :][:6]
+        assert (
+            list(islice(mixture(mode=mode, tasks_per_step=3, accumulate=2).endless(step, consumed), 6))
+            == whole[6 * step :][:6]
+        )
         assert one.plans(step, consumed) == whole[6 * step :][:6]
         assert [plan.place for plan in whole[6 * step :][:6]] == list(range(6))
     assert list(islice(replace(one, seed=1).endless(0, [0, 0, 0]), 60)) != whole
@@ -209,7 +212,9 @@ def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
 
 def test_only_labelled_pictures_are_mixed_up() -> None:
     for index in (1, 2):
-        mixed, plain = (batches(only(mixture(augment=augment), index), 2) for augment in (Augment(mixup=1.0), Augment()))
+        mixed, plain = (
+            batches(only(mixture(augment=augment), index), 2) for augment in (Augment(mixup=1.0), Augment())
+        )
         assert all(same(a[1], b[1]) for a, b in zip(mixed, plain, strict=True))
 
 

@@ -131,7 +131,9 @@ def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
     target = case.tensors.get("batch.target_idx_list.0")
     nothing = torch.full_like(rows, -1)
     if task.candidates == "in_batch":
-        return Readout(segment=0, row_R=rows, position_R=rows * 0, target_R=nothing, soft_RK=torch.eye(len(rows)), summary=True)
+        return Readout(
+            segment=0, row_R=rows, position_R=rows * 0, target_R=nothing, soft_RK=torch.eye(len(rows)), summary=True
+        )
     segment = int(inputs.pixels_BTCHW is not None and inputs.ids_BN is not None)
     soft = target if target is not None and target.is_floating_point() else None
     if task.candidates == "labels":
@@ -153,4 +155,6 @@ def _candidates(case: Case, task: Task) -> Candidates:
     if task.candidates == "in_batch":
         return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
     name = next(key for key in case.tensors if key.startswith("batch.shared_target_sets."))
-    return Candidates(sequences=_sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate"))
+    return Candidates(
+        sequences=_sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate")
+    )

@@ -67,7 +67,9 @@ def test_every_task_gives_probabilities_and_teaches_what_it_uses(name: str) -> N
     terms = loss_terms(task, logits_RK, batch.readout, candidates, 0.1)
     assert len(terms) == (2 if task.candidates == "in_batch" else 1)
     sum(terms.values()).backward()
-    learned = {key for key, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    learned = {
+        key for key, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()
+    }
     assert {f"temperatures.{task.temperature}", "head.linear.weight", "encoder.blocks.0.scale1"} <= learned
     assert {key for key in learned if "temperatures" in key} == {f"temperatures.{task.temperature}"}
     assert ("tokenizer.patches.project.weight" in learned) == (task.visual is not None)
@@ -145,7 +147,11 @@ def test_a_few_steps_learn_the_new_task() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
     with torch.no_grad():
-        assert ask(model, QUESTION, batch, label_candidates(QUESTION, tiny_codec(), None)).argmax(dim=1).tolist() == [2, 0, 1]
+        assert ask(model, QUESTION, batch, label_candidates(QUESTION, tiny_codec(), None)).argmax(dim=1).tolist() == [
+            2,
+            0,
+            1,
+        ]
 
 
 @pytest.mark.parametrize("name", ["image_classification", "image_captioning"])

@@ -81,7 +81,9 @@ def penalised(value: float, words: tuple[int, ...], penalty: float) -> float:
     return value / (length + 1) ** penalty
 
 
-def beam_search_plainly(model: Generalist, picture: Sequences, beams: int, words: int, penalty: float) -> tuple[int, ...]:
+def beam_search_plainly(
+    model: Generalist, picture: Sequences, beams: int, words: int, penalty: float
+) -> tuple[int, ...]:
     """Beam search of one sequence over tuples of words; the whole text is encoded anew for every word."""
     kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for _ in range(words):

@@ -124,7 +124,9 @@ def test_a_model_learns_from_them_as_from_the_whole_vocabulary(name: str) -> Non
     sum(loss_terms(task, logits_RK, batch.readout, sampled).values()).backward()
     gradient_V = model.tokenizer.words.words.grad.abs().sum(dim=1)
     assert bool((gradient_V[chosen] > 0).all())
-    never = torch.tensor([word not in {*chosen.tolist(), *batch.inputs.ids_BN.flatten().tolist()} for word in range(codec.size)])
+    never = torch.tensor(
+        [word not in {*chosen.tolist(), *batch.inputs.ids_BN.flatten().tolist()} for word in range(codec.size)]
+    )
     never[[codec.end, codec.answer]] = False
     assert never.any()
     assert not gradient_V[never].any()

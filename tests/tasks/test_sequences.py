@@ -22,7 +22,8 @@ def test_texts_of_one_length_need_no_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "expected"), [(None, [1, 2, 3, END]), (9, [1, 2, 3, END]), (4, [1, 2, 3, END]), (3, [1, 2, END]), (1, [END])]
+    ("length", "expected"),
+    [(None, [1, 2, 3, END]), (9, [1, 2, 3, END]), (4, [1, 2, 3, END]), (3, [1, 2, END]), (1, [END])],
 )
 def test_cutting_keeps_the_end(length: int | None, expected: list[int]) -> None:
     assert cut([1, 2, 3], END, length) == expected

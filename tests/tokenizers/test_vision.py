@@ -65,7 +65,8 @@ def test_coordinates_are_in_the_order_of_the_tokens() -> None:
 
 @needs_golden
 @pytest.mark.parametrize(
-    ("key", "grid", "scale"), [("grid4_scale1", 4, 1.0), ("grid10_scale1", 10, 1.0), ("grid14_scale160_224", 14, 160 / 224)]
+    ("key", "grid", "scale"),
+    [("grid4_scale1", 4, 1.0), ("grid10_scale1", 10, 1.0), ("grid14_scale160_224", 14, 160 / 224)],
 )
 def test_sincos_positions_are_those_of_the_original(key: str, grid: int, scale: float) -> None:
     expected_GD = load_file(NUMERICS)[f"sincos.{key}"]
@@ -108,7 +109,10 @@ def test_any_subset_of_tokens_has_the_positions_of_its_places(kind: str) -> None
 
 
 def test_rows_come_first_and_columns_second() -> None:
-    one, two = sincos_2d(torch.tensor([1.0]), torch.tensor([0.0]), D), sincos_2d(torch.tensor([0.0]), torch.tensor([1.0]), D)
+    one, two = (
+        sincos_2d(torch.tensor([1.0]), torch.tensor([0.0]), D),
+        sincos_2d(torch.tensor([0.0]), torch.tensor([1.0]), D),
+    )
     assert torch.equal(one[:, : D // 2], two[:, D // 2 :])
     assert torch.equal(one[:, D // 2 :], two[:, : D // 2])
     assert not torch.equal(one, two)

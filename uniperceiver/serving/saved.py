@@ -120,8 +120,8 @@ def _load(folder: Path) -> SavedModel:
         raise UserError(f"{folder}: tokenizer.json does not belong to these weights; restore the one saved with them")
     if arch.literal_specials != bool(codec.atoms):
         raise UserError(
-            f"{folder}: config.json says literal_specials: {str(arch.literal_specials).lower()}, tokenizer.json was made "
-            "otherwise; restore the one saved with these weights"
+            f"{folder}: config.json says literal_specials: {str(arch.literal_specials).lower()}, tokenizer.json was "
+            "made otherwise; restore the one saved with these weights"
         )
     model = build(arch, TEMPERATURES)
     _load_weights(model, folder / "model.safetensors")

@@ -29,7 +29,9 @@ class RunLog:
         first_step: lines of later steps, from a run that was cut off, are removed.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, steps: int, tensorboard: bool | str, quiet: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, first_step: int, steps: int, tensorboard: bool | str, quiet: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._quiet = quiet
         self._path = folder / "log.jsonl"
