@@ -64,7 +64,9 @@ def test_the_stream_decides_all_weights() -> None:
     again, other = made().state_dict(), made(1).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     drawn = {name for name, value in first.items() if not torch.equal(value, other[name])}
-    assert {name for name in first if name.endswith(("qkv.weight", "out.weight", "linear.weight", "words.words"))} <= drawn
+    assert {
+        name for name in first if name.endswith(("qkv.weight", "out.weight", "linear.weight", "words.words"))
+    } <= drawn
 
 
 def test_first_weights_are_those_of_the_original() -> None:

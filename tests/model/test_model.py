@@ -65,7 +65,9 @@ def test_a_query_is_known_to_itself_alone(changed: int) -> None:
     ids_BN = sequences.ids_BN.clone()
     ids_BN[0, 5 + changed] = 7
     moved_N = (encode(model, replace(sequences, ids_BN=ids_BN)) - encode(model, sequences)).abs().amax(dim=2)
-    assert [float(move) > 1e-4 for move in moved_N[0]] == [place == PREFIX + 5 + changed for place in range(PREFIX + 10)]
+    assert [float(move) > 1e-4 for move in moved_N[0]] == [
+        place == PREFIX + 5 + changed for place in range(PREFIX + 10)
+    ]
     assert moved_N[0].topk(2).values[1] <= 1e-6
 
 

@@ -8,7 +8,9 @@ from tests.model import golden
 from tests.tiny import tiny_model
 from uniperceiver.model.official import UNUSED, our_name, our_shape, translate
 
-needs_golden = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden data of the original at {golden.FOLDER}")
+needs_golden = pytest.mark.skipif(
+    not golden.FOLDER.is_dir(), reason=f"no golden data of the original at {golden.FOLDER}"
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,9 @@ def test_a_whole_checkpoint_fits_and_only_what_is_known_is_unused(folder: str) -
     state = load_file(golden.FOLDER / folder / "state_dict.safetensors")
     ours = golden.load_model(folder).state_dict()
     translated = translate(state)
-    assert {name: value.shape for name, value in translated.items()} == {name: value.shape for name, value in ours.items()}
+    assert {name: value.shape for name, value in translated.items()} == {
+        name: value.shape for name, value in ours.items()
+    }
     assert len(translated) == sum(our_name(name) is not None for name in state)  # no two for the same place
     assert {name for name in state if our_name(name) is None} <= set(UNUSED)
     for name, reason in UNUSED.items():

@@ -78,12 +78,14 @@ def test_retrieval_is_asked_in_both_directions(smoothing: float) -> None:
 
 
 def test_right_candidates_share_the_target_equally() -> None:
-    # Rows 0 and 2 have the same text; row 3 shows the same sample as row 2 with another text.
-    same_BB = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 1], [0, 0, 1, 1]])
-    right = [[0, 2], [1], [0, 2, 3], [2, 3]]
+    # Rows 0 and 2 have the same text; candidate 3 is right for row 2, too (and not the other way round).
+    same_BB = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 1]])
     logits_BB = some_logits(4, 4)
     terms = contrastive(logits_BB, same_BB)
-    for name, each in (("to_candidate", logits_BB), ("to_input", logits_BB.T)):
+    for name, each, right in (
+        ("to_candidate", logits_BB, [[0, 2], [1], [0, 2, 3], [3]]),
+        ("to_input", logits_BB.T, [[0, 2], [1], [0, 2], [2, 3]]),
+    ):
         rows = zip(log_p(each), right, strict=True)
         plain = sum(-sum(row[k] for k in those) / len(those) for row, those in rows) / 4
         assert terms[name].item() == pytest.approx(plain, rel=1e-5)

@@ -144,7 +144,7 @@ def test_five_skipped_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
         run.train()
     message = str(caught.value)
     assert "step 7: loss of task '" in message
-    assert "5 times in a row; lower optimiser.lr or look" in message
+    assert "5 times in a row; look at these samples" in message
     assert "scenes/train/0000" in message
     assert "\n" not in message
     assert run.state.step == 8

@@ -27,13 +27,13 @@ class RunLog:
     Args:
         tensorboard: True, False, or "auto" for where it is installed.
         first_step: lines of later steps, from a run that was cut off, are removed.
+        quiet: no progress bar; what is said is still printed.
     """
 
     def __init__(
         self, folder: Path, *, first_step: int, steps: int, tensorboard: bool | str, quiet: bool = False
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._quiet = quiet
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
@@ -72,8 +72,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line on the console above the bar."""
-        if not self._quiet:
-            self._progress.console.print(text, highlight=False)
+        self._progress.console.print(text, highlight=False)
 
     def close(self) -> None:
         """Flush and close everything."""

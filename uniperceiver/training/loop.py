@@ -1,14 +1,10 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
-import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from uniperceiver.atomic import remove
 from uniperceiver.config import Recipe
@@ -23,6 +19,7 @@ from uniperceiver.training.optimiser import learning_rate
 from uniperceiver.training.state import pack, unpack
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
+from uniperceiver.training.window import Window
 
 _MOST_SKIPPED = 5  # steps without an update in a row
 
@@ -77,18 +74,18 @@ class Run:
         state, recipe = self.state, self.recipe
         keys = self.mixture.endless(state.step, state.consumed)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        window = _Window()
+        window = self._window()
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
                 return
             work = self._next_work(made, log)
             report = self._step(work)
-            window.add(report, sum(len(batch.ids) for _, batch in work))
+            window.add(report, work)
             if report.skipped:
                 self._report_skip(report.skipped, work, log)
             if state.step % recipe.log.every == 0 or state.step == recipe.steps:
-                self._log(log, window, work)
+                self._log(log, window)
 
     def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
         """Between steps: evaluate and save where it is due; save and stop where a signal has come."""
@@ -164,13 +161,17 @@ class Run:
                 f"start anew with a lower optimiser.lr: {names}"
             )
 
-    def _log(self, log: RunLog, window: "_Window", work: list[tuple[Plan, Batch]]) -> None:
+    def _window(self) -> Window:
+        objective = self.objective
+
+        def sampled(plan: Plan) -> bool:
+            return bool(objective.sample) and objective.tasks[plan.index].task.candidates == "vocabulary"
+
+        return Window(sampled, lambda plan, batch: float(objective.full(self.state.model, batch, plan)))
+
+    def _log(self, log: RunLog, window: Window) -> None:
         state = self.state
         values = window.take() | {"lr": state.optimiser.param_groups[0]["lr"], "skipped": state.skipped}
-        if self.objective.sample:
-            for plan, batch in work:
-                if self.objective.tasks[plan.index].task.candidates == "vocabulary":
-                    values[f"{batch.task}/loss"] = float(self.objective.full(state.model, batch, plan))
         log.line(state.step, "train", values)
         losses = [value for name, value in values.items() if name.endswith("/loss")]
         mean = sum(losses) / max(len(losses), 1)
@@ -199,32 +200,3 @@ class Run:
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
         self._saved = (self.state.step, self.state.evaluated)
-
-
-class _Window:
-    """Means over the steps between two log lines."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._losses: defaultdict[str, list[Tensor]] = defaultdict(list)
-        self._norms: deque[float] = deque()
-        self._samples = 0
-
-    def add(self, report: StepReport, samples: int) -> None:
-        self._samples += samples
-        if report.skipped:  # what is not finite has a line of its own
-            return
-        for task, losses in report.losses.items():
-            self._losses[task] += losses
-        self._norms.append(report.grad_norm)
-
-    def take(self) -> dict[str, Any]:
-        """The means; the window starts anew."""
-        elapsed = time.perf_counter() - self._start
-        values = {f"{task}/loss": float(torch.stack(losses).mean()) for task, losses in self._losses.items()}
-        values |= {
-            "grad_norm": sum(self._norms) / max(len(self._norms), 1),
-            "samples_per_second": self._samples / elapsed,
-        }
-        self.__init__()  # type: ignore[misc]
-        return values

@@ -1,0 +1,62 @@
+"""What is logged of the steps between two log lines: mean losses, gradient norm, throughput."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniperceiver.data.mix import Plan
+from uniperceiver.records import Batch
+from uniperceiver.training.step import StepReport
+
+Work = Sequence[tuple[Plan, Batch]]
+
+
+class Window:
+    """Collects the steps since the last log line.
+
+    Args:
+        sampled: whether a plan's task was trained with sampled candidates, whose loss is not comparable.
+        full: the loss of a batch over all candidates, which is logged instead.
+    """
+
+    def __init__(self, sampled: Callable[[Plan], bool], full: Callable[[Plan, Batch], float]) -> None:
+        self._sampled, self._full = sampled, full
+        self._begin()
+
+    def _begin(self) -> None:
+        self._start = time.perf_counter()
+        self._losses: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._norms: list[float] = []
+        self._samples = 0
+        self._last: dict[str, tuple[Plan, Batch]] = {}  # the last batch of each task with sampled candidates
+
+    def add(self, report: StepReport, work: Work) -> None:
+        """Take in a step."""
+        self._samples += sum(len(batch.ids) for _, batch in work)
+        if report.skipped:  # what is not finite has a line of its own
+            return
+        for task, losses in report.losses.items():
+            self._losses[task] += losses
+        self._last |= {batch.task: (plan, batch) for plan, batch in work if self._sampled(plan)}
+        self._norms.append(report.grad_norm)
+
+    def take(self) -> dict[str, Any]:
+        """TASK/loss of every task, grad_norm and samples_per_second; the window starts anew.
+
+        A task with sampled candidates has its mean as TASK/sampled_loss, and as TASK/loss that of its last batch over
+        the whole vocabulary.
+        """
+        elapsed = time.perf_counter() - self._start
+        values: dict[str, Any] = {}
+        for task, losses in self._losses.items():
+            name = "sampled_loss" if task in self._last else "loss"
+            values[f"{task}/{name}"] = float(torch.stack(losses).mean())
+        values |= {f"{task}/loss": self._full(*last) for task, last in self._last.items()}
+        values["grad_norm"] = sum(self._norms) / max(len(self._norms), 1)
+        values["samples_per_second"] = self._samples / elapsed
+        self._begin()
+        return values
