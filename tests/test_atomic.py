@@ -118,11 +118,22 @@ def test_an_interrupted_block_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_next_save_removes_what_a_killed_process_left(tmp_path: Path) -> None:
-    (tmp_path / ".uniperceiver-tmp-step-000001-abc").mkdir()
-    (tmp_path / ".uniperceiver-tmp-step-000001-abc" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".uniperceiver-tmp-a-abcdefgh").mkdir()
+    (tmp_path / ".uniperceiver-tmp-a-abcdefgh" / "model.safetensors").write_bytes(b"half")
     (tmp_path / "notes").mkdir()
     save(tmp_path / "a", 1.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "notes"]
+
+
+def test_what_another_process_is_writing_beside_it_stays(tmp_path: Path) -> None:
+    with atomic.whole_folder(tmp_path / "a-b") as other:
+        (other / "first").touch()
+        save(tmp_path / "a", 1.0)
+        (other / "second").touch()
+    assert sorted(path.name for path in (tmp_path / "a-b").iterdir()) == ["first", "second"]
+    (tmp_path / ".uniperceiver-tmp-step-000001-abcdefgh").mkdir()
+    atomic.clean(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a-b"]
 
 
 def test_a_replacement_cut_off_between_its_renames_is_undone_or_finished(tmp_path: Path) -> None:

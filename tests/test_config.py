@@ -114,6 +114,7 @@ def test_every_key_of_every_section() -> None:
         ("model.size", "giant", "key 'model.size' has a wrong value 'giant': input should be 'nano', 'tiny'"),
         ("model.vocabulary", -1, "key 'model.vocabulary' has a wrong value -1"),
         ("model.drop_path", 1.0, "key 'model.drop_path' has a wrong value 1.0"),
+        ("optimiser.betas", [0.9, 95], "key 'optimiser.betas.1' has a wrong value 95: input should be less than 1"),
         ("optimiser.betas", [0.9], "key 'optimiser.betas.1'|optimiser.betas"),
         ("optimiser.lr", float("nan"), "key 'optimiser.lr' has a wrong value nan"),
         ("optimiser.lr", float("inf"), "key 'optimiser.lr' has a wrong value inf: input should be a finite number"),

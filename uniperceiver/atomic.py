@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     A directory of that name is replaced. After an error, or in a process that is killed, `folder` is as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    clean(folder.parent)
+    clean(folder.parent, glob.escape(folder.name))  # not what another process is writing beside it
     temporary = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}{folder.name}-", dir=folder.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp makes it private
@@ -40,15 +41,19 @@ def remove(folder: Path) -> None:
     shutil.rmtree(hidden)
 
 
-def clean(root: Path) -> None:
-    """Remove what killed processes left in `root`, and finish a replacement that was cut off half-way."""
-    for path in root.glob(f"{_ASIDE}*"):
+def clean(root: Path, name: str = "*") -> None:
+    """Remove what killed processes left in `root`, and finish a replacement that was cut off half-way.
+
+    Args:
+        name: pattern of the directories that they were writing.
+    """
+    for path in root.glob(f"{_ASIDE}{name}"):
         place = root / path.name.removeprefix(_ASIDE)
         if place.exists():
             shutil.rmtree(path)
         else:
             os.rename(path, place)
-    for path in root.glob(f"{_HIDDEN}*"):
+    for path in root.glob(f"{_HIDDEN}{name}-????????"):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt
 
 from uniperceiver.strict import record
 
+_Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 @record
 class ModelConfig:
@@ -53,7 +55,7 @@ class OptimiserConfig:
     """Steps of linear warm-up."""
     weight_decay: float = Field(default=0.05, ge=0)
     """Decay of matrices; norms, biases, embeddings, LayerScale and temperatures have none."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[_Share, _Share] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-6, gt=0)
     """AdamW's epsilon."""

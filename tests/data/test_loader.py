@@ -9,6 +9,7 @@ from multiprocessing import active_children
 import pytest
 
 from uniperceiver.data.loader import load
+from uniperceiver.errors import UserError
 
 
 class Squares:
@@ -63,3 +64,17 @@ def test_only_the_main_process_ends_a_worker() -> None:
 def test_an_error_reaches_the_main_process_with_its_text(workers: int) -> None:
     with pytest.raises(ValueError, match="seven"):
         list(load(Squares(), iter([1, 7]), workers))
+
+
+class _Refusing:
+    """A maker whose user has something to mend."""
+
+    def __getitem__(self, key: int) -> int:
+        raise UserError(f"key {key}: mend it")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_user_can_mend_comes_without_a_traceback_of_the_worker(workers: int) -> None:
+    with pytest.raises(UserError) as error:
+        next(load(_Refusing(), iter([7]), workers))
+    assert str(error.value) == "key 7: mend it"

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.tiny import tiny_codec
 from uniperceiver.data.text import masked, plain, templated
+from uniperceiver.errors import UserError
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import TextCodec
 
@@ -145,3 +147,8 @@ def test_braces_in_a_text_are_only_text() -> None:
     found = templated(Bytes(), "{answer} {text}", text, 99, 1)
     assert found.ids == (CODEC.answer, *Bytes().encode(text), CODEC.end)
     assert plain(Bytes(), text, 99, "see {text}").ids == (*Bytes().encode("see"), *Bytes().encode(text), CODEC.end)
+
+
+def test_a_template_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(UserError, match="more than length 4"):
+        templated(tiny_codec(), "a very long template it is {answer} {text}", "a dot", 4, 0)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from uniperceiver.data.decode import decode_image
+from uniperceiver.errors import UserError
 from uniperceiver.serving.media import clip_samples, image_samples, label_texts, modality_of, text_samples
 
 
@@ -21,6 +23,7 @@ from uniperceiver.serving.media import clip_samples, image_samples, label_texts,
         (Path("anything"), "image"),
         ("folder/file", "image"),
         ("a red square.", "text"),
+        ("a cat and/or a dog: 10/10", "text"),
         ("x" * 5000, "text"),
         ("null\0byte", "text"),
         (["a text", "b.mp4"], "text"),
@@ -66,7 +69,31 @@ def test_grey_and_transparent_pictures_become_rgb() -> None:
         assert sample.image.shape == (2, 3, 3)
 
 
+def test_an_opened_picture_looks_as_its_file_does(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6, 4), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(noise[..., :3]).save(tmp_path / "turned.png", exif=turned)
+    Image.fromarray(noise).save(tmp_path / "transparent.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as opened:
+            (sample,) = image_samples(opened)
+        assert isinstance(sample.image, np.ndarray)
+        assert np.array_equal(sample.image, decode_image(path.read_bytes(), path.name))
+
+
+def test_an_opened_picture_that_is_truncated_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with Image.open(path) as opened, pytest.raises(UserError, match="image 0: damaged image"):
+        image_samples(opened)
+
+
 def test_texts_and_labels() -> None:
     assert [sample.text for sample in text_samples("a")] == ["a"]
     assert [sample.text for sample in text_samples(["a", "b"])] == ["a", "b"]
     assert label_texts(["a", ["b", "c"]]) == (("a",), ("b", "c"))
+    with pytest.raises(UserError, match=r"give a list of texts, such as \['cat'\]"):
+        label_texts("cat")

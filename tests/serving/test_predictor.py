@@ -175,6 +175,11 @@ def test_batches_change_no_answer(model: UniPerceiver) -> None:
     assert small.caption(pictures(), max_words=4) == model.caption(pictures(), max_words=4)
 
 
+def test_a_limit_of_words_beyond_the_positions_is_no_limit(model: UniPerceiver) -> None:
+    most = model.saved.arch.max_text
+    assert model.caption(pictures()[:1], 1, max_words=most + 1) == model.caption(pictures()[:1], 1, max_words=most)
+
+
 def test_nothing_gives_nothing(model: UniPerceiver) -> None:
     assert model.classify([], labels=LABELS).shape == (0, 3)
     assert model.encode_image([]).shape == model.encode_text([]).shape == (0, 16)

@@ -58,7 +58,10 @@ def test_other_peoples_files_are_not_replaced(model: UniPerceiver, tmp_path: Pat
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match=r"holds other files, such as thesis.tex; give a folder"):
         model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"thesis.tex: is a file; give a folder"):
+        model.save_pretrained(tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_a_folder_that_cannot_be_made(model: UniPerceiver, tmp_path: Path) -> None:

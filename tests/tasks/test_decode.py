@@ -227,3 +227,8 @@ def test_a_text_may_be_as_long_as_the_table_of_positions_and_no_longer() -> None
     assert write(small(), pictures(1), beams=1, words=8).ids_BS.shape[1] <= 8
     with pytest.raises(UserError, match="9 tokens: the model has 8 text positions"):
         write(small(), pictures(1), beams=1, words=9)
+
+
+def test_more_beams_than_words_are_refused() -> None:
+    with pytest.raises(UserError, match="2000 beams"):
+        write(small(), pictures(1), 2000, 3)

@@ -114,3 +114,11 @@ def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
     changes = {"data__max_broken": 0.5, "evaluation__batch": 3, "log__every": 2, "checkpoint__keep": 5, "threads": 1}
     run = train(tmp_path / "run", small_recipe(steps=2, **changes))
     assert run.state.step == 2
+
+
+def test_a_run_killed_before_its_model_folder_was_written_gets_it(tmp_path: Path) -> None:
+    train(tmp_path, small_recipe())
+    (tmp_path / "model").rename(tmp_path / "lost")
+    train(tmp_path, small_recipe())
+    name = "model.safetensors"
+    assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "lost" / name).read_bytes()

@@ -61,6 +61,15 @@ def test_messages_go_to_the_console(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "going on" in capsys.readouterr().err
 
 
+def test_square_brackets_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path, first_step=0, steps=9, tensorboard=False)
+    log.progress(1, "[/b]", stage="[/b] [red]")
+    log.say("birds[/x]: img[copy].jpg", warning=True)
+    log.close()
+    said = capsys.readouterr().err
+    assert "birds[/x]: img[copy].jpg" in said
+
+
 @pytest.mark.slow
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")

@@ -82,6 +82,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     assert same_tensors(before, snapshot(state))
 
 
+def test_a_step_without_a_batch_changes_nothing() -> None:
+    state = tiny_state()
+    state.scaler = torch.amp.GradScaler("cpu")
+    before = snapshot(state)
+    report = train_step(state, [], lambda batch, plan: ({}, 1.0), CONFIG, 1.0)
+    assert (report.losses, report.skipped, state.step, state.skipped) == ({}, None, 1, 0)
+    assert same_tensors(before, snapshot(state))
+
+
 def test_gradients_are_the_weighted_mean_of_the_batches() -> None:
     one, other = tiny_state(), tiny_state()
     step(one, loss_of(one), loss_of(one, 3.0), weight=0.5)

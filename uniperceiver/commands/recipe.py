@@ -127,6 +127,9 @@ def _open_task(
         task = dataclasses.replace(task, labels=_labels(config, sources, where))
     elif config.labels is not None:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    mixes = config.augment.mixup or config.augment.cutmix
+    if mixes and (task.candidates != "labels" or task.inputs != (task.visual,)):
+        raise UserError(f"{where}.augment: mixup and cutmix need pictures alone as input and labels as candidates")
     if config.template is not None:
         try:
             task = dataclasses.replace(task, template=config.template)

@@ -13,7 +13,7 @@ from uniperceiver.report.run_report import RunReport, render
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 
-_EXAMPLES = 6  # per task
+_EXAMPLES = 4  # per task
 
 
 def write_report(folder: Path, results: Results) -> Path:

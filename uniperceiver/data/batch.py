@@ -13,7 +13,7 @@ from torch import Tensor
 from uniperceiver.data.text import Text, masked, plain, templated
 from uniperceiver.data.transforms import Augment
 from uniperceiver.data.view import View, clip_pixels, image_pixels
-from uniperceiver.errors import BrokenSample
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Batch, Readout, Sample, Sequences
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.sequences import cut, pad, text_sequences
@@ -44,7 +44,10 @@ def prepare(
 
     Raises:
         BrokenSample: the sample lacks what the task needs, or cannot be decoded.
+        UserError: the task's targets are not texts.
     """
+    if task.target != "text":
+        raise UserError(f"task {task.name!r}: candidates of a batch are texts; ask for pictures the other way round")
     if augment is not None and task.candidates == "labels" and sample.label is None:
         raise BrokenSample(sample.id, "has no label")
     pixels = None

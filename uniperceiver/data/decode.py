@@ -56,15 +56,20 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndar
             _refuse_giants(image.width, image.height, name)
             if at_least is not None:
                 image.draft("", (at_least, at_least))
-            image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            x_HWC = _to_rgb(image)
+            return upright_rgb(image)
     except UnidentifiedImageError:
         raise BrokenSample(name, _not_an_image(data)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenSample(name, f"more than {MOST_PIXELS // 10**6} megapixels") from None
     except _PILLOW_ERRORS as error:
         raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened image as `decode_image` gives them, (H, W, 3) uint8."""
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    x_HWC = _to_rgb(image)
     return np.ascontiguousarray(turn(x_HWC)) if turn else x_HWC
 
 

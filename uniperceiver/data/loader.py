@@ -8,6 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from uniperceiver.errors import UserError
+
 Key = TypeVar("Key", contravariant=True)
 Made = TypeVar("Made", covariant=True)
 
@@ -18,14 +20,17 @@ class Maker(Protocol[Key, Made]):
     def __getitem__(self, key: Key, /) -> Made: ...
 
 
-class _Keyed(Dataset[Made], Generic[Key, Made]):
-    """A maker as a torch data set."""
+class _Keyed(Dataset[Made | UserError], Generic[Key, Made]):
+    """A maker as a torch data set; what a user can mend comes back as a value, without the worker's traceback."""
 
     def __init__(self, maker: Maker[Key, Made]) -> None:
         self.maker = maker
 
-    def __getitem__(self, key: Key) -> Made:
-        return self.maker[key]
+    def __getitem__(self, key: Key) -> Made | UserError:
+        try:
+            return self.maker[key]
+        except UserError as error:
+            return error
 
 
 def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator[Made]:
@@ -42,7 +47,10 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
         collate_fn=_as_it_is,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    yield from loader
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
 
 
 def _as_it_is(item: object) -> object:

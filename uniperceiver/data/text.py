@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uniperceiver.errors import UserError
 from uniperceiver.tasks.candidates import TextCodec
 
 MASK_SHARE = 0.15  # of the words
@@ -75,11 +76,16 @@ def templated(codec: TextCodec, template: str | None, text: str, length: int, ta
     """A template filled with a text; the answer is read at its {answer}, an <SPE> inside the text.
 
     The text is shortened, never the template, when the whole is longer than `length`.
+
+    Raises:
+        UserError: the template alone is longer than that.
     """
     before, after = (template or "{text} {answer}").split("{answer}")
     parts = [*before.partition("{text}"), "{answer}", *after.partition("{text}")]
     fixed = [codec.encode(part) if part not in ("{text}", "{answer}") else [] for part in parts]
-    room = max(length - 2 - sum(map(len, fixed)), 0)  # one each for <SPE> and the end token
+    room = length - 2 - sum(map(len, fixed))  # one each for <SPE> and the end token
+    if room < 0:
+        raise UserError(f"template {template!r} has {length - room} tokens, more than length {length}; shorten it")
     ids: list[int] = []
     place = 0
     for part, tokens in zip(parts, fixed, strict=True):

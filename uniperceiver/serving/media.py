@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from uniperceiver.data.decode import upright_rgb
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
 
@@ -75,8 +76,8 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
 def modality_of(items: Any) -> str:
     """ "image", "video" or "text", by the first of what was handed over.
 
-    A string is a path if it names a file or ends like one (a media suffix, or a slash in it), else a text. Arrays with
-    3 axes are images, with 4 clips, with 5 a batch of clips; a list of bytes is a list of images.
+    A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
+    text. Arrays with 3 axes are images, with 4 clips, with 5 a batch of clips; a list of bytes is a list of images.
     """
     first = next(iter(as_list(items)), None)
     if isinstance(first, np.ndarray | Tensor):
@@ -85,7 +86,8 @@ def modality_of(items: Any) -> str:
         suffix = Path(first).suffix.lower()
         if suffix in VIDEO_SUFFIXES:
             return "video"
-        is_path = isinstance(first, Path) or suffix in IMAGE_SUFFIXES or "/" in first or _is_file(first)
+        slashed = "/" in str(first) and " " not in str(first)
+        is_path = isinstance(first, Path) or suffix in IMAGE_SUFFIXES or slashed or _is_file(first)
         return "image" if is_path else "text"
     return "image"
 
@@ -108,7 +110,7 @@ def _image(item: Media, name: str) -> Sample:
     if isinstance(item, bytes):
         return Sample(id=name, image=item)
     if isinstance(item, Image.Image):
-        return Sample(id=name, image=np.asarray(item.convert("RGB")))
+        return Sample(id=name, image=_pixels(item, name))
     return Sample(id=name, image=_array(item, name, axes=3))
 
 
@@ -118,6 +120,13 @@ def _clip(item: Media, name: str) -> Sample:
     if isinstance(item, bytes):
         return Sample(id=name, clip=item)
     return Sample(id=name, clip=_array(item, name, axes=4))
+
+
+def _pixels(image: Image.Image, name: str) -> np.ndarray:
+    try:
+        return upright_rgb(image)
+    except (OSError, SyntaxError, ValueError) as error:  # opened, but read only now
+        raise UserError(f"{name}: damaged image ({error}); give another one") from None
 
 
 def _bytes(path: str | Path) -> bytes:
@@ -146,8 +155,10 @@ def label_texts(labels: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...],
     """Labels as texts per class; a class may have one text or several.
 
     Raises:
-        UserError: no labels, or an empty one.
+        UserError: no labels, an empty one, or a single text.
     """
+    if isinstance(labels, str):
+        raise UserError(f"labels: give a list of texts, such as [{labels!r}]")
     texts = tuple((label,) if isinstance(label, str) else tuple(label) for label in labels)
     if not texts or not all(each and all(text.strip() for text in each) for each in texts):
         raise UserError("labels: give at least one label, and a text for each")

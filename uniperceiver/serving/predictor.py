@@ -159,7 +159,7 @@ class UniPerceiver:
                 lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(known)),
                 end=self.codec.end,
                 beams=beam,
-                words=max_words,
+                words=min(max_words, self.saved.arch.max_text),
             )
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts

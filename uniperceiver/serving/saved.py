@@ -48,11 +48,13 @@ class SavedModel:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds anything but a saved model: it would be lost.
+    """Refuse a file, or a folder that holds anything but a saved model: it would be lost.
 
     Raises:
         UserError: it does.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder that is new or of a saved model")
     others = sorted({path.name for path in folder.iterdir()} - _FILES) if folder.is_dir() else []
     if others:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from uniperceiver.errors import UserError
 from uniperceiver.records import Sequences
 from uniperceiver.tasks.likelihood import log_likelihood
 
@@ -84,6 +85,8 @@ def generate(
     beam = _nothing_yet(batch, x_RD.device)
     for place in range(1, words + 1):
         logits_RV = logits_of(x_RD)
+        if beams > logits_RV.shape[1]:
+            raise UserError(f"beam: {beams} beams, but only {logits_RV.shape[1]} words to choose from")
         if on_step is not None:
             on_step(logits_RV)
         beam, parent_R = _grow(beam, log_likelihood(logits_RV), batch, beams, end)

@@ -40,10 +40,10 @@ class RunLog:
         wanted = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
         self._scalars = _tensorboard(folder / "tensorboard", first_step) if wanted else None
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -70,9 +70,9 @@ class RunLog:
         """Move the bar."""
         self._progress.update(self._bar, completed=step, note=note, description=stage)
 
-    def say(self, text: str) -> None:
-        """A line on the console above the bar."""
-        self._progress.console.print(text, highlight=False)
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """A line on the console above the bar; square brackets, as file names have them, are no markup."""
+        self._progress.console.print(text, style="yellow" if warning else None, highlight=False, markup=False)
 
     def close(self) -> None:
         """Flush and close everything."""

@@ -138,7 +138,7 @@ class Run:
         if one.sample in known:
             return
         known[one.sample] = one.reason
-        log.say(f"[yellow]broken sample left out[/]: {one.task}: {one.sample}: {one.reason}")
+        log.say(f"broken sample left out: {one.task}: {one.sample}: {one.reason}", warning=True)
         # Of the step that is being made: a run that is cut off before its next checkpoint counts it again.
         log.line(self.state.step + 1, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
         size = len(self.mixture.sets[index].source)
@@ -152,7 +152,7 @@ class Run:
         step, ids = self.state.step - 1, defaultdict[str, list[str]](list)
         for _, batch in work:  # a task may have several batches in a step
             ids[batch.task] += batch.ids
-        log.say(f"[yellow]step {step}: {reason} is not finite; no update[/]")
+        log.say(f"step {step}: {reason} is not finite; no update", warning=True)
         log.line(self.state.step, "skipped", {"reason": reason, "samples": ids})
         if self.state.skipped_in_a_row >= _MOST_SKIPPED:
             names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
@@ -186,6 +186,7 @@ class Run:
         tensors, counters = checkpoint.read(found.path)
         unpack(self.state, tensors, counters, [each.task.name for each in self.mixture.sets], found.path)
         self._saved = (self.state.step, self.state.evaluated)
+        self.callbacks.export(self.state)  # in case the run was killed between its checkpoint and its `model` folder
         return [f"not used: {line}" for line in found.skipped] + [f"going on after step {self.state.step}"]
 
     def save(self) -> None:

@@ -61,6 +61,9 @@ def train_step(
         losses.setdefault(batch.task, []).append(loss.detach())
         scaled = loss * (factor * share)
         (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
+    if not losses:  # every sample of the step was broken
+        state.step += 1
+        return StepReport(losses=losses, grad_norm=0.0)
     bad = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
