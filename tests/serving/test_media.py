@@ -41,6 +41,12 @@ def test_modalities(items: Any, modality: str) -> None:
     assert modality_of(items) == modality
 
 
+def test_the_modality_that_is_given_counts() -> None:
+    assert modality_of(b"bytes", "video") == "video"
+    with pytest.raises(UserError, match="unknown modality 'img'"):
+        modality_of(b"bytes", "img")
+
+
 def test_a_text_that_names_a_file_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert modality_of("picture") == "text"

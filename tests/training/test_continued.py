@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.small_run import assert_same, log_lines, small_recipe, train
+from tests.small_run import IMAGES, assert_same, log_lines, small_recipe, train
 from uniperceiver.commands.run import prepare_run
 from uniperceiver.errors import UserError
 from uniperceiver.training import checkpoint
@@ -122,3 +122,19 @@ def test_a_run_killed_before_its_model_folder_was_written_gets_it(tmp_path: Path
     train(tmp_path, small_recipe())
     name = "model.safetensors"
     assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "lost" / name).read_bytes()
+
+
+def test_the_best_checkpoint_is_never_chosen_by_the_test_split(tmp_path: Path) -> None:
+    source = {**IMAGES, "label": "colour"}
+    tasks = {"tasks__colours__val": None, "tasks__colours__train": source, "tasks__colours__test": source}
+    train(tmp_path, small_recipe(("colours",), evaluation__every=4, **tasks))
+    (line,) = log_lines(tmp_path, "evaluate")
+    assert "colours/train/loss" in line
+    assert not any("test" in name for name in line)
+
+
+def test_a_start_that_was_refused_leaves_no_vocabulary_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a multiple of the patch side"):
+        train(tmp_path, small_recipe(tasks__colours__size=33))
+    run = train(tmp_path, small_recipe(model__vocabulary=300, steps=1))
+    assert run.state.model.tokenizer.words.words.shape[0] == 300

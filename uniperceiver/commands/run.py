@@ -71,7 +71,8 @@ def prepare_run(
 def _codec_of_run(recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path) -> bpe.TextEncoder:
     """The text encoder that the run began with, or else a new one, which is saved in its folder."""
     path = folder / "tokenizer.json"
-    if path.is_file():
+    # Without a recipe beside it, it is left from a start that was refused: for other texts or another size, perhaps.
+    if path.is_file() and (folder / "recipe.yaml").is_file():
         return bpe.load(path)
     codec = text_encoder(recipe, tasks, base)
     try:

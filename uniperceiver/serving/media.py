@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from uniperceiver.data.decode import upright_rgb
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, nearest
 from uniperceiver.records import Sample
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".webm", ".mov", ".mkv"})
@@ -73,12 +73,22 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
     return [replace(sample, text=text) for sample, text in zip(samples, several, strict=True)]
 
 
-def modality_of(items: Any) -> str:
+def modality_of(items: Any, given: str | None = None) -> str:
     """ "image", "video" or "text", by the first of what was handed over.
 
     A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
     text. Arrays with 3 axes are images, with 4 clips, with 5 a batch of clips; a list of bytes is a list of images.
+
+    Args:
+        given: what the user says that it is.
+
+    Raises:
+        UserError: that is none of the three.
     """
+    if given is not None:
+        if given not in (known := ("image", "video", "text")):
+            raise UserError(f"unknown modality {given!r}; {nearest(given, known)}")
+        return given
     first = next(iter(as_list(items)), None)
     if isinstance(first, np.ndarray | Tensor):
         return "video" if first.ndim >= 4 else "image"

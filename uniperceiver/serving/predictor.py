@@ -123,7 +123,7 @@ class UniPerceiver:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
         inputs = media.at_hand(inputs)
-        kind = f"{modality or media.modality_of(inputs)}_classification"
+        kind = f"{media.modality_of(inputs, modality)}_classification"
         known = self._fitting(
             "classify", task, kind, lambda each: each.candidates == "labels" and (len(each.inputs) > 1) == bool(texts)
         )
