@@ -155,3 +155,10 @@ def test_a_removed_folder_is_never_seen_half_deleted(tmp_path: Path, monkeypatch
     assert not (tmp_path / "a").exists()
     atomic.clean(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_one_process_works_in_a_folder(tmp_path: Path) -> None:
+    with atomic.only_one(tmp_path) as first, atomic.only_one(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with atomic.only_one(tmp_path) as again:
+        assert again

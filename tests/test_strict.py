@@ -1,5 +1,6 @@
 """Mappings become dataclasses, or one line says which key is wrong and what would be right."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from uniperceiver.errors import UserError
-from uniperceiver.strict import parse, read_yaml, record
+from uniperceiver.strict import parse, read_yaml, record, to_json
 
 
 @record
@@ -88,3 +89,8 @@ def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
         read_yaml(path)
     with pytest.raises(UserError, match="no such file"):
         read_yaml(tmp_path)
+
+
+def test_json_is_what_every_reader_takes() -> None:
+    text = to_json({"inf": float("inf"), "rows": [float("nan"), 1.5, (2, "x")]})
+    assert json.loads(text) == {"inf": None, "rows": [None, 1.5, [2, "x"]]}

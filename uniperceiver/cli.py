@@ -1,7 +1,6 @@
 """The command line: one function per command."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -75,6 +74,7 @@ def _train(path: Path, overrides: dict[str, str], out: Path, as_json: bool) -> i
 def evaluate(options: argparse.Namespace) -> int | None:
     """Measure a run, or a saved model on other data."""
     from uniperceiver.commands import figures as figures_of
+    from uniperceiver.strict import to_json
 
     splits = tuple(options.split) if options.split else ("val", "test")
     if options.json and not Path(options.json).parent.is_dir():
@@ -87,7 +87,7 @@ def evaluate(options: argparse.Namespace) -> int | None:
         device=options.device,
     )
     if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        Path(options.json).write_text(to_json(figures, indent=1) + "\n", encoding="utf-8")
     figures_of.print_results(figures)
     return None
 
@@ -126,8 +126,9 @@ def info(options: argparse.Namespace) -> int | None:
 
 
 def _print_json(values: Any) -> None:
-    json.dump(values, sys.stdout, indent=1)
-    print()
+    from uniperceiver.strict import to_json
+
+    print(to_json(values, indent=1))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

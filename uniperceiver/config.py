@@ -66,8 +66,8 @@ class OptimiserConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast type of the forward pass; parameters, gates and likelihoods stay float32."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights; 0: none. With it, the average is what is evaluated
-    and saved as the run's model."""
+    """Decay of an exponential moving average of the weights, warmed up; 0: none. With it, the average is what is
+    evaluated and saved as the run's model."""
     compile: bool = False
     """torch.compile the encoder's blocks."""
 

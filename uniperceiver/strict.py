@@ -1,6 +1,8 @@
 """Mappings from files become dataclasses; an unknown key, a wrong type or a missing value is one clear line."""
 
 import dataclasses
+import json
+import math
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +57,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    """The values as JSON that every reader takes: what is not finite becomes null."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:

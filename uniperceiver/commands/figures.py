@@ -1,10 +1,10 @@
 """RUN -> FIGURES: a run is evaluated, and shown as a table, as JSON and as a report."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -16,7 +16,9 @@ from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings
 from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
 from uniperceiver.evaluation.intervals import above_chance
+from uniperceiver.records import Broken
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.strict import to_json
 
 Results = dict[str, dict[str, dict[str, Metrics]]]  # {"tasks": {task: {split: {metric: value}}}}
 
@@ -47,6 +49,8 @@ def evaluate_run(
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
     check_sizes(recipe, tasks, model.saved.arch)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     place = device_of(device or recipe.device)
     model.model.to(place)
     settings = evaluation_settings(recipe, model.codec, place)
@@ -57,9 +61,11 @@ def evaluate_run(
 
 
 def _as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
-    """The task with the index it had in training; a task the model does not know is anonymous."""
+    """The task with the index and the preprocessing it had in training; a task the model does not know is anonymous."""
     known = model.saved.tasks.get(data.task.name)
-    return dataclasses.replace(data, index=None if known is None else known.index)
+    if known is None:
+        return dataclasses.replace(data, index=None)
+    return dataclasses.replace(data, index=known.index, view=known.view)
 
 
 def _evaluate_tasks(
@@ -75,15 +81,20 @@ def _evaluate_tasks(
                     progress.update(bar, completed=done, total=total)
 
                 limit = train_limit if split.name == "train" else 0
-                with_bar = dataclasses.replace(settings, on_batch=on_batch, limit=limit)
+                with_bar = dataclasses.replace(settings, on_batch=on_batch, on_broken=_tell, limit=limit)
                 figures.setdefault(data.task.name, {})[split.name] = evaluate(model.model, split, with_bar)
                 progress.remove_task(bar)
     return {"tasks": figures}
 
 
+def _tell(broken: Broken) -> None:
+    text = f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}"
+    Console(stderr=True).print(text, style="yellow", markup=False)
+
+
 def write_results(folder: Path, results: Results) -> None:
     """results.json of a run."""
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "results.json").write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
 
 
 def print_results(results: Results) -> None:

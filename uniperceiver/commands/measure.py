@@ -12,6 +12,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
+from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
@@ -80,7 +81,11 @@ def validate(
                 stop.check()
                 log.progress(state.step, f"{done}/{total}", stage=f"evaluating {name}")
 
-            metrics = evaluate(state.model, split, dataclasses.replace(settings, on_batch=on_batch))
+            def on_broken(broken: Broken, name: str = name) -> None:
+                log.say(f"broken sample left out: {name}: {broken.sample}: {broken.reason}", warning=True)
+
+            told = dataclasses.replace(settings, on_batch=on_batch, on_broken=on_broken)
+            metrics = evaluate(state.model, split, told)
             results[data.task.name] = metrics
             main = main_metric(data.task)
             values |= {f"{name}/{key}": metrics[key] for key in (main, "chance", "loss")}

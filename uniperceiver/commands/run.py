@@ -88,6 +88,8 @@ def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
     """The state before the first step."""
     config = recipe.optimiser
     if config.compile:
+        # One graph for each combination of mask, summary and DropPath, of which eight are too few for a mixture.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         for block in model.encoder.blocks:
             block.compile(dynamic=True)
     average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None

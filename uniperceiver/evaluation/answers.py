@@ -57,6 +57,8 @@ class Settings:
     max_words: int = 20
     max_broken: float = 0.001
     on_batch: Callable[[int, int], None] = lambda done, total: None  # progress; may raise to stop
+    on_broken: Callable[[Broken], None] = lambda broken: None  # told of each sample that is left out
+    memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
 
 
 @dataclass
@@ -118,6 +120,8 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
     done = good = 0
     for batch, captions, left_out in load(_Reader(split, settings.codec), iter(parts), settings.workers):
         broken += left_out
+        for one in left_out:
+            settings.on_broken(one)
         if len(broken) > max(1, settings.max_broken * total):
             raise UserError(
                 f"{split.task.name}/{split.name}: {len(broken)} broken samples, more than data.max_broken allows; "

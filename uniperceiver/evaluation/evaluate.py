@@ -36,7 +36,7 @@ def main_metric(task: Task) -> str:
 def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     """All metrics of the split under the names of docs/results.md, with NAME_low and NAME_high (95 %).
 
-    Losses are means of -log P in nats, over the whole candidate set. Retrieval's loss is the mean of both ways.
+    Losses are means of -log P in nats, over the whole candidate set. Retrieval's loss adds both ways, as in training.
 
     Raises:
         UserError: too many broken samples.
@@ -79,9 +79,11 @@ def _captions(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     vocabulary = vocabulary_candidates(split.task, settings.codec, split.index)
     found, written, references = captions(model, split, settings, vocabulary)
     statistics = caption_statistics(written, references)
-    chance = {
-        name: best.score for name, best in best_constant_captions(list(split.training_texts()), references).items()
-    }
+    key = ("constant captions", split.task.name, split.name, settings.limit)
+    if key not in settings.memory:
+        best = best_constant_captions(list(split.training_texts()), references)
+        settings.memory[key] = {name: one.score for name, one in best.items()}
+    chance = settings.memory[key]
     metrics: Metrics = {}
     intervals = bootstrap_captions(statistics, seed=0)
     for name, score in caption_scores(statistics).items():

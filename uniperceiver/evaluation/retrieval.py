@@ -69,14 +69,14 @@ def retrieval_chance(
 
 
 def retrieval_loss(logits_IC: Tensor, owner_C: Tensor, texts: Sequence[Hashable] | None = None) -> Tensor:
-    """Mean of the two cross entropies, image to text and text to image; the right candidates share the target equally.
+    """Sum of the two cross entropies, image to text and text to image; the right candidates share the target equally.
 
     `logits_IC` are scaled similarities. Raises ValueError as `retrieval_hits`.
     """
     has_IG, group_C = _texts_of_images(logits_IC.shape[0], owner_C, texts, logits_IC.device)
     right_IC = has_IG[:, group_C]
     ways = ((logits_IC, right_IC), (logits_IC.T, right_IC.T))
-    return torch.stack([_cross_entropy(logits_QK.float(), right_QK) for logits_QK, right_QK in ways]).mean()
+    return torch.stack([_cross_entropy(logits_QK.float(), right_QK) for logits_QK, right_QK in ways]).sum()
 
 
 def _cross_entropy(logits_QK: Tensor, right_QK: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def modality_of(items: Any, given: str | None = None) -> str:
     """ "image", "video" or "text", by the first of what was handed over.
 
     A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
-    text. Arrays with 3 axes are images, with 4 clips, with 5 a batch of clips; a list of bytes is a list of images.
+    text. An array with 3 axes is an image, with 4 a clip (give images as a list), with 5 a batch of clips. Bytes are an
+    image.
 
     Args:
         given: what the user says that it is.

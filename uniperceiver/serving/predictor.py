@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from uniperceiver.data.batch import Batch, collate, prepare
-from uniperceiver.data.view import View
-from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample, to_device
 from uniperceiver.serving import media
 from uniperceiver.serving import saved as files
+from uniperceiver.serving.known import fitting, known_task, sight
 from uniperceiver.serving.media import Media
+from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import represent_inputs
@@ -27,7 +28,6 @@ from uniperceiver.tasks.candidates import (
     represent_in_chunks,
     vocabulary_candidates,
 )
-from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.sequences import text_sequences
@@ -62,16 +62,12 @@ class UniPerceiver:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "UniPerceiver":
-        """The model saved in a directory, or by a run (its `model` folder).
+        """The model saved in a directory, by a run (its `model` folder), or on the Hugging Face hub (OWNER/NAME).
 
         Raises:
             UserError: there is no model, or a file of it is damaged.
         """
-        path = Path(path)
-        folder = path / "model" if (path / "model" / "config.json").is_file() else path
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
-        return cls(files.load(folder), device)
+        return cls(files.load(model_folder(path)), device)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory.
@@ -84,27 +80,30 @@ class UniPerceiver:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        known = self._fitting("encode_image", task, "image_text_retrieval", lambda each: "image" in each.inputs)
-        return self._encode(_sight(known), media.image_samples(images))
+        known = fitting(self.saved, "encode_image", task, "image_text_retrieval", lambda each: "image" in each.inputs)
+        return self._encode(sight(known), media.image_samples(images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        known = self._fitting("encode_video", task, "video_text_retrieval", lambda each: "video" in each.inputs)
-        return self._encode(_sight(known), media.clip_samples(clips))
+        known = fitting(self.saved, "encode_video", task, "video_text_retrieval", lambda each: "video" in each.inputs)
+        return self._encode(sight(known), media.clip_samples(clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32."""
-        known = self._known(task, "image_text_retrieval")
-        ids = [self.codec.encode(text) for text in media.as_list(texts)]
-        if not ids:
+        known = known_task(self.saved, task, "image_text_retrieval")
+        several = tuple(media.as_list(texts))
+        if not several:
             return torch.empty(0, self.saved.arch.width)
-        facts = known.task.facts("candidate", known.index)
-        sequences = text_sequences(ids, facts, self.codec.end, known.view.length)
-        return self._candidates(Candidates(sequences=sequences)).cpu()
+        return self._candidates(self._texts(known, several)).cpu()
+
+    def _texts(self, known: KnownTask, texts: Sequence[str]) -> Candidates:
+        """Texts as candidates of a task."""
+        facts, ids = known.task.facts("candidate", known.index), [self.codec.encode(text) for text in texts]
+        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, known.view.length))
 
     def classify(
         self,
-        inputs: Media | Iterable[Media] | str | Iterable[str],
+        images: Media | Iterable[Media] | str | Iterable[str],
         labels: Sequence[str | Sequence[str]] | None = None,
         task: str | Task | None = None,
         *,
@@ -114,7 +113,7 @@ class UniPerceiver:
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
 
         Args:
-            inputs: images, clips or texts.
+            images: images, clips or texts.
             labels: a text, or several texts, per class; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
             modality: "image", "video" or "text", where the inputs leave it open (`media.modality_of`).
@@ -122,22 +121,26 @@ class UniPerceiver:
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
-        inputs = media.at_hand(inputs)
-        kind = f"{media.modality_of(inputs, modality)}_classification"
-        known = self._fitting(
-            "classify", task, kind, lambda each: each.candidates == "labels" and (len(each.inputs) > 1) == bool(texts)
+        images = media.at_hand(images)
+        kind = f"{media.modality_of(images, modality)}_classification"
+        known = fitting(
+            self.saved,
+            "classify",
+            task,
+            kind,
+            lambda each: each.candidates == "labels" and (len(each.inputs) > 1) == bool(texts),
         )
         if labels is not None:
             known = replace(known, task=replace(known.task, labels=media.label_texts(labels)))
         if not known.task.labels:
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
-        samples = media.with_texts(_SAMPLES[known.task.inputs[0]](inputs), texts)
+        samples = media.with_texts(_SAMPLES[known.task.inputs[0]](images), texts)
         c_KD = self._cached(known, "labels", lambda: label_candidates(known.task, self.codec, None, known.index))
         return self._likelihood(known, samples, c_KD)
 
     def caption(
         self,
-        inputs: Media | Iterable[Media],
+        images: Media | Iterable[Media],
         beam: int = 2,
         task: str | Task | None = None,
         *,
@@ -146,12 +149,14 @@ class UniPerceiver:
         """A caption for every image or clip, by beam search (greedy with beam=1)."""
         if not 1 <= beam <= self.codec.size:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
-        inputs = media.at_hand(inputs)
-        kind = f"{media.visual_modality_of(inputs)}_captioning"
-        known = self._fitting("caption", task, kind, lambda each: each.read_at == "next" and each.visual is not None)
+        images = media.at_hand(images)
+        kind = f"{media.visual_modality_of(images)}_captioning"
+        known = fitting(
+            self.saved, "caption", task, kind, lambda each: each.read_at == "next" and each.visual is not None
+        )
         words_VD, facts = self._vocabulary(known), known.task.facts("input", known.index)
         texts: list[str] = []
-        for batch in self._batches(_sight(known), _SAMPLES[known.task.visual or ""](inputs)):
+        for batch in self._batches(sight(known), _SAMPLES[known.task.visual or ""](images)):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
@@ -164,43 +169,17 @@ class UniPerceiver:
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
-    def rank(self, inputs: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None) -> Tensor:
+    def rank(self, images: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None) -> Tensor:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
-        inputs = media.at_hand(inputs)
-        kind = f"{media.visual_modality_of(inputs)}_text_retrieval"
-        known = self._fitting("rank", task, kind, lambda each: each.visual is not None)
-        z_ND = self._encode(_sight(known), _SAMPLES[known.task.visual or ""](inputs))
-        return z_ND @ self.encode_text(texts, task or known.task).T
-
-    def _fitting(self, call: str, task: str | Task | None, kind: str, fits: Callable[[Task], bool]) -> KnownTask:
-        """As `_known`, where the task must fit the call."""
-        known = self._known(task, kind)
-        if not fits(known.task):
-            names = ", ".join(name for name, each in self.saved.tasks.items() if fits(each.task))
-            raise UserError(f"{call}: cannot be asked of task {known.task.name!r}; fitting tasks: {names or '(none)'}")
-        return known
-
-    def _known(self, task: str | Task | None, kind: str) -> KnownTask:
-        """The task asked for, or one made from the catalogue, with the preprocessing that fits it best."""
-        if isinstance(task, str):
-            if task not in self.saved.tasks:
-                raise UserError(f"unknown task {task!r}; {nearest(task, self.saved.tasks)}")
-            return self.saved.tasks[task]
-        wanted = CATALOGUE[kind] if task is None else task
-        return KnownTask(task=wanted, index=None, view=self._view(wanted))
-
-    def _view(self, task: Task) -> View:
-        """The preprocessing of the run's task that is most like this one."""
-        alike = sorted(
-            self.saved.tasks.values(),
-            key=lambda known: (
-                known.task.name != task.name,
-                known.task.visual != task.visual,
-                known.task.candidates != task.candidates,
-                known.index or 0,
-            ),
-        )
-        return alike[0].view if alike else View()
+        images = media.at_hand(images)
+        kind = f"{media.visual_modality_of(images)}_text_retrieval"
+        known = fitting(self.saved, "rank", task, kind, lambda each: each.visual is not None)
+        z_ND = self._encode(sight(known), _SAMPLES[known.task.visual or ""](images))
+        several = tuple(media.as_list(texts))
+        if not several:
+            return torch.empty(len(z_ND), 0)
+        c_KD = self._cached(known, several, lambda: self._texts(known, several))
+        return z_ND @ c_KD.cpu().T
 
     def _batches(self, known: KnownTask, samples: list[Sample]) -> Iterable[Batch]:
         for start in range(0, len(samples), self.batch):
@@ -230,9 +209,9 @@ class UniPerceiver:
     def _vocabulary(self, known: KnownTask) -> Tensor:
         return self._cached(known, "vocabulary", lambda: vocabulary_candidates(known.task, self.codec, known.index))
 
-    def _cached(self, known: KnownTask, what: str, make: Callable[[], Candidates]) -> Tensor:
+    def _cached(self, known: KnownTask, what: str | tuple[str, ...], make: Callable[[], Candidates]) -> Tensor:
         """Representations of candidates, kept until the weights change; keyed by texts and by what routing sees."""
-        key = (what, known.task.labels, known.task.facts("candidate", known.index))
+        key = (what, known.task.labels, known.view.length, known.task.facts("candidate", known.index))
         return self._cache.get(key, self.model, lambda: self._candidates(make()))
 
     def _candidates(self, candidates: Candidates) -> Tensor:
@@ -240,10 +219,3 @@ class UniPerceiver:
         if ids_BN is not None and ids_BN.shape[1] > most:
             raise UserError(f"a text has {ids_BN.shape[1]} tokens, more than the model's {most}; shorten it")
         return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
-
-
-def _sight(known: KnownTask) -> KnownTask:
-    """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
-    seen = known.task.inputs[:1]  # visual input stands first
-    task = replace(known.task, inputs=seen, read_at="summary", candidates="labels", labels=(), template=None)
-    return replace(known, task=task)

@@ -37,8 +37,9 @@ def sincos_1d(place_G: Tensor, width: int) -> Tensor:
     Frequencies are 10000^(-k / (width / 2)).
     """
     half = width // 2
-    omega = 10000.0 ** (-torch.arange(half, device=place_G.device, dtype=torch.float64) / half)
-    angle = place_G.double()[:, None] * omega
+    exact = torch.float32 if place_G.device.type == "mps" else torch.float64  # MPS has no float64
+    omega = 10000.0 ** (-torch.arange(half, device=place_G.device, dtype=exact) / half)
+    angle = place_G.to(exact)[:, None] * omega
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from uniperceiver.errors import UserError
+from uniperceiver.strict import to_json
 
 
 class Scalars(Protocol):
@@ -59,7 +60,7 @@ class RunLog:
     def line(self, step: int, event: str, values: Mapping[str, Any]) -> None:
         """One line: step, event ("train", "evaluate", "note"), time and the values."""
         record = {"step": step, "event": event, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(to_json(record) + "\n")
         self._file.flush()
         if self._scalars is not None:
             for name, value in values.items():

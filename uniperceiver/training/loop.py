@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.atomic import remove
+from uniperceiver.atomic import only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -52,6 +52,12 @@ class Run:
             Stopped: a signal came; everything is saved.
             UserError: too many broken samples, or five steps in a row without an update.
         """
+        with only_one(self.folder) as alone:
+            if not alone:
+                raise UserError(f"{self.folder}: another process is training in this folder; wait for it, or use --out")
+            self._train()
+
+    def _train(self) -> None:
         notes = self._resume()
         state, recipe = self.state, self.recipe
         log = RunLog(

@@ -100,4 +100,5 @@ def _update(state: TrainState, config: OptimiserConfig) -> None:
         state.scaler.step(state.optimiser)
         state.scaler.update()
     if state.average is not None:
-        average_into(state.average, state.model, config.ema)
+        # Warmed up, so that a short run's average does not keep the random start: at most (1 + n) / (10 + n).
+        average_into(state.average, state.model, min(config.ema, (1 + state.step) / (10 + state.step)))

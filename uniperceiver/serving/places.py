@@ -1,0 +1,39 @@
+"""Where a model lies: in a saved directory, in a run, or on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from uniperceiver.errors import UserError
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_FILES = ["config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "README.md"]
+
+
+def model_folder(path: str | Path) -> Path:
+    """The directory with the model's files.
+
+    A local path comes first. OWNER/NAME, where there is no folder OWNER, is a model on the hub, of which only the
+    files of a saved model are fetched.
+
+    Raises:
+        UserError: there is no model.
+    """
+    folder = Path(path)
+    for place in (folder / "model", folder):
+        if (place / "config.json").is_file():
+            return place
+    if not folder.parent.exists() and _HUB_ID.fullmatch(str(path)):
+        return _from_hub(str(path))
+    raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"{name}: no such folder; to fetch it from the hub, pip install huggingface_hub") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FILES))
+    except Exception as error:  # the library raises errors of many kinds: no network, no such model, no access
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{name}: no such folder, and not to be had from the hub ({reason})") from None
