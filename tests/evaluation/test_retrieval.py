@@ -1,14 +1,22 @@
 """Retrieval recall, loss and chance with several captions per image, equal texts and ties."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss, retrieval_recall
+from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
 
 OWNER = torch.tensor([0, 0, 1, 1, 2])
 TEXTS = ["a dog", "one dog", "a cat", "a dog", "a cow"]  # "a dog" is right for images 0 and 1
+
+
+def retrieval_recall(similarity_IC: Tensor, owner_C: Tensor, *texts: Any, **options: Any) -> dict[str, float]:
+    """Means of the hits."""
+    hits = retrieval_hits(similarity_IC, owner_C, *texts, **options)
+    return {name: float(each.mean()) for name, each in hits.items()}
 
 
 def recall_plain(similarity: torch.Tensor, owner: list[int], texts: list[str], k: int) -> tuple[float, float]:

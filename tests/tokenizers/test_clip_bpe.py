@@ -190,7 +190,7 @@ def test_saved_and_loaded_it_is_the_same(small: Path, tmp_path: Path) -> None:
         encoder.save(tmp_path / f"{number}.json")
         again = bpe.load(tmp_path / f"{number}.json")
         assert again == encoder == bpe.from_file(tmp_path / f"{number}.json")
-        assert again.encode_batch(texts) == encoder.encode_batch(texts)
+        assert [*map(again.encode, texts)] == [*map(encoder.encode, texts)]
     assert encoders[0] != encoders[1]
 
 

@@ -39,25 +39,6 @@ def hit_probability(above_N: Tensor, tied_N: Tensor, right_N: Tensor, k: int) ->
     return 1 - miss_N
 
 
-def accuracy_at_k(scores_NK: Tensor, target_N: Tensor, k: int = 1) -> float:
-    """Share (0..1) of answers whose right candidate is among the k best; ties as in `top_k_hits`.
-
-    Raises:
-        ValueError: nothing to score, or a target is not one of the K candidates.
-    """
-    return _mean(top_k_hits(scores_NK, target_N, k), "accuracy")
-
-
-def masked_accuracy(scores_NK: Tensor, target_N: Tensor) -> float:
-    """Accuracy (0..1) over the read-outs whose target is known, that is not -1.
-
-    Raises:
-        ValueError: no target is known, or one is not among the K candidates.
-    """
-    known_N = target_N != -1
-    return _mean(top_k_hits(scores_NK[known_N], target_N[known_N], 1), "masked accuracy")
-
-
 def perplexity(mean_loss: float) -> float:
     """exp of the mean negative log likelihood in nats; inf when that is beyond a float."""
     try:
@@ -89,9 +70,3 @@ def matthews(confusion_KK: np.ndarray) -> float:
     target_K, predicted_K = table.sum(1), table.sum(0)
     squares = (total**2 - (predicted_K**2).sum()) * (total**2 - (target_K**2).sum())
     return float((hits * total - target_K @ predicted_K) / math.sqrt(squares)) if squares > 0 else 0.0
-
-
-def _mean(hits_N: Tensor, metric: str) -> float:
-    if not hits_N.numel():
-        raise ValueError(f"{metric}: no answers to score")
-    return float(hits_N.mean())

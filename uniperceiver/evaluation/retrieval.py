@@ -43,14 +43,6 @@ def retrieval_hits(
     return {name: torch.cat(parts) for name, parts in hits.items()}
 
 
-def retrieval_recall(
-    similarity_IC: Tensor, owner_C: Tensor, texts: Sequence[Hashable] | None = None, *, ranks: Sequence[int] = RANKS
-) -> dict[str, float]:
-    """i2t_recall@k and t2i_recall@k (0..1); ties, equal texts and errors as in `retrieval_hits`."""
-    hits = retrieval_hits(similarity_IC, owner_C, texts, ranks=ranks)
-    return {name: float(each.mean()) for name, each in hits.items()}
-
-
 def retrieval_chance(
     images: int, owner_C: Tensor, texts: Sequence[Hashable] | None = None, *, ranks: Sequence[int] = RANKS
 ) -> dict[str, float]:

@@ -95,11 +95,6 @@ class TextEncoder:
         text = self.clean(text)
         return self.library.encode(text, add_special_tokens=False).ids if text else []
 
-    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """The ids of each text."""
-        # Not the library's encode_batch: its threads do not survive a fork.
-        return [self.encode(text) for text in texts]
-
     def encode_words(self, text: str) -> list[list[int]]:
         """The same ids, grouped by word, for masking whole words."""
         text = self.clean(text)
