@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -99,7 +100,8 @@ def write_results(folder: Path, results: Results) -> None:
 
 def print_results(results: Results) -> None:
     """A table of every task and split: its main metric with interval and chance, and its loss."""
-    table = Table("task", "split", "metric", "value", "95 %", "chance", "clearly above", "loss", "n")
+    headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
+    table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
     for task, splits in results["tasks"].items():
         for split, metrics in splits.items():
             name = next(name for name in MAIN_METRICS if name in metrics)
