@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from itertools import count, islice
 from multiprocessing import active_children
 
@@ -48,16 +49,39 @@ def test_endless_keys_are_only_asked_for_as_needed() -> None:
     assert len(asked) < 20
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known here")
-def test_only_the_main_process_ends_a_worker() -> None:
-    made = load(Squares(), count(10), 1)
-    assert next(made)[0] == 100
+class Unblocking:
+    """Makes key -> key, and lets SIGTERM through, as multiprocessing's resource tracker does when it starts."""
+
+    def __getitem__(self, key: int) -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        return key
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks here")
+def test_a_signal_to_the_whole_group_ends_no_worker() -> None:
+    made = load(Unblocking(), count(10), 1)
+    assert next(made) == 10
     (worker,) = active_children()
     subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # as a batch system does to the whole group
-    assert [square for square, _, _ in islice(made, 4)] == [121, 144, 169, 196]
-    worker.terminate()
-    worker.join(10)
+    assert list(islice(made, 8)) == [*range(11, 19)]
+    made.close()
+    worker.join(20)
     assert worker.exitcode == 0
+
+
+_LEFT_OPEN = """
+from itertools import count
+from uniperceiver.data.loader import load
+class Same:
+    def __getitem__(self, key): return key
+made = load(Same(), count(), 1)
+print(next(made))
+"""
+
+
+def test_a_process_ends_although_its_workers_are_still_there() -> None:
+    done = subprocess.run([sys.executable, "-c", _LEFT_OPEN], timeout=60, check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,9 +1,13 @@
 """Batches made ahead of time by worker processes; the same batches in the same order for any number of them."""
 
+import atexit
+import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from functools import partial
+from multiprocessing.synchronize import Event
+from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -38,35 +42,39 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
     if workers == 0:
         yield from (maker[key] for key in keys)
         return
-    loader = DataLoader(
-        _Keyed(maker),
-        sampler=keys,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2,
-        collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals_to_the_main_process,
-    )
-    for item in loader:
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    ending = multiprocessing.Event()
+    atexit.register(ending.set)  # before multiprocessing ends the workers that are left
+    try:
+        loader = DataLoader(
+            _Keyed(maker),
+            sampler=keys,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=2,
+            collate_fn=_as_it_is,
+            worker_init_fn=partial(_leave_signals_to_the_main_process, ending),
+        )
+        for item in loader:
+            if isinstance(item, UserError):
+                raise item
+            yield item
+    finally:
+        ending.set()
+        atexit.unregister(ending.set)
 
 
 def _as_it_is(item: object) -> object:
     return item
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
+def _leave_signals_to_the_main_process(ending: Event, worker: int) -> None:
     """Ctrl-C and SIGTERM reach the whole process group; the main process decides when the workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM ends a worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_the_main_process, args=[os.getppid()], daemon=True).start()
 
+    # A handler, not a blocked signal: multiprocessing's resource tracker unblocks SIGTERM. Ignoring it altogether
+    # would let the main process wait for ever at its own end, where it terminates and joins its workers.
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if ending.is_set():
+            os._exit(0)
 
-def _end_with_the_main_process(main: int) -> None:
-    # Ignoring SIGTERM altogether would let the main process wait for ever at its own end, which joins its workers.
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-        pass
-    os._exit(0)
+    signal.signal(signal.SIGTERM, terminate)
