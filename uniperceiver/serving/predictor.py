@@ -145,8 +145,14 @@ class UniPerceiver:
         task: str | Task | None = None,
         *,
         max_words: int = 21,
+        length_penalty: float = 0.0,
     ) -> list[str]:
-        """A caption for every image or clip, by beam search (greedy with beam=1)."""
+        """A caption for every image or clip, by beam search (greedy with beam=1).
+
+        Args:
+            max_words: most tokens of a caption.
+            length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
+        """
         if not 1 <= beam <= self.codec.size:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
         images = media.at_hand(images)
@@ -165,6 +171,7 @@ class UniPerceiver:
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),
+                length_penalty=length_penalty,
             )
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
