@@ -33,7 +33,7 @@ def visible(tokens: Tokens, cached: int = 0) -> Tensor | None:
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(QK^T / sqrt(d)) V, (B, H, Q, d): the faster of two equal ways.
 
-    The fused kernel, except in 16 bit on a CPU: there its backward is 3 to 8 times slower than two plain matrix
+    The fused kernel, except in 16 bit on a CPU: there its backward is several times slower than two plain matrix
     products (docs/performance.md).
     """
     if query.device.type == "cpu" and query.dtype != torch.float32:
