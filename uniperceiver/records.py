@@ -70,6 +70,9 @@ class Sequences:
     ids_BN: Tensor | None = None  # int64 token ids, 0 where padded
     valid_BN: Tensor | None = None  # bool, False where padded
     position_BN: Tensor | None = None  # int64, row of the text position table
+    # Where samples were left out: what is random for the others stays as in the batch that was planned.
+    place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
+    planned: int = 0  # the size of the planned batch, with place_B
     # Only in causal text: the place of a word among the words (1, 2, ...), and whether the token asks (an
     # appended <SPE>) instead of being a word.
     order_BN: Tensor | None = None  # int64
@@ -114,6 +117,8 @@ class Tokens:
     x_BND: Tensor
     segments: tuple[Segment, ...]
     valid_BN: Tensor | None = None  # bool; None: no padding
+    place_B: Tensor | None = None  # int64, as in Sequences
+    planned: int = 0  # as in Sequences
     # Visibility inside causal text: token a sees token b if both stand in the prefix (order 0), or if b is a
     # word with a smaller order, or if a is b. None: every valid token is seen.
     order_BN: Tensor | None = None  # int64, 0 in the prefix

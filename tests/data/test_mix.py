@@ -175,6 +175,9 @@ def test_a_broken_sample_leaves_the_others_as_they_were(index: int) -> None:
         left_out += len(full.ids) - len(kept)
         assert broken == (Broken(task=TASKS[index], sample="n2", reason="is broken"),) * (len(full.ids) - len(kept))
         assert rest.ids == tuple(full.ids[row] for row in kept)
+        if broken:  # the model draws what is random for the batch as it was planned
+            assert rest.inputs.place_B.tolist() == kept
+            assert rest.inputs.planned == plan.count
         if full.inputs.pixels_BTCHW is not None:
             assert torch.equal(rest.inputs.pixels_BTCHW, full.inputs.pixels_BTCHW[kept])
         texts = (full.inputs.ids_BN, rest.inputs.ids_BN) if index == 2 else (full.candidates, rest.candidates)

@@ -109,7 +109,7 @@ def test_drop_path_drops_branches_of_samples_and_scales_the_rest() -> None:
 
 def test_the_mean_of_drop_path_is_the_branch() -> None:
     model = tiny_model(drop_path=0.3, layers=2)
-    keep_L2B = model.encoder._keep(some_tokens(20_000).x_BND, torch_stream(5))
+    keep_L2B = model.encoder._keep(some_tokens(20_000), torch_stream(5))
     assert keep_L2B.shape == (2, 2, 20_000)
     assert keep_L2B.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     torch.testing.assert_close(keep_L2B.mean(dim=2), torch.ones(2, 2), atol=0.02, rtol=0)
@@ -127,3 +127,20 @@ def test_the_stream_decides_and_without_one_nothing_is_random() -> None:
     assert torch.equal(none, still)
     with torch.no_grad():
         assert torch.equal(tiny_model(layers=2).encoder(tokens, torch_stream(1)).x_BND, still)  # drop_path 0
+
+
+def test_a_sample_that_is_left_out_changes_no_other_ones_drop_path() -> None:
+    model = tiny_model(0, drop_path=0.5)
+    x_BND = torch.randn(4, 3, model.head.norm.weight.shape[0], generator=torch_stream(0, "x"))
+    kept = [0, 2, 3]
+    whole = model.encoder(Tokens(x_BND=x_BND, segments=()), torch_stream(1, "drop")).x_BND
+    part = Tokens(x_BND=x_BND[kept], segments=(), place_B=torch.tensor(kept), planned=4)
+    stream = torch_stream(1, "drop")
+    torch.testing.assert_close(model.encoder(part, stream).x_BND, whole[kept])
+    assert torch.equal(torch.rand(2, generator=stream), _rest_of_stream(model, x_BND))
+
+
+def _rest_of_stream(model: Generalist, x_BND: Tensor) -> Tensor:
+    stream = torch_stream(1, "drop")
+    model.encoder(Tokens(x_BND=x_BND, segments=()), stream)
+    return torch.rand(2, generator=stream)

@@ -104,6 +104,13 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     return Batch(task=task.name, ids=ids, inputs=inputs, readout=readout, candidates=candidates)
 
 
+def at_places(batch: Batch, places: Sequence[int], planned: int) -> Batch:
+    """The batch, knowing its samples' places in the batch that was planned, of which some were left out."""
+    place_B = torch.tensor(places)
+    candidates = batch.candidates and replace(batch.candidates, place_B=place_B, planned=planned)
+    return replace(batch, inputs=replace(batch.inputs, place_B=place_B, planned=planned), candidates=candidates)
+
+
 def _with_text(inputs: Sequences, texts: Sequence[Text]) -> Sequences:
     ids_BN, valid_BN = pad([text.ids for text in texts])
     return replace(inputs, ids_BN=ids_BN, valid_BN=valid_BN)

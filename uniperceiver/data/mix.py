@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from uniperceiver.data.batch import collate, prepare, soft_labels
+from uniperceiver.data.batch import at_places, collate, prepare, soft_labels
 from uniperceiver.data.mixup import mix
 from uniperceiver.data.sources import Source
 from uniperceiver.data.transforms import Augment
@@ -113,7 +113,7 @@ class BatchMaker:
         """The batch of a plan (None if every sample is broken), and the samples that were left out."""
         one = self.mixture.sets[plan.index]
         view = (one.late if plan.late else one.early).view
-        items, broken = [], []
+        items, places, broken = [], [], []
         for position in range(plan.start, plan.start + plan.count):
             epoch, place = divmod(position, len(one.source))
             sample_index = int(self._order(plan.index, epoch)[place])
@@ -121,11 +121,14 @@ class BatchMaker:
             try:
                 sample = one.source.read(sample_index)
                 items.append(prepare(one.task, sample, view, self.mixture.codec, one.augment, rng))
+                places.append(position - plan.start)
             except BrokenSample as error:
                 broken.append(Broken(task=one.task.name, sample=error.sample, reason=error.reason))
         if not items:
             return plan, None, tuple(broken)
         batch = collate(one.task, items, self.mixture.codec, one.index)
+        if broken:
+            batch = at_places(batch, places, plan.count)
         return plan, self._mixed_up(one, plan, batch), tuple(broken)
 
     def _order(self, index: int, epoch: int) -> np.ndarray:

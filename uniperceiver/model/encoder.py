@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         """
         x, layers = tokens.x_BND, []
         mask = visible(tokens, cached=0 if cache is None else cache.length)
-        keep_L2B = self._keep(x, stream)
+        keep_L2B = self._keep(tokens, stream)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             keep_2B = None if keep_L2B is None else keep_L2B[index]
@@ -92,9 +92,15 @@ class Encoder(nn.Module):
                 layers.append(x)
         return Encoded(x_BND=x, segments=tokens.segments, layers=tuple(layers))
 
-    def _keep(self, x_BND: Tensor, stream: torch.Generator | None) -> Tensor | None:
-        """DropPath's factors, (L, 2, B): 0 with probability drop_path, else 1 / (1 - drop_path)."""
+    def _keep(self, tokens: Tokens, stream: torch.Generator | None) -> Tensor | None:
+        """DropPath's factors, (L, 2, B): 0 with probability drop_path, else 1 / (1 - drop_path).
+
+        Drawn for the batch as it was planned, so that a sample that was left out changes nothing for the others.
+        """
         if stream is None or self.drop_path == 0.0:
             return None
-        uniform = torch.rand(len(self.blocks), 2, x_BND.shape[0], generator=stream)
-        return (uniform >= self.drop_path).to(x_BND) / (1.0 - self.drop_path)
+        planned = tokens.planned or tokens.x_BND.shape[0]
+        keep_L2B = torch.rand(len(self.blocks), 2, planned, generator=stream) >= self.drop_path
+        if tokens.place_B is not None:
+            keep_L2B = keep_L2B[:, :, tokens.place_B.cpu()]
+        return keep_L2B.to(tokens.x_BND) / (1.0 - self.drop_path)

@@ -42,6 +42,8 @@ class SequenceTokenizer(nn.Module):
         return Tokens(
             x_BND=x_BND,
             segments=_segments(sequences, visual, x_BND.shape[1]),
+            place_B=sequences.place_B,
+            planned=sequences.planned,
             valid_BN=_before(sequences.valid_BN, visual, True),
             order_BN=_before(sequences.order_BN, visual, 0),
             query_BN=_before(sequences.query_BN, visual, False),
