@@ -65,11 +65,12 @@ def _classification(model: AnyModel, split: Split, settings: Settings) -> Metric
 def _masked_words(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     found = answers(model, split, settings, vocabulary_candidates(split.task, settings.codec, split.index))
     hits, sample = torch.cat(found.hit1).numpy(), torch.cat(found.sample).numpy()
+    loss = _loss(found)
     return {
         "masked_accuracy": float(hits.mean()),
         **_interval("masked_accuracy", bootstrap_mean(hits, seed=0, groups_N=sample)),
-        **_loss(found),
-        **_perplexity(found),
+        **loss,
+        **_perplexity(loss),
         "chance": majority_share(torch.cat(found.target).tolist()),
         "n": len(hits),
     }
@@ -88,7 +89,8 @@ def _captions(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     intervals = bootstrap_captions(statistics, seed=0)
     for name, score in caption_scores(statistics).items():
         metrics |= {name: score, **_interval(name, intervals[name]), f"chance_{name}": chance[name]}
-    metrics |= {**_loss(found), **_perplexity(found)}
+    loss = _loss(found)
+    metrics |= {**loss, **_perplexity(loss)}
     return metrics | {"chance": chance[main_metric(split.task)], "n": len(written)}
 
 
@@ -113,8 +115,7 @@ def _loss(found: Answers) -> Metrics:
     return {"loss": float(nll.mean()), **_interval("loss", bootstrap_mean(nll, seed=0, groups_N=sample))}
 
 
-def _perplexity(found: Answers) -> Metrics:
-    loss = _loss(found)
+def _perplexity(loss: Metrics) -> Metrics:
     return {name.replace("loss", "perplexity"): perplexity(value) for name, value in loss.items()}
 
 

@@ -19,6 +19,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.weights import first_misfit
 from uniperceiver.serving.card import model_card
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
@@ -149,15 +150,14 @@ def _load_weights(model: torch.nn.Module, path: Path) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
-    ours = model.state_dict()
-    for name in sorted({*ours, *weights}):
-        if name not in weights or name not in ours:
-            raise UserError(f"{path}: does not fit config.json beside it: {name!r} is in only one of them")
-        if ours[name].shape != weights[name].shape:
-            raise UserError(
-                f"{path}: is of another size than config.json beside it: {name!r} is {tuple(weights[name].shape)}, "
-                f"expected {tuple(ours[name].shape)}"
-            )
+    misfit = first_misfit(model.state_dict(), weights)
+    if misfit is not None and not misfit.in_both:
+        raise UserError(f"{path}: does not fit config.json beside it: {misfit.name!r} is in only one of them")
+    if misfit is not None:
+        raise UserError(
+            f"{path}: is of another size than config.json beside it: {misfit.name!r} is {misfit.saved}, "
+            f"expected {misfit.ours}"
+        )
     # Cloned by copying: tensors in a mapped file may lie at odd addresses, where some kernels round differently.
     model.load_state_dict(weights)
 

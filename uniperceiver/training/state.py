@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.errors import UserError
+from uniperceiver.model.weights import first_misfit
 from uniperceiver.training.optimiser import optimiser_tensors, restore_optimiser
 from uniperceiver.training.step import TrainState
 
@@ -40,7 +41,7 @@ def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks
     Raises:
         UserError: the checkpoint belongs to a model of another size or to other tasks.
     """
-    _check_shapes(state.model.state_dict(), groups["model"], where)
+    _check_fit(state.model.state_dict(), groups["model"], where)
     if set(counters["consumed"]) != set(tasks):
         raise UserError(
             f"{where}: was saved with the tasks {sorted(counters['consumed'])}, the recipe has {sorted(tasks)}; "
@@ -60,12 +61,13 @@ def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks
     state.broken = counters["broken"]
 
 
-def _check_shapes(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
-    for name in sorted({*ours, *saved}):
-        if name not in saved or name not in ours:
-            raise UserError(f"{where}: does not fit the recipe's model: {name!r} is in only one of them")
-        if ours[name].shape != saved[name].shape:
-            raise UserError(
-                f"{where}: is of another size: {name!r} is {tuple(saved[name].shape)} there and "
-                f"{tuple(ours[name].shape)} in the recipe's model; use the run's own recipe, or another --out"
-            )
+def _check_fit(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
+    misfit = first_misfit(ours, saved)
+    if misfit is None:
+        return
+    if not misfit.in_both:
+        raise UserError(f"{where}: does not fit the recipe's model: {misfit.name!r} is in only one of them")
+    raise UserError(
+        f"{where}: is of another size: {misfit.name!r} is {misfit.saved} there and {misfit.ours} in the recipe's "
+        "model; use the run's own recipe, or another --out"
+    )

@@ -1,0 +1,26 @@
+"""Whether saved weights fit a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """A tensor by which saved weights do not fit a model; both shapes are empty where only one of the two has it."""
+
+    name: str
+    saved: tuple[int, ...] = ()
+    ours: tuple[int, ...] = ()
+    in_both: bool
+
+
+def first_misfit(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Misfit | None:
+    """The first tensor, by name, that only one of the two has, or that differs in shape; None if all fit."""
+    for name in sorted({*ours, *saved}):
+        if name not in saved or name not in ours:
+            return Misfit(name=name, in_both=False)
+        if ours[name].shape != saved[name].shape:
+            return Misfit(name=name, saved=tuple(saved[name].shape), ours=tuple(ours[name].shape), in_both=True)
+    return None
