@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import Row, main, ratio
-from uniperceiver.config import ModelConfig
+from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.attention import attend_plainly
-from uniperceiver.model.build import architecture, build
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Sequences
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -41,7 +42,7 @@ def measure(pairs: int) -> list[Row]:
             )
     facts = CATALOGUE["image_classification"].facts("input")
     pictures = Sequences(facts=facts, pixels_BTCHW=torch.randn(32, 1, 3, 64, 64))
-    arch = architecture(ModelConfig(size="nano"), vocabulary=300, end=0, answer=1)
+    arch = architecture(ModelConfig(size="nano"), MoEConfig(), tasks=1, vocabulary=300, end=0, answer=1)
     model = build(arch, TEMPERATURES, torch_stream(0, "weights"))
     rows.append(
         ratio(

@@ -9,9 +9,10 @@ from functools import partial
 import torch
 
 from benchmarks.harness import Row, main, ratio
-from uniperceiver.config import ModelConfig
-from uniperceiver.model.build import architecture, build
+from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import Candidates, represent_candidates, sampled_candidates, vocabulary_sequences
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -23,7 +24,7 @@ VOCABULARY, SAMPLES, TARGETS = 2000, 384, 150
 def measure(pairs: int) -> list[Row]:
     """Forward and backward of all candidates: fast over plain, sampled over fast."""
     facts = CATALOGUE["masked_language_modelling"].facts("candidate")
-    arch = architecture(ModelConfig(size="nano"), vocabulary=VOCABULARY, end=0, answer=1)
+    arch = architecture(ModelConfig(size="nano"), MoEConfig(), tasks=1, vocabulary=VOCABULARY, end=0, answer=1)
     model = build(arch, TEMPERATURES, torch_stream(0, "weights"))
     full = Candidates(sequences=vocabulary_sequences(torch.arange(VOCABULARY), facts, 0))
     target_R = torch.arange(TARGETS)

@@ -231,9 +231,9 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
 
 
 def test_every_knob_has_a_sentence() -> None:
-    tree = ast.parse((ROOT / "uniperceiver" / "config.py").read_text())
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "uniperceiver" / "config").glob("*.py")]
     knobs = 0
-    for part in [node for node in tree.body if isinstance(node, ast.ClassDef)]:
+    for part in [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]:
         for knob, after in itertools.pairwise([*part.body, ast.Pass()]):
             if isinstance(knob, ast.AnnAssign) and not (part.name == "Recipe" and "Config" in ast.unparse(knob)):
                 knobs += 1

@@ -14,7 +14,8 @@ from uniperceiver import config, strict
 from uniperceiver.commands.recipe import SPLITS, read_recipe
 from uniperceiver.data.sources import FORMATS
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import SIZES, architecture, build
+from uniperceiver.model.build import build
+from uniperceiver.model.sizes import SIZES, architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES
 
@@ -37,7 +38,7 @@ def test_the_method_names_the_formula_and_the_loss() -> None:
 def test_the_table_of_sizes_is_right(size: str) -> None:
     (row,) = re.findall(rf"^\| {size} \|(.*)\|$", read(METHOD), re.MULTILINE)
     *shape, without, with_2000, with_clip = [cell.strip() for cell in row.split("|")]
-    arch = architecture(config.ModelConfig(size=size), vocabulary=2000, end=0, answer=1)  # type: ignore[arg-type]
+    arch = architecture(config.ModelConfig(size=size), config.MoEConfig(), tasks=1, vocabulary=2000, end=0, answer=1)  # type: ignore[arg-type]
     assert shape == [str(getattr(arch, name)) for name in ("width", "layers", "heads", "ffn", "patch")]
     with torch.device("meta"):
         model = build(arch, TEMPERATURES)

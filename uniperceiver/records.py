@@ -1,7 +1,7 @@
 """The records that cross a folder border: Sample -> Batch -> Tokens -> Encoded.
 
 Shape suffixes, here and everywhere: B sequences (batch rows), N tokens, D width, T frames, C colour channels,
-H W pixels, R read-outs, K candidates, V vocabulary.
+H W pixels, R read-outs, K candidates, V vocabulary, E experts, S segments.
 """
 
 from dataclasses import dataclass, is_dataclass, replace
@@ -126,12 +126,30 @@ class Tokens:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a gate decided in one forward pass, for every token or, where it reads no values, for every row."""
+
+    layer: int
+    part: str  # "attention" or "ffn"
+    segments: tuple[Segment, ...]
+    logit_TE: Tensor  # float32, with the noise of training; T stands for rows where `row_S` is given
+    probability_TE: Tensor  # float32, its softmax
+    wanted_TE: Tensor  # bool, chosen, before any capacity
+    chosen_TE: Tensor  # bool, computed
+    weight_TE: Tensor  # float32, 0 where not chosen
+    segment_T: Tensor | None = None  # int64, the segment of each token, -1 in padding
+    row_S: tuple[int, ...] = ()  # of a condition that reads no values: the row of each segment
+    tokens_S: Tensor | None = None  # float32, tokens of each segment without padding, with row_S
+
+
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """What the encoder makes of Tokens."""
 
     x_BND: Tensor  # N may be 1 when only the summary position was asked for
     segments: tuple[Segment, ...]
     layers: tuple[Tensor, ...] = ()  # (B, N, D) after each layer, when asked for
+    decisions: tuple[Decision, ...] = ()  # of the gates, in the order of the layers
 
 
 T = TypeVar("T")

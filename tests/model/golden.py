@@ -13,6 +13,7 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official import translate
+from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Batch, Readout, Sequences
 from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.task import TEMPERATURES, Task
@@ -50,6 +51,22 @@ def load_case(folder: str, name: str) -> Case:
     )
 
 
+def moe_of(size: dict[str, Any]) -> MoE | None:
+    """The experts of the original's `odd` (0-based even) layers, or of all."""
+    if not size["moe"]:
+        return None
+    layers = tuple(range(0, size["layers"], {"odd": 2, "all": 1}[size["moe_location"]]))
+    return MoE(
+        condition="attribute",
+        layout="release",
+        experts=size["experts"],
+        k=size["top_k"],
+        attention_layers=layers,
+        ffn_layers=layers,
+        ffn_gates=1 if size["ffn_share_gate"] else 2,
+    )
+
+
 def load_model(folder: str) -> Generalist:
     info = json.loads((FOLDER / folder / "model.json").read_text())
     size, special = info["model"], info["special_tokens"]
@@ -66,9 +83,11 @@ def load_model(folder: str) -> Generalist:
         max_frames=size["max_frames"],
         spatial="table",
         table_grid=size["image"] // size["patch"],
+        moe=moe_of(size),
     )
     model = build(arch, TEMPERATURES)
-    model.load_state_dict(translate(load_file(FOLDER / folder / "state_dict.safetensors")))
+    ffn_gates = arch.moe.ffn_gates if arch.moe else 1
+    model.load_state_dict(translate(load_file(FOLDER / folder / "state_dict.safetensors"), ffn_gates))
     return model
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from tests.tiny import tiny_architecture
-from uniperceiver.config import ModelConfig
+from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import SIZES, architecture, build
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import SIZES, architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers.vision import sincos_1d
@@ -23,7 +24,9 @@ def parameters(arch: Architecture) -> dict[str, int]:
 
 
 def test_nano_has_about_a_million_parameters_beside_its_words() -> None:
-    sizes = parameters(architecture(ModelConfig(size="nano"), vocabulary=2000, end=1998, answer=1999))
+    sizes = parameters(
+        architecture(ModelConfig(size="nano"), MoEConfig(), tasks=1, vocabulary=2000, end=1998, answer=1999)
+    )
     rest = sum(sizes.values()) - sizes["tokenizer.words.words"] - sizes["tokenizer.words.positions"]
     assert 0.9e6 < rest < 1.2e6
 
@@ -31,18 +34,18 @@ def test_nano_has_about_a_million_parameters_beside_its_words() -> None:
 @pytest.mark.parametrize(("size", "millions"), [("base", 124.7), ("large", 355.5)])
 def test_large_sizes_are_those_of_the_original(size: str, millions: float) -> None:
     """OFFICIAL.md, first table."""
-    arch = architecture(ModelConfig(size=size), vocabulary=49411, end=49407, answer=49410)
+    arch = architecture(ModelConfig(size=size), MoEConfig(), tasks=1, vocabulary=49411, end=49407, answer=49410)
     assert sum(parameters(arch).values()) / 1e6 == pytest.approx(millions, rel=2e-3)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_splits_into_heads_and_fields_override_it(size: str) -> None:
-    arch = architecture(ModelConfig(size=size), vocabulary=10, end=8, answer=9)
+    arch = architecture(ModelConfig(size=size), MoEConfig(), tasks=1, vocabulary=10, end=8, answer=9)
     assert (arch.width, arch.layers, arch.heads) == (SIZES[size].width, SIZES[size].layers, SIZES[size].heads)
     assert arch.width % arch.heads == 0
     assert arch.ffn == 4 * arch.width
     config = ModelConfig(size=size, width=24, layers=1, heads=2, patch=4, max_text=9, max_frames=2, drop_path=0.2)
-    arch = architecture(config, vocabulary=10, end=8, answer=9)
+    arch = architecture(config, MoEConfig(), tasks=1, vocabulary=10, end=8, answer=9)
     assert (arch.width, arch.layers, arch.heads, arch.ffn, arch.patch) == (24, 1, 2, 96, 4)
     assert (arch.max_text, arch.max_frames, arch.drop_path, arch.end, arch.answer) == (9, 2, 0.2, 8, 9)
 
@@ -50,7 +53,7 @@ def test_every_size_splits_into_heads_and_fields_override_it(size: str) -> None:
 @pytest.mark.parametrize(("width", "heads"), [(24, 5), (30, 3), (18, 2)])
 def test_a_width_that_cannot_be_split_is_refused(width: int, heads: int) -> None:
     with pytest.raises(UserError, match=f"model.width {width} must be a multiple of 4 and of model.heads {heads}"):
-        architecture(ModelConfig(width=width, heads=heads), vocabulary=10, end=8, answer=9)
+        architecture(ModelConfig(width=width, heads=heads), MoEConfig(), tasks=1, vocabulary=10, end=8, answer=9)
 
 
 def made(seed: int = 0, **fields: object) -> Generalist:

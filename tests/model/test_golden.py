@@ -11,7 +11,7 @@ from uniperceiver.tasks.candidates import represent_candidates
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 
-FOLDERS = ("dense", "epsilon_dense")
+FOLDERS = ("dense", "epsilon_dense", "moe_odd")
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden data of the original at {golden.FOLDER}")
 
 

@@ -23,7 +23,18 @@ needs_golden = pytest.mark.skipif(
         ("loss_prepare.ln_post.weight", "head.norm.weight"),
         ("token_embed.embeddings_norm.bias", "tokenizer.norm.bias"),
         ("video_embed.embeddings_st_pos.temporal_pos_embed.weight", "tokenizer.patches.temporal"),
-        ("fused_encoder.layers.0.self_attn.qkv_proj.weight", None),  # mixture of experts
+        ("fused_encoder.layers.0.self_attn.qkv_proj.weight", "encoder.blocks.0.attention.qkv.weight"),
+        (
+            "fused_encoder.layers.2.self_attn.qkv_proj.experts.deepspeed_experts.7.bias",
+            "encoder.blocks.2.attention.qkv.experts.7.bias",
+        ),
+        ("fused_encoder.layers.2.linear1.gate.wg.weight", "encoder.blocks.2.ffn.router.gates.0.linear.weight"),
+        (
+            "fused_encoder.layers.2.linear1.gate.tag_transform.0.bias",
+            "encoder.blocks.2.ffn.router.gates.0.embed.bias",
+        ),
+        ("fused_encoder.layers.2.linear2.gate.wg.weight", None),  # the decision of linear1 holds
+        ("fused_encoder.layers.2.self_attn.dense.gate.wg.weight", None),  # that of qkv holds
         ("fused_encoder.layers.0", None),
         ("something.else", None),
         *((name, None) for name in UNUSED),

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from tests.small_run import small_recipe
-from uniperceiver.config import ModelConfig, OptimiserConfig
-from uniperceiver.model.build import architecture, build
+from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import architecture
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.training.optimiser import (
     adamw,
@@ -27,7 +28,7 @@ GOLDEN = Path(__file__).parents[3] / "shared" / "official" / "golden" / "misc" /
 
 def tiny_model() -> Generalist:
     config = ModelConfig(width=16, layers=1, heads=2, max_text=8)
-    arch = architecture(config, vocabulary=20, end=18, answer=19)
+    arch = architecture(config, MoEConfig(), tasks=1, vocabulary=20, end=18, answer=19)
     return build(arch, TEMPERATURES, torch.Generator().manual_seed(0))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.data.sources import FORMATS
-from uniperceiver.model.build import SIZES
+from uniperceiver.model.sizes import SIZES
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.tasks.catalogue import CATALOGUE
 

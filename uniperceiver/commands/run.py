@@ -14,8 +14,9 @@ from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.transforms import Augment
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import architecture, build
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
@@ -51,7 +52,9 @@ def prepare_run(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     codec = _codec_of_run(recipe, tasks, base, folder)
-    arch = architecture(recipe.model, vocabulary=codec.size, end=codec.end, answer=codec.answer)
+    arch = architecture(
+        recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
+    )
     check_sizes(recipe, tasks, arch)
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights")).to(device_of(recipe.device))
     save_recipe(recipe, base, folder)

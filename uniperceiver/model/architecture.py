@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
+from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
 
 
@@ -46,3 +47,5 @@ class Architecture:
     """True as in the original: a literal <|spe|> in a text is the special token (here: plain text)."""
     max_scale: float = 100.0
     """exp(temperature) is clamped to this; beyond it the temperature has no gradient."""
+    moe: MoE | None = None
+    """Conditional experts; None: a dense model."""

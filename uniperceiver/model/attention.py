@@ -1,14 +1,15 @@
 """Multi-head self-attention over Tokens, its visibility masks, and the cache of keys and values for generation.
 
 Shape suffixes: B sequences, N tokens, M tokens that may be looked at, Q tokens that look, H heads, d head width,
-D width, L layers.
+D width, L layers, T tokens of all sequences in one row.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniperceiver.records import Tokens
+from uniperceiver.flow import Flow
+from uniperceiver.records import Segment, Tokens
 
 
 def visible(tokens: Tokens, cached: int = 0) -> Tensor | None:
@@ -63,6 +64,9 @@ class KeyValueCache:
         self.keys: list[Tensor | None] = [None] * layers  # (B, H, capacity, d) each
         self.values: list[Tensor | None] = [None] * layers
         self.room, self.prefix, self.length = room, 0, 0
+        self.text: Segment | None = None  # that is written
+        self.context: dict[tuple[int, str], Tensor] = {}  # of the prefix, for routing that looks at it
+        self.merged: dict[object, tuple[Tensor, Tensor]] = {}  # experts, merged once for all words
 
     def extend(self, layer: int, key_BHNd: Tensor, value_BHNd: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens so far, the new ones (written behind `length`) included."""
@@ -86,6 +90,8 @@ class KeyValueCache:
         """Every row `times` times: one per beam."""
         self.keys = [key if key is None else key.repeat_interleave(times, dim=0) for key in self.keys]
         self.values = [value if value is None else value.repeat_interleave(times, dim=0) for value in self.values]
+        for where, context_BD in self.context.items():
+            self.context[where] = context_BD.repeat_interleave(times, dim=0)
 
     def reorder(self, parent_B: Tensor) -> None:
         """Row i continues row parent_B[i] of the same sequence; only generated words differ, so only they move."""
@@ -96,30 +102,40 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Self-attention with packed query, key, value projection (that order) and scale 1/sqrt(head width)."""
+    """Self-attention with packed query, key, value projection (that order) and scale 1/sqrt(head width).
 
-    def __init__(self, width: int, heads: int) -> None:
+    The projections may have experts, which the router chooses.
+    """
+
+    def __init__(self, heads: int, qkv: nn.Module, out: nn.Module, router: nn.Module) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv, self.out, self.router = qkv, out, router
 
     def forward(
-        self, x_BND: Tensor, mask: Tensor | None, *, summary: bool, cache: KeyValueCache | None, layer: int
+        self,
+        x_TD: Tensor,
+        flow: Flow,
+        mask: Tensor | None,
+        *,
+        summary: bool,
+        cache: KeyValueCache | None,
+        layer: int,
     ) -> Tensor:
-        """(B, Q, D), where Q is 1 (only the first token looks) with `summary`, else N."""
-        query, key, value = self.project(x_BND)
+        """(Q, D), where Q are the first tokens of the sequences (only they look) with `summary`, else all T."""
+        route_qkv, route_out = self.router(x_TD, flow)
+        query, key, value = self._split(self.qkv(x_TD, route_qkv), flow)
         if summary:
             query = query[:, :, :1]
             mask = mask if mask is None else mask[:, :, :1]
+            flow, route_out = flow.first(), route_out.first()
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         y_BHQd = attend(query, key, value, mask)
-        return self.out(y_BHQd.transpose(1, 2).flatten(2))
+        return self.out(flow.pack(y_BHQd.transpose(1, 2).flatten(2)), route_out)
 
-    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, qkv_TX: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values, each (B, H, N, d)."""
-        b, n, _ = x_BND.shape
-        qkv = self.qkv(x_BND).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        qkv = flow.unpack(qkv_TX).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
         query, key, value = qkv.unbind(0)
         return query, key, value

@@ -1,67 +1,21 @@
-"""Sizes by name, and a model from an Architecture: every part is made here and passed in."""
+"""A model from an Architecture: every part is made here and passed in."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from uniperceiver.config import ModelConfig
-from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.attention import Attention
 from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
+from uniperceiver.moe.conditions import OfSegment, OfValues, condition_of
+from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
+from uniperceiver.moe.router import Embedding, NoRouter, RowRouter, TokenRouter
+from uniperceiver.moe.settings import MoE
 from uniperceiver.tokenizers.join import SequenceTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
 from uniperceiver.tokenizers.words import WordTokenizer
-
-
-@dataclass(frozen=True)
-class Size:
-    """Width, layers, heads and patch side of a named model size; the FFN is four times as wide."""
-
-    width: int
-    layers: int
-    heads: int
-    patch: int
-
-
-SIZES = {
-    "nano": Size(width=128, layers=5, heads=4, patch=8),
-    "tiny": Size(width=192, layers=12, heads=3, patch=16),
-    "small": Size(width=384, layers=12, heads=6, patch=16),
-    "base": Size(width=768, layers=12, heads=12, patch=16),
-    "large": Size(width=1024, layers=24, heads=16, patch=16),
-}
-
-
-def architecture(config: ModelConfig, *, vocabulary: int, end: int, answer: int) -> Architecture:
-    """The architecture that a recipe's `model` section asks for.
-
-    Raises:
-        UserError: the width cannot be split into the heads.
-    """
-    size = SIZES[config.size]
-    width, heads = config.width or size.width, config.heads or size.heads
-    if width % heads or width % 4:
-        raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
-    return Architecture(
-        width=width,
-        layers=config.layers or size.layers,
-        heads=heads,
-        ffn=4 * width,
-        patch=config.patch or size.patch,
-        patch_frames=config.patch_frames,
-        vocabulary=vocabulary,
-        end=end,
-        answer=answer,
-        max_text=config.max_text,
-        max_frames=config.max_frames,
-        layer_scale=config.layer_scale,
-        drop_path=config.drop_path,
-        frame_offset=config.frame_offset,
-    )
 
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
@@ -77,10 +31,16 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         random_still_row=arch.random_still_row,
         frame_offset=arch.frame_offset,
     )
-    blocks = [_block(arch) for _ in range(arch.layers)]
+    condition = None if arch.moe is None else condition_of(arch.moe.condition)
+    encoder = Encoder(
+        [_block(arch, layer) for layer in range(arch.layers)],
+        arch.drop_path,
+        token_first=isinstance(condition, OfSegment),
+        whole=isinstance(condition, OfValues) and (condition.pools or condition.experts_choose),
+    )
     model = Generalist(
         tokenizer,
-        Encoder(blocks, arch.drop_path),
+        encoder,
         Head(arch.width),
         temperatures=temperatures,
         max_scale=arch.max_scale,
@@ -90,25 +50,60 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
     return model
 
 
-def _block(arch: Architecture) -> Block:
-    return Block(
-        arch.width,
-        attention=Attention(arch.width, arch.heads),
-        ffn=FeedForward(arch.width, arch.ffn),
-        layer_scale=arch.layer_scale,
+def _block(arch: Architecture, layer: int) -> Block:
+    return Block(arch.width, attention=_attention(arch, layer), ffn=_ffn(arch, layer), layer_scale=arch.layer_scale)
+
+
+def _attention(arch: Architecture, layer: int) -> Attention:
+    moe = arch.moe if arch.moe is not None and layer in arch.moe.attention_layers else None
+    return Attention(
+        arch.heads,
+        qkv=_linear(arch.width, 3 * arch.width, moe),
+        out=_linear(arch.width, arch.width, moe),
+        router=_router(arch, moe, layer, "attention"),
     )
+
+
+def _ffn(arch: Architecture, layer: int) -> nn.Module:
+    moe = arch.moe if arch.moe is not None and layer in arch.moe.ffn_layers else None
+    router = _router(arch, moe, layer, "ffn")
+    if moe is not None and moe.level == "ffn":
+        return ExpertFeedForward(router, arch.width, arch.ffn, moe.experts)
+    return FeedForward(_linear(arch.width, arch.ffn, moe), _linear(arch.ffn, arch.width, moe), router)
+
+
+def _linear(inputs: int, outputs: int, moe: MoE | None) -> nn.Module:
+    return Linear(inputs, outputs) if moe is None else ExpertLinear(inputs, outputs, moe.experts)
+
+
+def _router(arch: Architecture, moe: MoE | None, layer: int, part: str) -> nn.Module:
+    if moe is None:
+        return NoRouter()
+    condition = condition_of(moe.condition)
+    if isinstance(condition, OfSegment):
+        return RowRouter(condition, moe, arch.width, layer=layer, part=part)
+    return TokenRouter(condition, moe, arch.width, heads=arch.heads, layer=layer, part=part)
 
 
 @torch.no_grad()
 def initialise(model: Generalist, stream: torch.Generator | None) -> None:
-    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), biases 0, word tables N(0, 0.02)."""
+    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), biases 0, word tables N(0, 0.02).
+
+    Every expert is drawn on its own. Embeddings of routing codes are N(0, 1), so that gates begin undecided but not
+    indifferent.
+    """
     for module in model.modules():
         if isinstance(module, nn.Linear):
             _xavier(module.weight, parts=1, stream=stream)
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, Embedding):
+            module.table.normal_(generator=stream)
     for module in model.modules():
         if isinstance(module, Attention):
-            _xavier(module.qkv.weight, parts=3, stream=stream)
+            for linear in module.qkv.modules():
+                if isinstance(linear, nn.Linear):
+                    _xavier(linear.weight, parts=3, stream=stream)
     words, patches = model.tokenizer.words, model.tokenizer.patches
     for table in (words.words, words.positions, words.kind):
         table.normal_(0.0, 0.02, generator=stream)

@@ -1,26 +1,28 @@
 """The Transformer encoder shared by all modalities, tasks and candidates.
 
-Shape suffixes: B sequences, N tokens, Q tokens that are updated, D width, F FFN width, L layers.
+Shape suffixes: B sequences, N tokens of a sequence, T tokens of all sequences in one row, Q of them that are updated,
+D width, L layers.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.flow import Flow
 from uniperceiver.model.attention import KeyValueCache, visible
 from uniperceiver.records import Encoded, Tokens
 
 
 class FeedForward(nn.Module):
-    """Linear, exact (erf) GELU, linear."""
+    """Linear, exact (erf) GELU, linear; the linears may have experts, which the router chooses."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, linear1: nn.Module, linear2: nn.Module, router: nn.Module) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.linear1, self.linear2, self.router = linear1, linear2, router
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        return self.linear2(F.gelu(self.linear1(x_BND)))
+    def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
+        route1, route2 = self.router(x_TD, flow)
+        return self.linear2(F.gelu(self.linear1(x_TD, route1)), route2)
 
 
 class Block(nn.Module):
@@ -35,34 +37,51 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x_BND: Tensor,
+        x_TD: Tensor,
+        flow: Flow,
         mask: Tensor | None,
-        keep_2B: Tensor | None,
+        keep_2T: Tensor | None,
         *,
         summary: bool = False,
         cache: KeyValueCache | None = None,
         layer: int = 0,
     ) -> Tensor:
-        """(B, Q, D); with `summary` only the first token is updated and returned."""
-        y = self.attention(self.norm1(x_BND), mask, summary=summary, cache=cache, layer=layer)
-        x = _add(x_BND[:, :1] if summary else x_BND, self.scale1, y, keep_2B, 0)
-        return _add(x, self.scale2, self.ffn(self.norm2(x)), keep_2B, 1)
+        """(Q, D): all tokens; with `summary` only the first of every sequence is updated and returned."""
+        y = self.attention(self.norm1(x_TD), flow, mask, summary=summary, cache=cache, layer=layer)
+        if summary:
+            x_TD, keep_2T = flow.unpack(x_TD)[:, 0], None if keep_2T is None else _first(keep_2T, flow)
+            flow = flow.first()
+        x = _add(x_TD, self.scale1, y, keep_2T, 0)
+        return _add(x, self.scale2, self.ffn(self.norm2(x), flow), keep_2T, 1)
 
 
-def _add(x: Tensor, scale_D: Tensor, branch: Tensor, keep_2B: Tensor | None, which: int) -> Tensor:
+def _first(keep_2T: Tensor, flow: Flow) -> Tensor:
+    return torch.stack([flow.unpack(keep_T[:, None])[:, 0, 0] for keep_T in keep_2T])
+
+
+def _add(x: Tensor, scale_D: Tensor, branch: Tensor, keep_2T: Tensor | None, which: int) -> Tensor:
     """x + scale * branch, one fused pass over the residual stream."""
-    if keep_2B is not None:
-        branch = branch * keep_2B[which][:, None, None]
+    if keep_2T is not None:
+        branch = branch * keep_2T[which][:, None]
     return torch.addcmul(x, branch.to(x.dtype), scale_D)
 
 
 class Encoder(nn.Module):
-    """A stack of blocks without a final norm."""
+    """A stack of blocks without a final norm.
 
-    def __init__(self, blocks: list[Block], drop_path: float) -> None:
+    Args:
+        token_first: segments are routed apart, so sequences of several segments are encoded token by token
+            (`Flow.token_first`).
+        whole: routing looks at all tokens of the last layer, so it is computed for all of them even where only the
+            first is wanted.
+    """
+
+    def __init__(
+        self, blocks: list[Block], drop_path: float, *, token_first: bool = False, whole: bool = False
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.drop_path = drop_path
+        self.drop_path, self.token_first, self.whole = drop_path, token_first, whole
 
     def forward(
         self,
@@ -76,31 +95,61 @@ class Encoder(nn.Module):
         """Encode the tokens.
 
         Args:
-            stream: draws DropPath in training; None: nothing is dropped.
+            stream: draws DropPath and the gates' noise in training; None: nothing is random.
             summary: only the first token of the last layer is wanted, so only it is computed there.
             cache: keys and values of earlier tokens, which are looked at and to which these are written.
             keep_layers: also return what every layer gives.
         """
-        x, layers = tokens.x_BND, []
+        flow, layers = self._flow(tokens, stream, cache), []
         mask = visible(tokens, cached=0 if cache is None else cache.length)
-        keep_L2B = self._keep(tokens, stream)
-        last = len(self.blocks) - 1
+        keep_L2T = self._keep(tokens, flow)
+        x_TD = flow.pack(tokens.x_BND)
+        cut = len(self.blocks) - 1 if summary and not self.whole else -1
         for index, block in enumerate(self.blocks):
-            keep_2B = None if keep_L2B is None else keep_L2B[index]
-            x = block(x, mask, keep_2B, summary=summary and index == last, cache=cache, layer=index)
+            keep_2T = None if keep_L2T is None else keep_L2T[index]
+            x_TD = block(x_TD, flow, mask, keep_2T, summary=index == cut, cache=cache, layer=index)
             if keep_layers:
-                layers.append(x)
-        return Encoded(x_BND=x, segments=tokens.segments, layers=tuple(layers))
+                layers.append(x_TD[:, None] if index == cut else flow.unpack(x_TD))
+        x_BND = x_TD[:, None] if cut >= 0 else flow.unpack(x_TD)
+        return Encoded(
+            x_BND=x_BND[:, :1] if summary else x_BND,
+            segments=tokens.segments,
+            layers=tuple(layers),
+            decisions=tuple(flow.decisions),
+        )
 
-    def _keep(self, tokens: Tokens, stream: torch.Generator | None) -> Tensor | None:
-        """DropPath's factors, (L, 2, B): 0 with probability drop_path, else 1 / (1 - drop_path).
+    def _flow(self, tokens: Tokens, stream: torch.Generator | None, cache: KeyValueCache | None) -> Flow:
+        """What routing may know of these tokens."""
+        shared_BN = tokens.valid_BN
+        if tokens.order_BN is not None:  # only the prefix is seen by all
+            shared_BN = (tokens.order_BN == 0) if shared_BN is None else (tokens.order_BN == 0) & shared_BN
+        return Flow(
+            sequences=tokens.x_BND.shape[0],
+            length=tokens.x_BND.shape[1],
+            segments=tokens.segments,
+            device=tokens.x_BND.device,
+            token_first=self.token_first and len(tokens.segments) > 1,
+            valid_BN=tokens.valid_BN,
+            shared_BN=shared_BN,
+            stream=stream,
+            place_B=tokens.place_B,
+            planned=tokens.planned,
+            context={} if cache is None else cache.context,
+            merged=None if cache is None else cache.merged,
+        )
+
+    def _keep(self, tokens: Tokens, flow: Flow) -> Tensor | None:
+        """DropPath's factors, (L, 2, T): 0 with probability drop_path, else 1 / (1 - drop_path), alike in a sequence.
 
         Drawn for the batch as it was planned, so that a sample that was left out changes nothing for the others.
         """
-        if stream is None or self.drop_path == 0.0:
+        if flow.stream is None or self.drop_path == 0.0:
             return None
-        planned = tokens.planned or tokens.x_BND.shape[0]
-        keep_L2B = torch.rand(len(self.blocks), 2, planned, generator=stream) >= self.drop_path
+        planned = tokens.planned or flow.sequences
+        keep_L2B = torch.rand(len(self.blocks), 2, planned, generator=flow.stream) >= self.drop_path
         if tokens.place_B is not None:
             keep_L2B = keep_L2B[:, :, tokens.place_B.cpu()]
-        return keep_L2B.to(tokens.x_BND) / (1.0 - self.drop_path)
+        keep_L2B = keep_L2B.to(tokens.x_BND) / (1.0 - self.drop_path)
+        if flow.token_first:
+            return keep_L2B.repeat(1, 1, flow.length)
+        return keep_L2B.repeat_interleave(flow.length, dim=2)

@@ -5,6 +5,7 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,7 @@ class Generalist(nn.Module):
             )
         cache = KeyValueCache(len(self.encoder.blocks), room=words + 1)
         tokens = self.tokenizer(prefix)
+        cache.text = tokens.segments[-1]
         x_BND = self.encoder(tokens, cache=cache).x_BND
         cache.keep(x_BND.shape[1] - 1)
         return cache, x_BND[:, -1]
@@ -111,7 +113,9 @@ class Generalist(nn.Module):
         x_B2D = self.tokenizer.norm(self.tokenizer.words(ids_B2, position_2.expand_as(ids_B2)))
         order_B2 = (position_2 + 1).expand_as(ids_B2)
         is_query_B2 = torch.tensor([False, True], device=word_B.device).expand_as(ids_B2)
-        tokens = Tokens(x_BND=x_B2D, segments=(), order_BN=order_B2, query_BN=is_query_B2)
+        assert cache.text is not None
+        segments = (replace(cache.text, start=0, stop=2),)
+        tokens = Tokens(x_BND=x_B2D, segments=segments, order_BN=order_B2, query_BN=is_query_B2)
         x_B2D = self.encoder(tokens, cache=cache).x_BND
         cache.keep(1)
         return x_B2D[:, 1]

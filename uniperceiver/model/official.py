@@ -1,4 +1,4 @@
-"""Names of the original release's dense checkpoints, and where their tensors go in our model."""
+"""Names of the original release's checkpoints, dense and MoE, and where their tensors go in our model."""
 
 import re
 from collections.abc import Mapping
@@ -28,6 +28,10 @@ _LAYER_NAMES = {
     "self_attn.in_proj_bias": "attention.qkv.bias",
     "self_attn.out_proj.weight": "attention.out.weight",
     "self_attn.out_proj.bias": "attention.out.bias",
+    "self_attn.qkv_proj.weight": "attention.qkv.weight",  # MoE models name attention otherwise, in plain layers too
+    "self_attn.qkv_proj.bias": "attention.qkv.bias",
+    "self_attn.dense.weight": "attention.out.weight",
+    "self_attn.dense.bias": "attention.out.bias",
     "linear1.weight": "ffn.linear1.weight",
     "linear1.bias": "ffn.linear1.bias",
     "linear2.weight": "ffn.linear2.weight",
@@ -37,6 +41,18 @@ _LAYER_NAMES = {
     "norm2.weight": "norm2.weight",
     "norm2.bias": "norm2.bias",
 }
+_EXPERT_LINEARS = {
+    "self_attn.qkv_proj": "attention.qkv",
+    "self_attn.dense": "attention.out",
+    "linear1": "ffn.linear1",
+    "linear2": "ffn.linear2",
+}
+# The gate of the attention output is never used: it takes the decision of qkv.
+_GATES = {"self_attn.qkv_proj": "attention.router.gates.0", "linear1": "ffn.router.gates.0"}
+_SECOND_FFN_GATE = {"linear2": "ffn.router.gates.1"}
+_GATE_PARTS = {"tag_transform.0": "embed", "tag_transform.1": "norm", "wg": "linear"}
+_EXPERT = re.compile(r"(.+)\.experts\.deepspeed_experts\.(\d+)\.(weight|bias)")
+_GATE = re.compile(r"(.+)\.gate\.(tag_transform\.[01]|wg)\.(weight|bias)")
 # Tensors that our model does not need, with the reason.
 UNUSED = {
     "video_embed.embeddings_norm.weight": "the same tensor as token_embed.embeddings_norm.weight",
@@ -45,13 +61,26 @@ UNUSED = {
 }
 
 
-def our_name(original: str) -> str | None:
-    """Our name of an original parameter; None if it is not used."""
+def our_name(original: str, ffn_gates: int = 1) -> str | None:
+    """Our name of an original parameter; None if it is not used.
+
+    Args:
+        ffn_gates: 2 where the second linear of an FFN decides for itself (FFN_SHARE_GATE_DECISION: False).
+    """
     if layer := re.fullmatch(r"fused_encoder\.layers\.(\d+)\.(.+)", original):
-        return f"encoder.blocks.{layer[1]}.{_LAYER_NAMES[layer[2]]}" if layer[2] in _LAYER_NAMES else None
+        name = _name_in_layer(layer[2], _GATES if ffn_gates == 1 else _GATES | _SECOND_FFN_GATE)
+        return name and f"encoder.blocks.{layer[1]}.{name}"
     if temperature := re.fullmatch(r"loss_prepare\.logit_scale_(\w+)", original):
         return f"temperatures.{temperature[1]}"
     return _NAMES.get(original)
+
+
+def _name_in_layer(original: str, gates: Mapping[str, str]) -> str | None:
+    if expert := _EXPERT.fullmatch(original):
+        return f"{_EXPERT_LINEARS[expert[1]]}.experts.{expert[2]}.{expert[3]}"
+    if gate := _GATE.fullmatch(original):
+        return f"{gates[gate[1]]}.{_GATE_PARTS[gate[2]]}.{gate[3]}" if gate[1] in gates else None
+    return _LAYER_NAMES.get(original)
 
 
 def our_shape(original: str, tensor: Tensor) -> Tensor:
@@ -63,7 +92,7 @@ def our_shape(original: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An original dense state dict under our names and shapes; what we do not need is left out."""
-    named = ((our_name(original), original) for original in state)
+def translate(state: Mapping[str, Tensor], ffn_gates: int = 1) -> dict[str, Tensor]:
+    """An original state dict under our names and shapes; what we do not need is left out."""
+    named = ((our_name(original, ffn_gates), original) for original in state)
     return {name: our_shape(original, state[original]) for name, original in named if name is not None}

@@ -1,0 +1,37 @@
+"""Every knob of a run. A recipe is YAML over these dataclasses; the same dataclasses are the Python way."""
+
+from uniperceiver.config.data import (
+    AugmentConfig,
+    CandidateConfig,
+    DataConfig,
+    LateConfig,
+    TaskConfig,
+)
+from uniperceiver.config.model import ModelConfig
+from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
+from uniperceiver.config.recipe import Recipe
+from uniperceiver.config.training import (
+    CheckpointConfig,
+    EvaluationConfig,
+    LogConfig,
+    OptimiserConfig,
+    SamplingConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "BalanceConfig",
+    "CandidateConfig",
+    "CapacityConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LateConfig",
+    "LogConfig",
+    "MoEConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "Recipe",
+    "SamplingConfig",
+    "TaskConfig",
+]

@@ -1,0 +1,95 @@
+"""The tasks of a run and how their samples are read."""
+
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from uniperceiver.strict import record
+
+
+@record
+class AugmentConfig:
+    """Augmentation of images and clips in training; each is off at 0."""
+
+    crop: float = Field(default=1.0, gt=0, le=1)
+    """Smallest share of the area that a random resized crop keeps; 1: resize and centre crop."""
+    flip: float = Field(default=0.0, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    randaugment: int = Field(default=0, ge=0)
+    """Number of RandAugment operations per image."""
+    magnitude: int = Field(default=9, ge=0, le=10)
+    """RandAugment magnitude."""
+    erasing: float = Field(default=0.0, ge=0, le=1)
+    """Probability of erasing a random rectangle."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Alpha of mixup (soft targets over label candidates)."""
+    cutmix: float = Field(default=0.0, ge=0)
+    """Alpha of cutmix; with mixup also on, each batch draws one of the two."""
+
+
+@record
+class LateConfig:
+    """What changes for the last part of a run (two-stage resolution)."""
+
+    size: PositiveInt | None = None
+    """Pixels along an image's side."""
+    frames: PositiveInt | None = None
+    """Frames per clip."""
+    batch: PositiveInt | None = None
+    """Samples per batch."""
+
+
+@record
+class TaskConfig:
+    """One task of the run: a kind of the catalogue and the data it is trained and evaluated on."""
+
+    kind: str
+    """A name of the task catalogue, such as image_classification; `uniperceiver info` lists them."""
+    train: dict[str, Any] | None = None
+    """Source of training samples: {format: ..., path: ..., ...}; docs/data.md has a section per format."""
+    val: dict[str, Any] | None = None
+    """Source of samples evaluated during and after training."""
+    test: dict[str, Any] | None = None
+    """Source of samples for the final evaluation."""
+    batch: PositiveInt = 32
+    """Samples per batch."""
+    weight: float | None = Field(default=None, gt=0)
+    """Sampling weight relative to the other tasks; None: size ** sampling.alpha."""
+    loss_weight: float = Field(default=1.0, gt=0)
+    """Factor on this task's loss."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all candidates."""
+    size: PositiveInt = 64
+    """Pixels along an image's side after resizing and cropping."""
+    frames: PositiveInt = 4
+    """Frames per clip."""
+    stride: PositiveInt = 1
+    """Distance between the frames that are taken from a clip."""
+    length: PositiveInt = 64
+    """Longest text in tokens; longer ones are cut, keeping the end token."""
+    template: str | None = None
+    """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
+    labels: dict[str, str | list[str]] | None = None
+    """Text (or several texts) for each class name of the source."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation in training."""
+    late: LateConfig = LateConfig()
+    """Other sizes for the last part of the run, from `late_from` on."""
+
+
+@record
+class CandidateConfig:
+    """How the vocabulary is used as a candidate set in training."""
+
+    sample: int = Field(default=0, ge=0)
+    """Number of vocabulary entries drawn per batch beside the batch's own targets; 0: the whole vocabulary."""
+
+
+@record
+class DataConfig:
+    """How samples are read."""
+
+    workers: int = Field(default=1, ge=0)
+    """Loader processes; the samples and their order are the same for any number."""
+    max_broken: float = Field(default=0.001, ge=0, le=1)
+    """Share of a set that may be broken; more than max(1, share x size) stops the run."""

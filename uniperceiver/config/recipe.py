@@ -1,0 +1,36 @@
+"""A whole run."""
+
+from pydantic import Field, PositiveInt
+
+from uniperceiver.config.data import CandidateConfig, DataConfig, TaskConfig
+from uniperceiver.config.model import ModelConfig
+from uniperceiver.config.moe import MoEConfig
+from uniperceiver.config.training import CheckpointConfig, EvaluationConfig, LogConfig, OptimiserConfig, SamplingConfig
+from uniperceiver.strict import record
+
+
+@record
+class Recipe:
+    """A whole run."""
+
+    tasks: dict[str, TaskConfig] = Field(min_length=1)
+    """The tasks, by a name of your choice."""
+    seed: int = 0
+    """Everything random in the run is a function of this number and the step."""
+    steps: PositiveInt = 1000
+    """Updates of the weights."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads; 0: torch's choice. Bitwise equal results need equal thread counts."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps; auto takes the first accelerator."""
+    late_from: float = Field(default=0.9, ge=0, le=1)
+    """Share of the steps after which the tasks' `late` sizes hold."""
+    model: ModelConfig = ModelConfig()
+    moe: MoEConfig = MoEConfig()
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    candidates: CandidateConfig = CandidateConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()

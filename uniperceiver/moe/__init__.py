@@ -1,0 +1,1 @@
+"""CONDITIONAL MIXTURE-OF-EXPERTS: experts chosen by token, context, modality, task or attributes."""

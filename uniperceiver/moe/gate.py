@@ -1,0 +1,62 @@
+"""The gate: g = top_k(softmax(W_g R + noise)) (Eq. 3), in float32.
+
+Shape suffixes: T tokens or rows, B sequences, N tokens of a sequence, E experts, k choices of a token.
+"""
+
+import torch
+from torch import Tensor
+
+_EPS = torch.finfo(torch.float32).eps
+
+
+def probabilities(logit_TE: Tensor, noise_TE: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits with the noise, and their softmax over all experts."""
+    if noise_TE is not None:
+        logit_TE = logit_TE + noise_TE
+    return logit_TE, logit_TE.softmax(dim=-1)
+
+
+def top_k(probability_TE: Tensor, k: int, bias_E: Tensor | None = None) -> Tensor:
+    """The k likeliest experts of each token, int64 (T, k), likeliest first; a bias moves selection only."""
+    score_TE = probability_TE.detach()
+    return (score_TE if bias_E is None else score_TE + bias_E).topk(k, dim=-1).indices
+
+
+def gate_weights(probability_TE: Tensor, expert_Tk: Tensor, renormalise: bool) -> Tensor:
+    """Weights of the chosen experts, (T, k): their probabilities, divided by their sum if asked."""
+    weight_Tk = probability_TE.gather(-1, expert_Tk)
+    return weight_Tk / weight_Tk.sum(dim=-1, keepdim=True).clamp(min=_EPS) if renormalise else weight_Tk
+
+
+def expert_choice(probability_BNE: Tensor, valid_BN: Tensor | None, k: int) -> Tensor:
+    """Which tokens each expert takes, bool (B, N, E): of every sequence the k * tokens / E it likes best, at least one.
+
+    (Expert choice routing, Zhou et al. 2022; a group is one sequence, so that sequences do not compete.)
+    """
+    n, experts = probability_BNE.shape[1:]
+    score_BNE = probability_BNE.detach()
+    if valid_BN is None:
+        valid_BN = torch.ones(score_BNE.shape[:2], dtype=torch.bool, device=score_BNE.device)
+    score_BNE = score_BNE.masked_fill(~valid_BN[:, :, None], -1.0)
+    order_BNE = score_BNE.argsort(dim=1, descending=True, stable=True)
+    rank_BNE = torch.empty_like(order_BNE).scatter_(
+        1, order_BNE, torch.arange(n, device=order_BNE.device)[None, :, None].expand_as(order_BNE)
+    )
+    room_B = (valid_BN.sum(dim=1) * k / experts).ceil().clamp(min=1)
+    return (rank_BNE < room_B[:, None, None]) & valid_BN[:, :, None]
+
+
+def batch_priority(probability_TE: Tensor, expert_Tk: Tensor, valid_T: Tensor, factor: float) -> Tensor:
+    """Which assignments an expert has room for, bool (T, k): factor * k * tokens / E of them.
+
+    First choices come before second ones, and tokens with a higher top probability before others (batch-prioritised
+    routing, V-MoE).
+    """
+    experts, k = probability_TE.shape[1], expert_Tk.shape[1]
+    room = torch.ceil(factor * k * valid_T.sum() / experts)
+    priority_T = probability_TE.detach().amax(dim=-1).masked_fill(~valid_T, -1.0).argsort(descending=True, stable=True)
+    in_order_TkE = torch.nn.functional.one_hot(expert_Tk[priority_T], experts) * valid_T[priority_T, None, None]
+    first_kTE = in_order_TkE.transpose(0, 1).flatten(0, 1)  # all first choices, then all second ones
+    place_TkE = (first_kTE.cumsum(dim=0) - first_kTE).unflatten(0, (k, -1)).transpose(0, 1)
+    fits_Tk = ((place_TkE < room) & in_order_TkE.bool()).any(dim=-1)
+    return torch.empty_like(fits_Tk).scatter_(0, priority_T[:, None].expand_as(fits_Tk), fits_Tk)

@@ -1,0 +1,117 @@
+"""A route: the decision of a gate in the form in which linears with experts use it.
+
+Shape suffixes: T tokens, B sequences, E experts, R rows, k choices, I inputs, O outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from uniperceiver.flow import Flow
+from uniperceiver.moe.conditions import Code
+from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear
+from uniperceiver.moe.merged import Span, apply_rows, merge, merged_linear
+
+
+class Route(Protocol):
+    """How the tokens of a half-block get to their experts."""
+
+    def first(self) -> "Route":
+        """The route of the first token of every sequence only."""
+        ...
+
+    def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
+        """y = sum_e g_e (W_e x + b_e), (T, O)."""
+        ...
+
+    def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
+        """y = sum_e g_e expert_e(x), (T, O), for whole FFNs."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowRoute:
+    """One decision for each row of tokens that a condition cannot tell apart."""
+
+    flow: Flow
+    spans: tuple[Span, ...]
+    codes: tuple[Code, ...]  # of the rows
+    chosen: tuple[tuple[int, ...], ...]  # experts of each row
+    weight_Rk: Tensor | None  # None: a single expert, whole
+
+    def first(self) -> "RowRoute":
+        row = self.spans[0][2]
+        return replace(self, spans=((0, self.flow.sequences, row),))
+
+    def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
+        linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
+        if self.flow.merged is None or torch.is_grad_enabled():
+            return merged_linear(x_TI, self.spans, self.chosen, self.weight_Rk, linears)
+        rows = [self._kept(linears, row) for row in range(len(self.codes))]
+        return apply_rows(x_TI, self.spans, rows)
+
+    def _kept(self, experts: list[nn.Linear], row: int) -> tuple[Tensor, Tensor]:
+        """The merged weight and bias of a row, merged once in a generation."""
+        assert self.flow.merged is not None
+        key = (id(experts[0]), self.codes[row])
+        if key not in self.flow.merged:
+            weight_k = None if self.weight_Rk is None else self.weight_Rk[row]
+            several = [experts[each] for each in self.chosen[row]]
+            self.flow.merged[key] = (
+                merge([each.weight for each in several], weight_k),
+                merge([each.bias for each in several], weight_k),
+            )
+        return self.flow.merged[key]
+
+    def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
+        return torch.cat([self._row(experts, x_TI[start:stop], row) for start, stop, row in self.spans])
+
+    def _row(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor, row: int) -> Tensor:
+        results = [experts[each](x_TI) for each in self.chosen[row]]
+        if self.weight_Rk is None:
+            return results[0]
+        weighted = [y_TO * g.to(y_TO.dtype) for y_TO, g in zip(results, self.weight_Rk[row], strict=True)]
+        return torch.stack(weighted).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class TokenRoute:
+    """A decision for every token."""
+
+    flow: Flow
+    weight_TE: Tensor
+    chosen_TE: Tensor  # bool; padding has none
+
+    def first(self) -> "TokenRoute":
+        weight_BE, chosen_BE = (self.flow.unpack(each)[:, 0] for each in (self.weight_TE, self.chosen_TE))
+        return TokenRoute(self.flow.first(), weight_BE, chosen_BE)
+
+    @cached_property
+    def assignments(self) -> Assignments:
+        """Sorted once for all linears of the half-block."""
+        return Assignments.of(self.weight_TE, self.chosen_TE)
+
+    def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
+        linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
+        return dispatched_linear(x_TI, self.weight_TE, self.assignments, linears)
+
+    def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
+        return dispatched(x_TI, self.assignments, experts, x_TI.shape[1])
+
+
+@dataclass(frozen=True)
+class Unrouted:
+    """The route of a dense half-block: nothing to decide."""
+
+    def first(self) -> "Unrouted":
+        return self
+
+    def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
+        raise AssertionError("a dense half-block has no experts")
+
+    def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
+        raise AssertionError("a dense half-block has no experts")

@@ -1,0 +1,64 @@
+"""What is fixed about the experts of a model; saved in its config.json."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from uniperceiver.errors import UserError
+from uniperceiver.strict import record
+
+
+@record
+class MoE:
+    """Conditional experts: which linears have them, and how they are chosen.
+
+    Raises:
+        UserError: settings that contradict each other (`check`).
+    """
+
+    condition: str
+    """A name of the table in moe/conditions.py."""
+    layout: Literal["paper", "release"] = "paper"
+    """Meaning of the eight attribute bits."""
+    experts: PositiveInt = 8
+    k: PositiveInt = 2
+    attention_layers: tuple[int, ...] = ()
+    """Layers whose attention has experts."""
+    ffn_layers: tuple[int, ...] = ()
+    """Layers whose FFN has experts."""
+    level: Literal["linear", "ffn"] = "linear"
+    """linear: every linear has experts (Eq. 4); ffn: an expert is a whole FFN with its nonlinearity."""
+    attention_gates: Literal[1, 2] = 1
+    """1: the decision of qkv holds for the attention output too; 2: each linear has its own."""
+    ffn_gates: Literal[1, 2] = 1
+    """1: the decision of the first linear holds for the second too; 2: each has its own."""
+    noise: float = Field(default=1.0, ge=0)
+    """In training, N(0, (noise / experts)^2) is added to the gate's logits."""
+    renormalise: bool = True
+    """Whether the chosen probabilities are divided by their sum."""
+    training_capacity: float | None = Field(default=None, gt=0)
+    """An expert takes at most this x k x tokens / experts; None: every token is computed by all its experts."""
+    evaluation_capacity: float | None = Field(default=None, gt=0)
+    """The same when nothing is learned."""
+    selection_bias: bool = False
+    """A bias for selection only, moved after each step towards equal loads."""
+    tasks: PositiveInt = 1
+    """Tasks of the run, for conditions that look at the task."""
+
+
+def check(settings: MoE) -> MoE:
+    """The settings, if they are possible.
+
+    Raises:
+        UserError: they are not; the line says why and what to write instead.
+    """
+    if settings.k > settings.experts:
+        raise UserError(f"moe.k {settings.k} is more than moe.experts {settings.experts}; choose 1 <= k <= experts")
+    if settings.k == 1 and settings.renormalise:
+        raise UserError(
+            "moe.renormalise: with k=1 the weight would be p / p = 1 whatever the gate says, so the gate would get no "
+            "gradient; leave it out, or use moe.k=2"
+        )
+    if settings.level == "ffn" and settings.attention_layers:
+        raise UserError("moe.level ffn: whole-FFN experts have no place in attention; add moe.where=ffn")
+    return settings
