@@ -137,6 +137,9 @@ class Decision:
     wanted_TE: Tensor  # bool, chosen, before any capacity
     chosen_TE: Tensor  # bool, computed
     weight_TE: Tensor  # float32, 0 where not chosen
+    noise_TE: Tensor | None = None  # float32, that the logits hold
+    noise_scale: float = 0.0  # its standard deviation
+    gate: int = 0  # of the part's gates
     segment_T: Tensor | None = None  # int64, the segment of each token, -1 in padding
     row_S: tuple[int, ...] = ()  # of a condition that reads no values: the row of each segment
     tokens_S: Tensor | None = None  # float32, tokens of each segment without padding, with row_S
@@ -153,6 +156,13 @@ class Encoded:
 
 
 T = TypeVar("T")
+
+
+def detached(record: T) -> T:
+    """The same record with its tensors out of the graph."""
+    fields = getattr(record, "__dataclass_fields__", ())
+    changes = {name: value.detach() for name in fields if isinstance(value := getattr(record, name), Tensor)}
+    return replace(record, **changes)  # type: ignore[type-var]
 
 
 def to_device(record: T, device: torch.device | str) -> T:

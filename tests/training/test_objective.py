@@ -25,14 +25,15 @@ def prepared(folder: Path, task: str, **changes: Any) -> tuple[Run, Batch, Plan]
 @pytest.mark.parametrize("task", TASKS)
 def test_a_loss_is_a_function_of_the_plan(tmp_path: Path, task: str) -> None:
     run, batch, plan = prepared(tmp_path, task, **{f"tasks__{task}__loss_weight": 0.25})
-    one, weight = run.objective(run.state.model, batch, plan)
+    found = run.objective(run.state.model, batch, plan)
+    one, weight = found.terms, found.factor
     torch.manual_seed(99)  # global randomness is not looked at
-    other, _ = run.objective(run.state.model, batch, plan)
+    other = run.objective(run.state.model, batch, plan).terms
     assert weight == 0.25
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert set(one) == ({"to_candidate", "to_input"} if "retrieval" in task else {"nll"})
-    later, _ = run.objective(run.state.model, batch, replace(plan, step=1))
+    later = run.objective(run.state.model, batch, replace(plan, step=1)).terms
     assert any(not torch.equal(one[name], later[name]) for name in one)  # DropPath is drawn anew
 
 
@@ -64,9 +65,9 @@ def test_what_is_reported_is_over_the_whole_vocabulary(tmp_path: Path) -> None:
     run, batch, plan = prepared(tmp_path, "words", candidates__sample=5, model__drop_path=0.0)
     whole, batch_again, _ = prepared(tmp_path / "whole", "words", model__drop_path=0.0)
     assert torch.equal(batch.readout.target_R, batch_again.readout.target_R)
-    expected = whole.objective(whole.state.model, batch, plan)[0]["nll"]
+    expected = whole.objective(whole.state.model, batch, plan).terms["nll"]
     torch.testing.assert_close(run.objective.full(run.state.model, batch, plan), expected.detach())
-    sampled = run.objective(run.state.model, batch, plan)[0]["nll"]
+    sampled = run.objective(run.state.model, batch, plan).terms["nll"]
     assert abs(float((sampled - expected).detach())) > 1e-4
 
 
@@ -80,8 +81,8 @@ def test_the_log_holds_the_whole_vocabularys_loss(tmp_path: Path) -> None:
 def test_precision_is_that_of_the_recipe(tmp_path: Path) -> None:
     plain, batch, plan = prepared(tmp_path, "colours")
     half, _, _ = prepared(tmp_path / "half", "colours", optimiser__precision="bfloat16")
-    one = plain.objective(plain.state.model, batch, plan)[0]["nll"]
-    other = half.objective(half.state.model, batch, plan)[0]["nll"]
+    one = plain.objective(plain.state.model, batch, plan).terms["nll"]
+    other = half.objective(half.state.model, batch, plan).terms["nll"]
     assert other.dtype == torch.float32
     assert 0 < abs(float((one - other).detach())) < 0.1
 
@@ -89,5 +90,5 @@ def test_precision_is_that_of_the_recipe(tmp_path: Path) -> None:
 def test_label_smoothing_of_a_task(tmp_path: Path) -> None:
     plain, batch, plan = prepared(tmp_path, "colours")
     smooth, _, _ = prepared(tmp_path / "smooth", "colours", tasks__colours__label_smoothing=0.5)
-    losses = [float(run.objective(run.state.model, batch, plan)[0]["nll"].detach()) for run in (plain, smooth)]
+    losses = [float(run.objective(run.state.model, batch, plan).terms["nll"].detach()) for run in (plain, smooth)]
     assert losses[0] != losses[1]

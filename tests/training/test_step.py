@@ -1,6 +1,7 @@
 """One update: what is skipped stays as it was, bit for bit; gradients are clipped; broken samples are bounded."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Batch, Sample
 from uniperceiver.training.loop import Run
 from uniperceiver.training.optimiser import adamw, optimiser_tensors
-from uniperceiver.training.step import TrainState, train_step
+from uniperceiver.training.step import BatchLoss, TrainState, train_step
 
 CONFIG = OptimiserConfig(clip=0.0, ema=0.5)
 
@@ -50,9 +51,9 @@ def loss_of(state: TrainState, factor: float = 1.0, power: float = 1.0) -> Tenso
 
 
 def step(state: TrainState, *losses: Tensor, config: OptimiserConfig = CONFIG, weight: float = 1.0) -> Any:
-    given = iter(losses)
+    given = iter([BatchLoss(terms={"nll": loss}, factor=weight) for loss in losses])
     names = [f"task {place}" for place in range(len(losses))]
-    return train_step(state, work(*names), lambda batch, plan: ({"nll": next(given)}, weight), config, 1 / len(losses))
+    return train_step(state, work(*names), lambda batch, plan: next(given), config, 1 / len(losses))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -86,7 +87,7 @@ def test_a_step_without_a_batch_changes_nothing() -> None:
     state = tiny_state()
     state.scaler = torch.amp.GradScaler("cpu")
     before = snapshot(state)
-    report = train_step(state, [], lambda batch, plan: ({}, 1.0), CONFIG, 1.0)
+    report = train_step(state, [], lambda batch, plan: BatchLoss(terms={}), CONFIG, 1.0)
     assert (report.losses, report.skipped, state.step, state.skipped) == ({}, None, 1, 0)
     assert same_tensors(before, snapshot(state))
 
@@ -125,9 +126,10 @@ def spoiled(run: Run, when: Any) -> Run:
     """The run, with a NaN in the loss of every step for which `when` holds."""
     objective = run.objective
 
-    def not_finite(model: nn.Module, batch: Batch, plan: Plan) -> tuple[Mapping[str, Tensor], float]:
-        terms, weight = objective(model, batch, plan)
-        return {name: value * (float("nan") if when(plan.step) else 1.0) for name, value in terms.items()}, weight
+    def not_finite(model: nn.Module, batch: Batch, plan: Plan) -> BatchLoss:
+        found = objective(model, batch, plan)
+        spoil = float("nan") if when(plan.step) else 1.0
+        return replace(found, terms={name: value * spoil for name, value in found.terms.items()})
 
     not_finite.sample = 0  # type: ignore[attr-defined]
     run.objective = not_finite  # type: ignore[assignment]

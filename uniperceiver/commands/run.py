@@ -9,7 +9,7 @@ import torch
 
 from uniperceiver.commands.measure import device_of, evaluation_settings, validate
 from uniperceiver.commands.recipe import TaskData, check_same_run, open_tasks, proposal, save_recipe, text_encoder
-from uniperceiver.config import Recipe
+from uniperceiver.config import BalanceConfig, Recipe
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.transforms import Augment
 from uniperceiver.errors import UserError
@@ -17,6 +17,7 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.sizes import architecture
+from uniperceiver.moe.balance import LOSSES
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
@@ -180,4 +181,10 @@ def _objective(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> Trai
         sample=min(recipe.candidates.sample, saved.codec.size),
         proposal_V=proposal(saved.codec, tasks) if recipe.candidates.sample else torch.ones(0),
         accuracy_in_loss=saved.arch.accuracy_in_loss,
+        balance=_coefficients(recipe.moe.balance),
+        least_experts=recipe.moe.balance.least_experts,
     )
+
+
+def _coefficients(balance: BalanceConfig) -> dict[str, float]:
+    return {name: getattr(balance, name) for name in (*LOSSES, "global_entropy")}

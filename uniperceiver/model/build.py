@@ -11,8 +11,10 @@ from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.moe.conditions import OfSegment, OfValues, condition_of
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
-from uniperceiver.moe.router import Embedding, NoRouter, RowRouter, TokenRouter
+from uniperceiver.moe.router import NoRouter
+from uniperceiver.moe.row_router import Embedding, RowRouter
 from uniperceiver.moe.settings import MoE
+from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.tokenizers.join import SequenceTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
 from uniperceiver.tokenizers.words import WordTokenizer

@@ -4,12 +4,13 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs, K candidates.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from uniperceiver.records import Batch, Encoded, Readout
-from uniperceiver.tasks.candidates import Candidates, Model, represent_candidates
+from uniperceiver.records import Batch, Decision, Encoded, Readout
+from uniperceiver.tasks.candidates import Candidates, Model, representations
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.loss import contrastive, cross_entropy, soft_cross_entropy
 from uniperceiver.tasks.task import Task
@@ -24,9 +25,20 @@ def read(encoded: Encoded, readout: Readout) -> Tensor:
     return encoded.x_BND.reshape(-1, d).index_select(0, readout.row_R * n + position_R)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Logits of every candidate at every read-out, and how the experts were chosen on the way."""
+
+    logits_RK: Tensor
+    decisions: tuple[Decision, ...]  # of the inputs, then of the candidates
+
+
 def represent_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
     """Unit representations of the inputs of a batch at its read-outs, (R, D)."""
-    encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
+    return _at_readouts(model, batch, model.encode(batch.inputs, stream, summary=batch.readout.summary))
+
+
+def _at_readouts(model: Model, batch: Batch, encoded: Encoded) -> Tensor:
     return unit(model.represent(read(encoded, batch.readout)), float32=model.likelihood_float32)
 
 
@@ -34,9 +46,21 @@ def ask(
     model: Model, task: Task, batch: Batch, candidates: Candidates, stream: torch.Generator | None = None
 ) -> Tensor:
     """Logits of every candidate at every read-out, (R, K): their softmax is P(y | x)."""
-    z_RD = represent_inputs(model, batch, stream)
-    c_KD = represent_candidates(model, candidates, stream)
-    return logits(z_RD, c_KD, model.scale(task.temperature), candidates.correction_K)
+    return answer(model, task, batch, candidates, stream).logits_RK
+
+
+def answer(
+    model: Model, task: Task, batch: Batch, candidates: Candidates, stream: torch.Generator | None = None
+) -> Answer:
+    """As `ask`, with the decisions of the gates."""
+    inputs = model.encode(batch.inputs, stream, summary=batch.readout.summary)
+    z_RD = _at_readouts(model, batch, inputs)
+    encoded = model.encode(candidates.sequences, stream, summary=True)
+    c_KD = representations(model, candidates, encoded)
+    return Answer(
+        logits_RK=logits(z_RD, c_KD, model.scale(task.temperature), candidates.correction_K),
+        decisions=inputs.decisions + encoded.decisions,
+    )
 
 
 def loss_terms(

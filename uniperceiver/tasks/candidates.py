@@ -113,7 +113,11 @@ def sampled_candidates(
 
 def represent_candidates(model: Model, candidates: Candidates, stream: torch.Generator | None = None) -> Tensor:
     """Unit representations of the candidates, (K, D); several texts of a class are averaged and normalised again."""
-    encoded = model.encode(candidates.sequences, stream, summary=True)
+    return representations(model, candidates, model.encode(candidates.sequences, stream, summary=True))
+
+
+def representations(model: Model, candidates: Candidates, encoded: Encoded) -> Tensor:
+    """As `represent_candidates`, for candidates that are encoded already."""
     c_KD = unit(model.represent(encoded.x_BND[:, 0]), float32=model.likelihood_float32)
     if candidates.owner_K is None:
         return c_KD

@@ -13,6 +13,7 @@ from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.errors import UserError
 from uniperceiver.records import Batch, Broken
 from uniperceiver.training import checkpoint
+from uniperceiver.training.experts import move_biases
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.optimiser import learning_rate
@@ -124,6 +125,8 @@ class Run:
             config,
             share=1.0 / self.mixture.batches_per_step,
         )
+        if report.skipped is None:
+            move_biases(state.model, report.decisions, self.recipe.moe.balance.bias_rate)
         for plan in plans:
             state.consumed[plan.index] += plan.count
         return report

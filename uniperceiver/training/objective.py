@@ -1,15 +1,16 @@
 """The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from uniperceiver.data.mix import Plan
-from uniperceiver.records import Batch, to_device
+from uniperceiver.moe.balance import balance_terms
+from uniperceiver.records import Batch, Decision, detached, to_device
 from uniperceiver.streams import numpy_stream, torch_stream
-from uniperceiver.tasks.ask import ask, loss_terms
+from uniperceiver.tasks.ask import answer, loss_terms
 from uniperceiver.tasks.candidates import (
     Candidates,
     Model,
@@ -19,6 +20,7 @@ from uniperceiver.tasks.candidates import (
     vocabulary_candidates,
 )
 from uniperceiver.tasks.task import Task
+from uniperceiver.training.step import BatchLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +44,29 @@ class TrainingObjective:
     sample: int  # sampled vocabulary entries; 0: the whole vocabulary
     proposal_V: Tensor  # float, weight of each vocabulary entry when it is sampled
     accuracy_in_loss: bool = False
+    balance: Mapping[str, float] = field(default_factory=dict)  # coefficients of losses of moe/balance.py
+    least_experts: float = 4.0
 
-    def __call__(self, model: Model, batch: Batch, plan: Plan) -> tuple[Mapping[str, Tensor], float]:
+    def __call__(self, model: Model, batch: Batch, plan: Plan) -> BatchLoss:
         """The terms of the batch's loss and its weight."""
         one = self.tasks[plan.index]
         candidates = self.candidates(batch, plan)
         stream = torch_stream(self.seed, "model", plan.step, plan.place)
-        return self._terms(model, one, batch, candidates, stream), one.loss_weight
+        terms, decisions = self._terms(model, one, batch, candidates, stream)
+        return BatchLoss(
+            terms=terms,
+            factor=one.loss_weight,
+            balance=balance_terms(decisions, self.balance, self.least_experts),
+            decisions=tuple(map(detached, decisions)),
+        )
 
     @torch.no_grad()
     def full(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
         """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
         one = self.tasks[plan.index]
         candidates = vocabulary_candidates(one.task, self.codec, plan.index)
-        return sum(self._terms(model, one, batch, candidates, None).values(), start=torch.zeros(()))
+        terms, _ = self._terms(model, one, batch, candidates, None)
+        return sum(terms.values(), start=torch.zeros(()))
 
     def candidates(self, batch: Batch, plan: Plan) -> Candidates:
         """The candidates of a training batch."""
@@ -84,12 +95,13 @@ class TrainingObjective:
         batch: Batch,
         candidates: Candidates,
         stream: torch.Generator | None,
-    ) -> Mapping[str, Tensor]:
+    ) -> tuple[Mapping[str, Tensor], tuple[Decision, ...]]:
         batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            logits_RK = ask(model, one.task, batch, candidates, stream)
+            answered = answer(model, one.task, batch, candidates, stream)
+        logits_RK = answered.logits_RK
         terms = dict(loss_terms(one.task, logits_RK, batch.readout, candidates, one.label_smoothing))
         if self.accuracy_in_loss and batch.readout.soft_RK is None:
             target_R = batch.readout.target_R if candidates.target_R is None else candidates.target_R
             terms["accuracy"] = (logits_RK.argmax(dim=-1) == target_R).float().mean()
-        return terms
+        return terms, answered.decisions

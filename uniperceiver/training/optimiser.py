@@ -15,13 +15,16 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters in two groups, with and without weight decay."""
+    """AdamW over the trainable parameters in two groups, with and without weight decay.
+
+    Fused: on CPUs a step takes a seventh of the time of the loop over parameters (docs/performance.md).
+    """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
         {"params": [each for name, each in named if decays(name, each)], "weight_decay": config.weight_decay},
         {"params": [each for name, each in named if not decays(name, each)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, foreach=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
@@ -49,8 +52,7 @@ def restore_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, tensor
     for full_name, value in tensors.items():
         key, name = full_name.split("/", 1)
         parameter = parameters[name]
-        device = "cpu" if key == "step" else parameter.device
-        optimiser.state[parameter][key] = value.to(device).clone()
+        optimiser.state[parameter][key] = value.to(parameter.device).clone()  # the fused one keeps `step` there too
 
 
 @torch.no_grad()

@@ -3,8 +3,9 @@
 Shape suffixes: R read-outs, K candidates, V vocabulary.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,11 +14,21 @@ from torch import Tensor, nn
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
-from uniperceiver.records import Batch
+from uniperceiver.records import Batch, Decision
 from uniperceiver.training.optimiser import average_into
 
-# (batch, plan) -> the named terms whose sum is the loss of that batch, and the factor on it
-Objective = Callable[[Batch, Plan], tuple[Mapping[str, Tensor], float]]
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoss:
+    """The loss of a batch: the sum of its terms and of those that balance its experts."""
+
+    terms: Mapping[str, Tensor]  # of the task
+    factor: float = 1.0  # on the task's terms
+    balance: Mapping[str, Tensor] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()  # of the gates
+
+
+Objective = Callable[[Batch, Plan], BatchLoss]
 
 
 @dataclass
@@ -41,8 +52,11 @@ class TrainState:
 class StepReport:
     """What a step did."""
 
-    losses: Mapping[str, list[Tensor]]  # task name -> loss of each of its batches
-    grad_norm: float
+    # By task name:
+    losses: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # of each batch
+    balance: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # balancing losses
+    decisions: defaultdict[str, list[Decision]] = field(default_factory=lambda: defaultdict(list))  # of all gates
+    grad_norm: float = 0.0
     skipped: str | None = None  # why there was no update
 
 
@@ -53,17 +67,11 @@ def train_step(
 
     A loss or gradient that is not finite leaves parameters, moments and average as they were.
     """
-    state.optimiser.zero_grad(set_to_none=True)
-    losses: dict[str, list[Tensor]] = {}
-    for plan, batch in work:
-        terms, factor = objective(batch, plan)
-        loss = sum(terms.values(), start=torch.zeros(()).to(next(iter(terms.values()))))
-        losses.setdefault(batch.task, []).append(loss.detach())
-        scaled = loss * (factor * share)
-        (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
+    report = _gradients(state, work, objective, share)
+    losses = report.losses
     if not losses:  # every sample of the step was broken
         state.step += 1
-        return StepReport(losses=losses, grad_norm=0.0)
+        return report
     bad = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
@@ -81,7 +89,29 @@ def train_step(
         state.skipped_in_a_row = 0
     elif is_fault:
         state.skipped_in_a_row += 1
-    return StepReport(losses=losses, grad_norm=norm, skipped=reason)
+    return replace(report, grad_norm=norm, skipped=reason)
+
+
+def _gradients(state: TrainState, work: Iterable[tuple[Plan, Batch]], objective: Objective, share: float) -> StepReport:
+    """The gradients of all batches, added up in the parameters."""
+    state.optimiser.zero_grad(set_to_none=True)
+    report = StepReport()
+    for plan, batch in work:
+        found = objective(batch, plan)
+        loss = _sum(found.terms)
+        report.losses[batch.task].append(loss.detach())
+        scaled = loss * (found.factor * share)
+        if found.balance:
+            balance = _sum(found.balance)
+            report.balance[batch.task].append(balance.detach())
+            scaled = scaled + balance * share
+        report.decisions[batch.task].extend(found.decisions)
+        (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
+    return report
+
+
+def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+    return sum(terms.values(), start=torch.zeros(()).to(next(iter(terms.values()))))
 
 
 def _clip(model: nn.Module, limit: float) -> Tensor:
