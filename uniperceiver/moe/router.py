@@ -26,28 +26,8 @@ class NoRouter(nn.Module):
         return Unrouted(), Unrouted()
 
 
-
-
-
-def draw_noise(self, flow: Flow) -> Tensor | None:
-        shape = (flow.planned or flow.sequences, flow.length, self.settings.experts)
-        noise_BNE = _noise(shape, self.settings, flow)
-        if noise_BNE is None:
-            return None
-        return flow.pack(noise_BNE if flow.place_B is None else noise_BNE[flow.place_B])
-
-    def _refuse_causal(self, flow: Flow) -> None:
-        if not any(segment.causal for segment in flow.segments):
-            return
-        if self.condition.experts_choose or self.settings.training_capacity is not None:
-            what = "expert choice" if self.condition.experts_choose else "capacity"
-            raise UserError(
-                f"moe: {what} would let a word know of the words after it, so it cannot be used for captions; "
-                "use moe.condition=token or attribute without moe.capacity"
-            )
-
-
-def _gates(settings: MoE, part: str) -> int:
+def gates_of(settings: MoE, part: str) -> int:
+    """How many gates an attention or FFN has."""
     return settings.attention_gates if part == "attention" else settings.ffn_gates
 
 
