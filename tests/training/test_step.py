@@ -33,11 +33,8 @@ def tiny_state(seed: int = 0) -> TrainState:
 
 def snapshot(state: TrainState) -> dict[str, Tensor]:
     """Weights, moments and average, copied."""
-    groups: tuple[Mapping[str, Tensor], ...] = (
-        state.model.state_dict(),
-        optimiser_tensors(state.model, state.optimiser),
-        state.average or {},
-    )
+    moments: Mapping[str, Tensor] = optimiser_tensors(state.model, state.optimiser)
+    groups = (state.model.state_dict(), moments, state.average or {})
     return {f"{place}/{name}": value.clone() for place, group in enumerate(groups) for name, value in group.items()}
 
 
@@ -52,8 +49,8 @@ def loss_of(state: TrainState, factor: float = 1.0, power: float = 1.0) -> Tenso
 
 def step(state: TrainState, *losses: Tensor, config: OptimiserConfig = CONFIG, weight: float = 1.0) -> Any:
     given = iter([BatchLoss(terms={"nll": loss}, factor=weight) for loss in losses])
-    names = [f"task {place}" for place in range(len(losses))]
-    return train_step(state, work(*names), lambda batch, plan: next(given), config, 1 / len(losses))
+    several = work(*(f"task {place}" for place in range(len(losses))))
+    return train_step(state, several, lambda batch, plan: next(given), config, 1 / len(losses))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
