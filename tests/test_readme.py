@@ -8,6 +8,7 @@ import pytest
 from examples import own_data
 from tests.markdown import ROOT, blocks, commands, read, section
 from uniperceiver import cli
+from uniperceiver.cli.parser import parse
 from uniperceiver.commands.recipe import read_recipe
 from uniperceiver.data.sources import FORMATS
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -22,7 +23,7 @@ SMALL = ["steps=4", "model.width=32", "model.layers=1", "evaluation.every=0", "e
 def test_a_command_is_one_that_exists(words: list[str]) -> None:
     match words[0]:
         case "uniperceiver":
-            cli._parse(words[1:])
+            parse(words[1:])
         case "make":
             assert re.search(rf"^{words[1]}:", read("Makefile"), re.MULTILINE)
         case "python":

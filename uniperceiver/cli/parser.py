@@ -1,0 +1,72 @@
+"""The options of the commands."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from uniperceiver import __version__
+from uniperceiver.cli import models, runs
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options, where key=value may stand before and behind the flags."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        if not hasattr(options, "overrides") or any("=" not in each or each.startswith("-") for each in rest):
+            parser.error(f"unknown argument {rest[0]!r}; see uniperceiver {options.command.__name__} --help")
+        options.overrides += rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uniperceiver", description="One Transformer for many perception tasks, without task heads."
+    )
+    parser.add_argument("--version", action="version", version=f"uniperceiver {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    one = _command(commands, "demo", runs.demo, "train, evaluate and ask a small model on generated scenes")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the demo's recipe, e.g. steps=300")
+    one.add_argument("--out", default="runs/demo", help="folder of the run (default: %(default)s)")
+    one.add_argument("--json", action="store_true", help="print the results as JSON")
+
+    one = _command(commands, "train", runs.train, "train a recipe; goes on with the run if its folder exists")
+    one.add_argument("recipe", metavar="RECIPE.yaml")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the recipe, e.g. optimiser.lr=3e-4")
+    one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    one.add_argument("--json", action="store_true", help="print the results as JSON")
+    _add_questions(commands)
+    return parser
+
+
+def _add_questions(commands: Any) -> None:
+    """The commands that ask a trained model."""
+    one = _command(commands, "evaluate", runs.evaluate, "measure a run or a saved model")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--task", help="only this task")
+    one.add_argument("--split", action="append", choices=["train", "val", "test"], help="default: val and test")
+    one.add_argument("--data", metavar="RECIPE.yaml", help="evaluate on the data of this recipe instead of the run's")
+    one.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
+    one.add_argument("--json", metavar="FILE", help="write the results to a file")
+
+    one = _command(commands, "predict", models.predict, "ask a model about files")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("question", choices=["classify", "caption", "rank"])
+    one.add_argument("--labels", nargs="+", metavar="TEXT", help="classify: the candidates (default: the task's)")
+    one.add_argument("--texts", nargs="+", metavar="TEXT", help="rank: the texts to compare with")
+    one.add_argument("--task", help="a task of the run")
+    one.add_argument("--beam", type=int, default=2, help="caption: number of beams (default: %(default)s)")
+    one.add_argument("--device", default="cpu")
+    one.add_argument("--json", action="store_true", help="print the answers as JSON")
+    one.add_argument("files", nargs="+", metavar="FILE", help="images or clips, after --")
+
+    one = _command(commands, "info", models.info, "describe a run or saved model, or what recipes can name")
+    one.add_argument("run", nargs="?", metavar="RUN")
+    one.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _command(commands: Any, name: str, function: Callable[..., Any], summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=function)
+    return parser
