@@ -10,8 +10,11 @@ from uniperceiver.config import OptimiserConfig
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay applies: matrices of linear maps only, not norms, biases, embeddings or temperatures."""
-    return parameter.ndim == 2 and name.endswith(".weight")
+    """Whether weight decay applies: matrices of linear maps except in gates; as in the original release.
+
+    So not norms, biases, embeddings or temperatures.
+    """
+    return parameter.ndim == 2 and name.endswith(".weight") and ".router." not in name
 
 
 def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
