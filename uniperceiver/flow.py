@@ -56,6 +56,11 @@ class Flow:
             shared_BN=None,
         )
 
+    def alone(self, tokens: int) -> "Flow":
+        """The pass of a few tokens that belong to the first segment and are alike for all sequences: of a prompt."""
+        segment = replace(self.segments[0], start=0, stop=tokens)
+        return Flow(sequences=1, length=tokens, segments=(segment,), device=self.device, merged=self.merged)
+
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """Where each segment begins and ends among the T tokens.

@@ -69,6 +69,7 @@ class Sequences:
     pixels_BTCHW: Tensor | None = None  # float32, normalised
     ids_BN: Tensor | None = None  # int64 token ids, 0 where padded
     valid_BN: Tensor | None = None  # bool, False where padded
+    class_B: Tensor | None = None  # int64, the class that a candidate names, of a task with labels
     position_BN: Tensor | None = None  # int64, row of the text position table
     # Where samples were left out: what is random for the others stays as in the batch that was planned.
     place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out

@@ -9,11 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.official import translate
-from uniperceiver.moe.settings import MoE
+from uniperceiver.model.official.convert import convert
+from uniperceiver.model.official.variant import Given
 from uniperceiver.records import Batch, Readout, Sequences
 from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.task import TEMPERATURES, Task
@@ -51,44 +49,22 @@ def load_case(folder: str, name: str) -> Case:
     )
 
 
-def moe_of(size: dict[str, Any]) -> MoE | None:
-    """The experts of the original's `odd` (0-based even) layers, or of all."""
-    if not size["moe"]:
-        return None
-    layers = tuple(range(0, size["layers"], {"odd": 2, "all": 1}[size["moe_location"]]))
-    return MoE(
-        condition="attribute",
-        layout="release",
-        experts=size["experts"],
-        k=size["top_k"],
-        attention_layers=layers,
-        ffn_layers=layers,
-        ffn_gates=1 if size["ffn_share_gate"] else 2,
-    )
-
-
 def load_model(folder: str) -> Generalist:
     info = json.loads((FOLDER / folder / "model.json").read_text())
     size, special = info["model"], info["special_tokens"]
-    arch = Architecture(
-        width=size["dim"],
-        layers=size["layers"],
+    given = Given(
         heads=size["heads"],
-        ffn=size["ffn"],
-        patch=size["patch"],
-        vocabulary=size["vocab"],
+        positions="table",
+        ffn_gates="shared" if size["ffn_share_gate"] or not size["moe"] else "own",
+        type_vector="add" if size["add_type_embed"] else "folded",
+    )
+    return convert(
+        FOLDER / folder / "state_dict.safetensors",
+        given,
         end=special["<|endoftext|>"],
         answer=special["<|spe|>"],
-        max_text=size["position_max_len"],
-        max_frames=size["max_frames"],
-        spatial="table",
-        table_grid=size["image"] // size["patch"],
-        moe=moe_of(size),
-    )
-    model = build(arch, TEMPERATURES)
-    ffn_gates = arch.moe.ffn_gates if arch.moe else 1
-    model.load_state_dict(translate(load_file(FOLDER / folder / "state_dict.safetensors"), ffn_gates))
-    return model
+        temperatures=TEMPERATURES,
+    ).model
 
 
 def task_of(case: Case) -> Task:

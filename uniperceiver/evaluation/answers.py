@@ -19,7 +19,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.metrics import top_k_hits
 from uniperceiver.records import Batch, Broken, Sequences, to_device
 from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.ask import represent_inputs
+from uniperceiver.tasks.ask import compare, input_features, represent_inputs
 from uniperceiver.tasks.candidates import Candidates, Model, TextCodec, represent_in_chunks
 from uniperceiver.tasks.decode import Writer, generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
@@ -142,8 +142,7 @@ def answers(model: AnyModel, split: Split, settings: Settings, candidates: Candi
     with torch.no_grad(), _autocast(settings):
         c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
         for batch, captions in batches(split, settings):
-            z_RD = represent_inputs(model, batch)
-            logits_RK = logits(z_RD, c_KD, model.scale(split.task.temperature))
+            logits_RK = compare(model, split.task, input_features(model, batch), c_KD)
             found.add(logits_RK, batch.readout.target_R, batch.readout.row_R + seen)
             seen += len(captions)
     return found

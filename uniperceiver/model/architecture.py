@@ -2,10 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
+
+
+@record
+class PromptShape:
+    """What prompt tuning added to a model."""
+
+    vectors: NonNegativeInt = 10
+    """Deep prompts of each layer."""
+    candidates: NonNegativeInt = 0
+    """Deep prompts of each layer for candidates; 0: they have those of inputs."""
+    classes: NonNegativeInt = 0
+    """Outputs of the linear head that is added to the logits of a task with classes; 0: none."""
+    labels: NonNegativeInt = 0
+    """Classes with a vector of their own between <SPE> and the class name; 0: none."""
 
 
 @record
@@ -49,3 +63,5 @@ class Architecture:
     """exp(temperature) is clamped to this; beyond it the temperature has no gradient."""
     moe: MoE | None = None
     """Conditional experts; None: a dense model."""
+    prompts: PromptShape | None = None
+    """What prompt tuning added; None: nothing."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.flow import Flow
+from uniperceiver.moe.route import Route
 from uniperceiver.records import Segment, Tokens
 
 
@@ -117,22 +118,43 @@ class Attention(nn.Module):
         x_TD: Tensor,
         flow: Flow,
         mask: Tensor | None,
+        prompt_PD: Tensor | None = None,
         *,
         summary: bool,
         cache: KeyValueCache | None,
         layer: int,
     ) -> Tensor:
-        """(Q, D), where Q are the first tokens of the sequences (only they look) with `summary`, else all T."""
+        """(Q, D), where Q are the first tokens of the sequences (only they look) with `summary`, else all T.
+
+        Args:
+            prompt_PD: put in front of keys and values of every sequence; `mask` counts it already.
+        """
         route_qkv, route_out = self.router(x_TD, flow)
         query, key, value = self._split(self.qkv(x_TD, route_qkv), flow)
         if summary:
             query = query[:, :, :1]
             mask = mask if mask is None else mask[:, :, :1]
             flow, route_out = flow.first(), route_out.first()
+        if prompt_PD is not None:
+            key, value = self._with_prompt(key, value, prompt_PD, route_qkv, flow)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         y_BHQd = attend(query, key, value, mask)
         return self.out(flow.pack(y_BHQd.transpose(1, 2).flatten(2)), route_out)
+
+    def _with_prompt(
+        self, key: Tensor, value: Tensor, prompt_PD: Tensor, route: Route, flow: Flow
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values with those of a prompt, alike for all sequences, in front; (B, H, P + N, d)."""
+        alone = flow.alone(len(prompt_PD))
+        of_prompt = route.prefix(len(prompt_PD)) or self.router(prompt_PD, alone)[0]
+        _, key_1HPd, value_1HPd = self._split(self.qkv(prompt_PD, of_prompt), alone)
+        both = ((key_1HPd, key), (value_1HPd, value))
+        more_key, more_value = (
+            torch.cat([mine.expand(theirs.shape[0], -1, -1, -1).to(theirs.dtype), theirs], dim=2)
+            for mine, theirs in both
+        )
+        return more_key, more_value
 
     def _split(self, qkv_TX: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values, each (B, H, N, d)."""

@@ -9,6 +9,7 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.attention import Attention
 from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
+from uniperceiver.model.prompts import Prompts
 from uniperceiver.moe.conditions import OfSegment, OfValues, condition_of
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
 from uniperceiver.moe.router import NoRouter
@@ -45,6 +46,7 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         encoder,
         Head(arch.width),
         temperatures=temperatures,
+        prompts=None if arch.prompts is None else Prompts(arch.prompts, layers=arch.layers, width=arch.width),
         max_scale=arch.max_scale,
         likelihood_float32=arch.likelihood_float32,
     )
@@ -113,6 +115,8 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
     # and short runs would not learn motion.
     frames, width = patches.temporal.shape
     patches.temporal.copy_(sincos_1d(torch.arange(frames), width))
+    if model.prompts is not None:
+        model.prompts.initialise(stream)
 
 
 def _xavier(weight: torch.Tensor, *, parts: int, stream: torch.Generator | None) -> None:

@@ -1,8 +1,10 @@
 """The Transformer encoder shared by all modalities, tasks and candidates.
 
 Shape suffixes: B sequences, N tokens of a sequence, T tokens of all sequences in one row, Q of them that are updated,
-D width, L layers.
+D width, L layers, P vectors of a prompt.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +43,15 @@ class Block(nn.Module):
         flow: Flow,
         mask: Tensor | None,
         keep_2T: Tensor | None,
+        prompt_PD: Tensor | None = None,
         *,
         summary: bool = False,
         cache: KeyValueCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """(Q, D): all tokens; with `summary` only the first of every sequence is updated and returned."""
-        y = self.attention(self.norm1(x_TD), flow, mask, summary=summary, cache=cache, layer=layer)
+        prompt_PD = None if prompt_PD is None else self.norm1(prompt_PD)
+        y = self.attention(self.norm1(x_TD), flow, mask, prompt_PD, summary=summary, cache=cache, layer=layer)
         if summary:
             x_TD, keep_2T = flow.unpack(x_TD)[:, 0], None if keep_2T is None else _first(keep_2T, flow)
             flow = flow.first()
@@ -87,6 +91,7 @@ class Encoder(nn.Module):
         self,
         tokens: Tokens,
         stream: torch.Generator | None = None,
+        prompts: Sequence[Tensor] | None = None,
         *,
         summary: bool = False,
         cache: KeyValueCache | None = None,
@@ -96,18 +101,22 @@ class Encoder(nn.Module):
 
         Args:
             stream: draws DropPath and the gates' noise in training; None: nothing is random.
+            prompts: (P, D) of each layer, which all its tokens look at.
             summary: only the first token of the last layer is wanted, so only it is computed there.
             cache: keys and values of earlier tokens, which are looked at and to which these are written.
             keep_layers: also return what every layer gives.
         """
         flow, layers = self._flow(tokens, stream, cache), []
         mask = visible(tokens, cached=0 if cache is None else cache.length)
+        if prompts is not None and mask is not None:
+            mask = F.pad(mask, (len(prompts[0]), 0), value=True)
         keep_L2T = self._keep(tokens, flow)
         x_TD = flow.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
-            x_TD = block(x_TD, flow, mask, keep_2T, summary=index == cut, cache=cache, layer=index)
+            prompt_PD = None if prompts is None else prompts[index]
+            x_TD = block(x_TD, flow, mask, keep_2T, prompt_PD, summary=index == cut, cache=cache, layer=index)
             if keep_layers:
                 layers.append(x_TD[:, None] if index == cut else flow.unpack(x_TD))
         x_BND = x_TD[:, None] if cut >= 0 else flow.unpack(x_TD)

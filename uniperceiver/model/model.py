@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from uniperceiver.errors import UserError
 from uniperceiver.model.attention import KeyValueCache
 from uniperceiver.model.encoder import Encoder
+from uniperceiver.model.prompts import Prompts
 from uniperceiver.records import Encoded, Sequences, Tokens
 from uniperceiver.tokenizers.join import SequenceTokenizer
 
@@ -44,11 +45,12 @@ class Generalist(nn.Module):
         head: Head,
         *,
         temperatures: Iterable[str],
+        prompts: Prompts | None = None,
         max_scale: float = 100.0,
         likelihood_float32: bool = True,
     ) -> None:
         super().__init__()
-        self.tokenizer, self.encoder, self.head = tokenizer, encoder, head
+        self.tokenizer, self.encoder, self.head, self.prompts = tokenizer, encoder, head, prompts
         # exp(s) starts at 1 / 0.07, as in CLIP.
         self.temperatures = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for name in temperatures}
@@ -70,12 +72,22 @@ class Generalist(nn.Module):
             summary: only the output at <SPE>, (B, 1, D), is wanted.
             keep_layers: also return the embedded sequence's way through the layers.
         """
-        tokens = self.tokenizer(sequences, stream)
-        return self.encoder(tokens, stream, summary=summary, keep_layers=keep_layers)
+        tokens = self._tokens(sequences, stream)
+        prompts = None if self.prompts is None else self.prompts.deep(sequences.facts.side)
+        return self.encoder(tokens, stream, prompts, summary=summary, keep_layers=keep_layers)
+
+    def _tokens(self, sequences: Sequences, stream: torch.Generator | None = None) -> Tokens:
+        if self.prompts is None:
+            return self.tokenizer(sequences, stream)
+        return self.tokenizer(sequences, stream, answer_D=self.prompts.answer, labels_KD=self.prompts.labels)
 
     def represent(self, x_RD: Tensor) -> Tensor:
         """Encoder outputs at read-out positions, through the head; not yet normalised."""
         return self.head(x_RD)
+
+    def finish(self, logits_RK: Tensor, feature_RD: Tensor) -> Tensor:
+        """Logits of a task with classes, where prompt tuning added a linear head (of `represent`'s result)."""
+        return logits_RK if self.prompts is None else self.prompts.finish(logits_RK, feature_RD)
 
     def scale(self, temperature: str) -> Tensor:
         """exp(s) of a family, clamped: a constant (no gradient) above `max_scale`."""
@@ -99,10 +111,11 @@ class Generalist(nn.Module):
                 f"cannot write a text of {words} tokens: the model has {most} text positions; ask for fewer"
             )
         cache = KeyValueCache(len(self.encoder.blocks), room=words + 1)
-        tokens = self.tokenizer(prefix)
+        tokens = self._tokens(prefix)
         cache.text = tokens.segments[-1]
-        x_BND = self.encoder(tokens, cache=cache).x_BND
-        cache.keep(x_BND.shape[1] - 1)
+        prompts = None if self.prompts is None else self.prompts.deep(prefix.facts.side)
+        x_BND = self.encoder(tokens, prompts=prompts, cache=cache).x_BND
+        cache.keep(x_BND.shape[1] - 1 + (0 if prompts is None else len(prompts[0])))
         return cache, x_BND[:, -1]
 
     def extend(self, cache: KeyValueCache, word_B: Tensor, place: int) -> Tensor:
@@ -110,7 +123,8 @@ class Generalist(nn.Module):
         query_B = torch.full_like(word_B, self.tokenizer.words.answer)
         ids_B2 = torch.stack([word_B, query_B], dim=1)
         position_2 = torch.tensor([place - 1, place], device=word_B.device)
-        x_B2D = self.tokenizer.norm(self.tokenizer.words(ids_B2, position_2.expand_as(ids_B2)))
+        answer_D = None if self.prompts is None else self.prompts.answer
+        x_B2D = self.tokenizer.norm(self.tokenizer.words(ids_B2, position_2.expand_as(ids_B2), answer_D))
         order_B2 = (position_2 + 1).expand_as(ids_B2)
         is_query_B2 = torch.tensor([False, True], device=word_B.device).expand_as(ids_B2)
         assert cache.text is not None

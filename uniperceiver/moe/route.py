@@ -24,6 +24,10 @@ class Route(Protocol):
         """The route of the first token of every sequence only."""
         ...
 
+    def prefix(self, tokens: int) -> "Route | None":
+        """The route of a prompt of that many tokens, which belongs to the first segment; None: it needs its own."""
+        ...
+
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
         """y = sum_e g_e (W_e x + b_e), (T, O)."""
         ...
@@ -44,8 +48,17 @@ class RowRoute:
     weight_Rk: Tensor | None  # None: a single expert, whole
 
     def first(self) -> "RowRoute":
+        return self.prefix(self.flow.sequences)
+
+    def prefix(self, tokens: int) -> "RowRoute":
         row = self.spans[0][2]
-        return replace(self, spans=((0, self.flow.sequences, row),))
+        return replace(
+            self,
+            spans=((0, tokens, 0),),
+            codes=(self.codes[row],),
+            chosen=(self.chosen[row],),
+            weight_Rk=None if self.weight_Rk is None else self.weight_Rk[row : row + 1],
+        )
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
         linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
@@ -90,6 +103,9 @@ class TokenRoute:
         weight_BE, chosen_BE = (self.flow.unpack(each)[:, 0] for each in (self.weight_TE, self.chosen_TE))
         return TokenRoute(self.flow.first(), weight_BE, chosen_BE)
 
+    def prefix(self, tokens: int) -> None:
+        return None
+
     @cached_property
     def assignments(self) -> Assignments:
         """Sorted once for all linears of the half-block."""
@@ -108,6 +124,9 @@ class Unrouted:
     """The route of a dense half-block: nothing to decide."""
 
     def first(self) -> "Unrouted":
+        return self
+
+    def prefix(self, tokens: int) -> "Unrouted":
         return self
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:

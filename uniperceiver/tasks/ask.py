@@ -35,11 +35,20 @@ class Answer:
 
 def represent_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
     """Unit representations of the inputs of a batch at its read-outs, (R, D)."""
-    return _at_readouts(model, batch, model.encode(batch.inputs, stream, summary=batch.readout.summary))
+    return unit(input_features(model, batch, stream), float32=model.likelihood_float32)
 
 
-def _at_readouts(model: Model, batch: Batch, encoded: Encoded) -> Tensor:
-    return unit(model.represent(read(encoded, batch.readout)), float32=model.likelihood_float32)
+def input_features(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
+    """As `represent_inputs`, before they are brought to length one."""
+    encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
+    return model.represent(read(encoded, batch.readout))
+
+
+def compare(model: Model, task: Task, feature_RD: Tensor, c_KD: Tensor, correction_K: Tensor | None = None) -> Tensor:
+    """Logits of every candidate, (R, K), from the features of the inputs and the representations of the candidates."""
+    z_RD = unit(feature_RD, float32=model.likelihood_float32)
+    logits_RK = logits(z_RD, c_KD, model.scale(task.temperature), correction_K)
+    return model.finish(logits_RK, feature_RD) if task.candidates == "labels" else logits_RK
 
 
 def ask(
@@ -54,11 +63,11 @@ def answer(
 ) -> Answer:
     """As `ask`, with the decisions of the gates."""
     inputs = model.encode(batch.inputs, stream, summary=batch.readout.summary)
-    z_RD = _at_readouts(model, batch, inputs)
+    feature_RD = model.represent(read(inputs, batch.readout))
     encoded = model.encode(candidates.sequences, stream, summary=True)
     c_KD = representations(model, candidates, encoded)
     return Answer(
-        logits_RK=logits(z_RD, c_KD, model.scale(task.temperature), candidates.correction_K),
+        logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
         decisions=inputs.decisions + encoded.decisions,
     )
 

@@ -4,7 +4,7 @@ Shape suffixes: K candidates, M tokens of the longest, R read-outs, V vocabulary
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +41,7 @@ class Model(Protocol):
     ) -> Encoded: ...
     def represent(self, x_RD: Tensor) -> Tensor: ...
     def scale(self, temperature: str) -> Tensor: ...
+    def finish(self, logits_RK: Tensor, feature_RD: Tensor) -> Tensor: ...
     def parameters(self) -> Iterable[Tensor]: ...
 
 
@@ -66,6 +67,7 @@ def label_candidates(
     owner = [label for label, texts in enumerate(drawn) for _ in texts]
     ids = [codec.encode(text) for texts in drawn for text in texts]
     sequences = text_sequences(ids, task.facts("candidate", index), codec.end)
+    sequences = replace(sequences, class_B=torch.tensor(owner))
     several = len(owner) > len(task.labels)
     return Candidates(sequences=sequences, owner_K=torch.tensor(owner) if several else None)
 
@@ -140,6 +142,7 @@ def represent_in_chunks(model: Model, candidates: Candidates, chunk: int = 2048)
         rows = Sequences(
             facts=sequences.facts,
             ids_BN=sequences.ids_BN[part],
+            class_B=None if sequences.class_B is None else sequences.class_B[part],
             valid_BN=None if sequences.valid_BN is None else sequences.valid_BN[part],
         )
         parts.append(represent_candidates(model, Candidates(sequences=rows)))

@@ -29,16 +29,32 @@ class SequenceTokenizer(nn.Module):
         self.norm = nn.LayerNorm(words.kind.shape[0], eps=1e-5)
         self.random_still_row, self.frame_offset = random_still_row, frame_offset
 
-    def forward(self, sequences: Sequences, stream: torch.Generator | None = None) -> Tokens:
-        """Tokens of the sequences; `stream` draws the temporal offset in training, None means none."""
-        parts = [self.words.prefix(sequences.size)]
+    def forward(
+        self,
+        sequences: Sequences,
+        stream: torch.Generator | None = None,
+        *,
+        answer_D: Tensor | None = None,
+        labels_KD: Tensor | None = None,
+    ) -> Tokens:
+        """Tokens of the sequences.
+
+        Args:
+            stream: draws the temporal offset in training; None: none.
+            answer_D: added to the word vector of every <SPE>.
+            labels_KD: a vector for each class, put behind the <SPE> of its names.
+        """
+        parts = [self.words.prefix(sequences.size, answer_D)]
         if sequences.pixels_BTCHW is not None:
             first = self._first_frame(sequences.pixels_BTCHW.shape[1], stream)
             parts.append(self.patches(sequences.pixels_BTCHW, first))
         visual = sum(part.shape[1] for part in parts)  # <SPE> belongs to the first segment
         if sequences.ids_BN is not None:
-            parts.append(self.words(sequences.ids_BN, sequences.position_BN))
+            parts.append(self.words(sequences.ids_BN, sequences.position_BN, answer_D))
         x_BND = self.norm(torch.cat(parts, dim=1))
+        if labels_KD is not None and sequences.class_B is not None:
+            x_BND = torch.cat([x_BND[:, :1], labels_KD[sequences.class_B][:, None], x_BND[:, 1:]], dim=1)
+            visual += 1
         return Tokens(
             x_BND=x_BND,
             segments=_segments(sequences, visual, x_BND.shape[1]),

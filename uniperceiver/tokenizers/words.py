@@ -21,9 +21,11 @@ class WordTokenizer(nn.Module):
         self.positions = nn.Parameter(torch.randn(max_text, width) * 0.02)
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
-    def forward(self, ids_BN: Tensor, position_BN: Tensor | None) -> Tensor:
-        """(B, N, D) tokens; positions are 0..N-1 unless given."""
+    def forward(self, ids_BN: Tensor, position_BN: Tensor | None, answer_D: Tensor | None = None) -> Tensor:
+        """(B, N, D) tokens; positions are 0..N-1 unless given; `answer_D` is added to every <SPE>."""
         word_BND = F.embedding(ids_BN, self.words)
+        if answer_D is not None:
+            word_BND = torch.where((ids_BN == self.answer)[:, :, None], word_BND + answer_D, word_BND)
         if position_BN is None and ids_BN.shape[1] > len(self.positions):
             raise UserError(
                 f"a text of {ids_BN.shape[1]} tokens is longer than the model's {len(self.positions)} text positions; "
@@ -33,6 +35,7 @@ class WordTokenizer(nn.Module):
             return word_BND + (self.positions[: ids_BN.shape[1]] + self.kind)
         return word_BND + (F.embedding(position_BN, self.positions) + self.kind)
 
-    def prefix(self, sequences: int) -> Tensor:
+    def prefix(self, sequences: int, answer_D: Tensor | None = None) -> Tensor:
         """(B, 1, D): the <SPE> that begins every sequence, without position and type."""
-        return self.words[self.answer].expand(sequences, 1, -1)
+        word_D = self.words[self.answer]
+        return (word_D if answer_D is None else word_D + answer_D).expand(sequences, 1, -1)
