@@ -1,7 +1,7 @@
-"""Golden cases of the original release, read through the records and functions that training uses."""
+"""Recorded cases of the original release as our records, which training, evaluation and serving use."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +13,69 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert
 from uniperceiver.model.official.variant import Given
 from uniperceiver.records import Batch, Readout, Sequences
-from uniperceiver.tasks.candidates import Candidates
+from uniperceiver.tasks.candidates import Candidates, vocabulary_sequences
 from uniperceiver.tasks.task import TEMPERATURES, Task
 
-FOLDER = Path(__file__).parents[3] / "shared" / "official" / "golden"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """One golden case: tensors and description of the original's run."""
+    """One recorded case: tensors and description of a run of the original code."""
 
-    folder: str
+    folder: Path
     name: str
     tensors: dict[str, Tensor]
     info: dict[str, Any]
-    model: dict[str, Any]
+    model: dict[str, Any]  # of the folder: sizes, special tokens, losses
 
     @property
     def end(self) -> int:
+        """Id of the end token, which one case replaces."""
         return self.info.get("eos_token_id", self.model["special_tokens"]["<|endoftext|>"])
 
+    @property
+    def answer(self) -> int:
+        """Id of <SPE>."""
+        return self.model["special_tokens"]["<|spe|>"]
 
-def cases(folder: str) -> list[str]:
-    return sorted(path.stem for path in (FOLDER / folder).glob("*.safetensors") if path.stem != "state_dict")
+
+def model_folders(root: Path) -> list[Path]:
+    """Folders with a model and cases."""
+    return sorted(path.parent for path in root.glob("*/model.json"))
 
 
-def load_case(folder: str, name: str) -> Case:
-    path = FOLDER / folder
+def case_names(folder: Path) -> list[str]:
+    """The cases of a model folder."""
+    return sorted(path.stem for path in folder.glob("*.safetensors") if path.stem != "state_dict")
+
+
+def load_case(folder: Path, name: str) -> Case:
+    """A case of a model folder."""
     return Case(
-        folder,
-        name,
-        load_file(path / f"{name}.safetensors"),
-        json.loads((path / f"{name}.json").read_text()),
-        json.loads((path / "model.json").read_text()),
+        folder=folder,
+        name=name,
+        tensors=load_file(folder / f"{name}.safetensors"),
+        info=json.loads((folder / f"{name}.json").read_text()),
+        model=json.loads((folder / "model.json").read_text()),
     )
 
 
-def load_model(folder: str) -> Generalist:
-    info = json.loads((FOLDER / folder / "model.json").read_text())
-    size, special = info["model"], info["special_tokens"]
-    given = Given(
+def given_of(size: dict[str, Any]) -> Given:
+    """What the names of this reduced size do not tell."""
+    return Given(
         heads=size["heads"],
         positions="table",
         ffn_gates="shared" if size["ffn_share_gate"] or not size["moe"] else "own",
         type_vector="add" if size["add_type_embed"] else "folded",
     )
+
+
+def load_model(folder: Path) -> Generalist:
+    """The folder's state dict, converted as `uniperceiver convert` does it."""
+    info = json.loads((folder / "model.json").read_text())
+    special = info["special_tokens"]
     return convert(
-        FOLDER / folder / "state_dict.safetensors",
-        given,
+        folder / "state_dict.safetensors",
+        given_of(info["model"]),
         end=special["<|endoftext|>"],
         answer=special["<|spe|>"],
         temperatures=TEMPERATURES,
@@ -149,7 +164,10 @@ def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
 def _candidates(case: Case, task: Task) -> Candidates:
     if task.candidates == "in_batch":
         return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
-    name = next(key for key in case.tensors if key.startswith("batch.shared_target_sets."))
-    return Candidates(
-        sequences=_sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate")
-    )
+    name = next((key for key in case.tensors if key.startswith("batch.shared_target_sets.")), None)
+    if name is None:  # the vocabulary, not recorded again
+        word_K = torch.arange(case.model["model"]["vocab"])
+        ordinary = case.model["special_tokens"]["<|endoftext|>"]
+        return Candidates(sequences=vocabulary_sequences(word_K, task.facts("candidate"), ordinary))
+    sequences = _sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate")
+    return Candidates(sequences=replace(sequences, class_B=torch.arange(sequences.size)))

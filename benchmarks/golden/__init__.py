@@ -1,0 +1,1 @@
+"""The original release's recorded numbers against ours: python -m benchmarks.golden DIR."""

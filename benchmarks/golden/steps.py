@@ -1,0 +1,89 @@
+"""Recorded training steps of the original, repeated by our optimiser, schedule, clipping and update."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.golden.cases import Case, batch_of
+from benchmarks.golden.compare import Errors, error, loss_of, note
+from uniperceiver.config import OptimiserConfig
+from uniperceiver.data.mix import Plan
+from uniperceiver.model.model import Generalist
+from uniperceiver.model.official.convert import convert_state
+from uniperceiver.model.official.names import our_name, our_shape
+from uniperceiver.model.official.variant import Given
+from uniperceiver.records import Batch
+from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.training.optimiser import adamw, learning_rate
+from uniperceiver.training.step import BatchLoss, StepReport, TrainState, train_step
+
+NAME = "train_steps"
+
+
+def errors_of_steps(folder: Path, beside: dict[str, Any]) -> Errors:
+    """The largest errors of the losses, gradient norms and final parameters of the recorded steps.
+
+    Args:
+        beside: model.json of a folder with the same special tokens; the recording has none of its own.
+    """
+    info, tensors = json.loads((folder / f"{NAME}.json").read_text()), load_file(folder / f"{NAME}.safetensors")
+    told = {**beside, "losses": info["losses"], "temp_name": info["temp_name"]}
+    model, config = _start(_part(tensors, "init."), told, str(folder)), _settings(info["optimizer"])
+    state, found = TrainState(model=model, optimiser=adamw(model, config)), Errors()
+    for step, known in enumerate(info["steps"]):
+        case = Case(folder=folder, name=NAME, tensors=_part(tensors, f"step{step}."), info=known, model=told)
+        for group in state.optimiser.param_groups:
+            group["lr"] = learning_rate(step, info["optimizer"]["max_iter"], config)
+        report = _step(state, case, config)
+        theirs = sum(value for key, value in known["losses"].items() if key != "null_loss" and "Accuracy" not in key)
+        ours = float(next(iter(report.losses.values()))[0])
+        note(found, "losses", abs(ours - theirs) / theirs)
+        norm = known["grad_norm_before_clip"]
+        note(found, "gradients", abs(report.grad_norm - norm) / norm)
+    now = model.state_dict()
+    for original, tensor in _part(tensors, "final.").items():
+        if (name := our_name(original)) in now:
+            note(found, "parameters", error(now[name], our_shape(original, tensor)))
+    return found
+
+
+def _start(state: dict[str, Tensor], told: dict[str, Any], where: str) -> Generalist:
+    special = told["special_tokens"]
+    return convert_state(
+        state,
+        Given(heads=told["model"]["heads"], positions="table"),
+        end=special["<|endoftext|>"],
+        answer=special["<|spe|>"],
+        temperatures=TEMPERATURES,
+        where=where,
+    ).model
+
+
+def _settings(recorded: dict[str, Any]) -> OptimiserConfig:
+    return OptimiserConfig(
+        lr=recorded["base_lr"],
+        min_lr=recorded["min_lr"],
+        warmup=recorded["warmup"],
+        weight_decay=max(recorded["weight_decay"].values()),
+        betas=tuple(recorded["betas"]),
+        eps=recorded["eps"],
+        clip=recorded["clip_norm"],
+    )
+
+
+def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
+    """One update by the function that training uses."""
+    task, batch, candidates = batch_of(case)
+    plan = Plan(step=state.step, place=0, index=0, start=0, count=len(batch.ids), late=False)
+
+    def objective(batch: Batch, plan: Plan) -> BatchLoss:
+        return BatchLoss(terms=loss_of(case, state.model, task, batch, candidates))
+
+    return train_step(state, [(plan, batch)], objective, config, 1.0)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
