@@ -42,6 +42,8 @@ def main() -> int:
     found = results(options.folder)
     for name, errors in found.items():
         wrong = beyond(errors)
+        if name.startswith(f"{NAME}/") and "parameters" not in errors:
+            name += " (recorded weights are all final ones: steps not repeated)"
         shown = ", ".join(f"{quantity} {value:.1e}" for quantity, value in errors.items())
         print(f"{name:70s} {shown}{'   BEYOND: ' + ', '.join(wrong) if wrong else ''}")
     count = sum(bool(beyond(errors)) for errors in found.values())

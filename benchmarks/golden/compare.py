@@ -31,6 +31,8 @@ TOLERANCES = {
     "log-likelihoods": 2e-5,
     "generated ids": 0.0,
     "parameters": 1e-5,
+    "learning rates": 1e-6,
+    "weight decays": 0.0,
 }
 
 Errors = dict[str, float]
