@@ -12,7 +12,7 @@ from torch import Tensor
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert
 from uniperceiver.model.official.variant import Given
-from uniperceiver.records import Batch, Readout, Sequences
+from uniperceiver.records import Batch, Readout, Sequences, Side
 from uniperceiver.tasks.candidates import Candidates, vocabulary_sequences
 from uniperceiver.tasks.task import TEMPERATURES, Task
 
@@ -104,7 +104,7 @@ def _valid(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else ~mask.bool()
 
 
-def _sequences(case: Case, task: Task, key: str, side: str) -> Sequences:
+def _sequences(case: Case, task: Task, key: str, side: Side) -> Sequences:
     ids = case.tensors[f"{key}.data"]
     return Sequences(
         facts=task.facts(side), ids_BN=ids.long(), valid_BN=_valid(case.tensors.get(f"{key}.invalid_mask"))

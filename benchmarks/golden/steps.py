@@ -73,7 +73,7 @@ def _decays(found: Errors, model: Generalist, config: OptimiserConfig, recorded:
         for group in adamw(model, config).param_groups
         for parameter in group["params"]
     }
-    ours = {name: decay_of[id(each)] for name, each in model.named_parameters()}
+    ours = {name: decay_of[id(each)] for name, each in model.named_parameters() if each.requires_grad}
     for original, theirs in recorded.items():
         if (name := our_name(original)) in ours:
             note(found, "weight decays", abs(ours[name] - theirs))
