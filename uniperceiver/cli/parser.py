@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import models, runs
+from uniperceiver.cli import models, originals, runs
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -60,6 +60,9 @@ def _add_questions(commands: Any) -> None:
     one.add_argument("--device", default="cpu")
     one.add_argument("--json", action="store_true", help="print the answers as JSON")
     one.add_argument("files", nargs="+", metavar="FILE", help="images or clips, after --")
+
+    one = _command(commands, "convert", originals.convert, "turn a checkpoint of the original release into a model")
+    originals.add_convert(one)
 
     one = _command(commands, "info", models.info, "describe a run or saved model, or what recipes can name")
     one.add_argument("run", nargs="?", metavar="RUN")

@@ -1,0 +1,64 @@
+"""The command for checkpoints of the original release."""
+
+import argparse
+from pathlib import Path
+
+from uniperceiver.cli.output import print_json
+
+
+def convert(options: argparse.Namespace) -> int | None:
+    """Turn a checkpoint of the original release into a saved model."""
+    from uniperceiver.commands import convert as converting
+    from uniperceiver.commands.info import as_text
+    from uniperceiver.model.official.variant import Given
+
+    given = Given(
+        heads=options.heads,
+        positions=options.positions,
+        reference_grid=options.reference_grid,
+        ffn_gates=options.ffn_gates,
+        type_vector=options.type_vector,
+        layout=options.layout,
+    )
+    vocabulary = Path(options.vocabulary) if options.vocabulary else converting.VOCABULARY
+    converted = converting.convert_checkpoint(Path(options.checkpoint), Path(options.out), given, vocabulary)
+    if options.report:
+        Path(options.report).write_text(converting.report_of(converted), encoding="utf-8")
+    facts = converting.facts_of(converted)
+    if options.json:
+        print_json({"model": options.out, **facts})
+    else:
+        print("\n".join([*as_text(facts), f"model: {options.out}"]))
+    return None
+
+
+def add_convert(one: argparse.ArgumentParser) -> None:
+    """Its options; defaults are right for every published model."""
+    one.add_argument("checkpoint", metavar="OFFICIAL.pth", help="a .pth, .pt or .safetensors file")
+    one.add_argument("--out", required=True, metavar="DIR", help="folder of the saved model")
+    one.add_argument("--report", metavar="FILE", help="write what became of every tensor, as a table")
+    one.add_argument("--vocabulary", metavar="FILE", help="CLIP's merges or a tokenizer.json (default: CLIP's)")
+    one.add_argument("--heads", type=int, help="attention heads (default: width / 64)")
+    one.add_argument(
+        "--positions",
+        choices=["auto", "sincos", "table"],
+        default="auto",
+        help="computed, or the stored table, interpolated (default: computed where the table is just that)",
+    )
+    one.add_argument(
+        "--reference-grid", type=float, default=10.0, help="coordinates a picture spans (default: 160 / 16 = 10)"
+    )
+    one.add_argument(
+        "--ffn-gates",
+        choices=["shared", "own"],
+        default="shared",
+        help="whether the second FFN linear takes the decision of the first (default: %(default)s)",
+    )
+    one.add_argument(
+        "--type-vector",
+        choices=["folded", "add"],
+        default="folded",
+        help="whether the visual type vector is in the patch bias already (default: %(default)s)",
+    )
+    one.add_argument("--layout", choices=["release", "paper"], default="release", help="of the attribute bits")
+    one.add_argument("--json", action="store_true", help="print as JSON")
