@@ -6,12 +6,15 @@ from torch import Tensor
 
 from tests.model import golden
 from uniperceiver.model.official import our_name, our_shape
+from uniperceiver.moe.attributes import release_bits
 from uniperceiver.tasks.ask import ask, loss_terms
 from uniperceiver.tasks.candidates import represent_candidates
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 
 FOLDERS = ("dense", "epsilon_dense", "moe_odd")
+# The original's linears with experts: which gates of ours decide for them.
+GATES = {"self_attn.qkv_proj": "attention", "self_attn.dense": "attention", "linear1": "ffn", "linear2": "ffn"}
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden data of the original at {golden.FOLDER}")
 
 
@@ -43,6 +46,37 @@ def test_activations_and_logits(folder: str, name: str) -> None:
         assert error(logits_RK, tensors["logits"]) <= 2e-5
     if "cosine_i2t" in tensors:
         assert error(logits_RK / model.scale(task.temperature), tensors["cosine_i2t"]) <= 2e-5
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [case for generation in (True, False) for case in names(generation=generation) if case[0].startswith("moe")],
+)
+@torch.no_grad()
+def test_gates_choose_the_same_experts(folder: str, name: str) -> None:
+    case, model = golden.load_case(folder, name), golden.load_model(folder)
+    _, batch, candidates = golden.batch_of(case)
+    inputs, compared = batch.inputs, 0
+    if "ids" in case.tensors:  # a caption was written: its first pass
+        inputs = prefix_with_query(inputs, case.model["special_tokens"]["<|spe|>"])
+    for key, sequences in (("enc0", inputs), ("enc1", candidates.sequences)):
+        encoded = model.encode(sequences)
+        if f"{key}.attribute" in case.tensors:
+            ours = torch.tensor([release_bits(segment) for segment in encoded.segments]).float()
+            assert torch.equal(ours, case.tensors[f"{key}.attribute"])
+        of_gate = {(each.layer, each.part): each for each in encoded.decisions}  # both linears of a part share one
+        assert len(of_gate) == len(encoded.decisions)
+        for (layer, part), decision in of_gate.items():
+            weight_SE = decision.weight_TE[list(decision.row_S)]
+            for module in (module for module, half in GATES.items() if half == part):
+                gate = f"{key}.gate.layers.{layer}.{module}"
+                if f"{gate}.index" in case.tensors:
+                    weight_Sk, index_Sk = weight_SE.topk(2, dim=1)
+                    assert torch.equal(index_Sk, case.tensors[f"{gate}.index"]), gate
+                    assert float((weight_Sk - case.tensors[f"{gate}.weight"]).abs().max()) <= 2e-5, gate
+                    assert torch.equal(decision.chosen_TE[list(decision.row_S)], weight_SE > 0)
+                    compared += 1
+    assert compared == sum(".gate." in key and key.endswith(".index") for key in case.tensors) > 0
 
 
 @pytest.mark.parametrize(("folder", "name"), [case for case in names(generation=False) if case[1].endswith("_train")])
