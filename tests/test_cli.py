@@ -17,7 +17,7 @@ from PIL import Image
 from tests.small_run import IMAGES, TASKS, log_lines, values_of, write_recipe
 from uniperceiver.cli import main
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "info")
+COMMANDS = ("demo", "train", "evaluate", "predict", "experts", "info")
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_ctrl_c_is_no_traceback(trained: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "uniperceiver.cli", "info", "--json"],
+        [sys.executable, "-m", "uniperceiver", "info", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

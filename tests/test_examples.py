@@ -1,12 +1,16 @@
 """The examples run, and do what they say."""
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 from examples import new_task, own_data
 from tests.markdown import ROOT
+from uniperceiver import load
 from uniperceiver.commands.recipe import read_recipe
+from uniperceiver.errors import UserError
+from uniperceiver.moe.conditions import CONDITIONS
 from uniperceiver.training.log import read_log
 
 
@@ -31,6 +35,25 @@ def test_a_task_is_declared_in_one_line_that_needs_no_parameter() -> None:
     text = (ROOT / "examples/new_task.py").read_text(encoding="utf-8")
     assert sum(line.startswith("TASK = Task(") and ")" in line for line in text.splitlines()) == 1
     assert "Parameter" not in text
+
+
+def test_a_new_condition_is_trained_merged_and_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONDITIONS, "side", CONDITIONS["task"])  # the table is as before after the test
+    example = runpy.run_path(str(ROOT / "examples/new_condition.py"))
+    example["main"](tmp_path / "sides", steps=2)
+    assert sum(", merged " in line for line in capsys.readouterr().out.splitlines()) == 4
+    assert load(tmp_path / "sides").saved.arch.moe.condition == "side"  # type: ignore[union-attr]
+    monkeypatch.delitem(CONDITIONS, "side")
+    with pytest.raises(UserError, match=r"moe\.condition 'side' is unknown"):
+        load(tmp_path / "sides")
+
+
+def test_a_condition_is_one_function_and_one_line_of_the_table() -> None:
+    text = (ROOT / "examples/new_condition.py").read_text(encoding="utf-8")
+    assert text.count("CONDITIONS[") == 1
+    assert text.count("def ") == 3  # the condition, a task's data, and what is done with it
 
 
 def test_the_small_data_set_is_what_the_recipe_names(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ D width, X any.
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Flow:
     context: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     merged: dict[object, tuple[Tensor, Tensor]] | None = None  # weights merged earlier in the same generation
     decisions: list[Decision] = field(default_factory=list)
+    decided: dict[tuple[int, str], Any] = field(default_factory=dict)  # routes by (layer, part), ahead of their layers
 
     def pack(self, x_BNX: Tensor) -> Tensor:
         """All tokens in the order of the pass, (T, X)."""
@@ -54,6 +56,7 @@ class Flow:
             segments=(replace(self.segments[0], stop=1),),
             valid_BN=None,  # <SPE> is no padding
             shared_BN=None,
+            decided={},
         )
 
     def alone(self, tokens: int) -> "Flow":

@@ -42,7 +42,7 @@ def test_nothing_is_requested_at_first() -> None:
 
 
 def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "uniperceiver.cli", "train", str(recipe), "--out", str(out)]
+    command = [sys.executable, "-m", "uniperceiver", "train", str(recipe), "--out", str(out)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True)
 
 

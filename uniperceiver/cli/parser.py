@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     one.add_argument("--json", action="store_true", help="print the results as JSON")
     _add_questions(commands)
+    _add_experts(commands)
     return parser
 
 
@@ -64,8 +65,26 @@ def _add_questions(commands: Any) -> None:
     one = _command(commands, "convert", originals.convert, "turn a checkpoint of the original release into a model")
     originals.add_convert(one)
 
+    one = _command(commands, "merge", models.merge, "fold experts into plain weights: the same answers, served densely")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
+    one.add_argument("--task", nargs="+", action="extend", metavar="NAME", help="tasks to merge for (default: all)")
+    one.add_argument("--json", action="store_true", help="print rows and sizes as JSON")
+
     one = _command(commands, "info", models.info, "describe a run or saved model, or what recipes can name")
     one.add_argument("run", nargs="?", metavar="RUN")
+    one.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_experts(commands: Any) -> None:
+    """The command that looks at routing."""
+    one = _command(commands, "experts", models.experts, "show which experts the tokens of a run's tasks go to")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--task", help="only this task")
+    one.add_argument("--split", choices=["train", "val", "test"], help="default: val, or else test or train")
+    one.add_argument("--limit", type=int, default=256, help="samples of each task; 0: all (default: %(default)s)")
+    one.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
+    one.add_argument("--picture", metavar="FILE.html", help="also write the report's picture to a file")
     one.add_argument("--json", action="store_true", help="print as JSON")
 
 

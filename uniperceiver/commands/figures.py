@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from uniperceiver.commands.checks import check_causal, notes_on
 from uniperceiver.commands.measure import device_of, evaluation_settings, splits_of
 from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, saved_recipe
 from uniperceiver.commands.run import check_sizes
@@ -49,7 +50,12 @@ def evaluate_run(
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
-    check_sizes(recipe, tasks, model.saved.arch)
+    arch = model.saved.arch
+    check_sizes(recipe, tasks, arch)
+    if arch.moe is not None:
+        check_causal(arch.moe, [one.task for one in tasks])
+    for note in notes_on(arch):
+        tell(note)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     place = device_of(device or recipe.device)
@@ -64,6 +70,11 @@ def evaluate_run(
 def _as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
     """The task with the index and the preprocessing it had in training; a task the model does not know is anonymous."""
     known = model.saved.tasks.get(data.task.name)
+    if known is None and model.saved.arch.needs_task:
+        raise UserError(
+            f"tasks.{data.task.name}: this model chose its experts by task, and it was not trained on this one; name "
+            f"it as one of {', '.join(model.saved.tasks)}"
+        )
     if known is None:
         return dataclasses.replace(data, index=None)
     return dataclasses.replace(data, index=known.index, view=known.view)
@@ -89,8 +100,12 @@ def _evaluate_tasks(
 
 
 def _tell(broken: Broken) -> None:
-    text = f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}"
-    Console(stderr=True).print(text, style="yellow", markup=False)
+    tell(f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}")
+
+
+def tell(text: str) -> None:
+    """A line for people beside a command's answer."""
+    Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def write_results(folder: Path, results: Results) -> None:

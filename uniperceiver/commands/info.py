@@ -1,13 +1,17 @@
 """What `uniperceiver info` tells: of a model, or of what recipes can name."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from uniperceiver.data.sources import FORMATS
+from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.tasks.catalogue import CATALOGUE
+
+_SAID_ABOVE = ("moe", "merged")
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -21,7 +25,8 @@ def model_info(path: Path) -> dict[str, Any]:
         "trained": model.saved.trained,
         "parameters": parameters,
         "of which vocabulary": words,
-        "architecture": {name: getattr(arch, name) for name in arch.__dataclass_fields__},
+        "experts": _experts(arch),
+        "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SAID_ABOVE},
         "tasks": {
             name: {
                 "inputs": list(known.task.inputs),
@@ -33,6 +38,25 @@ def model_info(path: Path) -> dict[str, Any]:
             for name, known in model.saved.tasks.items()
         },
     }
+
+
+def _experts(arch: Architecture) -> dict[str, Any] | str:
+    """What chooses the experts and where they are; of a merged model, what they became."""
+    moe, merged = arch.moe, arch.merged
+    if moe is None:
+        return "none: a dense model"
+    told = {
+        "condition": moe.condition,
+        "attribute layout": moe.layout,
+        "experts": moe.experts,
+        "k": moe.k,
+        "level": moe.level,
+        "attention layers": list(moe.attention_layers),
+        "ffn layers": list(moe.ffn_layers),
+    }
+    if merged is None:
+        return {**told, "merged": False}
+    return {**told, "merged": True, "rows": merged.rows, "codes": len(merged.codes), "merged for": list(merged.tasks)}
 
 
 def library_info() -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from uniperceiver.commands.checks import notes_on
+from uniperceiver.commands.figures import tell
 from uniperceiver.commands.measure import device_of
 from uniperceiver.errors import UserError
 from uniperceiver.serving.predictor import UniPerceiver
@@ -28,6 +30,8 @@ def answer(
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
     """
     model = UniPerceiver.from_pretrained(path, device_of(device))
+    for note in notes_on(model.saved.arch):
+        tell(note)
     if question == "caption":
         captions = model.caption(files, beam, task)
         return [{"file": file, "answer": caption} for file, caption in zip(files, captions, strict=True)]

@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from uniperceiver import strict
+from uniperceiver.commands.checks import check_section
 from uniperceiver.config import Recipe, TaskConfig
 from uniperceiver.data.sources import Source, class_names, classes_of, open_source
 from uniperceiver.data.view import View
@@ -62,6 +63,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     values = strict.read_yaml(path)
     for key, text in (overrides or {}).items():
         _set(values, key.split("."), _value(text, f"{key}={text}"), f"{key}={text}")
+    check_section(values, str(path))
     return strict.parse(Recipe, _expanded(values, str(path)), str(path))
 
 

@@ -1,12 +1,15 @@
 """report.html of a run: its facts, figures, and some questions with the model's answers."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from uniperceiver.commands.examples import examples_of
+from uniperceiver.commands.experts import experts_of
 from uniperceiver.commands.figures import Results
+from uniperceiver.commands.measure import evaluation_settings
 from uniperceiver.commands.recipe import TaskData, open_tasks, saved_recipe
 from uniperceiver.evaluation.evaluate import main_metric
 from uniperceiver.report.run_report import RunReport, render
@@ -14,6 +17,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 
 _EXAMPLES = 4  # per task
+_ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
 
 
 def write_report(folder: Path, results: Results) -> Path:
@@ -27,6 +31,7 @@ def write_report(folder: Path, results: Results) -> Path:
     tasks = open_tasks(recipe, base)
     examples = [one for data in tasks for one in examples_of(model, data, _shown_split(data), _EXAMPLES)]
     log = read_log(folder)
+    settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
     report = RunReport(
         title=f"uniperceiver: {folder.name}",
         facts=_facts(model, log),
@@ -35,6 +40,7 @@ def write_report(folder: Path, results: Results) -> Path:
         results=results["tasks"],
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
         examples=examples,
+        experts=experts_of(model, tasks, settings),
     )
     path = folder / "report.html"
     path.write_text(render(report), encoding="utf-8")

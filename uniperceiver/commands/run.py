@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from uniperceiver.commands.checks import check_experts, notes_on
 from uniperceiver.commands.measure import device_of, evaluation_settings, validate
 from uniperceiver.commands.recipe import TaskData, check_same_run, open_tasks, proposal, save_recipe, text_encoder
+from uniperceiver.commands.start import begin, fitted, read_start
 from uniperceiver.config import BalanceConfig, Recipe
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.transforms import Augment
@@ -18,6 +20,9 @@ from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.sizes import architecture
 from uniperceiver.moe.balance import LOSSES
+from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
+from uniperceiver.moe.row_router import RowRouter
+from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
@@ -50,14 +55,17 @@ def prepare_run(
     without = [data.task.name for data in tasks if "train" not in data.sources]
     if without:
         raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
+    check_experts(recipe, [data.task for data in tasks])
+    start = read_start(recipe, base, folder)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    codec = _codec_of_run(recipe, tasks, base, folder)
-    arch = architecture(
+    codec = _codec_of_run(recipe, tasks, base, folder, start)
+    wanted = architecture(
         recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
     )
+    arch = fitted(recipe, wanted, start, folder)
     check_sizes(recipe, tasks, arch)
-    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights")).to(device_of(recipe.device))
+    model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
     known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known)
@@ -68,17 +76,27 @@ def prepare_run(
         objective=_objective(recipe, tasks, saved),
         state=_fresh_state(recipe, model),
         callbacks=_callbacks(recipe, tasks, saved, folder),
+        notes=tuple(notes_on(arch)),
         quiet=quiet,
     )
 
 
-def _codec_of_run(recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path) -> bpe.TextEncoder:
-    """The text encoder that the run began with, or else a new one, which is saved in its folder."""
+def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
+    """The model before the first step, freshly drawn or with the weights of its start."""
+    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    begin(model, recipe, arch, start)
+    return model.to(device_of(recipe.device))
+
+
+def _codec_of_run(
+    recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path, start: SavedModel | None
+) -> bpe.TextEncoder:
+    """The text encoder that the run began with, or else its start's or a new one, which is saved in its folder."""
     path = folder / "tokenizer.json"
     # Without a recipe beside it, it is left from a start that was refused: for other texts or another size, perhaps.
     if path.is_file() and (folder / "recipe.yaml").is_file():
         return bpe.load(path)
-    codec = text_encoder(recipe, tasks, base)
+    codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     try:
         folder.mkdir(parents=True, exist_ok=True)
         codec.save(path.with_suffix(".tmp"))
@@ -92,14 +110,22 @@ def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
     """The state before the first step."""
     config = recipe.optimiser
     if config.compile:
-        # One graph for each combination of mask, summary and DropPath, of which eight are too few for a mixture.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        for block in model.encoder.blocks:
-            block.compile(dynamic=True)
+        _compile(model)
     average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
     return TrainState(model=model, optimiser=adamw(model, config), average=average, scaler=scaler)
+
+
+def _compile(model: Generalist) -> None:
+    """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step."""
+    # One graph for each combination of mask, summary and DropPath, of which eight are too few for a mixture.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for module in model.encoder.modules():
+        if isinstance(module, RowRouter | TokenRouter | ExpertLinear | ExpertFeedForward):
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+    for block in model.encoder.blocks:
+        block.compile(dynamic=True)
 
 
 def _callbacks(recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path) -> Callbacks:
@@ -109,6 +135,7 @@ def _callbacks(recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder:
 
     def export(state: TrainState) -> None:
         line = f"{state.step} steps on {', '.join(saved.tasks)} (seed {recipe.seed})"
+        line += "" if recipe.model.start is None else f", begun with {recipe.model.start}"
         saved_files.save(folder / "model", dataclasses.replace(saved, trained=line), state.average)
 
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:

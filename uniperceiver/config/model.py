@@ -18,6 +18,10 @@ class ModelConfig:
     tokenizer.json, or the CLIP vocabulary file (bpe_simple_vocab_16e6.txt.gz)."""
     lowercase: bool = True
     """Lower-case texts before the BPE that is trained here."""
+    start: str | None = None
+    """A run, a saved model directory or a hub id, of the same size: a new run begins with its weights, and with its
+    vocabulary instead of one that is trained here. With `moe`, each expert of a dense start is a copy of its linear.
+    A path starts at the recipe's folder, or else where the command is given."""
     patch: PositiveInt | None = None
     """Pixels along a patch's side; None: 8 for nano, 16 for the others."""
     patch_frames: PositiveInt = 1

@@ -45,7 +45,7 @@ class MoEConfig:
 
     condition: str = "shared"
     """shared: a dense model. What chooses the experts: token, context, modality, task, attribute, expert_choice; or
-    task_specific: each task has its own copy."""
+    task_specific: each task has its own copy. A recipe that says anything else here must say this, too."""
     layout: Literal["paper", "release"] = "paper"
     """Meaning of the attribute bits; weights of the original release need `release`."""
     experts: PositiveInt = 8
@@ -57,9 +57,13 @@ class MoEConfig:
     layers: PositiveInt | list[int] = 1
     """A number n: every n-th layer, from the first; a list: these layers, counted from 0."""
     level: Literal["linear", "ffn"] = "linear"
-    """linear: each linear is a mixture; ffn: an expert is a whole FFN."""
+    """linear: each linear is a mixture; ffn: an expert is a whole FFN, which needs where=ffn: experts in
+    attention beside it would be another model than experts in the FFN alone, so neither is guessed."""
     gates: Literal["half_block", "linear"] = "half_block"
     """half_block: one decision for both linears of an attention or FFN; linear: one for each."""
+    copy_noise: float = Field(default=0.0, ge=0)
+    """With a dense `model.start`: noise on each expert's matrix, relative to the matrix's standard deviation. 0: the
+    model begins exactly as the dense one; gates then learn only as its copies come to differ."""
     noise: float = Field(default=1.0, ge=0)
     """In training, N(0, (noise / experts)^2) is added to the logits of the gates."""
     renormalise: bool | None = None

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from uniperceiver.moe.conditions import OfSegment, condition_of
+from uniperceiver.moe.rows import Merged
 from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
 
@@ -65,3 +67,15 @@ class Architecture:
     """Conditional experts; None: a dense model."""
     prompts: PromptShape | None = None
     """What prompt tuning added; None: nothing."""
+    merged: Merged | None = None
+    """The rows of weights that these experts were folded into; None: they were not."""
+
+    def __post_init__(self) -> None:
+        if self.merged is not None and self.moe is None:
+            raise ValueError("merged: needs moe, which says whose rows these are")
+
+    @property
+    def needs_task(self) -> bool:
+        """Whether only tasks that the model was trained on can be asked, as each has parameters of its own."""
+        condition = None if self.moe is None else condition_of(self.moe.condition)
+        return isinstance(condition, OfSegment) and condition.needs_task

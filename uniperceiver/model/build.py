@@ -10,10 +10,12 @@ from uniperceiver.model.attention import Attention
 from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.model.prompts import Prompts
-from uniperceiver.moe.conditions import OfSegment, OfValues, condition_of
+from uniperceiver.moe.conditions import Condition, OfSegment, OfValues, condition_of
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
+from uniperceiver.moe.merge import mergeable
 from uniperceiver.moe.router import NoRouter
 from uniperceiver.moe.row_router import Embedding, RowRouter
+from uniperceiver.moe.rows import Held, RowFeedForward, RowLookup, row_linear
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.tokenizers.join import SequenceTokenizer
@@ -35,11 +37,12 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         frame_offset=arch.frame_offset,
     )
     condition = None if arch.moe is None else condition_of(arch.moe.condition)
+    held = None if arch.moe is None or arch.merged is None else Held(mergeable(arch.moe), arch.moe, arch.merged)
     encoder = Encoder(
-        [_block(arch, layer) for layer in range(arch.layers)],
+        [_block(arch, layer, held) for layer in range(arch.layers)],
         arch.drop_path,
-        token_first=isinstance(condition, OfSegment),
-        whole=isinstance(condition, OfValues) and (condition.pools or condition.experts_choose),
+        token_first=isinstance(condition, OfSegment) and (held is None or held.merged.rows > 1),
+        whole=_looks_at_all(condition, arch.moe),
     )
     model = Generalist(
         tokenizer,
@@ -54,26 +57,51 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
     return model
 
 
-def _block(arch: Architecture, layer: int) -> Block:
-    return Block(arch.width, attention=_attention(arch, layer), ffn=_ffn(arch, layer), layer_scale=arch.layer_scale)
+def _looks_at_all(condition: Condition | None, moe: MoE | None) -> bool:
+    """Whether the experts of a token depend on other tokens of the layer."""
+    if moe is None or not isinstance(condition, OfValues):
+        return False
+    return condition.pools or condition.experts_choose or moe.capacity
 
 
-def _attention(arch: Architecture, layer: int) -> Attention:
+def _block(arch: Architecture, layer: int, held: Held | None) -> Block:
+    attention, ffn = _attention(arch, layer, held), _ffn(arch, layer, held)
+    return Block(arch.width, attention=attention, ffn=ffn, layer_scale=arch.layer_scale)
+
+
+def _attention(arch: Architecture, layer: int, held: Held | None) -> Attention:
     moe = arch.moe if arch.moe is not None and layer in arch.moe.attention_layers else None
-    return Attention(
-        arch.heads,
-        qkv=_linear(arch.width, 3 * arch.width, moe),
-        out=_linear(arch.width, arch.width, moe),
-        router=_router(arch, moe, layer, "attention"),
-    )
+    d = arch.width
+    qkv, out, router = _half_block(arch, moe, layer, "attention", ((d, 3 * d), (d, d)), held)
+    return Attention(arch.heads, qkv=qkv, out=out, router=router)
 
 
-def _ffn(arch: Architecture, layer: int) -> nn.Module:
+def _ffn(arch: Architecture, layer: int, held: Held | None) -> nn.Module:
     moe = arch.moe if arch.moe is not None and layer in arch.moe.ffn_layers else None
-    router = _router(arch, moe, layer, "ffn")
-    if moe is not None and moe.level == "ffn":
-        return ExpertFeedForward(router, arch.width, arch.ffn, moe.experts)
-    return FeedForward(_linear(arch.width, arch.ffn, moe), _linear(arch.ffn, arch.width, moe), router)
+    if moe is not None and moe.level == "ffn" and held is None:
+        return ExpertFeedForward(_router(arch, moe, layer, "ffn"), arch.width, arch.ffn, moe.experts)
+    linear1, linear2, router = _half_block(
+        arch, moe, layer, "ffn", ((arch.width, arch.ffn), (arch.ffn, arch.width)), held
+    )
+    if isinstance(router, RowLookup):
+        return RowFeedForward(linear1, linear2, router)
+    return FeedForward(linear1, linear2, router)
+
+
+def _half_block(
+    arch: Architecture,
+    moe: MoE | None,
+    layer: int,
+    part: str,
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+    held: Held | None,
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The two linears of an attention or FFN, from their inputs and outputs, and the router."""
+    first, second = shapes
+    rows = None if held is None else held.merged.of(layer, part)
+    if held is not None and rows is not None:
+        return row_linear(*first, rows.first), row_linear(*second, rows.second), RowLookup(held, rows)
+    return _linear(*first, moe), _linear(*second, moe), _router(arch, moe, layer, part)
 
 
 def _linear(inputs: int, outputs: int, moe: MoE | None) -> nn.Module:

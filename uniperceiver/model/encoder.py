@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uniperceiver.flow import Flow
 from uniperceiver.model.attention import KeyValueCache, visible
+from uniperceiver.moe.row_router import RowRouter, decide
 from uniperceiver.records import Encoded, Tokens
 
 
@@ -113,6 +114,7 @@ class Encoder(nn.Module):
         keep_L2T = self._keep(tokens, flow)
         x_TD = flow.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
+        self._decide(flow, cut)
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
             prompt_PD = None if prompts is None else prompts[index]
@@ -146,6 +148,14 @@ class Encoder(nn.Module):
             context={} if cache is None else cache.context,
             merged=None if cache is None else cache.merged,
         )
+
+    def _decide(self, flow: Flow, cut: int) -> None:
+        """Gates that read no values decide ahead, but not that of an FFN which sees fewer segments."""
+        parts = ("attention.router", "ffn.router")
+        routers = [block.get_submodule(part) for block in self.blocks for part in parts]
+        ahead = routers if cut < 0 else routers[:-1]
+        if by_row := [router for router in ahead if isinstance(router, RowRouter)]:
+            decide(by_row, flow)
 
     def _keep(self, tokens: Tokens, flow: Flow) -> Tensor | None:
         """DropPath's factors, (L, 2, T): 0 with probability drop_path, else 1 / (1 - drop_path), alike in a sequence.

@@ -30,8 +30,9 @@ def switch(decision: Decision) -> Tensor:
 
 
 def importance(decision: Decision) -> Tensor:
-    """Squared coefficient of variation of the experts' summed probabilities (V-MoE, Appendix A)."""
-    return _variation(decision.probability_TE[_valid(decision)].sum(dim=0))
+    """Squared coefficient of variation of the experts' summed probabilities without noise (V-MoE, Appendix A)."""
+    clean_VE = _clean(decision)[_valid(decision)]
+    return _variation(clean_VE.softmax(dim=1).sum(dim=0))
 
 
 def load(decision: Decision) -> Tensor:
@@ -46,7 +47,7 @@ def load(decision: Decision) -> Tensor:
     k = int(decision.wanted_TE[valid_T].sum(dim=1).max())
     threshold_V1 = noisy_VE.topk(k, dim=1).values[:, -1:]
     deviation = decision.noise_scale
-    clean_VE = noisy_VE - decision.noise_TE[valid_T]
+    clean_VE = _clean(decision)[valid_T]
     expected_E = torch.special.ndtr((clean_VE - threshold_V1) / deviation).sum(dim=0)
     return _variation(expected_E) if experts > 1 else expected_E.sum() * 0.0
 
@@ -112,6 +113,11 @@ def moved_bias(bias_E: Tensor, count_E: Tensor, rate: float) -> Tensor:
 def _valid(decision: Decision) -> Tensor:
     assert decision.segment_T is not None, "a condition of segments has no tokens to balance"
     return decision.segment_T >= 0
+
+
+def _clean(decision: Decision) -> Tensor:
+    """The logits without noise."""
+    return decision.logit_TE if decision.noise_TE is None else decision.logit_TE - decision.noise_TE
 
 
 def _variation(value_E: Tensor) -> Tensor:

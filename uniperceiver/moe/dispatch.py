@@ -1,11 +1,14 @@
-"""Experts chosen token by token: tokens are sorted by expert, each expert multiplies its own, and results are summed.
+"""Experts chosen token by token: each expert multiplies its own tokens, and a token's results are summed.
 
-No token is dropped here and none is padded: an expert gets as many rows as it was given.
+No token is dropped here and none is padded: an expert gets as many rows as it was given. What is wide (the hidden
+layer of an FFN) is gathered and scattered expert by expert, so that it stays in the cache; only what is narrow is held
+for all assignments at once.
 
-Shape suffixes: T tokens, E experts, A assignments (token, expert) in the order of the experts, I inputs, O outputs.
+Shape suffixes: T tokens, E experts, U of them that got a token, A assignments (token, expert) in the order of the
+experts, I inputs, O outputs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +47,89 @@ class Assignments:
         """Experts that got a token."""
         return [expert for expert, count in enumerate(self.counts) if count]
 
+    def split(self, tensor_A: Tensor) -> Iterator[Tensor]:
+        """The parts of the experts that got a token."""
+        return iter(tensor_A.split([count for count in self.counts if count]))
 
-def _sum_by_token(y_AO: Tensor, to: Assignments, weight_A: Tensor | None = None) -> Tensor:
-    """For every token the sum of its assignments' rows, weighted if asked; zero where it has none."""
-    weight_A = weight_A if weight_A is None else weight_A.to(y_AO.dtype)
-    return F.embedding_bag(to.bag_A, y_AO, to.offset_T, mode="sum", per_sample_weights=weight_A)
+    def gather(self, x_TX: Tensor) -> Tensor:
+        """The token of each assignment, (A, X)."""
+        return x_TX.index_select(0, self.token_A)
+
+    def sum(self, y_AX: Tensor, weight_A: Tensor | None = None) -> Tensor:
+        """For every token the sum of its assignments' rows, weighted if asked, (T, X); zero where it has none."""
+        weight_A = weight_A if weight_A is None else weight_A.to(y_AX.dtype).index_select(0, self.bag_A)
+        return F.embedding_bag(self.bag_A, y_AX, self.offset_T, mode="sum", per_sample_weights=weight_A)
+
+
+def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts: Sequence[nn.Linear]) -> Tensor:
+    """y = sum_e g_e (W_e x + b_e) of every token, (T, O); experts without a token are not part of the graph."""
+    kind = x_TI.device.type
+    if torch.is_autocast_enabled(kind):
+        x_TI = x_TI.to(torch.get_autocast_dtype(kind))
+    outputs, inputs = experts[0].weight.shape
+    used = to.used()
+    if not used:
+        return x_TI.new_zeros(x_TI.shape[0], outputs)
+    bias_UO = torch.stack([experts[each].bias for each in used])
+    bias_TO = (weight_TE[:, used] @ bias_UO).float()  # the sum is float32 also in 16 bit
+    function = _Widening if outputs > inputs else _Narrowing
+    weights = (experts[each].weight for each in used)
+    y_TO: Tensor = function.apply(bias_TO, x_TI, to.weight_A.to(x_TI.dtype), to, *weights)
+    return y_TO.to(x_TI.dtype)
+
+
+class _Widening(torch.autograd.Function):
+    """base + sum_e W_e (g_e x), with more outputs than inputs: inputs are scaled, outputs added expert by expert."""
+
+    @staticmethod
+    def forward(ctx: Any, base_TO: Tensor, x_TI: Tensor, weight_A: Tensor, to: Assignments, *weights: Tensor) -> Tensor:
+        weights = tuple(weight.to(x_TI.dtype) for weight in weights)
+        x_AI = to.gather(x_TI).mul_(weight_A[:, None])
+        for token_a, x, weight in zip(to.split(to.token_A), to.split(x_AI), weights, strict=True):
+            base_TO.index_add_(0, token_a, (x @ weight.t()).float())
+        ctx.mark_dirty(base_TO)
+        ctx.save_for_backward(x_TI, weight_A, *weights)
+        ctx.to = to
+        return base_TO
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        to, (x_TI, weight_A, *weights) = ctx.to, ctx.saved_tensors
+        dy_TO, x_AI, dweights = gradients[0].to(x_TI.dtype), to.gather(x_TI), []
+        scaled_AI, dscaled_AI = x_AI * weight_A[:, None], torch.empty_like(x_AI)
+        groups = (to.split(to.token_A), to.split(scaled_AI), to.split(dscaled_AI), weights)
+        for token_a, x, dx, weight in zip(*groups, strict=True):
+            dy = dy_TO.index_select(0, token_a)
+            torch.mm(dy, weight, out=dx)
+            dweights.append((dy.t() @ x).float())
+        dweight_A = (dscaled_AI * x_AI).sum(dim=1)
+        return gradients[0], to.sum(dscaled_AI, weight_A), dweight_A, None, *dweights
+
+
+class _Narrowing(torch.autograd.Function):
+    """base + sum_e g_e (W_e x), with fewer outputs than inputs: inputs are taken expert by expert, outputs scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, base_TO: Tensor, x_TI: Tensor, weight_A: Tensor, to: Assignments, *weights: Tensor) -> Tensor:
+        weights = tuple(weight.to(x_TI.dtype) for weight in weights)
+        y_AO = x_TI.new_empty(len(to.token_A), base_TO.shape[1])
+        for token_a, y, weight in zip(to.split(to.token_A), to.split(y_AO), weights, strict=True):
+            torch.mm(x_TI.index_select(0, token_a), weight.t(), out=y)
+        ctx.save_for_backward(x_TI, weight_A, y_AO, *weights)
+        ctx.to = to
+        return base_TO + to.sum(y_AO, weight_A)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        to, (x_TI, weight_A, y_AO, *weights) = ctx.to, ctx.saved_tensors
+        dy_AO, dweights = to.gather(gradients[0].to(x_TI.dtype)), []
+        dweight_A = (dy_AO * y_AO).sum(dim=1)
+        dy_AO.mul_(weight_A[:, None])
+        dx_TI = torch.zeros_like(x_TI, dtype=torch.float32)
+        for token_a, dy, weight in zip(to.split(to.token_A), to.split(dy_AO), weights, strict=True):
+            dweights.append((dy.t() @ x_TI.index_select(0, token_a)).float())
+            dx_TI.index_add_(0, token_a, (dy @ weight).float())
+        return gradients[0], dx_TI.to(x_TI.dtype), dweight_A, None, *dweights
 
 
 class _Gather(torch.autograd.Function):
@@ -57,67 +138,28 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TI: Tensor, to: Assignments) -> Tensor:
         ctx.to = to
-        return x_TI.index_select(0, to.token_A)
+        return to.gather(x_TI)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _sum_by_token(gradients[0].contiguous(), ctx.to), None
+        return ctx.to.sum(gradients[0].contiguous()), None
 
 
 class _Combine(torch.autograd.Function):
-    """Sum of a token's results."""
+    """Weighted sum of a token's results."""
 
     @staticmethod
-    def forward(ctx: Any, y_AO: Tensor, to: Assignments) -> Tensor:
+    def forward(ctx: Any, y_AO: Tensor, weight_A: Tensor, to: Assignments) -> Tensor:
+        ctx.save_for_backward(y_AO, weight_A)
         ctx.to = to
-        return _sum_by_token(y_AO, to)
+        return to.sum(y_AO, weight_A)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return gradients[0].index_select(0, ctx.to.token_A), None
-
-
-class _GroupedLinear(torch.autograd.Function):
-    """Each expert's matrix on its own rows, written in place of a concatenation."""
-
-    @staticmethod
-    def forward(ctx: Any, x_AI: Tensor, counts: Sequence[int], *weights: Tensor) -> Tensor:
-        weights = tuple(weight.to(x_AI.dtype) for weight in weights)
-        y_AO = x_AI.new_empty(x_AI.shape[0], weights[0].shape[0])
-        for x, y, weight in zip(x_AI.split(counts), y_AO.split(counts), weights, strict=True):
-            torch.mm(x, weight.t(), out=y)
-        ctx.counts = counts
-        ctx.save_for_backward(x_AI, *weights)
-        return y_AO
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_AI, *weights = ctx.saved_tensors
-        dy_AO, dx_AI = gradients[0], torch.empty_like(x_AI)
-        groups = zip(dy_AO.split(ctx.counts), dx_AI.split(ctx.counts), weights, strict=True)
-        for dy, dx, weight in groups:
-            torch.mm(dy, weight, out=dx)
-        dweights = [(dy.t() @ x).float() for dy, x in zip(dy_AO.split(ctx.counts), x_AI.split(ctx.counts), strict=True)]
-        return dx_AI, None, *dweights
-
-
-def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts: Sequence[nn.Linear]) -> Tensor:
-    """y = sum_e g_e (W_e x + b_e) of every token, (T, O); experts without a token are not part of the graph."""
-    kind = x_TI.device.type
-    if torch.is_autocast_enabled(kind):
-        x_TI = x_TI.to(torch.get_autocast_dtype(kind))
-    used = to.used()
-    outputs = experts[0].weight.shape[0]
-    if not used:
-        return x_TI.new_zeros(x_TI.shape[0], outputs)
-    gathered_AI: Tensor = _Gather.apply(x_TI, to)
-    # W(g x) instead of g(W x): the gate's gradient then needs no result of the expert.
-    scaled_AI = gathered_AI * to.weight_A[:, None].to(x_TI.dtype)
-    counts = [to.counts[each] for each in used]
-    y_AO: Tensor = _GroupedLinear.apply(scaled_AI, counts, *(experts[each].weight for each in used))
-    y_TO: Tensor = _Combine.apply(y_AO, to)
-    bias_UO = torch.stack([experts[each].bias for each in used]).to(y_TO.dtype)
-    return torch.addmm(y_TO, weight_TE[:, used].to(y_TO.dtype), bias_UO)
+        y_AO, weight_A = ctx.saved_tensors
+        dy_AO = ctx.to.gather(gradients[0])
+        dweight_A = (dy_AO * y_AO).sum(dim=1)
+        return dy_AO.mul_(weight_A[:, None].to(dy_AO.dtype)), dweight_A, None
 
 
 def dispatched(x_TI: Tensor, to: Assignments, experts: Sequence[Callable[[Tensor], Tensor]], outputs: int) -> Tensor:
@@ -126,8 +168,7 @@ def dispatched(x_TI: Tensor, to: Assignments, experts: Sequence[Callable[[Tensor
     if not used:
         return x_TI.new_zeros(x_TI.shape[0], outputs)
     gathered_AI: Tensor = _Gather.apply(x_TI, to)
-    parts = gathered_AI.split([to.counts[each] for each in used])
-    y_AO = torch.cat([experts[each](part) for each, part in zip(used, parts, strict=True)])
-    weighted_AO = y_AO * to.weight_A[:, None].to(y_AO.dtype)
-    y_TO: Tensor = _Combine.apply(weighted_AO, to)
+    parts = zip(used, to.split(gathered_AI), strict=True)
+    y_AO = torch.cat([experts[each](part) for each, part in parts])
+    y_TO: Tensor = _Combine.apply(y_AO, to.weight_A, to)
     return y_TO

@@ -5,28 +5,35 @@ y = sum_e g_e W_e x = (sum_e g_e W_e) x, so the cost is that of a dense layer an
 Shape suffixes: T tokens, I inputs, O outputs, R rows, k choices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Span = tuple[int, int, int]  # start and stop among the T tokens, row
 
 
-def merge(tensors: Sequence[Tensor], weight_k: Tensor | None) -> Tensor:
+def merge(tensors: Sequence[Tensor], weight_k: Iterable[float] | None) -> Tensor:
     """sum_e g_e A_e of Eq. 4 for one row; without weights there is a single tensor."""
     if weight_k is None:
         (only,) = tensors
         return only
-    merged = tensors[0] * weight_k[0]
-    for tensor, weight in zip(tensors[1:], weight_k[1:], strict=True):
-        merged.addcmul_(tensor, weight)
+    first, *rest = map(float, weight_k)
+    if len(rest) == 1 and abs(first + rest[0] - 1.0) < 1e-6:  # one pass over the memory, where the sum takes two
+        return torch.lerp(tensors[0], tensors[1], rest[0])
+    merged = tensors[0] * first
+    for tensor, weight in zip(tensors[1:], rest, strict=True):
+        merged.add_(tensor, alpha=weight)
     return merged
 
 
 def apply_rows(x_TI: Tensor, spans: Sequence[Span], rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Each span of tokens through the weight and bias of its row, (T, O), without autograd."""
+    if len(spans) == 1:
+        weight, bias = rows[spans[0][2]]
+        return F.linear(x_TI, weight.to(x_TI.dtype), bias.to(x_TI.dtype))
     y_TO = x_TI.new_empty(x_TI.shape[0], rows[0][0].shape[0])
     for start, stop, row in spans:
         weight, bias = rows[row]
@@ -39,97 +46,117 @@ def merged_linear(
     spans: Sequence[Span],
     chosen: Sequence[Sequence[int]],
     weight_Rk: Tensor | None,
+    value_Rk: Sequence[Sequence[float]] | None,
     experts: Sequence[nn.Linear],
 ) -> Tensor:
-    """(T, O) with gradients: experts `chosen[row]`, weighted by weight_Rk[row], for the tokens of a span.
+    """(T, O) with gradients: experts `chosen[row]`, weighted by weight_Rk[row], for the tokens of a row's spans.
 
-    Only chosen experts are part of the graph, so others get no gradient at all.
+    Only chosen experts are part of the graph, so others get no gradient at all. Every row has a span.
+
+    Args:
+        weight_Rk: for the gradient. None: each row has a single expert, whole.
+        value_Rk: the same as numbers, with which tensors are scaled faster.
     """
-    used = sorted({expert for row in chosen for expert in row})
-    place = {expert: index for index, expert in enumerate(used)}
-    places = tuple(tuple(place[expert] for expert in row) for row in chosen)
     kind = x_TI.device.type
     if torch.is_autocast_enabled(kind):
         x_TI = x_TI.to(torch.get_autocast_dtype(kind))
-    parameters = [experts[each].weight for each in used] + [experts[each].bias for each in used]
-    result: Tensor = _MergedLinear.apply(x_TI, tuple(spans), places, weight_Rk, *parameters)
+    used = list(dict.fromkeys(expert for row in chosen for expert in row))
+    places = [[used.index(expert) for expert in row] for row in chosen]
+    linears = [experts[each] for each in used]
+    parameters = [each.weight for each in linears] + [each.bias for each in linears]
+    result: Tensor = _MergedLinear.apply(x_TI, spans, places, weight_Rk, value_Rk, *parameters)
     return result
 
 
 class _MergedLinear(torch.autograd.Function):
-    """Keeps one merged copy per row for the backward pass, and shares one gradient matrix among a row's experts."""
+    """Keeps one merged copy per row for the backward pass, and shares its gradient among the row's experts."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x_TI: Tensor,
-        spans: tuple[Span, ...],
-        chosen: tuple[tuple[int, ...], ...],
+        spans: Sequence[Span],
+        chosen: Sequence[Sequence[int]],
         weight_Rk: Tensor | None,
+        value_Rk: Sequence[Sequence[float]] | None,
         *parameters: Tensor,
     ) -> Tensor:
-        weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
-        rows = [
-            tuple(
-                merge([group[each] for each in row], None if weight_Rk is None else weight_Rk[index]).to(x_TI.dtype)
-                for group in (weights, biases)
-            )
-            for index, row in enumerate(chosen)
-        ]
-        ctx.spans, ctx.chosen = spans, chosen
-        ctx.save_for_backward(x_TI, weight_Rk, *(weight for weight, _ in rows), *parameters)
-        return apply_rows(x_TI, spans, rows)  # type: ignore[arg-type]
+        half = len(parameters) // 2
+        weights, biases = parameters[:half], parameters[half:]
+        rows = []
+        for index, row in enumerate(chosen):
+            value_k = None if value_Rk is None else value_Rk[index]
+            weight = merge([weights[each] for each in row], value_k).to(x_TI.dtype)
+            rows.append((weight, merge([biases[each] for each in row], value_k)))
+        ctx.spans, ctx.chosen, ctx.value_Rk = spans, chosen, value_Rk
+        ctx.save_for_backward(x_TI, *(weight for weight, _ in rows), *parameters)
+        return apply_rows(x_TI, spans, rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        dy_TO = gradients[0]
-        x_TI, weight_Rk, *rest = ctx.saved_tensors
+        dy_TO, (x_TI, *rest) = gradients[0], ctx.saved_tensors
         merged, parameters = rest[: len(ctx.chosen)], rest[len(ctx.chosen) :]
-        dx_TI = None
-        if ctx.needs_input_grad[0]:
-            dx_TI = torch.empty_like(x_TI)
-            for start, stop, row in ctx.spans:
-                torch.mm(dy_TO[start:stop], merged[row], out=dx_TI[start:stop])
-        shares = _Shares(parameters, weight_Rk)
+        half = len(parameters) // 2
+        dx_TI = _through_rows(dy_TO, ctx.spans, merged) if ctx.needs_input_grad[0] else None
+        shared: list[Tensor | None] = [None] * len(parameters)
+        dweight_R = []
         for row, experts in enumerate(ctx.chosen):
-            spans = [(start, stop) for start, stop, owner in ctx.spans if owner == row]
-            for half, gradient in enumerate(_of_row(dy_TO, x_TI, spans)):
-                shares.add(row, [expert + half * (len(parameters) // 2) for expert in experts], gradient)
-        return dx_TI, None, None, shares.dweight_Rk, *shares.gradients
+            value_k = [1.0] if ctx.value_Rk is None else ctx.value_Rk[row]
+            parts = [(dy_TO[start:stop], x_TI[start:stop]) for start, stop, owner in ctx.spans if owner == row]
+            dmerged = _sum(dy.t() @ x for dy, x in parts).float()
+            dbias = _sum(dy.sum(dim=0) for dy, _ in parts).float()
+            if ctx.needs_input_grad[3]:
+                dots = [torch.dot(dmerged.flatten(), parameters[each].flatten()) for each in experts]
+                dots_of_biases = torch.mv(torch.stack([parameters[half + each] for each in experts]), dbias)
+                dweight_R.append(torch.stack(dots) + dots_of_biases)
+            _share(dmerged, experts, value_k, shared)
+            _share(dbias, [half + each for each in experts], value_k, shared)
+        return dx_TI, None, None, torch.stack(dweight_R) if dweight_R else None, None, *shared
 
 
-def _of_row(dy_TO: Tensor, x_TI: Tensor, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Gradients of a row's merged weight and bias, float32."""
-    dweights = [dy_TO[start:stop].t() @ x_TI[start:stop] for start, stop in spans]
-    dbiases = [dy_TO[start:stop].sum(dim=0) for start, stop in spans]
-    for several in (dweights, dbiases):
-        for more in several[1:]:
-            several[0] += more
-    return dweights[0].float(), dbiases[0].float()
+def _through_rows(dy_TO: Tensor, spans: Sequence[Span], weights: Sequence[Tensor]) -> Tensor:
+    """The gradient of the tokens, (T, I)."""
+    if len(spans) == 1:
+        return dy_TO @ weights[spans[0][2]]
+    dx_TI = dy_TO.new_empty(dy_TO.shape[0], weights[0].shape[1])
+    for start, stop, row in spans:
+        torch.mm(dy_TO[start:stop], weights[row], out=dx_TI[start:stop])
+    return dx_TI
 
 
-class _Shares:
-    """Splits the gradients of merged parameters among the experts, and sums up those of the gate's weights."""
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    total, *rest = tensors
+    for each in rest:
+        total += each
+    return total
 
-    def __init__(self, parameters: Sequence[Tensor], weight_Rk: Tensor | None) -> None:
-        self.parameters, self.weight_Rk = parameters, weight_Rk
-        self.gradients: list[Tensor | None] = [None] * len(parameters)
-        self.dweight_Rk = None if weight_Rk is None else torch.zeros_like(weight_Rk)
 
-    def add(self, row: int, which: Sequence[int], gradient: Tensor) -> None:
-        """Take in the gradient of sum_e g_e A_e, where the A_e are the parameters `which`."""
-        if self.weight_Rk is None or self.dweight_Rk is None:
-            self._put(which[0], gradient, None)
-            return
-        for choice, index in enumerate(which):
-            self.dweight_Rk[row, choice] += torch.dot(gradient.flatten(), self.parameters[index].flatten())
-        for choice, index in reversed(list(enumerate(which))):  # the last one overwrites `gradient`
-            weight = self.weight_Rk[row, choice]
-            self._put(index, gradient if choice == 0 else gradient.clone(), weight)
-
-    def _put(self, index: int, gradient: Tensor, weight: Tensor | None) -> None:
-        present = self.gradients[index]
+def _share(gradient: Tensor, which: Sequence[int], value_k: Sequence[float], shared: list[Tensor | None]) -> None:
+    """Add g_e times the gradient of sum_e g_e A_e to the shares of the A_e; the gradient is overwritten."""
+    for index, value in reversed(list(zip(which, value_k, strict=True))):
+        present = shared[index]
         if present is not None:
-            present.add_(gradient) if weight is None else present.addcmul_(gradient, weight)
+            present.add_(gradient, alpha=value)
+        elif index == which[0]:
+            shared[index] = gradient if value == 1.0 else gradient.mul_(value)
         else:
-            self.gradients[index] = gradient if weight is None else gradient.mul_(weight)
+            shared[index] = gradient * value
+
+
+def functions_of_rows(
+    x_TI: Tensor,
+    spans: Sequence[Span],
+    chosen: Sequence[Sequence[int]],
+    weight_Rk: Tensor | None,
+    experts: Sequence[Callable[[Tensor], Tensor]],
+) -> Tensor:
+    """y = sum_e g_e expert_e(x) of every token, (T, O), for experts with a nonlinearity, which do not merge."""
+    parts = []
+    for start, stop, row in spans:
+        results = [experts[each](x_TI[start:stop]) for each in chosen[row]]
+        if weight_Rk is None:
+            parts += results
+        else:
+            weighted = [y * weight.to(y.dtype) for y, weight in zip(results, weight_Rk[row], strict=True)]
+            parts.append(torch.stack(weighted).sum(dim=0))
+    return torch.cat(parts)

@@ -1,6 +1,6 @@
 """AttnPool of Eq. 6: one vector for the tokens of a sequence, by attention as in CLIP.
 
-Shape suffixes: B sequences, N tokens, D width, H heads, d head width.
+Shape suffixes: B sequences, N tokens, M the tokens and their mean, D width, H heads, d head width.
 """
 
 import torch
@@ -22,17 +22,16 @@ class AttentionPool(nn.Module):
 
     def forward(self, x_BND: Tensor, shared_BN: Tensor | None) -> Tensor:
         """(B, D) of the tokens that are marked (None: all; at least one in each sequence)."""
-        mean_B1D = _mean(x_BND, shared_BN)
-        query_BHd = self.query(mean_B1D[:, 0]).unflatten(-1, (self.heads, -1))
+        mean_BD = _mean(x_BND, shared_BN)
+        query_BHd = self.query(mean_BD).unflatten(-1, (self.heads, -1))
         key_HdD = self.key.weight.unflatten(0, (self.heads, -1))
         query_BHD = torch.einsum("bhd,hdx->bhx", query_BHd, key_HdD) * query_BHd.shape[-1] ** -0.5
         score_BHN = query_BHD @ x_BND.transpose(1, 2)
         if shared_BN is not None:
             score_BHN = score_BHN.masked_fill(~shared_BN[:, None], float("-inf"))
-        share_BHN = torch.cat([score_BHN, query_BHD @ mean_B1D.transpose(1, 2)], dim=-1).softmax(dim=-1)
-        if shared_BN is not None:  # 0 * NaN of padding would be NaN
-            x_BND = x_BND.masked_fill(~shared_BN[:, :, None], 0.0)
-        pooled_BHD = share_BHN[..., :-1] @ x_BND + share_BHN[..., -1:] * mean_B1D
+            x_BND = x_BND.masked_fill(~shared_BN[:, :, None], 0.0)  # 0 * NaN of padding would be NaN
+        share_BHM = torch.cat([score_BHN, query_BHD @ mean_BD[:, :, None]], dim=-1).softmax(dim=-1)
+        pooled_BHD = share_BHM[..., :-1] @ x_BND + share_BHM[..., -1:] * mean_BD[:, None]
         value_HdD = self.value.weight.unflatten(0, (self.heads, -1))
         value_BHd = torch.einsum("bhx,hdx->bhd", pooled_BHD, value_HdD)
         return self.out(value_BHd.flatten(1) + self.value.bias)
@@ -40,6 +39,5 @@ class AttentionPool(nn.Module):
 
 def _mean(x_BND: Tensor, shared_BN: Tensor | None) -> Tensor:
     if shared_BN is None:
-        return x_BND.mean(dim=1, keepdim=True)
-    kept_BND = x_BND.masked_fill(~shared_BN[:, :, None], 0.0)
-    return kept_BND.sum(dim=1, keepdim=True) / shared_BN.sum(dim=1)[:, None, None]
+        return x_BND.mean(dim=1)
+    return x_BND.masked_fill(~shared_BN[:, :, None], 0.0).sum(dim=1) / shared_BN.sum(dim=1)[:, None]

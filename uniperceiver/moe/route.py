@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from uniperceiver.flow import Flow
 from uniperceiver.moe.conditions import Code
 from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear
-from uniperceiver.moe.merged import Span, apply_rows, merge, merged_linear
+from uniperceiver.moe.merged import Span, apply_rows, functions_of_rows, merge, merged_linear
 
 
 class Route(Protocol):
@@ -46,6 +46,7 @@ class RowRoute:
     codes: tuple[Code, ...]  # of the rows
     chosen: tuple[tuple[int, ...], ...]  # experts of each row
     weight_Rk: Tensor | None  # None: a single expert, whole
+    value_Rk: Sequence[Sequence[float]] | None  # the same as numbers
 
     def first(self) -> "RowRoute":
         return self.prefix(self.flow.sequences)
@@ -58,12 +59,13 @@ class RowRoute:
             codes=(self.codes[row],),
             chosen=(self.chosen[row],),
             weight_Rk=None if self.weight_Rk is None else self.weight_Rk[row : row + 1],
+            value_Rk=None if self.value_Rk is None else self.value_Rk[row : row + 1],
         )
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
         linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
         if self.flow.merged is None or torch.is_grad_enabled():
-            return merged_linear(x_TI, self.spans, self.chosen, self.weight_Rk, linears)
+            return merged_linear(x_TI, self.spans, self.chosen, self.weight_Rk, self.value_Rk, linears)
         rows = [self._kept(linears, row) for row in range(len(self.codes))]
         return apply_rows(x_TI, self.spans, rows)
 
@@ -72,7 +74,7 @@ class RowRoute:
         assert self.flow.merged is not None
         key = (id(experts[0]), self.codes[row])
         if key not in self.flow.merged:
-            weight_k = None if self.weight_Rk is None else self.weight_Rk[row]
+            weight_k = None if self.value_Rk is None else self.value_Rk[row]
             several = [experts[each] for each in self.chosen[row]]
             self.flow.merged[key] = (
                 merge([each.weight for each in several], weight_k),
@@ -81,14 +83,7 @@ class RowRoute:
         return self.flow.merged[key]
 
     def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
-        return torch.cat([self._row(experts, x_TI[start:stop], row) for start, stop, row in self.spans])
-
-    def _row(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor, row: int) -> Tensor:
-        results = [experts[each](x_TI) for each in self.chosen[row]]
-        if self.weight_Rk is None:
-            return results[0]
-        weighted = [y_TO * g.to(y_TO.dtype) for y_TO, g in zip(results, self.weight_Rk[row], strict=True)]
-        return torch.stack(weighted).sum(dim=0)
+        return functions_of_rows(x_TI, self.spans, self.chosen, self.weight_Rk, experts)
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,22 @@ class NoRouter(nn.Module):
 
 
 def gates_of(settings: MoE, part: str) -> int:
-    """How many gates an attention or FFN has."""
-    return settings.attention_gates if part == "attention" else settings.ffn_gates
+    """How many gates an attention or FFN has; whole-FFN experts are chosen once."""
+    if part == "attention":
+        return settings.attention_gates
+    return 1 if settings.level == "ffn" else settings.ffn_gates
 
 
-def draw_noise(shape: tuple[int, ...], settings: MoE, flow: Flow) -> Tensor | None:
-    """N(0, (noise / E)^2) in training."""
+def draw_noise(rows: int, columns: int, settings: MoE, flow: Flow) -> Tensor | None:
+    """N(0, (noise / E)^2) in training, (rows, columns, E).
+
+    A gate takes one number from the pass's stream and draws row after row from a stream of its own, so neither its
+    first rows nor what other gates draw depend on how many rows there are: on padding, or on a summary alone.
+    """
     if flow.stream is None or settings.noise == 0:
         return None
-    drawn = torch.randn(shape, generator=flow.stream) * (settings.noise / settings.experts)
-    return drawn.to(flow.device)
+    own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=flow.stream)))
+    wide = columns * settings.experts
+    # Normals are drawn in blocks of 16: of whole blocks, more of them begin like fewer.
+    drawn = torch.randn(rows, -(-wide // 16) * 16, generator=own)[:, :wide] * (settings.noise / settings.experts)
+    return drawn.unflatten(1, (columns, settings.experts)).to(flow.device)

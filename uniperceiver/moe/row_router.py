@@ -1,9 +1,13 @@
 """Routing that reads no values: one decision for each distinct code among the segments.
 
-Shape suffixes: T tokens, B sequences, N tokens of a sequence, D width, C width of R, E experts, R rows, k choices.
+Shape suffixes: G gates, R rows, C entries of a code, D width, E experts, k choices, T tokens, S segments.
 """
 
+from collections.abc import Sequence
+from itertools import islice
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.flow import Flow
@@ -23,9 +27,6 @@ class Embedding(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(entries, width))
 
-    def forward(self, code_RC: Tensor) -> Tensor:
-        return code_RC @ self.table
-
 
 class RowGate(nn.Module):
     """R of a code (Eq. 7-9), and W_g."""
@@ -36,9 +37,20 @@ class RowGate(nn.Module):
         self.norm = nn.LayerNorm(width) if normed else nn.Identity()
         self.linear = nn.Linear(width, experts, bias=False)
 
-    def forward(self, code_RC: Tensor) -> Tensor:
-        """Logits, (R, E)."""
-        return self.linear(self.norm(self.embed(code_RC)))
+
+def logits_of(gates: Sequence[nn.Module], code_RC: Tensor) -> Tensor:
+    """Logits of several gates at once, (G, R, E)."""
+
+    def each(name: str) -> Tensor:
+        return torch.stack([gate.get_parameter(name) for gate in gates])
+
+    if isinstance(gates[0].embed, Embedding):
+        r_GRD = code_RC @ each("embed.table")
+    else:
+        r_GRD = torch.baddbmm(each("embed.bias")[:, None], code_RC.expand(len(gates), -1, -1), each("embed.weight").mT)
+        r_GRD = F.layer_norm(r_GRD, r_GRD.shape[-1:])
+        r_GRD = torch.addcmul(each("norm.bias")[:, None], r_GRD, each("norm.weight")[:, None])
+    return r_GRD @ each("linear.weight").mT
 
 
 class RowRouter(nn.Module):
@@ -54,45 +66,79 @@ class RowRouter(nn.Module):
         )
 
     def forward(self, x_TD: Tensor, flow: Flow) -> tuple[Route, Route]:
-        code_S = tuple(self.condition.code(segment, self.settings) for segment in flow.segments)
-        codes = tuple(dict.fromkeys(code_S))
-        row_S = tuple(codes.index(code) for code in code_S)
-        spans = _joined(flow.spans, row_S)
-        if not self.condition.gated:
-            route = RowRoute(flow, spans, codes, tuple((code.index(1.0),) for code in codes), None)
-            return route, route
-        with torch.autocast(flow.device.type, enabled=False):
-            routes = [self._route(index, flow, spans, codes, row_S) for index in range(len(self.gates))]
+        if (self.layer, self.part) not in flow.decided:
+            decide([self], flow)
+        routes = flow.decided[self.layer, self.part]
         return routes[0], routes[-1]
 
-    def _route(
-        self, index: int, flow: Flow, spans: tuple[Span, ...], codes: tuple[Code, ...], row_S: tuple[int, ...]
-    ) -> RowRoute:
-        noise_RE = draw_noise((len(codes), self.settings.experts), self.settings, flow)
-        code_RC = torch.tensor(codes, device=flow.device)
-        logit_RE, probability_RE = probabilities(self.gates[index](code_RC), noise_RE)
-        expert_Rk = top_k(probability_RE, self.settings.k)
-        weight_Rk = gate_weights(probability_RE, expert_Rk, self.settings.renormalise)
-        chosen_RE = torch.zeros_like(probability_RE, dtype=torch.bool).scatter_(1, expert_Rk, True)
-        flow.decisions.append(
-            Decision(
-                layer=self.layer,
-                part=self.part,
-                gate=index,
-                segments=flow.segments,
-                logit_TE=logit_RE,
-                probability_TE=probability_RE,
-                wanted_TE=chosen_RE,
-                chosen_TE=chosen_RE,
-                weight_TE=torch.zeros_like(probability_RE).scatter(1, expert_Rk, weight_Rk),
-                row_S=row_S,
-                tokens_S=flow.tokens_S,
-            )
+
+def decide(routers: Sequence[RowRouter], flow: Flow) -> None:
+    """Let the gates of half-blocks of the same settings decide, all at once: one by one would take many times longer.
+
+    Their routes are put into `flow.decided`.
+    """
+    condition, settings = routers[0].condition, routers[0].settings
+    code_S = tuple(condition.code(segment, settings) for segment in flow.segments)
+    codes = tuple(dict.fromkeys(code_S))
+    row_S = tuple(codes.index(code) for code in code_S)
+    spans = joined_spans(flow.spans, row_S)
+    if condition.gated:
+        with torch.autocast(flow.device.type, enabled=False):
+            routes = iter(_routes(routers, flow, spans, codes, row_S))
+        for router in routers:
+            flow.decided[router.layer, router.part] = tuple(islice(routes, len(router.gates)))
+    else:
+        route = RowRoute(flow, spans, codes, tuple((code.index(1.0),) for code in codes), None, None)
+        flow.decided.update({(router.layer, router.part): (route,) for router in routers})
+
+
+def _routes(
+    routers: Sequence[RowRouter],
+    flow: Flow,
+    spans: tuple[Span, ...],
+    codes: tuple[Code, ...],
+    row_S: tuple[int, ...],
+) -> list[RowRoute]:
+    """The route of each gate of each router; the decisions are put into `flow.decisions`."""
+    settings = routers[0].settings
+    gates = [(router, index) for router in routers for index in range(len(router.gates))]
+    logit_GRE = logits_of([one.gates[index] for one, index in gates], torch.tensor(codes, device=flow.device))
+    logit_GRE, probability_GRE = probabilities(logit_GRE, _noise(len(gates), len(codes), settings, flow))
+    expert_GRk = top_k(probability_GRE, settings.k)
+    weight_GRk = gate_weights(probability_GRE, expert_GRk, settings.renormalise)
+    chosen_GRE = torch.zeros_like(probability_GRE, dtype=torch.bool).scatter_(2, expert_GRk, True)
+    weight_GRE = torch.zeros_like(probability_GRE).scatter(2, expert_GRk, weight_GRk)
+    fields = (each.unbind(0) for each in (logit_GRE, probability_GRE, chosen_GRE, weight_GRE))
+    flow.decisions.extend(
+        Decision(
+            layer=router.layer,
+            part=router.part,
+            gate=index,
+            segments=flow.segments,
+            logit_TE=logit_RE,
+            probability_TE=probability_RE,
+            wanted_TE=chosen_RE,
+            chosen_TE=chosen_RE,
+            weight_TE=weight_RE,
+            row_S=row_S,
+            tokens_S=flow.tokens_S,
         )
-        return RowRoute(flow, spans, codes, tuple(map(tuple, expert_Rk.tolist())), weight_Rk)
+        for (router, index), logit_RE, probability_RE, chosen_RE, weight_RE in zip(gates, *fields, strict=True)
+    )
+    numbers = zip(expert_GRk.tolist(), weight_GRk.unbind(0), weight_GRk.tolist(), strict=True)
+    return [
+        RowRoute(flow, spans, codes, tuple(map(tuple, expert_Rk)), weight_Rk, value_Rk)
+        for expert_Rk, weight_Rk, value_Rk in numbers
+    ]
 
 
-def _joined(spans: tuple[tuple[int, int], ...], row_S: tuple[int, ...]) -> tuple[Span, ...]:
+def _noise(gates: int, rows: int, settings: MoE, flow: Flow) -> Tensor | None:
+    """That of all gates, (G, R, E); None outside training."""
+    drawn = [each for _ in range(gates) if (each := draw_noise(rows, 1, settings, flow)) is not None]
+    return torch.stack(drawn)[:, :, 0] if drawn else None
+
+
+def joined_spans(spans: tuple[tuple[int, int], ...], row_S: tuple[int, ...]) -> tuple[Span, ...]:
     """Segments as spans with their rows; neighbours of one row become one span."""
     joined: list[Span] = []
     for (start, stop), row in zip(spans, row_S, strict=True):

@@ -45,6 +45,11 @@ class MoE:
     tasks: PositiveInt = 1
     """Tasks of the run, for conditions that look at the task."""
 
+    @property
+    def capacity(self) -> bool:
+        """Whether there is a limit on the tokens of an expert, in training or otherwise."""
+        return self.training_capacity is not None or self.evaluation_capacity is not None
+
 
 def check(settings: MoE) -> MoE:
     """The settings, if they are possible.

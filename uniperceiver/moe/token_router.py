@@ -109,16 +109,17 @@ class TokenRouter(nn.Module):
         return settings.evaluation_capacity if flow.stream is None else settings.training_capacity
 
     def _noise(self, flow: Flow) -> Tensor | None:
-        shape = (flow.planned or flow.sequences, flow.length, self.settings.experts)
-        noise_BNE = draw_noise(shape, self.settings, flow)
-        if noise_BNE is None:
+        """Drawn for the batch as it was planned, so that a sample that was left out changes nothing for the others."""
+        noise_NBE = draw_noise(flow.length, flow.planned or flow.sequences, self.settings, flow)
+        if noise_NBE is None:
             return None
-        return flow.pack(noise_BNE if flow.place_B is None else noise_BNE[flow.place_B])
+        noise_BNE = (noise_NBE if flow.place_B is None else noise_NBE[:, flow.place_B]).transpose(0, 1)
+        return flow.pack(noise_BNE)
 
     def _refuse_causal(self, flow: Flow) -> None:
         if not any(segment.causal for segment in flow.segments):
             return
-        if self.condition.experts_choose or self.settings.training_capacity is not None:
+        if self.condition.experts_choose or self.settings.capacity:
             what = "expert choice" if self.condition.experts_choose else "capacity"
             raise UserError(
                 f"moe: {what} would let a word know of the words after it, so it cannot be used for captions; "

@@ -24,6 +24,35 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateFigures:
+    """What one gate decided for the tokens of one modality of a task."""
+
+    task: str
+    side: str  # "input" or "candidate"
+    kind: str  # "visual" or "text"
+    layer: int
+    part: str  # "attention" or "ffn"
+    gate: int  # of the part's gates
+    tokens: int
+    load: Sequence[float]  # each expert's share of the assignments
+    weight: Sequence[float]  # each expert's mean weight
+    drop_rate: float  # share of the assignments for which the expert had no room
+    unserved: float  # share of the tokens that no expert computed
+    entropy: float  # mean entropy of a token's probabilities, in nats
+    top1: float  # mean probability of a token's likeliest expert
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """How a model chooses its experts, and what it chose on some samples of each task."""
+
+    condition: str  # the name of the routing
+    experts: int
+    k: int  # experts of a token
+    figures: Sequence[GateFigures] = ()  # none where nothing is decided, as each task has its own copy
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """Everything that the page shows."""
 
@@ -34,6 +63,7 @@ class RunReport:
     results: Mapping[str, Mapping[str, Metrics]]  # task -> split -> metric -> value
     main_metrics: Mapping[str, str]  # task -> the metric by which it is judged first
     examples: Sequence[Example] = ()
+    experts: Experts | None = None  # None: a dense model
 
 
 def tasks_of(report: RunReport) -> list[str]:

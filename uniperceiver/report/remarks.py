@@ -1,4 +1,4 @@
-"""What did not go smoothly: broken samples, skipped steps, notes; and the recipe."""
+"""What did not go smoothly: warnings, broken samples, skipped steps, notes; and the recipe."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,13 @@ _KEY = re.compile(r"^(\s*(?:- )?)([^\s:#'\"{\[][^:#]*)(:)(?=\s|$)(.*)$")
 
 
 def remarks_section(report: RunReport) -> Html | None:
-    """Broken samples, skipped steps and notes of the log; None where there were none."""
+    """Warnings, broken samples, skipped steps and notes of the log; None where there were none."""
     lines = {
-        event: [each for each in report.log if each.get("event") == event] for event in ("broken", "skipped", "note")
+        event: [each for each in report.log if each.get("event") == event]
+        for event in ("warning", "broken", "skipped", "note")
     }
     parts = join(
+        _rows("Warnings", ("step", "warning"), [(_step(each), str(each.get("text", ""))) for each in lines["warning"]]),
         _rows("Samples left out", ("step", "task", "sample", "reason"), [_broken(each) for each in lines["broken"]]),
         _rows("Steps skipped", ("step", "reason", "samples"), [_skipped(each) for each in lines["skipped"]]),
         _rows("Notes", ("step", "note"), [(_step(each), str(each.get("text", ""))) for each in lines["note"]]),

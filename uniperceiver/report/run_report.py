@@ -4,6 +4,7 @@ from importlib.resources import files
 
 from uniperceiver.report.contents import Example, RunReport
 from uniperceiver.report.curves import curves_section
+from uniperceiver.report.experts import experts_section
 from uniperceiver.report.gallery import gallery_section
 from uniperceiver.report.markup import Html, element, join
 from uniperceiver.report.remarks import recipe_section, remarks_section
@@ -21,6 +22,7 @@ def render(report: RunReport) -> str:
     sections = {
         "Tasks": cards_section(report),
         "Examples": gallery_section(report),
+        "Experts": experts_section(report),
         "Curves": curves_section(report),
         "Figures": table_section(report),
         "Remarks": remarks_section(report),

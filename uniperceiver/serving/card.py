@@ -11,7 +11,7 @@ One Transformer encoder for images, video and text; every answer is the candidat
 
 - {layers} layers, width {width}, {heads} heads, patches of {patch} x {patch} pixels, vocabulary of {vocabulary}
 - trained: {trained}
-
+{experts}
 | task | input | answers |
 |---|---|---|
 {tasks}
@@ -38,8 +38,21 @@ def model_card(arch: Architecture, tasks: Sequence[Task], trained: str) -> str:
         patch=arch.patch,
         vocabulary=arch.vocabulary,
         trained=trained or "not at all",
+        experts=_experts(arch),
         tasks="\n".join(rows),
     )
+
+
+def _experts(arch: Architecture) -> str:
+    """A line about experts, or about what they became; nothing for a dense model."""
+    moe, merged = arch.moe, arch.merged
+    if moe is None:
+        return ""
+    chosen = f"{moe.experts} experts chosen by {moe.condition}, {moe.k} at a time"
+    if merged is None:
+        return f"- experts: {chosen}\n"
+    rows = f"at most {merged.rows} sets of weights" if merged.rows > 1 else "one set of weights"
+    return f"- merged: {chosen}, became {rows}; it answers only what these tasks need: {', '.join(merged.tasks)}\n"
 
 
 def _answers(task: Task) -> str:

@@ -1,4 +1,8 @@
-"""Which task a call is about: one of the model's own, one that is given, or one of the catalogue."""
+"""Which task a call is about: one of the model's own, one that is given, or one of the catalogue.
+
+A model that chose its experts by task has parameters for its own tasks only: there, a call without a task is about the
+only one of them that fits.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,35 +14,67 @@ from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
 
 
-def known_task(saved: SavedModel, task: str | Task | None, kind: str) -> KnownTask:
-    """The task asked for, or an anonymous one of that kind, with the preprocessing that fits it best.
+def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
+    """The task whose candidates texts are: the one asked for, or else retrieval.
 
     Raises:
-        UserError: the model has no task of that name.
+        UserError: the model has no task of that name; or it needs one, and several fit.
     """
-    if isinstance(task, str):
-        if task not in saved.tasks:
-            raise UserError(f"unknown task {task!r}; {nearest(task, saved.tasks)}")
-        return saved.tasks[task]
-    wanted = CATALOGUE[kind] if task is None else task
-    return KnownTask(task=wanted, index=None, view=_view_for(saved, wanted))
+    return _known(saved, "encode_text", task, CATALOGUE["image_text_retrieval"], lambda each: each.target == "text")
 
 
 def fitting(
     saved: SavedModel, call: str, task: str | Task | None, kind: str, fits: Callable[[Task], bool]
 ) -> KnownTask:
-    """As `known_task`, where the task must fit the call.
+    """The task asked for, or else an anonymous one of that kind, with the preprocessing that fits it best.
 
     Raises:
-        UserError: it does not; those of the model that do are listed.
+        UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
+            exactly one fits. Those of the model that fit are listed.
     """
-    known = known_task(saved, task, kind)
+    wanted = CATALOGUE[kind]
+    known = _known(saved, call, task, wanted, lambda each: fits(each) and each.visual == wanted.visual)
     if not fits(known.task):
         names = ", ".join(name for name, each in saved.tasks.items() if fits(each.task))
         raise UserError(
             f"{call}: cannot be asked of task {known.task.name!r}; of this model's tasks: {names or '(none)'}"
         )
     return known
+
+
+def _known(
+    saved: SavedModel, call: str, task: str | Task | None, wanted: Task, fits: Callable[[Task], bool]
+) -> KnownTask:
+    """The task asked for; without one, `wanted`, or what stands for it in a model that needs a task of its own."""
+    if isinstance(task, str):
+        if task not in saved.tasks:
+            raise UserError(f"unknown task {task!r}; {nearest(task, saved.tasks)}")
+        return saved.tasks[task]
+    if not saved.arch.needs_task:
+        given = wanted if task is None else task
+        return KnownTask(task=given, index=None, view=_view_for(saved, given))
+    if task is not None:
+        return _as_trained(saved, call, task)
+    held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
+    several = [known for name, known in saved.tasks.items() if name in held and fits(known.task)]
+    alike = [known for known in several if known.task.candidates == wanted.candidates]
+    if len(alike or several) != 1:
+        names = ", ".join(known.task.name for known in several)
+        raise UserError(
+            f"{call}: this model chose its experts by task; say with task= which one is asked: {names or '(none fits)'}"
+        )
+    return (alike or several)[0]
+
+
+def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
+    """A given task with the parameters of the model's task of that name, whose question it must ask."""
+    known = saved.tasks.get(task.name)
+    if known is None or replace(known.task, labels=(), template=None) != replace(task, labels=(), template=None):
+        raise UserError(
+            f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
+            f"{', '.join(saved.tasks)}"
+        )
+    return replace(known, task=task)
 
 
 def sight(known: KnownTask) -> KnownTask:

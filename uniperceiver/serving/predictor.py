@@ -15,8 +15,9 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample, to_device
 from uniperceiver.serving import media
 from uniperceiver.serving import saved as files
-from uniperceiver.serving.known import fitting, known_task, sight
+from uniperceiver.serving.known import fitting, for_texts, sight
 from uniperceiver.serving.media import Media
+from uniperceiver.serving.merge import merge
 from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
@@ -44,7 +45,8 @@ class UniPerceiver:
     """A model with its tokenizer, preprocessing and tasks.
 
     Every method takes `task=`, the name of a task the model was trained on or a `Task`: its preprocessing and
-    temperature are used. Without it, an anonymous task of the catalogue is made from the call.
+    temperature are used. Without it, an anonymous task of the catalogue is made from the call; in a model that chose
+    its experts by task, it is the only one of its tasks that fits.
 
     Args:
         saved: the parts of the model.
@@ -78,6 +80,17 @@ class UniPerceiver:
         files.refuse_foreign(Path(path))
         files.save(Path(path), self.saved)
 
+    def merge(self, tasks: str | Task | Iterable[str | Task] | None = None) -> "UniPerceiver":
+        """A new model that answers these tasks alike, without experts: at the cost of a dense model.
+
+        Args:
+            tasks: names of the run's tasks, or Tasks; None: all of the run.
+
+        Raises:
+            UserError: an unknown task, or experts that cannot be merged; the line says why.
+        """
+        return UniPerceiver(merge(self.saved, tasks).saved, self.device, self.batch)
+
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
         known = fitting(self.saved, "encode_image", task, "image_text_retrieval", lambda each: "image" in each.inputs)
@@ -90,7 +103,7 @@ class UniPerceiver:
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32."""
-        known = known_task(self.saved, task, "image_text_retrieval")
+        known = for_texts(self.saved, task)
         several = tuple(media.as_list(texts))
         if not several:
             return torch.empty(0, self.saved.arch.width)

@@ -111,13 +111,23 @@ def load(folder: Path) -> SavedModel:
         raise UserError(f"{folder}: config.json or preprocess.json is damaged ({error!r}); copy it again") from None
 
 
-def _load(folder: Path) -> SavedModel:
+def read_architecture(folder: Path) -> Architecture:
+    """The architecture of a saved model, without its weights.
+
+    Raises:
+        UserError: config.json is missing, damaged, or written by a newer version.
+    """
     config = _read_json(folder / "config.json")
     if "format" not in config:
         raise UserError(f"{folder / 'config.json'}: not of a model that uniperceiver saved; it has no key 'format'")
     if config["format"] > FORMAT:
         raise UserError(f"{folder}: was written by a newer version of uniperceiver; upgrade to read it")
-    arch = strict.parse(Architecture, config["architecture"], f"{folder / 'config.json'}: architecture")
+    return strict.parse(Architecture, config.get("architecture"), f"{folder / 'config.json'}: architecture")
+
+
+def _load(folder: Path) -> SavedModel:
+    arch = read_architecture(folder)
+    config = _read_json(folder / "config.json")
     codec = bpe.load(folder / "tokenizer.json")
     if codec.fingerprint() != config["tokenizer"]:
         raise UserError(f"{folder}: tokenizer.json does not belong to these weights; restore the one saved with them")

@@ -5,6 +5,7 @@ Shape suffixes: K candidates, M tokens of the longest, R read-outs, V vocabulary
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,7 @@ class Model(Protocol):
     def scale(self, temperature: str) -> Tensor: ...
     def finish(self, logits_RK: Tensor, feature_RD: Tensor) -> Tensor: ...
     def parameters(self) -> Iterable[Tensor]: ...
+    def buffers(self) -> Iterable[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ class CandidateCache:
     """Representations of candidate sets at inference, kept until any weight changes.
 
     Keys are whatever identifies the texts and the facts that routing sees; the weights are identified by the
-    addresses and version counters of the parameters, and by one value of each.
+    addresses and version counters of the parameters and buffers, and by one value of each.
     """
 
     def __init__(self, limit: int = 32) -> None:
@@ -163,7 +165,7 @@ class CandidateCache:
 
     def get(self, key: object, model: Model, make: Callable[[], Tensor]) -> Tensor:
         """The entry of that key, made by `make` when it is missing or the weights have changed."""
-        weights = tuple(map(_state, model.parameters()))
+        weights = tuple(map(_state, chain(model.parameters(), model.buffers())))
         if weights != self._weights:
             self._weights, self._entries = weights, {}
         if key not in self._entries:

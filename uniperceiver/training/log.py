@@ -57,13 +57,19 @@ class RunLog:
         if tensorboard == "auto" and not wanted:
             self.say("no TensorBoard events: pip install tensorboard to have them; log.jsonl has the same numbers")
 
-    def line(self, step: int, event: str, values: Mapping[str, Any]) -> None:
-        """One line: step, event ("train", "evaluate", "note"), time and the values."""
+    def line(
+        self, step: int, event: str, values: Mapping[str, Any], scalars: Mapping[str, float] | None = None
+    ) -> None:
+        """One line: step, event ("train", "experts", "evaluate", "warning", "note", ...), time and the values.
+
+        Args:
+            scalars: what TensorBoard gets instead of the numbers among the values.
+        """
         record = {"step": step, "event": event, "time": round(time.time(), 3), **values}
         self._file.write(to_json(record) + "\n")
         self._file.flush()
         if self._scalars is not None:
-            for name, value in values.items():
+            for name, value in (values if scalars is None else scalars).items():
                 if isinstance(value, int | float):
                     self._scalars.add_scalar(f"{event}/{name}", value, step)
 

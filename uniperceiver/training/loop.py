@@ -13,7 +13,7 @@ from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.errors import UserError
 from uniperceiver.records import Batch, Broken
 from uniperceiver.training import checkpoint
-from uniperceiver.training.experts import move_biases
+from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, loads, move_biases
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.optimiser import learning_rate
@@ -43,6 +43,7 @@ class Run:
     objective: TrainingObjective
     state: TrainState
     callbacks: Callbacks
+    notes: tuple[str, ...] = ()  # said at the start of training
     quiet: bool = False
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -59,7 +60,7 @@ class Run:
             self._train()
 
     def _train(self) -> None:
-        notes = self._resume()
+        notes = [*self.notes, *self._resume()]
         state, recipe = self.state, self.recipe
         log = RunLog(
             self.folder,
@@ -82,6 +83,7 @@ class Run:
         keys = self.mixture.endless(state.step, state.consumed)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
         window = self._window()
+        figures, alarm = ExpertFigures(recipe.log.every, recipe.steps), CollapseAlarm(recipe.moe.k)
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
@@ -91,8 +93,11 @@ class Run:
             window.add(report, work)
             if report.skipped:
                 self._report_skip(report.skipped, work, log)
+            else:
+                figures.add(state.step, report.decisions)
+                self._report_collapse(alarm, report, log)
             if state.step % recipe.log.every == 0 or state.step == recipe.steps:
-                self._log(log, window)
+                self._log(log, window, figures)
 
     def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
         """Between steps: evaluate and save where it is due; save and stop where a signal has come."""
@@ -170,6 +175,18 @@ class Run:
                 f"start anew with a lower optimiser.lr: {names}"
             )
 
+    def _report_collapse(self, alarm: CollapseAlarm, report: StepReport, log: RunLog) -> None:
+        step = self.state.step
+        collapsed, recovered = alarm.add(loads(report.decisions))
+        if collapsed:
+            text = collapse_warning(step, collapsed)
+            log.say(text, warning=True)
+            log.line(step, "warning", {"text": text, "gates": [vars(each) for each in collapsed]})
+        if recovered:
+            text = f"step {step}: routing has recovered at {', '.join(map(str, recovered))}"
+            log.say(text)
+            log.line(step, "note", {"text": text})
+
     def _window(self) -> Window:
         objective = self.objective
 
@@ -178,10 +195,13 @@ class Run:
 
         return Window(sampled, lambda plan, batch: float(objective.full(self.state.model, batch, plan)))
 
-    def _log(self, log: RunLog, window: Window) -> None:
+    def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
         state = self.state
         values = window.take() | {"lr": state.optimiser.param_groups[0]["lr"], "skipped": state.skipped}
         log.line(state.step, "train", values)
+        groups, scalars = figures.take()
+        if groups:
+            log.line(state.step, "experts", groups, scalars)
         losses = [value for name, value in values.items() if name.endswith("/loss")]
         mean = sum(losses) / max(len(losses), 1)
         log.progress(state.step, f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s")

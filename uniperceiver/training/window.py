@@ -30,6 +30,7 @@ class Window:
     def _begin(self) -> None:
         self._start = time.perf_counter()
         self._losses: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._balance: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._norms: list[float] = []
         self._samples = 0
         self._last: dict[str, tuple[Plan, Batch]] = {}  # the last batch of each task with sampled candidates
@@ -41,11 +42,14 @@ class Window:
             return
         for task, losses in report.losses.items():
             self._losses[task] += losses
+            self._balance[task] += report.balance.get(task, [])
         self._last |= {batch.task: (plan, batch) for plan, batch in work if self._sampled(plan)}
         self._norms.append(report.grad_norm)
 
     def take(self) -> dict[str, Any]:
         """TASK/loss of every task, grad_norm and samples_per_second; the window starts anew.
+
+        TASK/balance_loss where losses balance the experts: their weighted sum, which is not part of TASK/loss.
 
         A task with sampled candidates has its mean as TASK/sampled_loss, and as TASK/loss that of its last batch over
         the whole vocabulary.
@@ -56,6 +60,9 @@ class Window:
             name = "sampled_loss" if task in self._last else "loss"
             values[f"{task}/{name}"] = float(torch.stack(losses).mean())
         values |= {f"{task}/loss": self._full(*last) for task, last in self._last.items()}
+        for task, balance in self._balance.items():
+            if balance:
+                values[f"{task}/balance_loss"] = float(torch.stack(balance).mean())
         values["grad_norm"] = sum(self._norms) / max(len(self._norms), 1)
         values["samples_per_second"] = self._samples / elapsed
         self._begin()

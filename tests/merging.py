@@ -1,0 +1,30 @@
+"""What tests of merging share: the catalogue's tasks and questions about pictures, and a tiny model merged for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.moe_cases import TASKS, VQA, moe_of
+from tests.tiny import tiny_architecture, tiny_model, tiny_task
+from uniperceiver.model.merged import Merging, merge_model
+from uniperceiver.model.model import Generalist
+from uniperceiver.records import Segment
+from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.segments import segments_of
+from uniperceiver.tasks.task import Task
+
+NAMES = ["vqa", *CATALOGUE]
+INDEX = {name: place % TASKS for place, name in enumerate(NAMES)}
+
+
+def task_of(name: str) -> Task:
+    return VQA if name == "vqa" else tiny_task(name)
+
+
+def needs_of(names: Sequence[str] = NAMES) -> dict[str, Sequence[Segment]]:
+    return {name: segments_of(task_of(name), INDEX[name]) for name in names}
+
+
+def routed_and_merged(names: Sequence[str] = NAMES, **settings: Any) -> tuple[Generalist, Merging]:
+    moe = moe_of(**settings)
+    model = tiny_model(moe=moe).eval()
+    return model, merge_model(model, tiny_architecture(moe=moe), needs_of(names))

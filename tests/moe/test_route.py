@@ -1,0 +1,108 @@
+"""Routes: kept merged rows, the first tokens alone, whole FFNs.
+
+Shape suffixes: B sequences, N tokens of a sequence, T tokens of all, E experts, R rows, k choices.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.moe.against_plain import linears, used_experts, whole_ffns
+from tests.moe.made_up_routes import flow_of
+from uniperceiver.flow import Flow
+from uniperceiver.moe.plain import plain, weights_of_rows
+from uniperceiver.moe.route import Route, RowRoute, TokenRoute, Unrouted
+from uniperceiver.streams import torch_stream
+
+WIDTH, OUTPUTS, EXPERTS = 11, 7, 5
+SEQUENCES, LENGTH, CUT = 3, 6, 4
+CHOSEN, CODES = ((3, 1), (0, 3)), ((1.0, 0.0), (0.0, 1.0))
+
+
+def x_of(flow: Flow) -> Tensor:
+    return torch.randn(flow.sequences * flow.length, WIDTH, generator=torch_stream(0, "x"))
+
+
+def row_route(flow: Flow, *, gated: bool = True) -> RowRoute:
+    """A row for each segment."""
+    spans = tuple((start, stop, row) for row, (start, stop) in enumerate(flow.spans))
+    if not gated:
+        return RowRoute(flow, spans, CODES, ((3,), (0,)), None, None)
+    weight_Rk = torch.tensor([[0.7, 0.3], [0.6, 0.1]])
+    return RowRoute(flow, spans, CODES, CHOSEN, weight_Rk, weight_Rk.tolist())
+
+
+def token_route(flow: Flow) -> TokenRoute:
+    weight_TE = torch.rand(flow.sequences * flow.length, EXPERTS, generator=torch_stream(0, "gate"))
+    chosen_TE = weight_TE > 0.5
+    return TokenRoute(flow, weight_TE * chosen_TE, chosen_TE)
+
+
+def weights_of(route: Route, x_TI: Tensor) -> Tensor:
+    """(T, E)."""
+    if isinstance(route, TokenRoute):
+        return route.weight_TE
+    assert isinstance(route, RowRoute)
+    weight_Rk = torch.ones(len(route.chosen), 1) if route.weight_Rk is None else route.weight_Rk
+    return weights_of_rows(route.spans, route.chosen, weight_Rk, len(x_TI), EXPERTS)
+
+
+ROUTES = {
+    "rows": row_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT)),
+    "rows without a gate": row_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT), gated=False),
+    "tokens": token_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT, token_first=False)),
+}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_linears_and_whole_ffns_take_the_experts_of_the_route(name: str) -> None:
+    route = ROUTES[name]
+    x_TI = x_of(route.flow)
+    for experts, call in (
+        (linears(WIDTH, OUTPUTS, EXPERTS), route.linear),
+        (whole_ffns(WIDTH, EXPERTS), route.functions),
+    ):
+        torch.testing.assert_close(call(nn.ModuleList(experts), x_TI), plain(x_TI, weights_of(route, x_TI), experts))
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_first_is_the_route_of_the_first_tokens(name: str) -> None:
+    route = ROUTES[name]
+    x_TI = x_of(route.flow)
+    first_BI = route.flow.unpack(x_TI)[:, 0].contiguous()
+    for experts, call in ((linears(WIDTH, OUTPUTS, EXPERTS), "linear"), (whole_ffns(WIDTH, EXPERTS), "functions")):
+        modules = nn.ModuleList(experts)
+        all_BNO = route.flow.unpack(getattr(route, call)(modules, x_TI))
+        first_BO = getattr(route.first(), call)(modules, first_BI)
+        torch.testing.assert_close(first_BO, all_BNO[:, 0])
+        modules.zero_grad()
+        first_BO.sum().backward()
+        used_E = weights_of(route.first(), first_BI).any(dim=0)
+        assert used_experts(experts) == set(used_E.nonzero()[:, 0].tolist())
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@torch.no_grad()
+def test_rows_kept_in_generation_are_those_of_the_graph(gated: bool) -> None:
+    flow = flow_of(LENGTH, sequences=SEQUENCES, cut=CUT)
+    experts, x_TI = nn.ModuleList(linears(WIDTH, OUTPUTS, EXPERTS)), x_of(flow)
+    with torch.enable_grad():
+        expected_TO = row_route(flow, gated=gated).linear(experts, x_TI).detach()
+    keeping = replace(flow, merged={})
+    for _ in range(2):
+        torch.testing.assert_close(
+            row_route(keeping, gated=gated).linear(experts, x_TI), expected_TO, rtol=1e-6, atol=1e-6
+        )
+    assert keeping.merged is not None
+    assert len(keeping.merged) == 2
+    if gated:  # they are really used
+        for weight, bias in keeping.merged.values():
+            weight.zero_()
+            bias.fill_(2.0)
+        assert torch.equal(row_route(keeping).linear(experts, x_TI), torch.full((18, OUTPUTS), 2.0))
+
+
+def test_a_dense_half_block_has_nothing_to_route() -> None:
+    assert Unrouted().first() == Unrouted()

@@ -1,0 +1,148 @@
+"""What gates decided, counted by the side and the modality of the tokens; padding is never counted.
+
+Shape suffixes: T tokens or rows, V of them without padding, E experts, S segments, F features.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniperceiver.records import Decision, Side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Tokens that are counted together: those of one modality, of inputs or of candidates, at one gate."""
+
+    layer: int
+    part: str  # "attention" or "ffn"
+    gate: int
+    side: Side
+    kind: str  # "visual" or "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Sums over the tokens of a group, which add up over batches, and the figures made of them."""
+
+    tokens: float
+    wanted_E: Tensor  # float64 on the CPU, tokens that chose the expert, before any capacity
+    chosen_E: Tensor  # float64, tokens that the expert computed
+    weight_E: Tensor  # float64, the weights that the tokens gave it
+    entropy: float  # of the probabilities, in nats
+    top1: float  # the largest probability
+    served: float  # tokens that some expert computed
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        names = self.__dataclass_fields__
+        return Statistics(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    @property
+    def load(self) -> list[float]:
+        """Each expert's share of the assignments that the gate wanted: they add up to 1."""
+        return (self.wanted_E / self.wanted_E.sum().clamp(min=1.0)).tolist()
+
+    @property
+    def mean_weight(self) -> list[float]:
+        """The mean weight of each expert over all tokens, 0 where it was not chosen."""
+        return (self.weight_E / self.tokens).tolist()
+
+    @property
+    def drop_rate(self) -> float:
+        """The share of wanted assignments for which the expert had no room."""
+        return float(1.0 - self.chosen_E.sum() / self.wanted_E.sum().clamp(min=1.0)) if self.wanted_E.any() else 0.0
+
+    @property
+    def unserved(self) -> float:
+        """The share of tokens that no expert computed: all their experts were full, or none of them chose the token."""
+        return 1.0 - self.served / self.tokens
+
+    @property
+    def mean_entropy(self) -> float:
+        """Mean entropy of a token's probabilities, in nats: log E where the gate is undecided, 0 where it is sure."""
+        return self.entropy / self.tokens
+
+    @property
+    def mean_top1(self) -> float:
+        """Mean probability of a token's likeliest expert."""
+        return self.top1 / self.tokens
+
+
+@torch.no_grad()
+def statistics(decisions: Iterable[Decision]) -> dict[Group, Statistics]:
+    """The statistics of each group that has tokens, in the order of the decisions."""
+    found: dict[Group, Statistics] = {}
+    for decision in decisions:
+        features_TF, member_TS = _features(decision), _members(decision)
+        # float32 is exact for counts of a batch; sums over batches are float64.
+        sums_SF = (member_TS.t() @ features_TF).cpu().double()
+        counts_S = member_TS.sum(dim=0).tolist()
+        for segment, sums_F, tokens in zip(decision.segments, sums_SF, counts_S, strict=True):
+            if tokens:
+                group = Group(
+                    layer=decision.layer,
+                    part=decision.part,
+                    gate=decision.gate,
+                    side=segment.facts.side,
+                    kind=segment.kind,
+                )
+                one = _of(sums_F, tokens)
+                found[group] = found[group] + one if group in found else one
+    return found
+
+
+def _features(decision: Decision) -> Tensor:
+    """What is summed up of each token (or row), without padding: (V, 3 E + 3)."""
+    parts = [
+        decision.wanted_TE.float(),
+        decision.chosen_TE.float(),
+        decision.weight_TE.float(),
+        torch.special.entr(decision.probability_TE).sum(dim=1, keepdim=True),
+        decision.probability_TE.amax(dim=1, keepdim=True),
+        decision.chosen_TE.any(dim=1, keepdim=True).float(),
+    ]
+    features_TF = torch.cat(parts, dim=1)
+    return features_TF if decision.segment_T is None else features_TF[decision.segment_T >= 0]
+
+
+def _members(decision: Decision) -> Tensor:
+    """How many tokens of each segment a token (or row) stands for, float32 (V, S)."""
+    segments = torch.arange(len(decision.segments), device=decision.wanted_TE.device)
+    if decision.segment_T is not None:
+        valid_V = decision.segment_T[decision.segment_T >= 0]
+        return (valid_V[:, None] == segments).float()
+    assert decision.tokens_S is not None
+    row_S = torch.tensor(decision.row_S, device=decision.wanted_TE.device)
+    rows_R = torch.arange(len(decision.wanted_TE), device=decision.wanted_TE.device)
+    return (rows_R[:, None] == row_S) * decision.tokens_S
+
+
+def _of(sums_F: Tensor, tokens: float) -> Statistics:
+    wanted_E, chosen_E, weight_E = sums_F[:-3].view(3, -1)
+    entropy, top1, served = sums_F[-3:].tolist()
+    return Statistics(
+        tokens=tokens,
+        wanted_E=wanted_E,
+        chosen_E=chosen_E,
+        weight_E=weight_E,
+        entropy=entropy,
+        top1=top1,
+        served=served,
+    )
+
+
+def as_record(group: Group, one: Statistics) -> dict[str, Any]:
+    """A group's figures as plain values, for files and machines; shares and means with four decimals."""
+    return {
+        **asdict(group),
+        "tokens": round(one.tokens),
+        "load": [round(each, 4) for each in one.load],
+        "weight": [round(each, 4) for each in one.mean_weight],
+        "drop_rate": round(one.drop_rate, 4),
+        "unserved": round(one.unserved, 4),
+        "entropy": round(one.mean_entropy, 4),
+        "top1": round(one.mean_top1, 4),
+    }
