@@ -1,90 +1,99 @@
 """Conditional experts against our dense layers: what routing, merging and dispatching cost."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
 from benchmarks.harness import Row, main, ratio
-from benchmarks.moe_parts import (
-    Sizes,
-    Training,
-    captions,
-    dense_stack,
-    feed_forward,
-    images,
-    infer,
-    learn,
-    stack,
-)
-
-TI = Sizes(width=192, layers=12, heads=3)
-FFN_TOKENS = 8 * 197
-
-
-def measure(pairs: int) -> list[Row]:
-    """Time against the dense model, for 1 and 2 threads."""
-    return measured(pairs, threads=(1, 2))
-
-
-def measured(pairs: int, *, threads: Sequence[int], only: str = "") -> list[Row]:
-    """The rows whose name contains `only`."""
-    found = []
-    before = torch.get_num_threads()
-    for each in threads:
-        torch.set_num_threads(each)
-        for name, prepare, goal in (*_attribute(each), *_token(each)):
-            if only in name:
-                ours, baseline = prepare()
-                found.append(ratio(name, ours, baseline, goal=goal, pairs=pairs))
-                print(
-                    found[-1].name,
-                    "%.3f" % found[-1].value,
-                    "%.3f %.3f" % (found[-1].low, found[-1].high),
-                    goal,
-                    flush=True,
-                )
-    torch.set_num_threads(before)
-    return found
-
+from benchmarks.moe_memory import peak_memory
+from benchmarks.moe_parts import HalfBlock, Shape, Training, encode
 
 Runs = tuple[Callable[[], object], Callable[[], object]]  # ours and the baseline
-Variant = tuple[str, Callable[[], Runs], float]  # name, what makes the runs, goal
+Settings = dict[str, str]  # of a recipe's `moe` section
+Case = tuple[str, Callable[[], Runs], float | None]  # what is measured, what makes its runs, the goal
+
+ROWS = {1: "one row", 2: "two rows"}
 
 
-def _attribute(threads: int) -> Iterator[Variant]:
-    for batch, goals in ((8, (1.08, 1.15)), (32, (1.04, 1.08))):
-        for (what, tokens), goal in zip((("one row", images), ("two rows", captions)), goals, strict=True):
-            name = f"Ti/batch{batch}/threads{threads}/{what}"
-            yield f"moe/attribute train/{name}", partial(_attribute_runs, tokens(TI, batch)), goal
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What is measured: a whole encoder, and FFNs of several widths."""
+
+    stack: Shape
+    batches: tuple[int, ...]
+    widths: tuple[int, int]
+    threads: tuple[int, ...]
 
 
-def _attribute_runs(tokens: object) -> Runs:
-    ours, baseline = Training(stack(TI, condition="attribute")), Training(dense_stack(TI))
-    return partial(ours.step, tokens), partial(baseline.step, tokens)
+TI = Scale(stack=Shape(width=192, layers=12, heads=3), batches=(8, 32), widths=(768, 192), threads=(1, 2))
 
 
-def _token(threads: int) -> Iterator[Variant]:
-    for width, level, goals in ((768, "linear", (2.3, 2.2)), (192, "linear", (3.0, 3.0)), (768, "ffn", (2.15, 2.05))):
-        for what, run, goal in zip(("train", "infer"), (learn, infer), goals, strict=True):
-            name = f"moe/token {what}/FFN {width}/tokens{FFN_TOKENS}/threads{threads}/{level}"
-            yield name, partial(_ffn_runs, width, "token", level, run), goal
-    for width in (768, 192):
-        for what, run in (("train", learn), ("infer", infer)):
-            name = f"moe/context over token {what}/FFN {width}/tokens{FFN_TOKENS}/threads{threads}/linear"
-            yield name, partial(_context_runs, width, run), 1.05
+def measure(pairs: int, scale: Scale = TI) -> list[Row]:
+    """Time with experts over that of the dense model, and the peak memory of training."""
+    before, found = torch.get_num_threads(), []
+    for threads in scale.threads:
+        torch.set_num_threads(threads)
+        for name, prepare, goal in (*_attribute(scale), *_token(scale), *_context(scale)):
+            name = f"moe/{name}".replace("/threads/", f"/threads{threads}/")
+            found.append(ratio(name, *prepare(), goal=goal, pairs=pairs))
+    torch.set_num_threads(before)
+    return found + [peak_memory(scale.stack, scale.batches[0], rows=rows) for rows in ROWS]
 
 
-def _ffn_runs(width: int, condition: str, level: str, run: Callable[..., object]) -> Runs:
-    ours = feed_forward(width, condition=condition, level=level)
-    baseline = feed_forward(width, condition="shared")
-    return partial(run, *ours), partial(run, *baseline)
+def _attribute(scale: Scale) -> Iterator[Case]:
+    """A whole encoder, all layers: trained, and merged."""
+    goals = {(8, 1): 1.08, (8, 2): 1.15, (32, 1): 1.04, (32, 2): 1.08}
+    for batch in scale.batches:
+        for rows, what in ROWS.items():
+            size = f"Ti/batch{batch}/threads/{what}"
+            goal = goals.get((batch, rows))
+            yield f"attribute train/{size}", partial(_trained, scale.stack, batch, rows), goal
+            yield f"attribute infer/{size}", partial(_inferred, scale.stack, batch, rows, merged=False), None
+            yield f"attribute merged infer/{size}", partial(_inferred, scale.stack, batch, rows, merged=True), 1.01
 
 
-def _context_runs(width: int, run: Callable[..., object]) -> Runs:
-    return partial(run, *feed_forward(width, condition="context")), partial(
-        run, *feed_forward(width, condition="token")
-    )
+def _trained(shape: Shape, batch: int, rows: int) -> Runs:
+    tokens = shape.tokens(batch, rows=rows)
+    ours, dense = (Training(shape.encoder(condition=each), tokens) for each in ("attribute", "shared"))
+    return ours.step, dense.step
+
+
+def _inferred(shape: Shape, batch: int, rows: int, *, merged: bool) -> Runs:
+    tokens = shape.tokens(batch, rows=rows)
+    ours = shape.encoder(condition="attribute", merged_for=tokens.segments if merged else ())
+    return partial(encode, ours, tokens), partial(encode, shape.encoder(condition="shared"), tokens)
+
+
+def _token(scale: Scale) -> Iterator[Case]:
+    """An FFN alone, each token with 2 of 8 experts; twice the operations of a dense FFN."""
+    wide, narrow = scale.widths
+    experts = {"linear": "expert linears", "ffn": "expert FFNs"}
+    for width, level, train, infer in (
+        (wide, "linear", 2.3, 2.2),
+        (narrow, "linear", 3.0, 3.0),
+        (wide, "ffn", 2.15, 2.05),
+    ):
+        for what, goal in (("train", train), ("infer", infer)):
+            ours, dense = {"condition": "token", "level": level}, {"condition": "shared"}
+            prepare = partial(_half_blocks, scale.stack, width, what, ours, dense)
+            yield f"token {what}/FFN {width}/batch8/threads/{experts[level]}", prepare, goal
+
+
+def _context(scale: Scale) -> Iterator[Case]:
+    """An FFN alone: what pooling the context adds."""
+    for width in scale.widths:
+        for what in ("train", "infer"):
+            ours, token = {"condition": "context"}, {"condition": "token"}
+            prepare = partial(_half_blocks, scale.stack, width, what, ours, token)
+            yield f"context over token {what}/FFN {width}/batch8/threads/expert linears", prepare, 1.05
+
+
+def _half_blocks(stack: Shape, width: int, what: str, ours: Settings, baseline: Settings) -> Runs:
+    shape = replace(stack, width=width, heads=max(1, width // 64))
+    one, other = (getattr(HalfBlock(shape, **each), what) for each in (ours, baseline))
+    return one, other
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The encoders and half-blocks that benchmarks/moe.py measures, made as a recipe would make them.
+"""The encoders and FFNs that benchmarks/moe.py measures, made as a recipe would make them.
 
 Shape suffixes: B sequences, N tokens, D width, T tokens of all sequences.
 """
@@ -13,93 +13,91 @@ from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
 from uniperceiver.flow import Flow
 from uniperceiver.model.build import build
 from uniperceiver.model.encoder import Encoder
+from uniperceiver.model.merged import merge_model
 from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Segment, Tokens
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.training.optimiser import adamw
 
-LENGTH, CUT = 197, 101  # tokens of a sequence; where a caption begins
-
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """The shape of an encoder."""
+class Shape:
+    """An encoder, and the sequences that it encodes; where they are captions, `cut` tokens are the image."""
 
     width: int
     layers: int
     heads: int
+    length: int = 197
+    cut: int = 101
 
+    def tokens(self, batch: int, *, rows: int) -> Tokens:
+        """Images to be classified, one row; or images with captions, two rows. Nothing is masked."""
+        x_BND = torch.randn(batch, self.length, self.width, generator=torch_stream(0, "tokens"))
+        if rows == 1:
+            facts = CATALOGUE["image_classification"].facts("input", 0)
+            places = [(0, self.length, "visual")]
+        else:
+            facts = CATALOGUE["image_captioning"].facts("input", 0)
+            places = [(0, self.cut, "visual"), (self.cut, self.length, "text")]
+        segments = (
+            Segment(start=start, stop=stop, kind=kind, causal=kind == "text", facts=facts)
+            for start, stop, kind in places
+        )
+        return Tokens(x_BND=x_BND, segments=tuple(segments))
 
-def encoder(sizes: Sizes, **moe: Any) -> Encoder:
-    """An encoder with these settings of the `moe` section of a recipe."""
-    model = ModelConfig(size="tiny", width=sizes.width, layers=sizes.layers, heads=sizes.heads)
-    arch = architecture(model, MoEConfig(**moe), tasks=1, vocabulary=300, end=0, answer=1)
-    return build(arch, ("img_cls",), torch_stream(0, "weights")).encoder
-
-
-def stack(sizes: Sizes, condition: str) -> Encoder:
-    return encoder(sizes, condition=condition)
-
-
-def dense_stack(sizes: Sizes) -> Encoder:
-    return encoder(sizes, condition="shared")
-
-
-def images(sizes: Sizes, batch: int) -> Tokens:
-    """Images to be classified: one row."""
-    facts = CATALOGUE["image_classification"].facts("input")
-    return _tokens(sizes, batch, Segment(start=0, stop=LENGTH, kind="visual", causal=False, facts=facts))
-
-
-def captions(sizes: Sizes, batch: int) -> Tokens:
-    """Images with captions: two rows."""
-    facts = CATALOGUE["image_captioning"].facts("input")
-    return _tokens(
-        sizes,
-        batch,
-        Segment(start=0, stop=CUT, kind="visual", causal=False, facts=facts),
-        Segment(start=CUT, stop=LENGTH, kind="text", causal=True, facts=facts),
-    )
-
-
-def _tokens(sizes: Sizes, batch: int, *segments: Segment) -> Tokens:
-    x_BND = torch.randn(batch, LENGTH, sizes.width, generator=torch_stream(0, "tokens"))
-    return Tokens(x_BND=x_BND, segments=segments)
+    def encoder(self, *, merged_for: tuple[Segment, ...] = (), **moe: Any) -> Encoder:
+        """An encoder with these settings of a recipe's `moe` section; its experts merged where segments are given."""
+        config = ModelConfig(size="tiny", width=self.width, layers=self.layers, heads=self.heads)
+        arch = architecture(config, MoEConfig(**moe), tasks=2, vocabulary=300, end=0, answer=1)
+        model = build(arch, ("img_cls",), torch_stream(0, "weights"))
+        return merge_model(model, arch, {"task": merged_for}).model.encoder if merged_for else model.encoder
 
 
 class Training:
     """Steps of an encoder: forward, backward, AdamW."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.optimiser = encoder, adamw(encoder, OptimiserConfig())
+    def __init__(self, encoder: Encoder, tokens: Tokens) -> None:
+        self.encoder, self.tokens = encoder, tokens
+        self.optimiser = adamw(encoder, OptimiserConfig())
         self.stream = torch_stream(0, "noise")
 
-    def step(self, tokens: Tokens) -> None:
-        x = self.encoder(tokens, self.stream).x_BND
-        (x * x).mean().backward()
+    def step(self) -> None:
+        x_BND = self.encoder(self.tokens, self.stream).x_BND
+        x_BND.square().mean().backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
 
-def feed_forward(width: int, **moe: Any) -> tuple[nn.Module, Tensor, Flow]:
-    """The FFN of a layer, 1576 normed tokens, and what its router asks for."""
-    ffn = encoder(Sizes(width=width, layers=1, heads=width // 64), where="ffn", **moe).blocks[0].ffn
-    x_TD = torch.randn(8 * LENGTH, width, generator=torch_stream(0, "tokens"))
-    segments = images(Sizes(width=width, layers=1, heads=1), 1).segments
-    flow = Flow(sequences=8, length=LENGTH, segments=segments, device=torch.device("cpu"))
-    return ffn, x_TD, flow
-
-
-def learn(ffn: nn.Module, x_TD: Tensor, flow: Flow) -> None:
-    """Forward and backward."""
-    x_TD = x_TD.detach().requires_grad_()
-    flow = replace(flow, decisions=[], context={}, stream=torch_stream(0, "noise"))
-    ffn(x_TD, flow).backward(x_TD.detach())
-    ffn.zero_grad(set_to_none=True)
-
-
 @torch.no_grad()
-def infer(ffn: nn.Module, x_TD: Tensor, flow: Flow) -> None:
+def encode(encoder: Encoder, tokens: Tokens) -> None:
     """Forward alone."""
-    ffn(x_TD, replace(flow, decisions=[], context={}))
+    encoder(tokens)
+
+
+class HalfBlock:
+    """The FFN of a layer on 8 sequences of normed tokens."""
+
+    def __init__(self, shape: Shape, **moe: Any) -> None:
+        tokens = shape.tokens(8, rows=1)
+        block = replace(shape, layers=1).encoder(where="ffn", **moe).blocks[0]
+        self.ffn: nn.Module = block.ffn  # type: ignore[assignment]
+        self.x_TD = tokens.x_BND.flatten(0, 1)
+        self.flow = Flow(
+            sequences=8, length=shape.length, segments=tokens.segments, device=torch.device("cpu"), token_first=False
+        )
+
+    def train(self) -> None:
+        """Forward and backward."""
+        x_TD = self.x_TD.detach().requires_grad_()
+        self._run(x_TD, torch_stream(0, "noise")).backward(self.x_TD)
+        self.ffn.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def infer(self) -> None:
+        """Forward alone."""
+        self._run(self.x_TD, None)
+
+    def _run(self, x_TD: Tensor, stream: torch.Generator | None) -> Tensor:
+        y_TD: Tensor = self.ffn(x_TD, replace(self.flow, decisions=[], decided={}, context={}, stream=stream))
+        return y_TD

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.golden.cases import case_names, load_case, load_model, model_folders
+from benchmarks.golden.cases import case_names, convert_folder, load_case, model_folders
 from benchmarks.golden.compare import TOLERANCES, Errors, errors_of
 from benchmarks.golden.steps import NAME, errors_of_steps
 
@@ -18,7 +18,7 @@ def results(root: Path) -> dict[str, Errors]:
     folders = model_folders(root)
     for folder in folders:
         for name in case_names(folder):
-            found[f"{folder.name}/{name}"] = errors_of(load_case(folder, name), load_model(folder))
+            found[f"{folder.name}/{name}"] = errors_of(load_case(folder, name), convert_folder(folder).model)
     if folders and (root / NAME / f"{NAME}.json").is_file():
         beside = json.loads((folders[0] / "model.json").read_text())
         found[f"{NAME}/{NAME}"] = errors_of_steps(root / NAME, beside)

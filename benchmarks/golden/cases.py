@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniperceiver.model.model import Generalist
-from uniperceiver.model.official.convert import convert
+from uniperceiver.model.official.convert import Converted, convert
 from uniperceiver.model.official.variant import Given
 from uniperceiver.records import Batch, Readout, Sequences, Side
 from uniperceiver.tasks.candidates import Candidates, vocabulary_sequences
@@ -69,7 +68,7 @@ def given_of(size: dict[str, Any]) -> Given:
     )
 
 
-def load_model(folder: Path) -> Generalist:
+def convert_folder(folder: Path) -> Converted:
     """The folder's state dict, converted as `uniperceiver convert` does it."""
     info = json.loads((folder / "model.json").read_text())
     special = info["special_tokens"]
@@ -79,7 +78,7 @@ def load_model(folder: Path) -> Generalist:
         end=special["<|endoftext|>"],
         answer=special["<|spe|>"],
         temperatures=TEMPERATURES,
-    ).model
+    )
 
 
 def task_of(case: Case) -> Task:

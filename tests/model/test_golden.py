@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from benchmarks.golden.__main__ import beyond
-from benchmarks.golden.cases import case_names, load_case, load_model, model_folders
+from benchmarks.golden.cases import case_names, convert_folder, load_case, model_folders
 from benchmarks.golden.compare import errors_of
 from benchmarks.golden.steps import errors_of_steps
+from tests.shared import GOLDEN, needs_golden
 
-ROOT = Path(__file__).parents[3] / "shared" / "official" / "golden"
-pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no golden data of the original at {ROOT}")
+pytestmark = needs_golden
 
-CASES = [(folder, name) for folder in model_folders(ROOT) for name in case_names(folder)] or [(ROOT, "none")]
+CASES = [(folder, name) for folder in model_folders(GOLDEN) for name in case_names(folder)] or [(GOLDEN, "none")]
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES, ids=[f"{folder.name}/{name}" for folder, name in CASES])
 def test_a_case_of_the_original(folder: Path, name: str) -> None:
     case = load_case(folder, name)
-    errors = errors_of(case, load_model(folder))
+    errors = errors_of(case, convert_folder(folder).model)
     assert beyond(errors) == [], errors
     if name.endswith("_train"):
         assert {"losses", "gradients"} <= set(errors)
@@ -27,5 +27,5 @@ def test_a_case_of_the_original(folder: Path, name: str) -> None:
 
 
 def test_the_optimiser_is_the_originals() -> None:
-    case = load_case(ROOT / "moe_odd", "text_mlm_train")
-    assert beyond(errors_of_steps(ROOT / "train_steps", case.model)) == []
+    case = load_case(GOLDEN / "moe_odd", "text_mlm_train")
+    assert beyond(errors_of_steps(GOLDEN / "train_steps", case.model)) == []

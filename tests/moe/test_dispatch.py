@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.moe.against_plain import assert_equal_to_plain, linears, used_experts, whole_ffns
 from tests.moe.made_up_routes import Tokens, made_up_tokens
-from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear
+from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear, grouped_linear
 from uniperceiver.moe.plain import plain
 from uniperceiver.streams import torch_stream
 
-WIDTH, OUTPUTS = 11, 7
+WIDTH, OUTPUTS = 11, (7, 19)  # narrower and wider
 
 
 def fast(tokens: Tokens, x_TI: Tensor, gate_TE: Tensor, experts: Sequence[nn.Module]) -> Tensor:
@@ -27,8 +28,17 @@ def plainly(tokens: Tokens, x_TI: Tensor, gate_TE: Tensor, experts: Sequence[nn.
     return plain(x_TI, gate_TE * tokens.chosen_TE, experts)
 
 
-def x_of(tokens: Tokens) -> Tensor:
-    return torch.randn(len(tokens.chosen_TE), WIDTH, generator=torch_stream(0, tokens.name))
+def grouped(tokens: Tokens, x_TI: Tensor, gate_TE: Tensor, experts: Sequence[nn.Module]) -> Tensor:
+    weight_TE = gate_TE * tokens.chosen_TE
+    to = Assignments.of(weight_TE, tokens.chosen_TE)
+    bias_TO = weight_TE @ torch.stack([each.bias for each in experts])  # type: ignore[misc]
+    if torch.is_autocast_enabled("cpu"):
+        x_TI = x_TI.bfloat16()
+    return grouped_linear(bias_TO.float(), x_TI, to, [experts[each].weight for each in to.used()])  # type: ignore[misc]
+
+
+def x_of(tokens: Tokens, width: int = WIDTH) -> Tensor:
+    return torch.randn(len(tokens.chosen_TE), width, generator=torch_stream(0, tokens.name))
 
 
 def test_the_choices_are_of_every_kind() -> None:
@@ -43,9 +53,18 @@ def test_the_choices_are_of_every_kind() -> None:
 
 
 def test_dispatched_linears_are_the_plain_ones() -> None:
-    for tokens in made_up_tokens(190):
-        experts = linears(WIDTH, OUTPUTS, tokens.chosen_TE.shape[1])
+    for index, tokens in enumerate(made_up_tokens(190)):
+        experts = linears(WIDTH, OUTPUTS[index % 2], tokens.chosen_TE.shape[1])
         assert_equal_to_plain(partial(fast, tokens), partial(plainly, tokens), x_of(tokens), tokens.weight_TE, experts)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 16), (16, 8)])
+def test_grouped_products_are_the_plain_ones(inputs: int, outputs: int) -> None:
+    for tokens in made_up_tokens(40):
+        if tokens.chosen_TE.any():
+            experts = linears(inputs, outputs, tokens.chosen_TE.shape[1])
+            x_TI = x_of(tokens, inputs)
+            assert_equal_to_plain(partial(grouped, tokens), partial(plainly, tokens), x_TI, tokens.weight_TE, experts)
 
 
 def test_whole_ffns_are_the_plain_ones() -> None:
@@ -57,7 +76,7 @@ def test_whole_ffns_are_the_plain_ones() -> None:
 def test_only_experts_of_a_token_get_a_gradient() -> None:
     for tokens in made_up_tokens(70):
         for experts in (
-            linears(WIDTH, OUTPUTS, tokens.chosen_TE.shape[1]),
+            linears(WIDTH, OUTPUTS[0], tokens.chosen_TE.shape[1]),
             whole_ffns(WIDTH, tokens.chosen_TE.shape[1]),
         ):
             y_TO = fast(tokens, x_of(tokens).requires_grad_(), tokens.weight_TE, experts)
@@ -69,7 +88,7 @@ def test_only_experts_of_a_token_get_a_gradient() -> None:
 def test_a_token_that_is_not_finite_stays_in_its_row() -> None:
     for tokens in made_up_tokens(40)[24:]:
         for experts in (
-            linears(WIDTH, OUTPUTS, tokens.chosen_TE.shape[1]),
+            linears(WIDTH, OUTPUTS[0], tokens.chosen_TE.shape[1]),
             whole_ffns(WIDTH, tokens.chosen_TE.shape[1]),
         ):
             x_TI, bad = x_of(tokens), len(tokens.chosen_TE) // 2

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.model import golden
+from tests.shared import GOLDEN, needs_golden
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, grid_coordinates, patches, sincos_2d
 
 D, SIDE = 16, 4
-NUMERICS = golden.FOLDER / "misc" / "numerics.safetensors"
-needs_golden = pytest.mark.skipif(not NUMERICS.is_file(), reason=f"no golden data of the original at {NUMERICS}")
+NUMERICS = GOLDEN / "misc" / "numerics.safetensors"
 
 
 def pixels(frames: int = 3, height: int = 8, width: int = 12, b: int = 2) -> Tensor:

@@ -72,10 +72,22 @@ def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts:
         return x_TI.new_zeros(x_TI.shape[0], outputs)
     bias_UO = torch.stack([experts[each].bias for each in used])
     bias_TO = (weight_TE[:, used] @ bias_UO).float()  # the sum is float32 also in 16 bit
+    weights = [experts[each].weight for each in used]
+    if x_TI.is_cuda and x_TI.dtype == torch.bfloat16 and inputs % 8 == outputs % 8 == 0:
+        return grouped_linear(bias_TO, x_TI, to, weights)
     function = _Widening if outputs > inputs else _Narrowing
-    weights = (experts[each].weight for each in used)
     y_TO: Tensor = function.apply(bias_TO, x_TI, to.weight_A.to(x_TI.dtype), to, *weights)
     return y_TO.to(x_TI.dtype)
+
+
+def grouped_linear(base_TO: Tensor, x_TI: Tensor, to: Assignments, weights: Sequence[Tensor]) -> Tensor:
+    """base + sum_e g_e W_e x with one grouped product for all experts, which GPUs have in bfloat16."""
+    stop_U = torch.tensor([each for each in to.counts if each], device=x_TI.device).cumsum(dim=0)
+    weight_UOI = torch.stack([weight.to(x_TI.dtype) for weight in weights])
+    x_AI: Tensor = _Gather.apply(x_TI, to)
+    y_AO = F.grouped_mm(x_AI, weight_UOI.mT, offs=stop_U.int())
+    y_TO: Tensor = _Combine.apply(y_AO, to.weight_A, to)
+    return (base_TO + y_TO).to(x_TI.dtype)
 
 
 class _Widening(torch.autograd.Function):

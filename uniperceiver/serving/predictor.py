@@ -21,7 +21,7 @@ from uniperceiver.serving.merge import merge
 from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.ask import represent_inputs
+from uniperceiver.tasks.ask import compare, input_features, represent_inputs
 from uniperceiver.tasks.candidates import (
     CandidateCache,
     Candidates,
@@ -218,10 +218,12 @@ class UniPerceiver:
         parts = [represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(known, samples)]
         return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
+    @torch.no_grad()
     def _likelihood(self, known: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
-        z_ND = self._encode(known, samples).to(self.device)
-        with torch.no_grad():
-            return logits(z_ND, c_KD, self._scale(known)).softmax(dim=-1).cpu()
+        """P(candidate | sample), (N, K)."""
+        features = (input_features(self.model, to_device(each, self.device)) for each in self._batches(known, samples))
+        parts = [compare(self.model, known.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
+        return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
 
     def _scale(self, known: KnownTask) -> Tensor:
         return self.model.scale(known.task.temperature)

@@ -110,12 +110,6 @@ def our_shape(original: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def translate(state: Mapping[str, Tensor], ffn_gates: int = 1) -> dict[str, Tensor]:
-    """An original state dict under our names and shapes; what we do not need is left out."""
-    named = ((our_name(original, ffn_gates), original) for original in state)
-    return {name: our_shape(original, state[original]) for name, original in named if name is not None}
-
-
 def _name_in_layer(original: str, gates: Mapping[str, str]) -> str | None:
     if expert := _EXPERT.fullmatch(original):
         return f"{_EXPERT_LINEARS[expert[1]]}.experts.{expert[2]}.{expert[3]}" if expert[1] in _EXPERT_LINEARS else None

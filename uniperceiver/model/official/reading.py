@@ -4,11 +4,11 @@ Native files hold {model: ...}; older DeepSpeed files hold {module: ...} under o
 unpickled but tensors and plain containers.
 """
 
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def _torch_file(path: Path) -> Mapping[str, Any]:
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise UserError(
                 f"{path}: holds more than tensors and plain containers ({_global_of(error)}), which would have to be "

@@ -1,16 +1,10 @@
-"""Names of the original's dense checkpoints: all are known, and together they are our model."""
+"""Names of the original's parameters: each has its place in our model, or a reason why it has none."""
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.model import golden
 from tests.tiny import tiny_model
-from uniperceiver.model.official import UNUSED, our_name, our_shape, translate
-
-needs_golden = pytest.mark.skipif(
-    not golden.FOLDER.is_dir(), reason=f"no golden data of the original at {golden.FOLDER}"
-)
+from uniperceiver.model.official.names import our_name, our_shape, reason_unused
 
 
 @pytest.mark.parametrize(
@@ -37,7 +31,6 @@ needs_golden = pytest.mark.skipif(
         ("fused_encoder.layers.2.self_attn.dense.gate.wg.weight", None),  # that of qkv holds
         ("fused_encoder.layers.0", None),
         ("something.else", None),
-        *((name, None) for name in UNUSED),
     ],
 )
 def test_names(original: str, ours: str | None) -> None:
@@ -59,22 +52,26 @@ def test_shapes() -> None:
     assert our_shape("loss_prepare.proj.weight", other) is other
 
 
-def test_what_is_not_used_is_left_out() -> None:
-    found = translate({"loss_prepare.proj.bias": torch.ones(2), "something.else": torch.ones(3)})
-    assert list(found) == ["head.linear.bias"]
+@pytest.mark.parametrize(
+    ("original", "reason"),
+    [
+        ("video_embed.embeddings_norm.weight", "the same tensor"),
+        ("token_embed.s_token_bias", "the same tensor"),
+        ("fused_encoder.layers.3.self_attn.dense.gate.wg.weight", "never used"),
+        ("fused_encoder.layers.3.linear2.gate.tag_transform.0.bias", "not used"),
+        ("loss_prepare.loss_queue", "buffer"),
+        ("visual_embed.patch.weight", "earlier tokenizer"),
+        ("fused_encoder.layers.3.self_attn.qkv_proj.gate.wg.weight", None),
+        ("something.else", None),
+    ],
+)
+def test_reasons(original: str, reason: str | None) -> None:
+    found = reason_unused(original)
+    assert found is None if reason is None else reason in (found or "")
+    assert our_name(original) is None or found is None
 
 
-@needs_golden
-@pytest.mark.parametrize("folder", ["dense", "epsilon_dense"])
-def test_a_whole_checkpoint_fits_and_only_what_is_known_is_unused(folder: str) -> None:
-    state = load_file(golden.FOLDER / folder / "state_dict.safetensors")
-    ours = golden.load_model(folder).state_dict()
-    translated = translate(state)
-    assert {name: value.shape for name, value in translated.items()} == {
-        name: value.shape for name, value in ours.items()
-    }
-    assert len(translated) == sum(our_name(name) is not None for name in state)  # no two for the same place
-    assert {name for name in state if our_name(name) is None} <= set(UNUSED)
-    for name, reason in UNUSED.items():
-        if "the same tensor as" in reason and name in state:
-            assert torch.equal(state[name], state[reason.removeprefix("the same tensor as ")])
+def test_the_second_ffn_linear_may_decide_for_itself() -> None:
+    name = "fused_encoder.layers.2.linear2.gate.wg.weight"
+    assert our_name(name) is None
+    assert our_name(name, ffn_gates=2) == "encoder.blocks.2.ffn.router.gates.1.linear.weight"

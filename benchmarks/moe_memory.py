@@ -1,0 +1,66 @@
+"""Peak memory of a training step with merged experts, against what it may take."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import Row
+from benchmarks.moe_parts import Shape, Training
+
+MB = 1e6
+
+
+def peak_memory(shape: Shape, batch: int, *, rows: int) -> Row:
+    """Bytes that torch holds at the worst moment of a step, counted by its profiler: parameters, optimiser state, rest.
+
+    The goal is the peak of the dense model + the parameters of all experts + gradients and optimiser state of the
+    experts used so far + a merged copy and its gradient for each row and layer.
+    """
+    tokens = shape.tokens(batch, rows=rows)
+    dense, ours = (Training(shape.encoder(condition=each), tokens) for each in ("shared", "attribute"))
+    experts = {parameter for name, parameter in ours.encoder.named_parameters() if ".experts." in name}
+    one_copy = sum(each.nbytes for name, each in ours.encoder.named_parameters() if ".experts.0." in name)
+    peak, dense_peak = _peak(ours), _peak(dense)
+    used = [parameter for parameter in ours.optimiser.state if parameter in experts]
+    goal = (
+        dense_peak
+        + sum(each.nbytes for each in experts)
+        + sum(each.nbytes for each in used)
+        + _state_bytes(ours, used)
+        + 2 * rows * one_copy
+    )
+    what = "one row" if rows == 1 else "two rows"
+    value = peak / MB
+    return Row(
+        name=f"moe/attribute train, peak memory/Ti/batch{batch}/threads{torch.get_num_threads()}/{what}",
+        value=value,
+        unit="MB",
+        low=value,
+        high=value,
+        goal=goal / MB,
+        holds=peak <= goal,
+        noisy=False,
+    )
+
+
+def _peak(training: Training) -> int:
+    """The most bytes in a step, after two others."""
+    training.step()
+    training.step()
+    before = sum(each.nbytes for each in training.encoder.parameters())
+    before += _state_bytes(training, training.optimiser.state)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        training.step()
+    assert profiled.profiler is not None
+    changes = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
+    now = most = before
+    for change in sorted(changes, key=lambda each: each.start_ns()):
+        now += change.nbytes()
+        most = max(most, now)
+    return most
+
+
+def _state_bytes(training: Training, parameters: Iterable[Tensor]) -> int:
+    return sum(value.nbytes for each in parameters for value in training.optimiser.state[each].values())
