@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uniperceiver import Task, load
-from uniperceiver.commands.recipe import SPLITS, TaskData
 from uniperceiver.commands.run import prepare_run
+from uniperceiver.commands.tasks import SPLITS, TaskData
 from uniperceiver.config import EvaluationConfig, LogConfig, ModelConfig, OptimiserConfig, Recipe, TaskConfig
 from uniperceiver.data.scenes import COLOURS
 from uniperceiver.data.sources.scenes import ScenesSource

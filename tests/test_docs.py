@@ -11,7 +11,8 @@ import torch
 
 from tests.markdown import ROOT, blocks, read, section
 from uniperceiver import config, strict
-from uniperceiver.commands.recipe import SPLITS, read_recipe
+from uniperceiver.commands.recipe import read_recipe
+from uniperceiver.commands.tasks import SPLITS
 from uniperceiver.data.sources import FORMATS
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build

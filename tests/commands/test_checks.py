@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.small_run import merged, small_recipe, values_of
-from uniperceiver.commands.recipe import open_tasks
 from uniperceiver.commands.run import prepare_run
+from uniperceiver.commands.tasks import open_tasks
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.strict import parse

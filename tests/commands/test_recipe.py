@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.small_run import IMAGES, TEXTS, small_recipe
-from uniperceiver.commands.recipe import check_same_run, open_tasks, proposal, save_recipe, text_encoder
+from uniperceiver.commands.recipe import check_same_run, save_recipe
+from uniperceiver.commands.tasks import open_tasks, proposal, text_encoder
 from uniperceiver.errors import UserError
 
 

@@ -8,7 +8,7 @@ import torch
 from tests.small_run import small_recipe
 from uniperceiver import UniPerceiver
 from uniperceiver.commands.measure import splits_of
-from uniperceiver.commands.recipe import open_tasks
+from uniperceiver.commands.tasks import open_tasks
 from uniperceiver.evaluation.answers import Answers, Settings, Split, answers, batches, captions, gallery
 from uniperceiver.tasks.candidates import vocabulary_candidates
 

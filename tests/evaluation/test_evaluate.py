@@ -11,7 +11,7 @@ import torch
 from tests.small_run import TASKS, small_recipe
 from uniperceiver import UniPerceiver
 from uniperceiver.commands.measure import splits_of
-from uniperceiver.commands.recipe import open_tasks
+from uniperceiver.commands.tasks import open_tasks
 from uniperceiver.data.sources.scenes import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.answers import Settings, Split, batches

@@ -36,6 +36,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the recipe, e.g. optimiser.lr=3e-4")
     one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     one.add_argument("--json", action="store_true", help="print the results as JSON")
+
+    one = _command(commands, "tune", runs.tune, "adapt a finished model to your own data: all weights, or prompts")
+    one.add_argument("model", metavar="MODEL", help="a run, a saved or converted model, or OWNER/NAME on the hub")
+    one.add_argument("data", metavar="DATA", help="a recipe, or a folder of pictures or clips: CLASS/FILE")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the recipe, e.g. optimiser.lr=3e-4")
+    one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    one.add_argument("--method", choices=["prompt", "full"], help="default: as the recipe says, or else prompt")
+    one.add_argument("--fraction", metavar="SHARE", help="share of the training set to use, such as 0.01")
+    one.add_argument("--json", action="store_true", help="print the results as JSON")
     _add_questions(commands)
     _add_experts(commands)
     return parser

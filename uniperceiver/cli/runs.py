@@ -3,9 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uniperceiver.cli.output import print_json
 from uniperceiver.errors import UserError
+
+if TYPE_CHECKING:
+    from uniperceiver.config import Recipe
 
 _DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
@@ -24,16 +28,34 @@ def train(options: argparse.Namespace) -> int | None:
     return _train(Path(options.recipe), read_overrides(options.overrides), Path(options.out), options.json)
 
 
+def tune(options: argparse.Namespace) -> int | None:
+    """Adapt a finished model to a recipe's tasks, or to a folder of pictures."""
+    from uniperceiver.commands.recipe import read_overrides
+    from uniperceiver.commands.tune_recipe import tune_recipe
+
+    overrides = read_overrides(options.overrides)
+    if options.fraction is not None:
+        overrides["tune.fraction"] = options.fraction
+    data, out = Path(options.data), Path(options.out)
+    recipe = tune_recipe(options.model, data, options.method, overrides)
+    return _run(recipe, data.parent, out, options.json)
+
+
 def _train(path: Path, overrides: dict[str, str], out: Path, as_json: bool) -> int | None:
+    from uniperceiver.commands.recipe import read_recipe
+
+    return _run(read_recipe(path, overrides), path.parent, out, as_json)
+
+
+def _run(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
+    """Train to the end, measure, and write the report."""
     from uniperceiver.commands import figures as figures_of
     from uniperceiver.commands import report as report_of
-    from uniperceiver.commands.recipe import read_recipe
     from uniperceiver.commands.run import prepare_run
     from uniperceiver.training.stop import EXIT_CODE, Stopped
 
-    recipe = read_recipe(path, overrides)
     try:
-        prepare_run(recipe, path.parent, out).train()
+        prepare_run(recipe, base, out).train()
     except Stopped:
         print(f"stopped after saving; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE

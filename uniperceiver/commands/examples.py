@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from uniperceiver.commands.recipe import TaskData
+from uniperceiver.commands.tasks import TaskData
 from uniperceiver.data.batch import collate, prepare
 from uniperceiver.data.decode import decode_clip, decode_image
 from uniperceiver.data.view import View, choose

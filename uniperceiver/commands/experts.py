@@ -13,7 +13,8 @@ from rich.table import Table
 
 from uniperceiver.commands.figures import tell
 from uniperceiver.commands.measure import device_of, evaluation_settings, splits_of
-from uniperceiver.commands.recipe import TaskData, open_tasks, saved_recipe
+from uniperceiver.commands.recipe import saved_recipe
+from uniperceiver.commands.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.experts import decisions

@@ -12,13 +12,15 @@ from rich.table import Table
 
 from uniperceiver.commands.checks import check_causal, notes_on
 from uniperceiver.commands.measure import device_of, evaluation_settings, splits_of
-from uniperceiver.commands.recipe import TaskData, open_tasks, read_recipe, saved_recipe
+from uniperceiver.commands.recipe import read_recipe, saved_recipe
 from uniperceiver.commands.run import check_sizes
+from uniperceiver.commands.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings
 from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
 from uniperceiver.evaluation.intervals import above_chance
 from uniperceiver.records import Broken
+from uniperceiver.serving.known import refuse_other_classes
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.strict import to_json
 
@@ -69,6 +71,7 @@ def evaluate_run(
 
 def _as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
     """The task with the index and the preprocessing it had in training; a task the model does not know is anonymous."""
+    refuse_other_classes(model.saved, data.task)
     known = model.saved.tasks.get(data.task.name)
     if known is None and model.saved.arch.needs_task:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from uniperceiver.commands.recipe import TaskData
+from uniperceiver.commands.tasks import TaskData
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split

@@ -10,7 +10,8 @@ from uniperceiver.commands.examples import examples_of
 from uniperceiver.commands.experts import experts_of
 from uniperceiver.commands.figures import Results
 from uniperceiver.commands.measure import evaluation_settings
-from uniperceiver.commands.recipe import TaskData, open_tasks, saved_recipe
+from uniperceiver.commands.recipe import saved_recipe
+from uniperceiver.commands.tasks import TaskData, open_tasks
 from uniperceiver.evaluation.evaluate import main_metric
 from uniperceiver.report.run_report import RunReport, render
 from uniperceiver.serving.predictor import UniPerceiver

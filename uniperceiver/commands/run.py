@@ -9,8 +9,10 @@ import torch
 
 from uniperceiver.commands.checks import check_experts, notes_on
 from uniperceiver.commands.measure import device_of, evaluation_settings, validate
-from uniperceiver.commands.recipe import TaskData, check_same_run, open_tasks, proposal, save_recipe, text_encoder
-from uniperceiver.commands.start import begin, fitted, read_start
+from uniperceiver.commands.recipe import check_same_run, save_recipe
+from uniperceiver.commands.start import base_to_keep, begin, fitted, read_start
+from uniperceiver.commands.tasks import TaskData, open_tasks, proposal, text_encoder
+from uniperceiver.commands.tuning import check_tuning, freeze, parts
 from uniperceiver.config import BalanceConfig, Recipe
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.transforms import Augment
@@ -52,10 +54,8 @@ def prepare_run(
     """
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    without = [data.task.name for data in tasks if "train" not in data.sources]
-    if without:
-        raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
-    check_experts(recipe, [data.task for data in tasks])
+    _check(recipe, tasks)
+    tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -63,12 +63,12 @@ def prepare_run(
     wanted = architecture(
         recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
     )
-    arch = fitted(recipe, wanted, start, folder)
+    arch = fitted(recipe, tasks, wanted, start, folder)
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
     known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
-    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known)
+    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
     return Run(
         folder=folder,
         recipe=recipe,
@@ -81,10 +81,24 @@ def prepare_run(
     )
 
 
+def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
+    """What can be said before any model is read or made.
+
+    Raises:
+        UserError: nothing to train on, or experts or a tuning that cannot be.
+    """
+    without = [data.task.name for data in tasks if "train" not in data.sources]
+    if without:
+        raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
+    check_experts(recipe, [data.task for data in tasks])
+    check_tuning(recipe, tasks)
+
+
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
     begin(model, recipe, arch, start)
+    freeze(recipe, model)
     return model.to(device_of(recipe.device))
 
 

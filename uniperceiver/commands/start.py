@@ -1,8 +1,11 @@
 """MODEL.START -> FIRST WEIGHTS: a run begins with another model's weights; its dense linears may become experts."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+from uniperceiver.commands.tasks import TaskData
+from uniperceiver.commands.tuning import tuned_architecture
 from uniperceiver.config import MoEConfig, Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
@@ -12,6 +15,7 @@ from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.serving import saved as saved_files
+from uniperceiver.serving.base import Base, base_at
 from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.streams import torch_stream
@@ -39,9 +43,8 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
         return None
     if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
         return None
-    near = base / Path(start).expanduser()
     try:
-        saved = saved_files.load(model_folder(near if near.exists() else start))
+        saved = saved_files.load(model_folder(_place(start, base)))
     except UserError as error:
         raise UserError(f"model.start: {error}") from None
     vocabulary = recipe.model.vocabulary
@@ -53,7 +56,21 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
     return saved
 
 
-def fitted(recipe: Recipe, wanted: Architecture, start: SavedModel | None, folder: Path) -> Architecture:
+def base_to_keep(recipe: Recipe, base: Path, folder: Path, start: SavedModel | None) -> Base | None:
+    """The model beside which the run saves what it tunes; None where it saves all weights."""
+    if recipe.tune.method != "prompt" or recipe.model.start is None:
+        return None
+    return saved_files.read_base(folder / "model") if start is None else base_at(_place(recipe.model.start, base))
+
+
+def _place(start: str, base: Path) -> str | Path:
+    near = base / Path(start).expanduser()
+    return near if near.exists() else start
+
+
+def fitted(
+    recipe: Recipe, tasks: Sequence[TaskData], wanted: Architecture, start: SavedModel | None, folder: Path
+) -> Architecture:
     """The architecture of the run: what the recipe asks for, and the rest as `model.start` has it.
 
     Raises:
@@ -63,6 +80,8 @@ def fitted(recipe: Recipe, wanted: Architecture, start: SavedModel | None, folde
         return wanted
     if start is None:  # the run goes on
         return saved_files.read_architecture(folder / "model")
+    if recipe.tune.method is not None:
+        return tuned_architecture(recipe, tasks, start)
     where = f"model.start {recipe.model.start}"
     if start.arch.merged is not None:
         raise UserError(f"{where}: is merged, its experts are gone; begin with the model that it was merged from")
@@ -79,6 +98,8 @@ def begin(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedMod
     if start.arch.moe is None and arch.moe is not None:
         stream = torch_stream(recipe.seed, "upcycling")
         weights = upcycled(model.state_dict(), weights, recipe.moe.copy_noise, stream)
+    if recipe.tune.method == "prompt":
+        weights = {name: each for name, each in model.state_dict().items() if name.startswith("prompts.")} | weights
     misfit = first_misfit(model.state_dict(), weights)
     if misfit is not None:
         raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")

@@ -17,6 +17,7 @@ from uniperceiver.config.training import (
     OptimiserConfig,
     SamplingConfig,
 )
+from uniperceiver.config.tuning import TuneConfig
 
 __all__ = [
     "AugmentConfig",
@@ -34,4 +35,5 @@ __all__ = [
     "Recipe",
     "SamplingConfig",
     "TaskConfig",
+    "TuneConfig",
 ]

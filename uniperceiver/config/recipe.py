@@ -6,6 +6,7 @@ from uniperceiver.config.data import CandidateConfig, DataConfig, TaskConfig
 from uniperceiver.config.model import ModelConfig
 from uniperceiver.config.moe import MoEConfig
 from uniperceiver.config.training import CheckpointConfig, EvaluationConfig, LogConfig, OptimiserConfig, SamplingConfig
+from uniperceiver.config.tuning import TuneConfig
 from uniperceiver.strict import record
 
 
@@ -27,6 +28,7 @@ class Recipe:
     """Share of the steps after which the tasks' `late` sizes hold."""
     model: ModelConfig = ModelConfig()
     moe: MoEConfig = MoEConfig()
+    tune: TuneConfig = TuneConfig()
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     candidates: CandidateConfig = CandidateConfig()

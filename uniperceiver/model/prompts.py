@@ -3,6 +3,7 @@
 Shape suffixes: D width, P vectors of a prompt, K classes, R read-outs.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,16 @@ from torch import Tensor, nn
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import PromptShape
 from uniperceiver.records import Side
+
+_NORM = re.compile(r"(^|\.)norm[12]?\.(weight|bias)$")
+
+
+def is_tuned(name: str) -> bool:
+    """Whether prompt tuning trains a parameter: what it added, and all norms but those of gates.
+
+    The original's set: 0.902 M parameters of the Base model with a linear head for 1,000 classes.
+    """
+    return name.startswith("prompts.") or (_NORM.search(name) is not None and ".router." not in name)
 
 
 class Prompts(nn.Module):

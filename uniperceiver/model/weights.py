@@ -1,4 +1,4 @@
-"""Whether saved weights fit a model."""
+"""Weights on their way from and to files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,3 +24,17 @@ def first_misfit(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Mis
         if ours[name].shape != saved[name].shape:
             return Misfit(name=name, saved=tuple(saved[name].shape), ours=tuple(ours[name].shape), in_both=True)
     return None
+
+
+def with_own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU of which no two share memory, as safetensors wants them."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        separate[name] = tensor
+    return separate

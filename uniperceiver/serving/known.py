@@ -52,7 +52,7 @@ def _known(
         return saved.tasks[task]
     if not saved.arch.needs_task:
         given = wanted if task is None else task
-        return KnownTask(task=given, index=None, view=_view_for(saved, given))
+        return KnownTask(task=given, index=None, view=view_for(saved, given))
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
@@ -77,6 +77,22 @@ def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     return replace(known, task=task)
 
 
+def refuse_other_classes(saved: SavedModel, task: Task) -> None:
+    """Refuse other labels than those that a model was tuned for, where it has parameters for each class.
+
+    Raises:
+        UserError: they are others.
+    """
+    prompts = saved.arch.prompts
+    if prompts is None or not (prompts.classes or prompts.labels) or task.candidates != "labels":
+        return
+    if task.labels not in [known.task.labels for known in saved.tasks.values()]:
+        raise UserError(
+            f"task {task.name!r}: this model was tuned with parameters for each class of {', '.join(saved.tasks)}, so "
+            "other labels mean nothing to it; ask that task with its own labels, or ask the model it was made from"
+        )
+
+
 def sight(known: KnownTask) -> KnownTask:
     """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
     seen = known.task.inputs[:1]  # visual input stands first
@@ -84,7 +100,7 @@ def sight(known: KnownTask) -> KnownTask:
     return replace(known, task=task)
 
 
-def _view_for(saved: SavedModel, task: Task) -> View:
+def view_for(saved: SavedModel, task: Task) -> View:
     """The preprocessing of the model's task that is most like this one."""
     alike = sorted(
         saved.tasks.values(),

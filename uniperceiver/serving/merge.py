@@ -38,7 +38,7 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
         name = each if isinstance(each, str) else each.name
         needs[name] = (*needs.get(name, ()), *_segments(saved, each))
     merging = merge_model(saved.model, saved.arch, needs)
-    return MergedModel(saved=replace(saved, model=merging.model, arch=merging.arch), merging=merging)
+    return MergedModel(saved=replace(saved, model=merging.model, arch=merging.arch, base=None), merging=merging)
 
 
 def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:

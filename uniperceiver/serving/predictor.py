@@ -15,7 +15,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample, to_device
 from uniperceiver.serving import media
 from uniperceiver.serving import saved as files
-from uniperceiver.serving.known import fitting, for_texts, sight
+from uniperceiver.serving.known import fitting, for_texts, refuse_other_classes, sight
 from uniperceiver.serving.media import Media
 from uniperceiver.serving.merge import merge
 from uniperceiver.serving.places import model_folder
@@ -71,14 +71,18 @@ class UniPerceiver:
         """
         return cls(files.load(model_folder(path)), device)
 
-    def save_pretrained(self, path: str | Path) -> None:
+    def save_pretrained(self, path: str | Path, *, whole: bool = False) -> None:
         """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory.
+
+        Args:
+            whole: write all weights of a model whose prompts were tuned, instead of the tuned ones beside the place of
+                the others.
 
         Raises:
             UserError: it could not be written, or holds other files: the directory is replaced as a whole.
         """
         files.refuse_foreign(Path(path))
-        files.save(Path(path), self.saved)
+        files.save(Path(path), replace(self.saved, base=None) if whole else self.saved)
 
     def merge(self, tasks: str | Task | Iterable[str | Task] | None = None) -> "UniPerceiver":
         """A new model that answers these tasks alike, without experts: at the cost of a dense model.
@@ -147,6 +151,7 @@ class UniPerceiver:
             known = replace(known, task=replace(known.task, labels=media.label_texts(labels)))
         if not known.task.labels:
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
+        refuse_other_classes(self.saved, known.task)
         samples = media.with_texts(_SAMPLES[known.task.inputs[0]](images), texts)
         c_KD = self._cached(known, "labels", lambda: label_candidates(known.task, self.codec, None, known.index))
         return self._likelihood(known, samples, c_KD)

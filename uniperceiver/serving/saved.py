@@ -1,4 +1,8 @@
-"""A saved model: config.json + model.safetensors + tokenizer.json + preprocess.json + README.md in one directory."""
+"""A saved model: config.json + model.safetensors + tokenizer.json + preprocess.json + README.md in one directory.
+
+Of a model whose prompts were tuned, the tuned parameters are saved alone: tuned.safetensors instead of
+model.safetensors, and in config.json the place and the SHA-256 of the model that they were tuned on.
+"""
 
 import dataclasses
 import json
@@ -19,13 +23,16 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.weights import first_misfit
+from uniperceiver.model.prompts import is_tuned
+from uniperceiver.model.weights import first_misfit, with_own_storage
+from uniperceiver.serving.base import Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
 
 FORMAT = 1
-_FILES = frozenset({"config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "README.md"})
+WEIGHTS, TUNED = "model.safetensors", "tuned.safetensors"
+_FILES = frozenset({"config.json", WEIGHTS, TUNED, "tokenizer.json", "preprocess.json", "README.md"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,7 @@ class SavedModel:
     codec: bpe.TextEncoder
     tasks: Mapping[str, KnownTask]
     trained: str = ""  # one line for the model card: on what, how long
+    base: Base | None = None  # the model whose prompts were tuned; None: this is a whole model
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -79,18 +87,21 @@ def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None =
 
 
 def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None) -> None:
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in saved.model.state_dict().items()}
-    state |= {name: value.detach().cpu().contiguous().clone() for name, value in (weights or {}).items()}
+    state = saved.model.state_dict() | dict(weights or {})
+    if saved.base is not None:
+        state = {name: value for name, value in state.items() if is_tuned(name)}
     config = {
         "format": FORMAT,
         "architecture": dataclasses.asdict(saved.arch),
         "tokenizer": saved.codec.fingerprint(),
         "trained": saved.trained,
+        "base": None if saved.base is None else to_json(saved.base, folder),
         "tasks": [dataclasses.asdict(known.task) for known in saved.tasks.values()],
     }
     views = {name: known.view.to_json() for name, known in saved.tasks.items()}
     with whole_folder(folder) as temporary:
-        save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+        file = temporary / (WEIGHTS if saved.base is None else TUNED)
+        save_file(with_own_storage(state), file, metadata={"format": "pt"})
         _write_json(temporary / "config.json", config)
         _write_json(temporary / "preprocess.json", views)
         saved.codec.save(temporary / "tokenizer.json")
@@ -125,6 +136,15 @@ def read_architecture(folder: Path) -> Architecture:
     return strict.parse(Architecture, config.get("architecture"), f"{folder / 'config.json'}: architecture")
 
 
+def read_base(folder: Path) -> Base | None:
+    """The model that a saved one was tuned on; None for a whole model.
+
+    Raises:
+        UserError: config.json is missing or damaged, or that model is not there.
+    """
+    return base_of(_read_json(folder / "config.json").get("base"), folder)
+
+
 def _load(folder: Path) -> SavedModel:
     arch = read_architecture(folder)
     config = _read_json(folder / "config.json")
@@ -137,14 +157,20 @@ def _load(folder: Path) -> SavedModel:
             "made otherwise; restore the one saved with these weights"
         )
     model = build(arch, TEMPERATURES)
-    _load_weights(model, folder / "model.safetensors")
+    base = base_of(config.get("base"), folder)
+    if base is None:
+        _load_weights(model, folder / WEIGHTS)
+    else:
+        _load_weights(model, folder / TUNED, beside=load(base.folder).model.state_dict())
     views = _read_json(folder / "preprocess.json")
     tasks = {}
     for index, fields in enumerate(config["tasks"]):
         task = _task(fields, folder)
         view = strict.parse(View, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
         tasks[task.name] = KnownTask(task=task, index=index, view=view)
-    return SavedModel(model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""))
+    return SavedModel(
+        model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""), base=base
+    )
 
 
 def _task(fields: Mapping[str, Any], folder: Path) -> Task:
@@ -155,9 +181,10 @@ def _task(fields: Mapping[str, Any], folder: Path) -> Task:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 
 
-def _load_weights(model: torch.nn.Module, path: Path) -> None:
+def _load_weights(model: torch.nn.Module, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
+    """Put a file's weights into the model, and those of `beside` that the file does not have."""
     try:
-        weights = load_file(path)
+        weights = {**(beside or {}), **load_file(path)}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
     misfit = first_misfit(model.state_dict(), weights)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from uniperceiver.atomic import clean, remove, whole_folder
 from uniperceiver.errors import UserError
+from uniperceiver.model.weights import with_own_storage
 
 FORMAT = 1
 _STATE = "state.json"
@@ -141,27 +142,13 @@ def _fill(
     folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], texts: Mapping[str, str]
 ) -> None:
     for name, group in tensors.items():
-        save_file(_with_own_storage(group), folder / f"{name}{_TENSORS}", metadata={"format": "pt"})
+        save_file(with_own_storage(group), folder / f"{name}{_TENSORS}", metadata={"format": "pt"})
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
     files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
     contents = {"format": FORMAT, "files": files, "state": dict(state)}
     contents["sha256"] = _own_sha256(contents)
     (folder / _STATE).write_text(json.dumps(contents, indent=1), encoding="utf-8")
-
-
-def _with_own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU of which no two share memory, as safetensors wants them."""
-    seen: set[int] = set()
-    separate = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        separate[name] = tensor
-    return separate
 
 
 def _verified(folder: Path, *, deep: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from uniperceiver import strict
 from uniperceiver.data.sources.coco_captions import CocoCaptionsSource
 from uniperceiver.data.sources.folder import FolderSource
+from uniperceiver.data.sources.part import PartConfig, part_of
 from uniperceiver.data.sources.scenes import ScenesSource
 from uniperceiver.data.sources.text import TextSource
 from uniperceiver.data.sources.tsv import TsvSource
@@ -66,6 +67,9 @@ FORMATS: dict[str, type] = {
 }
 
 
+_PART = ("part", "part_seed")
+
+
 def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
     """The data set that a recipe's mapping {format: ..., ...} names.
 
@@ -78,16 +82,19 @@ def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
         raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
     if name not in FORMATS:
         raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
+    chosen = strict.parse(PartConfig, {key: options.pop(key) for key in _PART if key in options}, where)
     source: Any = strict.parse(FORMATS[name], options, where)
     # What lies in no file is complete with its options.
-    return source.open(Path(base), where) if isinstance(source, Format) else source
+    opened = source.open(Path(base), where) if isinstance(source, Format) else source
+    return part_of(opened, *chosen.bounds(where), chosen.part_seed)
 
 
 def class_names(source: Source) -> tuple[str, ...] | None:
     """What each class is called, for choosing other texts for it: the name in the files, or else its first text."""
-    if isinstance(source, Named):
-        return source.class_names
-    return None if source.classes is None else tuple(texts[0] for texts in source.classes)
+    names = source.class_names if isinstance(source, Named) else None
+    if names is not None or source.classes is None:
+        return names
+    return tuple(texts[0] for texts in source.classes)
 
 
 def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:
