@@ -8,12 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := uniperceiver tests $(wildcard examples benchmarks)
+SOURCES := uniperceiver tests $(wildcard examples benchmarks soak)
 
 # OpenMP threads that wait by spinning take the cores from other processes, which costs much where there are few.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help env demo test unit check format wheel clean
+.PHONY: help env demo test unit check soak format wheel clean
 
 help:
 	@echo "make demo    set up, then train, evaluate and use a small model on generated scenes"
@@ -21,6 +21,7 @@ help:
 	@echo "make env     only set up (PIP_ARGS='...' goes to pip, PYTHON=... chooses the Python)"
 	@echo "make check   format, lint, types, import rules, all tests"
 	@echo "make unit    the quick tests only"
+	@echo "make soak    half an hour of stopping, killing and failing disks (docs/reliability.md); goes on where it was stopped"
 	@echo "make format  format the code"
 	@echo "make wheel   build dist/*.whl"
 	@echo "make clean   remove .venv and everything that was built (not runs/)"
@@ -57,7 +58,7 @@ demo: env
 	$(BIN)/uniperceiver demo
 
 # Two test processes: one thread each.
-test unit check: export OMP_NUM_THREADS = 1
+test unit check soak: export OMP_NUM_THREADS = 1
 
 test: env
 	$(BIN)/python -m pytest -q -m "not gpu" -n 2 --timeout 300
@@ -71,6 +72,9 @@ check: env
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 	$(MAKE) test
+
+soak: env
+	$(BIN)/python -m soak --out runs/soak
 
 format: env
 	$(BIN)/ruff format $(SOURCES)

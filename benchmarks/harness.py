@@ -3,12 +3,13 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from uniperceiver.errors import UserError
 from uniperceiver.streams import numpy_stream
 
 PAIRS, QUICK_PAIRS = 30, 8
@@ -17,15 +18,15 @@ NOISY = 0.1  # wider intervals than this prove nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured ratio: ours over the baseline, lower is better."""
+    """One measured figure; a ratio is ours over the baseline, lower is better."""
 
     name: str  # area/what/size/batch/threads/variant
-    value: float  # median of the paired ratios
+    value: float  # median of what was measured, such as paired ratios
     unit: str
     low: float  # 95 % bootstrap interval
     high: float
     goal: float | None  # None: reported, not judged
-    holds: bool | None  # low <= goal
+    holds: bool | None  # low <= goal; of a lower bound, high >= goal
     noisy: bool
 
 
@@ -35,6 +36,7 @@ def ratio(
     baseline: Callable[[], object],
     *,
     goal: float | None = None,
+    at_least: bool = False,
     pairs: int = PAIRS,
 ) -> Row:
     """Time of `ours` over time of `baseline`, run in turns after one warm-up each."""
@@ -45,19 +47,17 @@ def ratio(
         first, second = (ours, baseline) if pair % 2 == 0 else (baseline, ours)
         one, other = _seconds(first), _seconds(second)
         ratios.append(one / other if pair % 2 == 0 else other / one)
-    resamples = numpy_stream(0, name).choice(ratios, size=(1000, pairs))
-    low, high = np.percentile(np.median(resamples, axis=1), (2.5, 97.5))
-    holds = None if goal is None else bool(low <= goal)
-    return Row(
-        name=name,
-        value=float(np.median(ratios)),
-        unit="ratio",
-        low=float(low),
-        high=float(high),
-        goal=goal,
-        holds=holds,
-        noisy=bool(high - low > NOISY),
-    )
+    return figure(name, ratios, "ratio", goal=goal, at_least=at_least)
+
+
+def figure(name: str, values: Sequence[float], unit: str, *, goal: float | None = None, at_least: bool = False) -> Row:
+    """The median of several measurements; the goal is an upper bound, or a lower one with `at_least`."""
+    value = float(np.median(values))
+    resamples = numpy_stream(0, name).choice(values, size=(1000, len(values)))
+    low, high = (float(each) for each in np.percentile(np.median(resamples, axis=1), (2.5, 97.5)))
+    holds = None if goal is None else high >= goal if at_least else low <= goal
+    spread = (high - low) / (1.0 if unit == "ratio" else max(1.0, abs(value)))
+    return Row(name=name, value=value, unit=unit, low=low, high=high, goal=goal, holds=holds, noisy=spread > NOISY)
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -66,15 +66,32 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main(measure: Callable[[int], list[Row]]) -> None:
-    """Run a benchmark from the command line: print its rows, and write them as JSON if asked."""
+def _digits(value: float) -> int:
+    return 2 if abs(value) < 100 else 0
+
+
+def main(measure: Callable[..., list[Row]], place: str = "") -> None:
+    """Run a benchmark from the command line: print its rows, and write them as JSON if asked.
+
+    Args:
+        measure: of the number of pairs and, if there is a `place`, of its path or None.
+        place: what a path on the command line names, such as RUN.
+    """
     parser = argparse.ArgumentParser(description=measure.__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs instead of {PAIRS}")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    if place:
+        parser.add_argument("place", nargs="?", type=Path, metavar=place)
     options = parser.parse_args()
-    rows = measure(QUICK_PAIRS if options.quick else PAIRS)
+    pairs = QUICK_PAIRS if options.quick else PAIRS
+    try:
+        rows = measure(pairs, options.place) if place else measure(pairs)
+    except UserError as error:
+        parser.error(str(error))
     for row in rows:
         judged = "" if row.goal is None else f"  goal {row.goal:.2f}: {'holds' if row.holds else 'missed'}"
-        print(f"{row.name:70s} {row.value:6.2f}  ({row.low:.2f} - {row.high:.2f}){judged}{'  noisy' * row.noisy}")
+        value = f"{row.value:6.{_digits(row.value)}f}{'' if row.unit == 'ratio' else ' ' + row.unit}"
+        interval = f"({row.low:.{_digits(row.low)}f} - {row.high:.{_digits(row.high)}f})"
+        print(f"{row.name:70s} {value}  {interval}{judged}{'  noisy' * row.noisy}")
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,21 @@ def test_a_folder_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     assert value_of(tmp_path / "a") == 2.0
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["model.safetensors", "state.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)]
+)
+def test_files_may_be_read_by_whom_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "a", 1.0)
+        save(tmp_path / "a", 2.0)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").iterdir()} == {file}
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == folder
+    assert len(list((tmp_path / "a").iterdir())) == 2
 
 
 # Syncs of a save: model.safetensors, state.json, the new directory; then its parent, when the new one is in place.

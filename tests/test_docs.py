@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
@@ -9,20 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.markdown import ROOT, blocks, read, section
-from uniperceiver import config, strict
+from examples import own_data
+from tests.markdown import ROOT, blocks, commands, read, section
+from uniperceiver import cli, config
+from uniperceiver.cli.parser import parse
 from uniperceiver.commands.recipe import read_recipe
 from uniperceiver.commands.tasks import SPLITS
-from uniperceiver.data.sources import FORMATS
+from uniperceiver.data.sources import FORMATS, parse_source
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.sizes import SIZES, architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES
 
-METHOD, DATA = "docs/method.md", "docs/data.md"
+METHOD, DATA, TUNING = "docs/method.md", "docs/data.md", "docs/tuning.md"
 FUNCTIONS = sorted(set(re.findall(r"`([\w/]+)\.py::([\w.]+)`", read(METHOD))))
-RECIPES = [block.text for block in blocks(DATA, "yaml")]
+RECIPES = [block.text for page in (DATA, TUNING) for block in blocks(page, "yaml")]
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS)
@@ -58,15 +61,14 @@ def test_the_differences_are_fields_of_the_architecture() -> None:
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=range(len(RECIPES)))
-def test_a_recipe_of_the_data_page_is_read(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_of_a_page_is_read(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_DATA", str(tmp_path))
     path = tmp_path / "recipe.yaml"
     path.write_text(text, encoding="utf-8")
     for name, task in read_recipe(path).tasks.items():
         assert task.kind in CATALOGUE
         for source in filter(None, (getattr(task, split) for split in SPLITS)):
-            options = dict(source)
-            strict.parse(FORMATS[options.pop("format")], options, name)
+            parse_source(source, name)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -81,6 +83,45 @@ def test_all_keys_of_a_task_are_explained() -> None:
     for part, heading in ((config.TaskConfig, "## Tasks"), (config.AugmentConfig, "## Augmentation")):
         text = section(DATA, heading)
         assert not [field.name for field in dataclasses.fields(part) if f"`{field.name}`" not in text]
+
+
+def test_all_keys_of_tuning_are_explained() -> None:
+    keys = section(TUNING, "## Keys")
+    assert not [field.name for field in dataclasses.fields(config.TuneConfig) if f"| `{field.name}` |" not in keys]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words", [words for block in blocks(TUNING, "bash") for words in commands(block)], ids=" ".join
+)
+def test_a_command_of_the_tuning_page_exists(words: list[str]) -> None:
+    assert words[0] == "uniperceiver"
+    assert parse(words[1:])
+
+
+def test_the_tuning_page_names_every_recipe_of_the_original() -> None:
+    named = re.findall(r"`(\w+\.yaml)`", section(TUNING, "## The original's recipes"))
+    assert sorted(named) == sorted(path.name for path in (ROOT / "examples/original").glob("*.yaml"))
+
+
+@pytest.mark.slow
+def test_the_tuning_page_can_be_followed(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands about a folder, and its program, on less data."""
+    monkeypatch.chdir(tmp_path)
+    own_data.main(Path("my_data"), train=40, val=40)
+    shutil.copytree(trained, "runs/mine")
+    folder, questions, recipe = blocks(TUNING, "bash")
+    small = ["steps=2", "evaluation.every=0", "evaluation.train_limit=8", "data.workers=0", "log.tensorboard=false"]
+    for words in (*commands(folder), *commands(questions)):
+        assert cli.main([*words[1:], *(small if words[1] == "tune" else [])]) == 0, " ".join(words)
+    Path("my_recipe.yaml").write_text(blocks(TUNING, "yaml")[0].text)
+    shutil.copy("my_data/captions_train.json", "captions.json")
+    shutil.copytree("my_data/train", "pictures")
+    (words,) = commands(recipe)
+    assert cli.main([*words[1:], *small, "tune.fraction=1", "evaluation.max_words=4"]) == 0
+    (program,) = blocks(TUNING, "python")
+    exec(program.text.replace('"steps": "300"', '"steps": "2"'), {})
+    assert Path("small/tuned.safetensors").is_file()
+    assert Path("alone/model.safetensors").is_file()
 
 
 def test_contributing_fits_on_one_screen() -> None:

@@ -89,6 +89,8 @@ def _run(words: list[str]) -> None:
         given = words[1:]
         if given[0] in ("demo", "train"):
             given += SMALL
+        if given[0] == "tune":
+            given += [word for word in SMALL if not word.startswith("model.")]
         if given[0] == "demo":
             given += _few_scenes()
         assert cli.main(given) == 0, " ".join(words)

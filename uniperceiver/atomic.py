@@ -5,14 +5,18 @@ import errno
 import glob
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import register_after_fork
 from pathlib import Path
+from uuid import uuid4
 
 _HIDDEN = ".uniperceiver-tmp-"
 _ASIDE = ".uniperceiver-old-"
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -25,9 +29,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     clean(folder.parent, glob.escape(folder.name))  # not what another process is writing beside it
     temporary = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}{folder.name}-", dir=folder.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp makes it private
+        mode = _usual_mode(temporary)
         yield temporary
-        for path in (*sorted(temporary.iterdir()), temporary):
+        files = sorted(temporary.iterdir())
+        for path in filter(Path.is_file, files):
+            path.chmod(mode)  # safetensors writes through a private file
+        temporary.chmod(mode | (mode & 0o444) >> 2)  # mkdtemp makes it private, too; who may read may also enter
+        for path in (*files, temporary):
             _sync(path)
         _put_in_place(temporary, folder)
     finally:
@@ -36,8 +44,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def remove(folder: Path) -> None:
     """Delete a directory; it disappears at once, so that none is ever seen half deleted."""
-    hidden = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}{folder.name}-", dir=folder.parent))
-    os.rename(folder, hidden / folder.name)
+    # Under a new name, not in a new directory: a full disk has no room for one.
+    hidden = folder.with_name(f"{_HIDDEN}{folder.name}-{uuid4().hex[:8]}")
+    os.rename(folder, hidden)
     shutil.rmtree(hidden)
 
 
@@ -55,6 +64,15 @@ def clean(root: Path, name: str = "*") -> None:
             os.rename(path, place)
     for path in root.glob(f"{_HIDDEN}{name}-????????"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _usual_mode(folder: Path) -> int:
+    """The permissions of a new file there, as the umask (or the folder's access list) has them."""
+    probe = folder / "probe"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
@@ -102,10 +120,20 @@ def only_one(folder: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    with (folder / ".lock").open("w") as file:
+    with (folder / _LOCK).open("a") as file:
+        # A killed process leaves workers behind for a moment; they must not keep the folder locked.
+        register_after_fork(file, lambda inherited: inherited.close())
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             yield False
         else:
             yield True
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process works in the folder, as far as that can be told; nothing is written."""
+    if not (folder / _LOCK).is_file():
+        return False
+    with only_one(folder) as alone:
+        return not alone

@@ -13,11 +13,16 @@ class BrokenSample(Exception):
 
     def __init__(self, sample: str, reason: str) -> None:
         super().__init__(sample, reason)  # both in `args`, so that it crosses process borders
-        self.sample = sample
-        self.reason = " ".join(str(reason).split())
+        self.sample = _printable(sample)
+        self.reason = _printable(" ".join(str(reason).split()))
 
     def __str__(self) -> str:
         return f"{self.sample}: {self.reason}"
+
+
+def _printable(text: str) -> str:
+    """Halves of characters, as file names and JSON may have them, become question marks: no log could write them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -59,6 +59,16 @@ class Flow:
             decided={},
         )
 
+    def twin(self) -> "Flow":
+        """This pass as it is now, for computing a part of it once more: it draws the same, and nobody hears of it."""
+        return replace(
+            self,
+            stream=None if self.stream is None else self.stream.clone_state(),
+            context=dict(self.context),
+            decisions=[],
+            decided=dict(self.decided),
+        )
+
     def alone(self, tokens: int) -> "Flow":
         """The pass of a few tokens that belong to the first segment and are alike for all sequences: of a prompt."""
         segment = replace(self.segments[0], start=0, stop=tokens)

@@ -3,53 +3,99 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from benchmarks.golden.cases import case_names, convert_folder, load_case, model_folders
-from benchmarks.golden.compare import TOLERANCES, Errors, errors_of
-from benchmarks.golden.steps import NAME, errors_of_steps
+from benchmarks.golden.compare import findings_of
+from benchmarks.golden.findings import Findings, failed
+from benchmarks.golden.steps import NAME, findings_of_steps
+from uniperceiver.errors import UserError
+from uniperceiver.model.model import Generalist
+
+# All that a file can lead to which is damaged, or of a kind that is not known here: the case counts as beyond.
+_TROUBLE = (
+    *(UserError, SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError),
+    AssertionError,
+)
 
 
-def results(root: Path) -> dict[str, Errors]:
-    """The largest errors of each case by FOLDER/CASE."""
-    found: dict[str, Errors] = {}
+def results(root: Path) -> Iterator[tuple[str, Findings]]:
+    """What was found in each case, with its name FOLDER/CASE."""
     folders = model_folders(root)
     for folder in folders:
-        for name in case_names(folder):
-            found[f"{folder.name}/{name}"] = errors_of(load_case(folder, name), convert_folder(folder).model)
-    if folders and (root / NAME / f"{NAME}.json").is_file():
-        beside = json.loads((folders[0] / "model.json").read_text())
-        found[f"{NAME}/{NAME}"] = errors_of_steps(root / NAME, beside)
-    return found
+        yield from _folder(folder)
+    recording = root if root.name == NAME else root / NAME
+    if recording.is_dir():
+        yield f"{NAME}/{NAME}", _tried(lambda: findings_of_steps(recording, [_told(each) for each in folders]))
 
 
-def beyond(errors: Errors) -> list[str]:
-    """Quantities of a case that are beyond their tolerance, or that were not compared at all."""
-    return [name for name, value in errors.items() if not value <= TOLERANCES[name]] or (
-        [] if errors else ["nothing compared"]
-    )
+def _folder(folder: Path) -> Iterator[tuple[str, Findings]]:
+    try:
+        model = convert_folder(folder).model
+    except _TROUBLE as error:
+        for name in case_names(folder) or ["state_dict"]:
+            yield f"{folder.name}/{name}", failed(error)
+        return
+    for name in case_names(folder):
+        yield f"{folder.name}/{name}", _tried(partial(_compared, folder, name, model))
+
+
+def _compared(folder: Path, name: str, model: Generalist) -> Findings:
+    return findings_of(load_case(folder, name), model)
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    return told
+
+
+def _tried(compare: Callable[[], Findings]) -> Findings:
+    """What a comparison finds, or why there is none."""
+    try:
+        return compare()
+    except _TROUBLE as error:
+        return failed(error)
+
+
+def left_out(root: Path) -> list[str]:
+    """Folders that hold something else than a model and its cases."""
+    known = {folder.name for folder in model_folders(root)} | {NAME}
+    return sorted(path.name for path in root.glob("*") if path.is_dir() and path.name not in known)
+
+
+def line_of(name: str, found: Findings) -> str:
+    """One case on one line."""
+    shown = ", ".join(f"{quantity} {value:.1e}" for quantity, value in found.errors.items())
+    remarks = "".join(f" ({remark})" for remark in found.remarks)
+    return f"{name:60s} {shown}{remarks}{'   BEYOND: ' + '; '.join(found.beyond[:5]) if found.beyond else ''}"
 
 
 def main() -> int:
     """Print the largest errors per case, and how many cases are beyond tolerance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folders with model.json and recorded cases")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write errors, reasons and remarks of every case")
     options = parser.parse_args()
     torch.manual_seed(0)
-    found = results(options.folder)
-    for name, errors in found.items():
-        wrong = beyond(errors)
-        if name.startswith(f"{NAME}/") and "parameters" not in errors:
-            name += " (recorded weights are all final ones: steps not repeated)"
-        shown = ", ".join(f"{quantity} {value:.1e}" for quantity, value in errors.items())
-        print(f"{name:70s} {shown}{'   BEYOND: ' + ', '.join(wrong) if wrong else ''}")
-    count = sum(bool(beyond(errors)) for errors in found.values())
+    found: dict[str, Findings] = {}
+    for name, each in results(options.folder):
+        found[name] = each
+        print(line_of(name, each), flush=True)
+    for name in left_out(options.folder):
+        print(f"{name}: has no model.json, so it holds no cases; left out")
     if options.json:
-        rows = {name: {"errors": errors, "beyond": beyond(errors)} for name, errors in found.items()}
+        rows = {
+            name: {"errors": each.errors, "beyond": each.beyond, "remarks": each.remarks}
+            for name, each in found.items()
+        }
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    count = sum(bool(each.beyond) for each in found.values())
     print(f"{len(found)} cases, {count} beyond tolerance")
     return 1 if count or not found else 0
 

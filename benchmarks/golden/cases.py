@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from uniperceiver.errors import UserError
+from uniperceiver.model.build import build
 from uniperceiver.model.official.convert import Converted, convert
 from uniperceiver.model.official.variant import Given
 from uniperceiver.records import Batch, Readout, Sequences, Side
@@ -38,13 +40,14 @@ class Case:
 
 
 def model_folders(root: Path) -> list[Path]:
-    """Folders with a model and cases."""
-    return sorted(path.parent for path in root.glob("*/model.json"))
+    """Folders with a model and cases: those in `root`, or `root` itself."""
+    return [root] if (root / "model.json").is_file() else sorted(path.parent for path in root.glob("*/model.json"))
 
 
 def case_names(folder: Path) -> list[str]:
-    """The cases of a model folder."""
-    return sorted(path.stem for path in folder.glob("*.safetensors") if path.stem != "state_dict")
+    """The cases of a model folder; each has tensors and a description."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+    return sorted({path.stem for path in files} - {"state_dict", "model"})
 
 
 def load_case(folder: Path, name: str) -> Case:
@@ -62,6 +65,7 @@ def given_of(size: dict[str, Any]) -> Given:
     """What the names of this reduced size do not tell."""
     return Given(
         heads=size["heads"],
+        layers=size["layers"],
         positions="table",
         ffn_gates="shared" if size["ffn_share_gate"] or not size["moe"] else "own",
         type_vector="add" if size["add_type_embed"] else "folded",
@@ -69,34 +73,63 @@ def given_of(size: dict[str, Any]) -> Given:
 
 
 def convert_folder(folder: Path) -> Converted:
-    """The folder's state dict, converted as `uniperceiver convert` does it."""
+    """The folder's state dict, converted as `uniperceiver convert` does it.
+
+    Raises:
+        UserError: it cannot be converted, or is of a kind that the release does not hold.
+    """
     info = json.loads((folder / "model.json").read_text())
-    special = info["special_tokens"]
-    return convert(
+    size, special = info["model"], info["special_tokens"]
+    if not size.get("old_checkpoint_spe", True):
+        raise UserError(f"{folder}: begins sequences with the word 'spe', which no published model does")
+    converted = convert(
         folder / "state_dict.safetensors",
-        given_of(info["model"]),
+        given_of(size),
         end=special["<|endoftext|>"],
         answer=special["<|spe|>"],
         temperatures=TEMPERATURES,
     )
+    return converted if size["top_k"] == 2 or not size["moe"] else _choosing(converted, size["top_k"])
+
+
+def _choosing(converted: Converted, k: int) -> Converted:
+    """The model with another number of chosen experts, which no name tells; with one its probability is the weight."""
+    assert converted.arch.moe is not None
+    arch = replace(converted.arch, moe=replace(converted.arch.moe, k=k, renormalise=k > 1))
+    model = build(arch, TEMPERATURES)
+    model.load_state_dict(converted.model.state_dict())
+    return replace(converted, model=model, arch=arch)
 
 
 def task_of(case: Case) -> Task:
-    """The declaration that fits the original's task type."""
-    kind = case.info["batch"]["task_info"]["task_type"]
-    temperature = case.model["temp_name"][case.info["batch"]["task_info"]["task_name"]].removeprefix("logit_scale_")
+    """The declaration that fits the original's task type.
+
+    Raises:
+        ValueError: there is none.
+    """
+    info = case.info["batch"]["task_info"]
+    kind = info["task_type"]
+    temperature = case.info.get("logit_scale_name") or case.model["temp_name"][info["task_name"]]
     visual = "video" if kind.startswith("video") else "image"
+    read_at = "masked" if "spe_index" in _samples(case)[0] else "summary"
     by_kind: dict[str, dict[str, Any]] = {
         "classification": {"inputs": (visual,), "candidates": "labels"},
         "retrieval": {"inputs": (visual,), "candidates": "in_batch"},
         "caption": {"inputs": (visual, "text"), "candidates": "vocabulary", "read_at": "next"},
         "mlm": {"inputs": ("text",), "candidates": "vocabulary", "read_at": "masked"},
-        "vqa": {"inputs": (visual, "text"), "candidates": "labels", "read_at": "masked"},
+        "vqa": {"inputs": (visual, "text"), "candidates": "labels", "read_at": read_at},
+        "text_classification": {"inputs": ("text",), "candidates": "labels", "read_at": read_at},
     }
-    fields = by_kind[kind.split("_")[-1]]
-    if kind == "text_classification":
-        fields = {"inputs": ("text",), "candidates": "labels", "read_at": "masked"}
-    return Task(name=kind, temperature=temperature, **fields)
+    fields = by_kind.get(kind) or by_kind.get(kind.split("_")[-1])
+    if fields is None:
+        raise ValueError(f"task type {kind!r} is unknown")
+    return Task(name=kind, temperature=temperature.removeprefix("logit_scale_"), **fields)
+
+
+def _samples(case: Case) -> list[dict[str, Any]]:
+    """What is recorded of each sample's last part."""
+    samples: list[dict[str, Any]] = case.info["batch"]["inputs"][-1]["sample_info"]
+    return samples
 
 
 def _valid(mask: Tensor | None) -> Tensor | None:
@@ -149,8 +182,7 @@ def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
         hard = target if soft is None and target is not None else nothing
         if task.read_at == "summary":
             return Readout(segment=0, row_R=rows, position_R=rows * 0, target_R=hard, soft_RK=soft, summary=True)
-        info = case.info["batch"]["inputs"][-1]["sample_info"]
-        place = torch.tensor([sample["spe_index"] for sample in info]) + (segment == 0)
+        place = torch.tensor([sample["spe_index"] for sample in _samples(case)]) + (segment == 0)
         return Readout(segment=segment, row_R=rows, position_R=place, target_R=hard, soft_RK=soft)
     if target is None:  # generation: nothing is read here
         return Readout(segment=segment, row_R=rows[:0], position_R=rows[:0], target_R=rows[:0])
@@ -163,10 +195,14 @@ def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
 def _candidates(case: Case, task: Task) -> Candidates:
     if task.candidates == "in_batch":
         return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
-    name = next((key for key in case.tensors if key.startswith("batch.shared_target_sets.")), None)
-    if name is None:  # the vocabulary, not recorded again
+    named = [f"batch.shared_target_sets.{name}" for name in case.info["batch"]["target_set_list"]]
+    named += [key.removesuffix(".data") for key in case.tensors if key.startswith("batch.shared_target_sets.")]
+    key = next((each for each in named if f"{each}.data" in case.tensors), None)
+    if key is None and task.candidates != "vocabulary":
+        raise ValueError("no target set is recorded")
+    if key is None:  # the vocabulary, not recorded again
         word_K = torch.arange(case.model["model"]["vocab"])
         ordinary = case.model["special_tokens"]["<|endoftext|>"]
         return Candidates(sequences=vocabulary_sequences(word_K, task.facts("candidate"), ordinary))
-    sequences = _sequences(case, task, name.removesuffix(".data").removesuffix(".invalid_mask"), "candidate")
+    sequences = _sequences(case, task, key, "candidate")
     return Candidates(sequences=replace(sequences, class_B=torch.arange(sequences.size)))

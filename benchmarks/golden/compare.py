@@ -1,151 +1,131 @@
-"""Errors of our numbers against recorded ones, case by case.
+"""A recorded case against ours: activations, gates, read-outs, logits, cosines, generated texts.
 
-An error is max|ours - theirs| / max|theirs|. Shape suffixes: S segments, k choices, R read-outs, K candidates, V words,
-E experts, D width.
+Shape suffixes: B sequences, N tokens, S segments, k choices, R read-outs, K candidates, V words, E experts, D width.
 """
 
-from collections.abc import Mapping
+import re
 
 import torch
 from torch import Tensor
 
 from benchmarks.golden.cases import Case, batch_of
+from benchmarks.golden.findings import Findings
+from benchmarks.golden.gradients import compare_losses, compare_training, loss_of, recorded_losses
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.official.names import our_name, our_shape
-from uniperceiver.records import Batch, Decision, Encoded
-from uniperceiver.tasks.ask import ask, compare, input_features, loss_terms
+from uniperceiver.records import Batch, Decision, Encoded, Sequences, Tokens
+from uniperceiver.tasks.ask import compare, input_features, read
 from uniperceiver.tasks.candidates import Candidates, represent_candidates
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.task import Task
 
-TOLERANCES = {
-    "activations": 2e-5,
-    "gate weights": 2e-5,
-    "gate indices": 0.0,
-    "logits": 2e-5,
-    "cosines": 2e-5,
-    "losses": 1e-5,
-    "gradients": 1e-3,
-    "step logits": 2e-5,
-    "log-likelihoods": 2e-5,
-    "generated ids": 0.0,
-    "parameters": 1e-5,
-    "learning rates": 1e-6,
-    "weight decays": 0.0,
+# Which of a half-block's gates decides for a linear: the first, or the last, which may be the same.
+_GATES = {
+    "self_attn.qkv_proj": ("attention", 0),
+    "self_attn.dense": ("attention", -1),
+    "linear1": ("ffn", 0),
+    "linear2": ("ffn", -1),
 }
+_GATE = re.compile(r"\.gate\.layers\.(\d+)\.([\w.]+)\.index")
+_ACTIVATION = re.compile(r"\.(in|out|layer\d+)")
 
-Errors = dict[str, float]
 
-
-def errors_of(case: Case, model: Generalist) -> Errors:
-    """The largest error of each quantity of a case."""
-    found: Errors = {}
+def findings_of(case: Case, model: Generalist) -> Findings:
+    """The largest error of each quantity of a case, and what could not be compared."""
+    found = Findings()
     task, batch, candidates = batch_of(case)
+    encoded = _call(found, case, "enc0", model, batch.inputs)
     if "ids" in case.tensors:
         _generation(found, case, model, task, batch, candidates)
         return found
-    for key, sequences in (("enc0", batch.inputs), ("enc1", candidates.sequences)):
-        with torch.no_grad():
-            encoded = model.encode(sequences, keep_layers=True)
-        _activations(found, case, key, encoded)
-        _gates(found, case, key, encoded)
-    _answers(found, case, model, task, batch, candidates)
-    if case.name.endswith("_train"):
-        _losses_and_gradients(found, case, model, task, batch, candidates)
+    chosen = _call(found, case, "enc1", model, candidates.sequences)
+    with torch.no_grad():
+        _readouts(found, case, model, read(encoded, batch.readout), chosen.x_BND[:, 0])
+        _answers(found, case, model, task, batch, candidates)
+        if recorded_losses(recorded := case.info.get("losses_on_eval_logits", {})):
+            compare_losses(found, loss_of(case, model, task, batch, candidates), recorded)
+    if "losses" in case.info:
+        compare_training(found, case, model, task, batch, candidates)
     return found
 
 
-def error(ours: Tensor, theirs: Tensor) -> float:
-    """max|ours - theirs| / max|theirs|; infinite where one of ours is not finite."""
-    if not bool(torch.isfinite(ours).all()):
-        return float("inf")
-    largest = float(theirs.abs().max())
-    return float((ours.detach() - theirs).abs().max()) / (largest or 1.0)
-
-
-def note(found: Errors, quantity: str, value: float) -> None:
-    """Keep the largest error of a quantity."""
-    found[quantity] = max(found.get(quantity, 0.0), value)
-
-
-def _activations(found: Errors, case: Case, key: str, encoded: Encoded) -> None:
-    """Every layer's output, where it is no padding; of the vocabulary only position 0 is recorded."""
-    mask = case.tensors.get(f"{key}.invalid_mask")
-    for layer, x_BND in enumerate(encoded.layers):
-        theirs = case.tensors.get(f"{key}.layer{layer}")
-        if theirs is None:
-            continue
-        part = slice(theirs.shape[1])
-        valid_BN = torch.ones(theirs.shape[:2], dtype=torch.bool) if mask is None else ~mask[:, part].bool()
-        note(found, "activations", error(x_BND[:, part][valid_BN], theirs[valid_BN]))
-
-
-def _gates(found: Errors, case: Case, key: str, encoded: Encoded) -> None:
-    """Chosen experts and their weights, one row per segment."""
-    for decision in encoded.decisions:
-        index_Sk = case.tensors.get(f"{key}.gate.{_gate_name(decision)}.index")
-        if index_Sk is None:
-            continue
-        theirs_Sk = case.tensors[f"{key}.gate.{_gate_name(decision)}.weight"]
-        weight_SE = decision.weight_TE[list(decision.row_S)]
-        count = min(len(weight_SE), len(index_Sk))  # some recorded rows are of a segment that is not there
-        weight_SE, index_Sk, theirs_Sk = weight_SE[:count], index_Sk[:count].long(), theirs_Sk[:count]
-        order_Sk = weight_SE.argsort(dim=1, descending=True)[:, : index_Sk.shape[1]]
-        note(found, "gate indices", float((order_Sk != index_Sk).any()))
-        note(found, "gate weights", error(weight_SE.gather(1, index_Sk), theirs_Sk))
-
-
-def _gate_name(decision: Decision) -> str:
-    first = {"attention": "self_attn.qkv_proj", "ffn": "linear1"}[decision.part]
-    return f"layers.{decision.layer}.{first if decision.gate == 0 else 'linear2'}"
-
-
-def _answers(found: Errors, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates) -> None:
-    """Logits before and after a linear head, and the cosines of retrieval."""
+def _call(found: Findings, case: Case, key: str, model: Generalist, sequences: Sequences) -> Encoded:
+    """Encode, and compare every activation and gate that was recorded of this call."""
+    embedded: list[Tokens] = []
+    hook = model.tokenizer.register_forward_hook(lambda module, given, tokens: embedded.append(tokens))
     with torch.no_grad():
-        feature_RD, c_KD = input_features(model, batch), represent_candidates(model, candidates)
-        plain_RK = logits(unit(feature_RD), c_KD, model.scale(task.temperature))
-        if "logits" in case.tensors:
-            note(found, "logits", error(plain_RK, case.tensors["logits"]))
-        if "output" in case.tensors and case.tensors["output"].shape == plain_RK.shape:
-            note(found, "logits", error(compare(model, task, feature_RD, c_KD), case.tensors["output"]))
-        if "cosine_i2t" in case.tensors:
-            note(found, "cosines", error(plain_RK / model.scale(task.temperature), case.tensors["cosine_i2t"]))
+        encoded = model.encode(sequences, keep_layers=True)
+    hook.remove()
+    ours = {"in": embedded[0].x_BND, "out": encoded.x_BND}
+    ours |= {f"layer{layer}": x_BND for layer, x_BND in enumerate(encoded.layers)}
+    for name in [name for name in case.tensors if name.startswith(f"{key}.")]:
+        if activation := _ACTIVATION.fullmatch(name, len(key)):
+            if (x_BND := ours.get(activation[1])) is None:
+                found.reasons.append(f"{name}: there is no such layer")
+            else:
+                _activation(found, case, key, name, x_BND)
+        if gate := _GATE.fullmatch(name, len(key)):
+            _gate(found, case, name.removesuffix(".index"), gate, encoded)
+    return encoded
 
 
-def loss_of(case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates) -> Mapping[str, Tensor]:
-    """The terms of a case's loss, weighted as the original's configuration says."""
-    settings = case.model["losses"][case.info["batch"]["task_info"]["task_name"]]
-    smoothing = settings["LABELSMOOTHING"] if settings["NAMES"][0].startswith("LabelSmoothing") else 0.0
-    terms = loss_terms(task, ask(model, task, batch, candidates), batch.readout, candidates, smoothing)
-    return {name: settings["LOSS_WEIGHT"] * term for name, term in terms.items()}
+def _activation(found: Findings, case: Case, key: str, name: str, x_BND: Tensor) -> None:
+    """An activation, where it is no padding; of the vocabulary only position 0 is recorded."""
+    theirs = case.tensors[name]
+    if theirs.ndim == 2 or theirs.shape[1] == 1:
+        found.compare("activations", name, x_BND[:, 0], theirs.flatten(0, -2))
+        return
+    mask_BN = case.tensors.get(f"{key}.invalid_mask")
+    if mask_BN is not None and theirs.shape == x_BND.shape:
+        x_BND, theirs = x_BND[~mask_BN.bool()], theirs[~mask_BN.bool()]
+    found.compare("activations", name, x_BND, theirs)
 
 
-def _losses_and_gradients(
-    found: Errors, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
+def _gate(found: Findings, case: Case, name: str, gate: re.Match[str], encoded: Encoded) -> None:
+    """Chosen experts and their weights, one row per segment."""
+    index_Sk, theirs_Sk = case.tensors[f"{name}.index"].long(), case.tensors[f"{name}.weight"]
+    part, which = _GATES.get(gate[2], ("", 0))
+    decisions: list[Decision] = [each for each in encoded.decisions if (each.layer, each.part) == (int(gate[1]), part)]
+    if not decisions:
+        found.reasons.append(f"{name}: this linear has no gate")
+        return
+    decision = sorted(decisions, key=lambda each: each.gate)[which]
+    weight_SE = decision.weight_TE[list(decision.row_S)]
+    if "ids" in case.tensors:  # the row of texts is recorded, but there is no text yet
+        index_Sk, theirs_Sk = index_Sk[: len(weight_SE)], theirs_Sk[: len(weight_SE)]
+    if len(weight_SE) != len(index_Sk):
+        found.reasons.append(f"{name}: {len(index_Sk)} rows recorded, {len(weight_SE)} computed")
+        return
+    order_Sk = weight_SE.argsort(dim=1, descending=True)[:, : index_Sk.shape[1]]
+    found.note("gate indices", float((order_Sk != index_Sk).any() or (weight_SE > 0).sum() != index_Sk.numel()))
+    found.compare("gate weights", name, weight_SE.gather(1, index_Sk), theirs_Sk)
+
+
+def _readouts(found: Findings, case: Case, model: Generalist, x_RD: Tensor, x_KD: Tensor) -> None:
+    """Encoder outputs where the answers are read, before and behind the head, and of length one."""
+    for side, feats, x_ND in (("input", "input_feats", x_RD), ("target", "tgt_feats", x_KD)):
+        z_ND = model.represent(x_ND)
+        ours = {f"readout_{side}": x_ND, f"readout_{side}_postproj": z_ND, feats: unit(z_ND)}
+        for name in ours.keys() & case.tensors.keys():
+            found.compare("activations", name, ours[name], case.tensors[name])
+
+
+def _answers(found: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates) -> None:
+    """Logits before and behind a linear head, and the cosines of retrieval."""
+    feature_RD, c_KD = input_features(model, batch), represent_candidates(model, candidates)
+    plain_RK = logits(unit(feature_RD), c_KD, model.scale(task.temperature))
+    if "logits" in case.tensors:
+        found.compare("logits", "logits", plain_RK, case.tensors["logits"])
+    if "output" in case.tensors:
+        found.compare("logits", "output", compare(model, task, feature_RD, c_KD), case.tensors["output"])
+    if "cosine_i2t" in case.tensors:
+        found.compare("cosines", "cosine_i2t", plain_RK / model.scale(task.temperature), case.tensors["cosine_i2t"])
+
+
+def _generation(
+    found: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
 ) -> None:
-    model.zero_grad()
-    terms = loss_of(case, model, task, batch, candidates)
-    theirs = [value for key, value in case.info["losses"].items() if key != "null_loss" and "Accuracy" not in key]
-    assert len(theirs) == len(terms), "as many loss terms as recorded"
-    for ours, value in zip(terms.values(), theirs, strict=True):
-        note(found, "losses", abs(float(ours.detach()) - value) / abs(value))
-    sum(terms.values(), start=torch.zeros(())).backward()
-    gates = 2 if case.model["model"]["moe"] and not case.model["model"]["ffn_share_gate"] else 1
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    for original, moments in case.info["grad_l2norm_and_sum"].items():
-        gradient = gradients.get(our_name(original, gates) or "")
-        if moments is None or gradient is None or moments[0] < 1e-7:
-            missed = moments is not None and moments[0] > 1e-7 and our_name(original, gates) in gradients
-            note(found, "gradients", float("inf") if missed else 0.0)
-            continue
-        note(found, "gradients", abs(float(gradient.norm()) - moments[0]) / moments[0])
-        if f"grad.{original}" in case.tensors:
-            note(found, "gradients", error(gradient, our_shape(original, case.tensors[f"grad.{original}"])))
-
-
-def _generation(found: Errors, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates) -> None:
+    """The logits of every step and the written texts; ours stop when all beams have ended, recorded ones go on."""
     steps: list[Tensor] = []
     with torch.no_grad():
         words_VD = represent_candidates(model, candidates)
@@ -160,7 +140,10 @@ def _generation(found: Errors, case: Case, model: Generalist, task: Task, batch:
             on_step=steps.append,
         )
     for step, logits_RV in enumerate(steps):
-        note(found, "step logits", error(logits_RV, case.tensors[f"step{step}.logits"]))
+        found.compare("step logits", f"step {step}", logits_RV, case.tensors[f"step{step}.logits"])
+    theirs_BS = case.tensors["ids"]
+    ids_BS, logp_BS = torch.full_like(theirs_BS, case.end), torch.zeros(theirs_BS.shape)
     length = written.ids_BS.shape[1]
-    note(found, "generated ids", float(not torch.equal(written.ids_BS, case.tensors["ids"][:, :length])))
-    note(found, "log-likelihoods", error(written.log_likelihood_BS, case.tensors["logp"][:, :length]))
+    ids_BS[:, :length], logp_BS[:, :length] = written.ids_BS, written.log_likelihood_BS
+    found.note("generated ids", float(not torch.equal(ids_BS, theirs_BS)))
+    found.compare("log-likelihoods", "logp", logp_BS, case.tensors["logp"])

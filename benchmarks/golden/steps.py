@@ -1,6 +1,8 @@
 """Recorded training steps of the original, repeated by our optimiser, schedule, clipping and update."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.golden.cases import Case, batch_of
-from benchmarks.golden.compare import Errors, error, loss_of, note
+from benchmarks.golden.findings import Findings
+from benchmarks.golden.gradients import loss_of, recorded_losses
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
@@ -22,85 +25,149 @@ from uniperceiver.training.optimiser import adamw, learning_rate
 from uniperceiver.training.step import BatchLoss, StepReport, TrainState, train_step
 
 NAME = "train_steps"
+NOT_REPEATED = "recorded weights are all final ones: steps not repeated"
+_WIDTH = "token_embed.embeddings.weight"
+_HEADS = 4  # of every reduced model of the original's recordings
+
+Tensors = Mapping[str, Tensor]
 
 
-def errors_of_steps(folder: Path, beside: dict[str, Any]) -> Errors:
-    """The largest errors of the losses, gradient norms and final parameters of the recorded steps.
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Training steps as they were recorded."""
 
-    A recording whose initial weights are its final ones (they were stored by reference) cannot be repeated: then only
-    learning rates and weight decays are compared.
+    folder: Path
+    initial: Tensors
+    final: Tensors
+    batches: tuple[Tensors, ...]  # of each step
+    told: dict[str, Any]  # as model.json: heads, special tokens, losses, temperatures
+    config: OptimiserConfig
+    iterations: int  # of the schedule
+    steps: tuple[dict[str, Any], ...]  # learning rate, losses, gradient norm, description of the batch
+    decays: dict[str, float]  # weight decay of each parameter
+
+
+def findings_of_steps(folder: Path, beside: Sequence[Mapping[str, Any]] = ()) -> Findings:
+    """The largest errors of losses, gradient norms, learning rates and final parameters of the recorded steps.
+
+    A recording whose initial weights are its final ones (they were stored by reference) cannot be repeated, nor can the
+    initial ones be computed: several lead to the same end. Then only learning rates and weight decays are compared.
 
     Args:
-        beside: model.json of a folder with the same special tokens; the recording has none of its own.
+        beside: model.json of folders beside this one; one of the same size tells the number of heads.
     """
-    info, tensors = json.loads((folder / f"{NAME}.json").read_text()), load_file(folder / f"{NAME}.safetensors")
-    recorded, found = info["optimizer"], Errors()
-    told = {**beside, "losses": info["losses"], "temp_name": info["temp_name"]}
-    model, config = _start(_part(tensors, "init."), told, str(folder)), _settings(recorded)
-    _decays(found, model, config, recorded["weight_decay"])
-    for step, known in enumerate(info["steps"]):
-        note(found, "learning rates", abs(learning_rate(step, recorded["max_iter"], config) - known["lr"]) / config.lr)
-    if not starts_elsewhere(tensors):
+    recording, found = read_recording(folder, beside), Findings()
+    _compare_settings(found, recording)
+    if not starts_elsewhere(recording):
+        found.remarks.append(NOT_REPEATED)
         return found
-    state = TrainState(model=model, optimiser=adamw(model, config))
-    for step, known in enumerate(info["steps"]):
-        case = Case(folder=folder, name=NAME, tensors=_part(tensors, f"step{step}."), info=known, model=told)
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(step, recorded["max_iter"], config)
-        report = _step(state, case, config)
-        theirs = sum(value for key, value in known["losses"].items() if key != "null_loss" and "Accuracy" not in key)
-        ours = float(next(iter(report.losses.values()))[0])
-        note(found, "losses", abs(ours - theirs) / theirs)
+    model, reports = train(recording)
+    for report, known in zip(reports, recording.steps, strict=True):
+        (ours,), theirs = report.losses.values(), sum(recorded_losses(known["losses"]))
+        found.note("losses", abs(float(ours[0]) - theirs) / (abs(theirs) or 1.0))
         norm = known["grad_norm_before_clip"]
-        note(found, "gradients", abs(report.grad_norm - norm) / norm)
+        found.note("gradients", abs(report.grad_norm - norm) / (norm or 1.0))
     now = model.state_dict()
-    for original, tensor in _part(tensors, "final.").items():
-        if (name := our_name(original)) in now:
-            note(found, "parameters", error(now[name], our_shape(original, tensor)))
+    for original, theirs_now in recording.final.items():
+        if (name := our_name(original, _gates(recording))) in now:
+            found.compare("parameters", original, now[name], our_shape(original, theirs_now))
     return found
 
 
-def starts_elsewhere(tensors: dict[str, Tensor]) -> bool:
+def read_recording(folder: Path, beside: Sequence[Mapping[str, Any]]) -> Recording:
+    """What lies in a folder of training steps."""
+    info, tensors = json.loads((folder / f"{NAME}.json").read_text()), load_file(folder / f"{NAME}.safetensors")
+    initial, optimiser = _part(tensors, "init."), info["optimizer"]
+    return Recording(
+        folder=folder,
+        initial=initial,
+        final=_part(tensors, "final."),
+        batches=tuple(_part(tensors, f"step{step}.") for step in range(len(info["steps"]))),
+        told={**_told(info, initial, beside), "losses": info["losses"], "temp_name": info["temp_name"]},
+        config=OptimiserConfig(
+            lr=optimiser["base_lr"],
+            min_lr=optimiser["min_lr"],
+            warmup=optimiser["warmup"],
+            weight_decay=max(optimiser["weight_decay"].values()),
+            betas=tuple(optimiser["betas"]),
+            eps=optimiser["eps"],
+            clip=optimiser["clip_norm"],
+        ),
+        iterations=optimiser["max_iter"],
+        steps=tuple(info["steps"]),
+        decays=optimiser["weight_decay"],
+    )
+
+
+def _told(info: dict[str, Any], state: Tensors, beside: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Heads and special tokens: recorded, of a model of the same size beside it, or as in all reduced models."""
+    words, width = state[_WIDTH].shape
+    for told in (info, *beside):
+        if "model" in told and (told["model"]["vocab"], told["model"]["dim"]) == (words, width):
+            return {"model": dict(told["model"]), "special_tokens": dict(told["special_tokens"])}
+    special = {"<|endoftext|>": words - 4, "<|spe|>": words - 1}
+    return {"model": {"heads": _HEADS, "vocab": words, "ffn_share_gate": True}, "special_tokens": special}
+
+
+def starts_elsewhere(recording: Recording) -> bool:
     """Whether the recorded initial weights differ from the final ones at all."""
-    initial, final = _part(tensors, "init."), _part(tensors, "final.")
+    initial, final = recording.initial, recording.final
     return any(not torch.equal(initial[name], each) for name, each in final.items() if name in initial)
 
 
-def _decays(found: Errors, model: Generalist, config: OptimiserConfig, recorded: dict[str, float]) -> None:
-    """Whether our optimiser decays just what the original's did, and by as much."""
+def train(recording: Recording) -> tuple[Generalist, list[StepReport]]:
+    """The model after all steps, and what they were like."""
+    model, config = _model(recording), recording.config
+    state = TrainState(model=model, optimiser=adamw(model, config))
+    reports = []
+    for step, tensors in enumerate(recording.batches):
+        case = Case(
+            folder=recording.folder, name=NAME, tensors=dict(tensors), info=recording.steps[step], model=recording.told
+        )
+        for group in state.optimiser.param_groups:
+            group["lr"] = learning_rate(step, recording.iterations, config)
+        reports.append(_step(state, case, config))
+    return model, reports
+
+
+def _model(recording: Recording) -> Generalist:
+    size, special = recording.told["model"], recording.told["special_tokens"]
+    return convert_state(
+        {name: tensor.clone() for name, tensor in recording.initial.items()},
+        Given(
+            heads=size["heads"],
+            positions="table",
+            ffn_gates="shared" if _gates(recording) == 1 else "own",
+            type_vector="add" if size.get("add_type_embed") else "folded",
+        ),
+        end=special["<|endoftext|>"],
+        answer=special["<|spe|>"],
+        temperatures=TEMPERATURES,
+        where=str(recording.folder),
+    ).model
+
+
+def _gates(recording: Recording) -> int:
+    """Gates of an FFN."""
+    size = recording.told["model"]
+    return 1 if size["ffn_share_gate"] or not size.get("moe", True) else 2
+
+
+def _compare_settings(found: Findings, recording: Recording) -> None:
+    """Learning rates, and whether our optimiser decays just what the original's did, and by as much."""
+    config, model = recording.config, _model(recording)
+    for step, known in enumerate(recording.steps):
+        difference = learning_rate(step, recording.iterations, config) - known["lr"]
+        found.note("learning rates", abs(difference) / config.lr)
     decay_of = {
         id(parameter): group["weight_decay"]
         for group in adamw(model, config).param_groups
         for parameter in group["params"]
     }
     ours = {name: decay_of[id(each)] for name, each in model.named_parameters() if each.requires_grad}
-    for original, theirs in recorded.items():
-        if (name := our_name(original)) in ours:
-            note(found, "weight decays", abs(ours[name] - theirs))
-
-
-def _start(state: dict[str, Tensor], told: dict[str, Any], where: str) -> Generalist:
-    special = told["special_tokens"]
-    return convert_state(
-        state,
-        Given(heads=told["model"]["heads"], positions="table"),
-        end=special["<|endoftext|>"],
-        answer=special["<|spe|>"],
-        temperatures=TEMPERATURES,
-        where=where,
-    ).model
-
-
-def _settings(recorded: dict[str, Any]) -> OptimiserConfig:
-    return OptimiserConfig(
-        lr=recorded["base_lr"],
-        min_lr=recorded["min_lr"],
-        warmup=recorded["warmup"],
-        weight_decay=max(recorded["weight_decay"].values()),
-        betas=tuple(recorded["betas"]),
-        eps=recorded["eps"],
-        clip=recorded["clip_norm"],
-    )
+    for original, theirs in recording.decays.items():
+        if (name := our_name(original, _gates(recording))) in ours:
+            found.note("weight decays", abs(ours[name] - theirs))
 
 
 def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
@@ -114,5 +181,5 @@ def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
     return train_step(state, [(plan, batch)], objective, config, 1.0)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}

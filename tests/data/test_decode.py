@@ -137,3 +137,76 @@ def test_damaged_bytes_never_raise_anything_else(kind: str) -> None:
             assert decode_image(damaged.tobytes(), "x").shape[2] == 3
         except (BrokenSample, UserWarning):  # pytest makes errors of Pillow's warnings
             continue
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(kind: str) -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert (decode_image(data, "x") == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_in_other_formats(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    blocks = Image.fromarray(gradient(2, 3)).resize((48, 32), Image.Resampling.NEAREST)
+    data = encode(blocks, kind, exif=exif, quality=100)
+    upright = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert upright.shape == ((32, 48, 3) if orientation < 5 else (48, 32, 3))
+    assert (decode_image(data, "x") == upright).all()
+
+
+def png(colour_type: int, *values: int) -> bytes:
+    """A PNG of one row of 16-bit values, which Pillow cannot write in colour."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+    header = struct.pack(">IIBBBBB", len(values) // channels, 1, 16, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + struct.pack(f">{len(values)}H", *values)))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in [*chunks, (b"IEND", b"")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "values", "pixels"),
+    [
+        (0, (255, 256, 65535), [[0] * 3, [1] * 3, [255] * 3]),
+        (2, (0, 255, 256, 32768, 65279, 65535), [[0, 0, 1], [128, 254, 255]]),
+        (4, (32768, 65535, 32768, 0), [[128] * 3, [255] * 3]),
+        (6, (32768, 0, 0, 65535, 0, 0, 0, 0), [[128, 0, 0], [255] * 3]),
+    ],
+)
+def test_16_bits_in_grey_and_colour_with_and_without_transparency(
+    colour_type: int, values: tuple[int, ...], pixels: list[list[int]]
+) -> None:
+    assert decode_image(png(colour_type, *values), "x").tolist() == [pixels]
+
+
+def test_grey_with_transparency_and_black_and_white() -> None:
+    grey = Image.fromarray(np.array([[[10, 0], [10, 255]]], dtype=np.uint8), "LA")
+    assert decode_image(encode(grey), "x").tolist() == [[[255] * 3, [10] * 3]]
+    bits = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
+    assert decode_image(encode(bits), "x").tolist() == [[[0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "GIF", "WEBP"])
+def test_giants_of_other_formats_are_refused_by_their_header(kind: str) -> None:
+    width, height = (16383, 16383) if kind == "WEBP" else (30000, 30000)
+    data = bytearray(encode(Image.fromarray(gradient(16, 16)), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    match kind:
+        case "JPEG":
+            place = data.index(b"\xff\xc0") + 5
+            data[place : place + 4] = struct.pack(">HH", height, width)
+        case "BMP":
+            data[18:26] = struct.pack("<ii", width, height)
+        case "GIF":
+            data[6:10] = struct.pack("<HH", width, height)
+        case "WEBP":
+            place = data.index(b"VP8L") + 9
+            bits = int.from_bytes(data[place : place + 4], "little") >> 28 << 28
+            data[place : place + 4] = (bits | (height - 1) << 14 | (width - 1)).to_bytes(4, "little")
+    with pytest.raises(BrokenSample, match="more than 40 megapixels"):
+        decode_image(bytes(data), "x")

@@ -3,52 +3,15 @@
 import io
 import struct
 import sys
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from uniperceiver.data import decode
-from uniperceiver.data.decode import decode_clip
+from tests.clips import av, clip_bytes, fixed, which, write_clip
+from uniperceiver.data import clips
+from uniperceiver.data.clips import decode_clip
 from uniperceiver.errors import BrokenSample, UserError
-
-av = pytest.importorskip("av")
-
-
-def clip_bytes(frames: int = 12, kind: str = "mp4", codec: str = "libx264") -> bytes:
-    """A clip whose frames are brighter and brighter: frame i is about 16 i + 30."""
-    file = io.BytesIO()
-    write_clip(file, frames, kind, codec)
-    return file.getvalue()
-
-
-def write_clip(file: io.BytesIO | str, frames: int, kind: str, codec: str, **options: str) -> None:
-    """The same into a file."""
-    with av.open(file, "w", format=kind, options=options) as container:
-        stream = container.add_stream(codec, rate=Fraction(8))
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for index in range(frames):
-            pixels_HWC = np.full((32, 48, 3), 16 * index + 30, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels_HWC, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def which(clip_THWC: np.ndarray) -> list[int]:
-    """The frames' indices, by their brightness."""
-    return [round((float(frame.mean()) - 30) / 16) for frame in clip_THWC]
-
-
-def fixed(*indices: int, sees: list[int] | None = None) -> Callable[[int], np.ndarray]:
-    """A choice that notes the number of frames."""
-
-    def choose(count: int) -> np.ndarray:
-        if sees is not None:
-            sees.append(count)
-        return np.array(indices)
-
-    return choose
 
 
 @pytest.mark.parametrize(
@@ -86,8 +49,8 @@ class Silent:
 
 def test_announced_frames_that_never_come_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    packets = decode._packets
-    monkeypatch.setattr(decode, "_packets", lambda container, name: [*packets(container, name), Silent()])
+    packets = clips._packets
+    monkeypatch.setattr(clips, "_packets", lambda container, name: [*packets(container, name), Silent()])
 
     def ends(count: int) -> np.ndarray:
         seen.append(count)

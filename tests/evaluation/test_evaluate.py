@@ -108,6 +108,9 @@ class Oracle(torch.nn.Module):
     def represent(self, x_RD: torch.Tensor) -> torch.Tensor:
         return x_RD
 
+    def finish(self, logits_RK: torch.Tensor, feature_RD: torch.Tensor) -> torch.Tensor:
+        return logits_RK
+
     def scale(self, temperature: str) -> torch.Tensor:
         return torch.tensor(50.0)
 

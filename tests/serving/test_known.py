@@ -12,10 +12,14 @@ import torch
 from PIL import Image
 
 from tests.small_run import IMAGES, TASKS, small_recipe, train
+from tests.tiny import VIEW, tiny_architecture, tiny_codec, tiny_model
 from uniperceiver import Task, UniPerceiver, load
 from uniperceiver.commands.predict import answer
 from uniperceiver.data.sources.scenes import ScenesSource
 from uniperceiver.errors import UserError
+from uniperceiver.model.architecture import PromptShape
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.tasks.catalogue import CATALOGUE
 
 NAMES = ("captions", "colours", "relations", "retrieval")
 LABELS = ["red", "blue", "a green thing"]
@@ -153,6 +157,19 @@ def test_a_merged_model_takes_the_only_task_that_it_holds(several: UniPerceiver)
     merged = several.merge(["shapes", "retrieval"])
     close(merged.classify(pictures(), LABELS), several.classify(pictures(), LABELS, task="shapes"))
     close(merged.encode_text(TEXTS), several.encode_text(TEXTS, task="retrieval"))
+
+
+@pytest.mark.parametrize("shape", [PromptShape(vectors=2, classes=3), PromptShape(vectors=2, labels=3)])
+def test_a_model_that_does_not_know_the_names_of_its_classes_takes_as_many_labels(shape: PromptShape) -> None:
+    """As one that was converted: its tasks are those of the catalogue, without labels."""
+    tasks = {name: KnownTask(task=task, index=None, view=VIEW) for name, task in CATALOGUE.items()}
+    arch = tiny_architecture(prompts=shape)
+    model = UniPerceiver(SavedModel(model=tiny_model(prompts=shape), arch=arch, codec=tiny_codec(), tasks=tasks))
+    assert model.classify(pictures(), LABELS).shape == (3, 3)
+    message = r"parameters for each of 3 classes, found 2 labels; give those of its classes, in their order$"
+    with pytest.raises(UserError, match=message):
+        model.classify(pictures(), LABELS[:2])
+    assert model.rank(pictures(), TEXTS).shape == (3, 2)
 
 
 def test_the_command_line_answers_alike(by_task: UniPerceiver, several: UniPerceiver, tmp_path: Path) -> None:

@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.golden.cases import batch_of, convert_folder, load_case
+from tests.shared import GOLDEN, needs_golden
 from tests.small_run import TASKS, log_lines, small_recipe, train
 from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.mix import BatchMaker, Plan
-from uniperceiver.records import Batch
+from uniperceiver.records import Batch, Readout
+from uniperceiver.tasks.ask import ask
+from uniperceiver.tasks.candidates import Candidates
+from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.training.loop import Run
+from uniperceiver.training.objective import accuracies
 
 
 def prepared(folder: Path, task: str, **changes: Any) -> tuple[Run, Batch, Plan]:
@@ -92,3 +99,36 @@ def test_label_smoothing_of_a_task(tmp_path: Path) -> None:
     smooth, _, _ = prepared(tmp_path / "smooth", "colours", tasks__colours__label_smoothing=0.5)
     losses = [float(run.objective(run.state.model, batch, plan).terms["nll"].detach()) for run in (plain, smooth)]
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("task", ["colours", "words", "captions", "retrieval"])
+def test_the_loss_may_include_the_accuracy_as_in_the_original(task: str, tmp_path: Path) -> None:
+    run, batch, plan = prepared(tmp_path, task)
+    model, plain = run.state.model, run.objective(run.state.model, batch, plan).terms
+    found = replace(run.objective, accuracy_in_loss=True)(model, batch, plan).terms
+    more = {name: each for name, each in found.items() if name not in plain}
+    assert set(more) == ({"accuracy_to_candidate", "accuracy_to_input"} if task == "retrieval" else {"accuracy"})
+    assert all(torch.equal(found[name], each) for name, each in plain.items())
+    assert not any(each.requires_grad for each in more.values())
+
+
+@needs_golden
+@pytest.mark.parametrize("folder", ["dense", "moe_odd"])
+def test_accuracies_are_those_recorded_of_the_original(folder: str) -> None:
+    several = {"image_retrieval_train", "video_retrieval_train", "text_classification_RTE_train", "text_mlm_train"}
+    for name in (*several, "video_classification_train", "image_caption_teacher_forced_train"):
+        case = load_case(GOLDEN / folder, name)
+        task, batch, candidates = batch_of(case)
+        with torch.no_grad():
+            logits_RK = ask(convert_folder(GOLDEN / folder).model, task, batch, candidates)
+        theirs = [value for key, value in case.info["losses"].items() if "Accuracy" in key]
+        assert [float(each) for each in accuracies(task, logits_RK, batch.readout, candidates).values()] == theirs
+
+
+def test_mixed_labels_have_no_accuracy() -> None:
+    readout = Readout(segment=0, row_R=torch.tensor([0]), position_R=torch.tensor([0]), target_R=torch.tensor([-1]),
+                      soft_RK=torch.tensor([[0.4, 0.6]]), summary=True)  # fmt: skip
+    candidates = Candidates(
+        sequences=text_sequences([[1], [2]], CATALOGUE["image_classification"].facts("candidate"), 3, 4)
+    )
+    assert accuracies(CATALOGUE["image_classification"], torch.ones(1, 2), readout, candidates) == {}

@@ -1,5 +1,6 @@
 """The command line: one function per command."""
 
+import errno
 import os
 import sys
 from argparse import Namespace
@@ -10,6 +11,9 @@ from uniperceiver.errors import UserError
 
 # Threads that spin while they wait cost more than they save where several processes share the cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# What a disk or the rights on it may refuse at any moment.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,3 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "free or repair the disk, or mend its permissions, and give the same command again"
+        print(f"uniperceiver: {where}{error.strerror}; {mend}", file=sys.stderr)
+        return 2

@@ -14,17 +14,21 @@ def convert(options: argparse.Namespace) -> int | None:
 
     given = Given(
         heads=options.heads,
+        layers=options.layers,
         positions=options.positions,
         reference_grid=options.reference_grid,
         ffn_gates=options.ffn_gates,
         type_vector=options.type_vector,
         layout=options.layout,
     )
-    vocabulary = Path(options.vocabulary) if options.vocabulary else converting.VOCABULARY
-    converted = converting.convert_checkpoint(Path(options.checkpoint), Path(options.out), given, vocabulary)
-    if options.report:
-        Path(options.report).write_text(converting.report_of(converted), encoding="utf-8")
-    facts = converting.facts_of(converted)
+    done = converting.convert_checkpoint(
+        Path(options.checkpoint),
+        Path(options.out),
+        given,
+        vocabulary=Path(options.vocabulary) if options.vocabulary else converting.VOCABULARY,
+        report=Path(options.report) if options.report else None,
+    )
+    facts = converting.facts_of(done)
     if options.json:
         print_json({"model": options.out, **facts})
     else:
@@ -37,8 +41,13 @@ def add_convert(one: argparse.ArgumentParser) -> None:
     one.add_argument("checkpoint", metavar="OFFICIAL.pth", help="a .pth, .pt or .safetensors file")
     one.add_argument("--out", required=True, metavar="DIR", help="folder of the saved model")
     one.add_argument("--report", metavar="FILE", help="write what became of every tensor, as a table")
-    one.add_argument("--vocabulary", metavar="FILE", help="CLIP's merges or a tokenizer.json (default: CLIP's)")
-    one.add_argument("--heads", type=int, help="attention heads (default: width / 64)")
+    one.add_argument(
+        "--vocabulary", metavar="FILE", help="CLIP's merges, or a tokenizer.json (default: CLIP's, cut to its words)"
+    )
+    one.add_argument("--heads", type=int, metavar="N", help="attention heads (default: width / 64)")
+    one.add_argument(
+        "--layers", type=int, metavar="N", help="how many there must be (default: those of published models)"
+    )
     one.add_argument(
         "--positions",
         choices=["auto", "sincos", "table"],
@@ -46,7 +55,10 @@ def add_convert(one: argparse.ArgumentParser) -> None:
         help="computed, or the stored table, interpolated (default: computed where the table is just that)",
     )
     one.add_argument(
-        "--reference-grid", type=float, default=10.0, help="coordinates a picture spans (default: 160 / 16 = 10)"
+        "--reference-grid",
+        type=float,
+        metavar="N",
+        help="coordinates a picture spans (default: as the stored table, or else 160 / 16 = 10)",
     )
     one.add_argument(
         "--ffn-gates",
@@ -56,9 +68,11 @@ def add_convert(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument(
         "--type-vector",
-        choices=["folded", "add"],
-        default="folded",
-        help="whether the visual type vector is in the patch bias already (default: %(default)s)",
+        choices=["auto", "folded", "add"],
+        default="auto",
+        help="whether the visual type vector is in the patch bias (default: it is, but in files of the older version)",
     )
-    one.add_argument("--layout", choices=["release", "paper"], default="release", help="of the attribute bits")
+    one.add_argument(
+        "--layout", choices=["release", "paper"], default="release", help="of the attribute bits (default: %(default)s)"
+    )
     one.add_argument("--json", action="store_true", help="print as JSON")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import models, originals, runs
+from uniperceiver.cli import data, models, originals, runs
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -14,7 +14,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     if rest:
         if not hasattr(options, "overrides") or any("=" not in each or each.startswith("-") for each in rest):
-            parser.error(f"unknown argument {rest[0]!r}; see uniperceiver {options.command.__name__} --help")
+            name = options.command.__name__.replace("_", " ")
+            parser.error(f"unknown argument {rest[0]!r}; see uniperceiver {name} --help")
         options.overrides += rest
     return options
 
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print the results as JSON")
     _add_questions(commands)
     _add_experts(commands)
+    summary = "check the data of a recipe, or prepare them for fast reading"
+    data.add_data(commands.add_parser("data", help=summary, description=summary))
     return parser
 
 

@@ -49,16 +49,23 @@ def _train(path: Path, overrides: dict[str, str], out: Path, as_json: bool) -> i
 
 def _run(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
     """Train to the end, measure, and write the report."""
-    from uniperceiver.commands import figures as figures_of
-    from uniperceiver.commands import report as report_of
-    from uniperceiver.commands.run import prepare_run
-    from uniperceiver.training.stop import EXIT_CODE, Stopped
+    from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
 
     try:
-        prepare_run(recipe, base, out).train()
+        with stop_at_once():
+            _run_to_the_end(recipe, base, out, as_json)
     except Stopped:
         print(f"stopped after saving; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
+    return None
+
+
+def _run_to_the_end(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> None:
+    from uniperceiver.commands import figures as figures_of
+    from uniperceiver.commands import report as report_of
+    from uniperceiver.commands.run import prepare_run
+
+    prepare_run(recipe, base, out).train()
     figures = figures_of.evaluate_run(out, splits=("train", "val", "test"), train_limit=recipe.evaluation.train_limit)
     figures_of.write_results(out, figures)
     report = report_of.write_report(out, figures)
@@ -67,7 +74,6 @@ def _run(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
     else:
         figures_of.print_results(figures)
         print(f"model:  {out / 'model'}\nreport: {report}")
-    return None
 
 
 def evaluate(options: argparse.Namespace) -> int | None:

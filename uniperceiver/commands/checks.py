@@ -20,7 +20,9 @@ def check_section(values: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: it does not.
     """
-    section = values.get("moe")
+    section, tune = values.get("moe"), values.get("tune")
+    if isinstance(tune, Mapping) and tune.get("method"):
+        return  # the experts are those of the model that is tuned
     if isinstance(section, Mapping) and section and "condition" not in section:
         names = ", ".join(CONDITIONS)
         raise UserError(

@@ -11,7 +11,8 @@ import torch
 
 from uniperceiver.commands.tasks import TaskData
 from uniperceiver.data.batch import collate, prepare
-from uniperceiver.data.decode import decode_clip, decode_image
+from uniperceiver.data.clips import decode_clip
+from uniperceiver.data.decode import decode_image
 from uniperceiver.data.view import View, choose
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample

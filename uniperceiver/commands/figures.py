@@ -15,6 +15,7 @@ from uniperceiver.commands.measure import device_of, evaluation_settings, splits
 from uniperceiver.commands.recipe import read_recipe, saved_recipe
 from uniperceiver.commands.run import check_sizes
 from uniperceiver.commands.tasks import TaskData, open_tasks
+from uniperceiver.commands.tuning import parts
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings
 from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
@@ -51,7 +52,7 @@ def evaluate_run(
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
-    tasks = [_as_trained(one, model) for one in open_tasks(recipe, base)]
+    tasks = [_as_trained(one, model) for one in parts(recipe, open_tasks(recipe, base))]
     arch = model.saved.arch
     check_sizes(recipe, tasks, arch)
     if arch.moe is not None:

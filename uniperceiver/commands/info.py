@@ -7,25 +7,30 @@ from typing import Any
 
 from uniperceiver.data.sources import FORMATS
 from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.sizes import SIZES
+from uniperceiver.serving.card import described
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
-_SAID_ABOVE = ("moe", "merged")
+_SAID_ABOVE = ("moe", "merged", "prompts")
 
 
 def model_info(path: Path) -> dict[str, Any]:
     """Size, architecture and tasks of a run's model or of a saved model."""
     model = UniPerceiver.from_pretrained(path)
-    arch = model.saved.arch
+    arch, origin = model.saved.arch, model.saved.origin
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
     words = model.model.tokenizer.words.words.numel()
     return {
         "model": str(path),
         "trained": model.saved.trained,
+        **({} if origin is None else {"converted from": dataclasses.asdict(origin)}),
         "parameters": parameters,
         "of which vocabulary": words,
         "experts": _experts(arch),
+        **_tuned(model.saved),
         "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SAID_ABOVE},
         "tasks": {
             name: {
@@ -38,6 +43,15 @@ def model_info(path: Path) -> dict[str, Any]:
             for name, known in model.saved.tasks.items()
         },
     }
+
+
+def _tuned(saved: SavedModel) -> dict[str, Any]:
+    """What prompt tuning added, and the model beside which the tuned parameters lie; nothing of other models."""
+    if saved.arch.prompts is None:
+        return {}
+    count = sum(each.numel() for name, each in saved.model.named_parameters() if is_tuned(name))
+    told: dict[str, Any] = {"prompts": described(saved.arch.prompts), "parameters": count}
+    return {"tuned": told if saved.base is None else {**told, "beside the model": str(saved.base.folder)}}
 
 
 def _experts(arch: Architecture) -> dict[str, Any] | str:

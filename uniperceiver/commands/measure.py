@@ -14,6 +14,7 @@ from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
 from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
+from uniperceiver.training.faults import name_broken
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
@@ -72,7 +73,7 @@ def validate(
     """Score and main figures of the validation (else training) splits, with the averaged weights if there are any."""
     results: dict[str, Metrics] = {}
     values: dict[str, float] = {}
-    with averaged_weights(state):
+    with averaged_weights(state), stop.waiting():
         for data in tasks:
             split = splits_of(data, ("val", "train"))[0]  # never test: the best checkpoint is chosen by these figures
             name = f"{data.task.name}/{split.name}"
@@ -82,7 +83,7 @@ def validate(
                 log.progress(state.step, f"{done}/{total}", stage=f"evaluating {name}")
 
             def on_broken(broken: Broken, name: str = name) -> None:
-                log.say(f"broken sample left out: {name}: {broken.sample}: {broken.reason}", warning=True)
+                name_broken(dataclasses.replace(broken, task=name), state.step, state, log)
 
             told = dataclasses.replace(settings, on_batch=on_batch, on_broken=on_broken)
             metrics = evaluate(state.model, split, told)

@@ -13,10 +13,11 @@ from uniperceiver import strict
 from uniperceiver.commands.checks import check_section
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
+from uniperceiver.training.loop import refuse_second
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 # What a resumed run's recipe may say anew; everything else decides what is computed.
-_MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.")
+_MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.", "optimiser.recompute")
 
 
 def read_overrides(words: Sequence[str]) -> dict[str, str]:
@@ -85,12 +86,21 @@ def _set(values: dict[str, Any], key: list[str], value: Any, what: str) -> None:
 
 
 def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
-    """The resolved recipe, with the folder that its relative paths start at."""
+    """The resolved recipe, with the folder that its relative paths start at.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
     values = dataclasses.asdict(recipe)
     text = f"# relative paths start at: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
     temporary = folder / "recipe.yaml.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / "recipe.yaml")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / "recipe.yaml")
+    except OSError as error:
+        raise UserError(
+            f"{temporary}: cannot be written ({error.strerror}); free or repair the disk, or use another --out"
+        ) from error
 
 
 def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
@@ -110,7 +120,12 @@ def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
 
 
 def check_same_run(recipe: Recipe, folder: Path) -> None:
-    """A run is resumed with the recipe it was started with, except for what does not change what is computed."""
+    """A run is resumed with the recipe it was started with, except for what does not change what is computed.
+
+    Raises:
+        UserError: another process is training there, or the run there has another recipe.
+    """
+    refuse_second(folder)
     if not (folder / "recipe.yaml").is_file():
         return
     before, _ = saved_recipe(folder)

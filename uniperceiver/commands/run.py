@@ -12,7 +12,7 @@ from uniperceiver.commands.measure import device_of, evaluation_settings, valida
 from uniperceiver.commands.recipe import check_same_run, save_recipe
 from uniperceiver.commands.start import base_to_keep, begin, fitted, read_start
 from uniperceiver.commands.tasks import TaskData, open_tasks, proposal, text_encoder
-from uniperceiver.commands.tuning import check_tuning, freeze, parts
+from uniperceiver.commands.tuning import check_tuning, freeze, parts, trains_gates
 from uniperceiver.config import BalanceConfig, Recipe
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.transforms import Augment
@@ -77,6 +77,8 @@ def prepare_run(
         state=_fresh_state(recipe, model),
         callbacks=_callbacks(recipe, tasks, saved, folder),
         notes=tuple(notes_on(arch)),
+        watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
+        tokenizer=codec.fingerprint(),
         quiet=quiet,
     )
 
@@ -123,6 +125,7 @@ def _codec_of_run(
 def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
     """The state before the first step."""
     config = recipe.optimiser
+    model.encoder.recompute = config.recompute
     if config.compile:
         _compile(model)
     average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
@@ -222,7 +225,7 @@ def _objective(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> Trai
         sample=min(recipe.candidates.sample, saved.codec.size),
         proposal_V=proposal(saved.codec, tasks) if recipe.candidates.sample else torch.ones(0),
         accuracy_in_loss=saved.arch.accuracy_in_loss,
-        balance=_coefficients(recipe.moe.balance),
+        balance=_coefficients(recipe.moe.balance) if trains_gates(recipe) else {},
         least_experts=recipe.moe.balance.least_experts,
     )
 

@@ -16,6 +16,7 @@ from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.base import Base, base_at
+from uniperceiver.serving.known import refuse_other_classes
 from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.streams import torch_stream
@@ -44,9 +45,12 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
     if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
         return None
     try:
-        saved = saved_files.load(model_folder(_place(start, base)))
+        place = model_folder(_place(start, base))
+        saved = saved_files.load(place)
     except UserError as error:
         raise UserError(f"model.start: {error}") from None
+    if place.resolve() in (folder.resolve(), (folder / "model").resolve()):
+        raise UserError(f"{folder}: is the folder of model.start {start}, which the run needs; use another --out")
     vocabulary = recipe.model.vocabulary
     if isinstance(vocabulary, str) and bpe.from_file(base / vocabulary) != saved.codec:
         raise UserError(
@@ -57,10 +61,15 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
 
 
 def base_to_keep(recipe: Recipe, base: Path, folder: Path, start: SavedModel | None) -> Base | None:
-    """The model beside which the run saves what it tunes; None where it saves all weights."""
+    """The model beside which the run saves what it tunes; None where it saves all weights.
+
+    Of a start that lies beside another model itself, that one: the same parameters are tuned again.
+    """
     if recipe.tune.method != "prompt" or recipe.model.start is None:
         return None
-    return saved_files.read_base(folder / "model") if start is None else base_at(_place(recipe.model.start, base))
+    if start is None:  # the run goes on
+        return saved_files.read_base(folder / "model")
+    return start.base or base_at(_place(recipe.model.start, base))
 
 
 def _place(start: str, base: Path) -> str | Path:
@@ -74,12 +83,14 @@ def fitted(
     """The architecture of the run: what the recipe asks for, and the rest as `model.start` has it.
 
     Raises:
-        UserError: the start is of another size, or its experts are others.
+        UserError: the start is of another size, its experts are others, or it has parameters for other classes.
     """
     if recipe.model.start is None:
         return wanted
     if start is None:  # the run goes on
         return saved_files.read_architecture(folder / "model")
+    for data in tasks:
+        refuse_other_classes(start, data.task)
     if recipe.tune.method is not None:
         return tuned_architecture(recipe, tasks, start)
     where = f"model.start {recipe.model.start}"

@@ -8,7 +8,7 @@ from typing import Any
 from uniperceiver import strict
 from uniperceiver.commands.recipe import parse_recipe
 from uniperceiver.config import Recipe
-from uniperceiver.data.sources.files import CLIP_SUFFIXES
+from uniperceiver.data.sources.files import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from uniperceiver.errors import UserError
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.known import view_for
@@ -16,13 +16,14 @@ from uniperceiver.serving.places import model_folder
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
+_OF_METHOD = {"prompt": _RECIPES / "tune_prompt.yaml", "full": _RECIPES / "tune_full.yaml"}
 _DEFAULT_METHOD = "prompt"
 _SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test",),
 }
-_HELD_OUT = 0.2  # of a folder without splits
+_TRAINED, _HELD_OUT = [0.0, 0.8], [0.8, 1.0]  # of pictures without a split to evaluate on
 
 
 def tune_recipe(model: str, data: Path, method: str | None, overrides: Mapping[str, str]) -> Recipe:
@@ -38,46 +39,58 @@ def tune_recipe(model: str, data: Path, method: str | None, overrides: Mapping[s
         UserError: there is no such model or data, or a key is wrong.
     """
     start = Path(model).expanduser()
+    if not data.exists():
+        raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")
     if data.is_dir():
-        values = strict.read_yaml(_RECIPES / f"tune_{method or _DEFAULT_METHOD}.yaml")
-        values["tasks"] = {data.resolve().name: _task_of(data, model)}
+        wanted = overrides.get("tune.method", method) or _DEFAULT_METHOD
+        values = strict.read_yaml(_OF_METHOD.get(wanted, _OF_METHOD[_DEFAULT_METHOD]))
+        values["tasks"] = {data.resolve().name: _task_of(data, model_folder(start if start.exists() else model))}
     else:
         values = strict.read_yaml(data)
-    section = values.get("tune") or {}
-    if not isinstance(section, Mapping):
-        raise UserError(f"{data}: tune: expected a section, such as {{method: prompt}}")
-    values["tune"] = {**section, "method": method or section.get("method") or _DEFAULT_METHOD}
-    values["model"] = {**(values.get("model") or {}), "start": str(start.resolve()) if start.exists() else model}
+    tune, kept = _section(values, "tune", data), _section(values, "model", data)
+    values["tune"] = {**tune, "method": method or tune.get("method") or _DEFAULT_METHOD}
+    values["model"] = {**kept, "start": str(start.resolve()) if start.exists() else model}
     return parse_recipe(values, overrides, str(data))
 
 
-def _task_of(folder: Path, model: str) -> dict[str, Any]:
+def _section(values: Mapping[str, Any], name: str, where: Path) -> Mapping[str, Any]:
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where}: {name} must be a mapping of keys to values, found {section!r}")
+    return section
+
+
+def _task_of(folder: Path, model: Path) -> dict[str, Any]:
     """A classification task on a folder, seen as the model saw its own pictures or clips."""
-    inside = {path.name for path in folder.iterdir() if path.is_dir()}
-    named = {split: next((name for name in names if name in inside), None) for split, names in _SPLITS.items()}
     root = folder.resolve()
-    if named["train"] and named["val"]:
-        sources: dict[str, Any] = {
-            split: {"format": "folder", "path": str(root / name)} for split, name in named.items() if name
-        }
-    elif any(named.values()):
-        raise UserError(f"{folder}: has {', '.join(filter(None, named.values()))}; both train and val are needed")
-    else:
-        whole = {"format": "folder", "path": str(root)}
-        sources = {
-            "train": {**whole, "part": [0.0, 1.0 - _HELD_OUT]},
-            "val": {**whole, "part": [1.0 - _HELD_OUT, 1.0]},
-        }
     kind = "video_classification" if _has_clips(root) else "image_classification"
-    view = view_for(saved_files.load(model_folder(model)), CATALOGUE[kind])
+    view = view_for(saved_files.read_tasks(model), CATALOGUE[kind])
     sight = {"size": view.size, "frames": view.frames, "stride": view.stride, "length": view.length}
-    return {"kind": kind, "batch": 32, **sight, **sources}
+    return {"kind": kind, "batch": 32, **sight, **_sources(root)}
+
+
+def _sources(root: Path) -> dict[str, Any]:
+    """The folder's splits; without one to evaluate on, a part of the training pictures is held out."""
+    inside = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    named = {split: next((name for name in names if name in inside), None) for split, names in _SPLITS.items()}
+    # "train" alone among others may be a class: a picture of a train.
+    if not named["train"] or not (named["val"] or named["test"] or inside == {"train"}):
+        named = {"train": ""}
+    sources: dict[str, Any] = {
+        split: {"format": "folder", "path": str(root / name)} for split, name in named.items() if name is not None
+    }
+    if "val" not in sources:
+        sources["val"] = {**sources["train"], "part": _HELD_OUT}
+        sources["train"] = {**sources["train"], "part": _TRAINED}
+    return sources
 
 
 def _has_clips(root: Path) -> bool:
-    """Whether the first file with a known type is a clip; a folder that mixes both is refused when it is opened."""
+    """Whether the first picture or clip is a clip; a folder that mixes both is refused when it is opened."""
     for _, below, files in os.walk(root):
-        below.sort()
-        if known := [file for file in sorted(files) if not file.startswith(".")]:
-            return Path(known[0]).suffix.lower().lstrip(".") in CLIP_SUFFIXES
-    raise UserError(f"{root}: holds no files; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        suffixes = [Path(name).suffix.lower().lstrip(".") for name in sorted(files) if not name.startswith(".")]
+        known = [suffix for suffix in suffixes if suffix in (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)]
+        if known:
+            return known[0] in CLIP_SUFFIXES
+    raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")

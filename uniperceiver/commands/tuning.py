@@ -11,6 +11,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import is_tuned
+from uniperceiver.moe.conditions import OfValues, condition_of
 from uniperceiver.serving.saved import SavedModel
 
 _OF_TRAINING = ("start", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
@@ -43,25 +44,27 @@ def check_tuning(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
 
 
 def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
-    """The tasks with the share of their training sets that the recipe asks for."""
+    """The tasks with the share of their training sets that the recipe asks for.
+
+    Raises:
+        UserError: no sample is left of a training set.
+    """
     share = recipe.tune.fraction
-    return [
-        dataclasses.replace(
-            data,
-            sources={
-                split: part_of(source, 0.0, share, recipe.seed) if split == "train" else source
-                for split, source in data.sources.items()
-            },
-        )
-        for data in tasks
-    ]
+    found = []
+    for data in tasks:
+        sources = dict(data.sources)
+        if "train" in sources:
+            where = f"tasks.{data.task.name}.train: tune.fraction"
+            sources["train"] = part_of(sources["train"], 0.0, share, recipe.seed, where)
+        found.append(dataclasses.replace(data, sources=sources))
+    return found
 
 
 def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedModel) -> Architecture:
     """The architecture of the start, with the prompts that the recipe asks for.
 
     Raises:
-        UserError: the start is merged, has other prompts already, or chose its experts by task.
+        UserError: the start is merged, has other prompts already, chose its experts by task, or cannot be balanced.
     """
     where = f"model.start {recipe.model.start}"
     if start.arch.merged is not None:
@@ -72,6 +75,7 @@ def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedMo
             f"{where}: its experts were chosen by task, for {', '.join(start.tasks)}, and a new task has none; tune "
             f"just these, in this order, found {', '.join(names)}"
         )
+    _refuse_balance(recipe, start, where)
     if start.arch.moe is not None:
         check_causal(start.arch.moe, [data.task for data in tasks])
     arch = dataclasses.replace(start.arch, drop_path=recipe.model.drop_path, frame_offset=recipe.model.frame_offset)
@@ -91,6 +95,11 @@ def freeze(recipe: Recipe, model: Generalist) -> None:
     if recipe.tune.method == "prompt":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(is_tuned(name))
+
+
+def trains_gates(recipe: Recipe) -> bool:
+    """Whether training may change what experts tokens go to by anything but their inputs."""
+    return recipe.tune.method != "prompt"
 
 
 def _shape(tune: TuneConfig, tasks: Sequence[TaskData]) -> PromptShape:
@@ -113,4 +122,25 @@ def _refuse_other_model(recipe: Recipe) -> None:
                 "model of this kind"
             )
     if dataclasses.replace(recipe.moe, balance=MoEConfig().balance) != MoEConfig():
-        raise UserError("moe: a model that is tuned keeps its experts; remove the section, or tune.method")
+        raise UserError(
+            "moe: a model that is tuned keeps its experts; remove the section (tune.method=full may have moe.balance), "
+            "or remove tune.method"
+        )
+    if recipe.tune.method == "prompt" and recipe.moe != MoEConfig():
+        raise UserError(
+            "moe.balance: tuning prompts leaves the gates as they are, so there is nothing to balance; remove the key, "
+            "or use tune.method=full"
+        )
+
+
+def _refuse_balance(recipe: Recipe, start: SavedModel, where: str) -> None:
+    """Refuse balancing where there is nothing to balance."""
+    balance, moe = recipe.moe.balance, start.arch.moe
+    if balance == MoEConfig().balance:
+        return
+    if moe is None or not isinstance(condition_of(moe.condition), OfValues):
+        raise UserError(
+            f"moe.balance: {where} routes nothing token by token, so there is nothing to balance; remove it"
+        )
+    if balance.bias_rate and not moe.selection_bias:
+        raise UserError(f"moe.balance.bias_rate: {where} has no biases for selection; use moe.balance.switch")

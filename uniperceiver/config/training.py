@@ -36,6 +36,9 @@ class OptimiserConfig:
     evaluated and saved as the run's model."""
     compile: bool = False
     """torch.compile the encoder's blocks."""
+    recompute: bool = False
+    """Activation checkpointing: of each layer only the input is kept for the backward pass, which computes the layer
+    again. Much less memory for about a third more time; nothing else changes, so a resumed run may set it."""
 
 
 @record

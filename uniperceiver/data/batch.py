@@ -43,13 +43,13 @@ def prepare(
         rng: the sample's own stream.
 
     Raises:
-        BrokenSample: the sample lacks what the task needs, or cannot be decoded.
+        BrokenSample: the sample lacks what the task needs (see `lacking`), or cannot be decoded.
         UserError: the task's targets are not texts.
     """
     if task.target != "text":
         raise UserError(f"task {task.name!r}: candidates of a batch are texts; ask for pictures the other way round")
-    if augment is not None and task.candidates == "labels" and sample.label is None:
-        raise BrokenSample(sample.id, "has no label")
+    if (what := lacking(task, sample, training=augment is not None)) is not None:
+        raise BrokenSample(sample.id, f"has no {what}")
     pixels = None
     if task.visual is not None:
         pixels = _PIXELS[task.visual](sample, view, augment, rng if augment is not None else None)
@@ -63,14 +63,28 @@ def prepare(
     return Prepared(id=sample.id, pixels_TCHW=pixels, text=text, label=label, candidate=candidate)
 
 
+def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
+    """What a task needs of a sample and the sample does not have: "label", "image", "clip", "text", "caption"."""
+    if training and task.candidates == "labels" and sample.label is None:
+        return "label"
+    if task.visual == "image" and sample.image is None:
+        return "image"
+    if task.visual == "video" and sample.clip is None:
+        return "clip"
+    if (task.read_at == "next" or task.candidates == "in_batch") and not sample.captions:
+        return "caption"
+    if "text" in task.inputs and task.read_at != "next" and not (sample.text and sample.text.strip()):
+        return "text"
+    return None
+
+
 def _text(
     task: Task, sample: Sample, view: View, codec: TextCodec, training: bool, rng: np.random.Generator, label: int
 ) -> Text:
     if task.read_at == "next":
         words = tuple(cut(codec.encode(_caption(sample, training, rng)), codec.end, view.length))
         return Text(ids=words, ask_at=tuple(range(len(words))), target=words)
-    if not sample.text or not sample.text.strip():
-        raise BrokenSample(sample.id, "has no text")
+    assert sample.text is not None
     if task.read_at == "summary":
         return plain(codec, sample.text, view.length, task.template or "{text}")
     if task.candidates == "labels":
@@ -80,8 +94,6 @@ def _text(
 
 def _caption(sample: Sample, training: bool, rng: np.random.Generator) -> str:
     """One of the sample's captions: drawn in training, else the first."""
-    if not sample.captions:
-        raise BrokenSample(sample.id, "has no caption")
     return sample.captions[rng.integers(len(sample.captions)) if training else 0]
 
 

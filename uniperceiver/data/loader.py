@@ -54,7 +54,9 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
             collate_fn=_as_it_is,
             worker_init_fn=partial(_leave_signals_to_the_main_process, ending),
         )
-        for item in loader:
+        # By name: an error that ends the wait, such as a signal's, must not join the workers before it is handled.
+        batches = iter(loader)
+        for item in batches:
             if isinstance(item, UserError):
                 raise item
             yield item

@@ -101,8 +101,11 @@ def erase(frames_THWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def normalise(frames_THWC: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Pixels as the model reads them, (T, C, H, W) float32; mean and std per colour, of values in [0, 1]."""
     mean_C, std_C = np.asarray(mean, dtype=np.float32), np.asarray(std, dtype=np.float32)
-    scaled_THWC = frames_THWC.astype(np.float32) / (255 * std_C) - mean_C / std_C
-    return np.ascontiguousarray(scaled_THWC.transpose(0, 3, 1, 2))
+    # Colours apart first: along pixels, arithmetic is several times faster than along three colours.
+    scaled_TCHW = frames_THWC.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    scaled_TCHW /= (255 * std_C)[:, None, None]
+    scaled_TCHW -= (mean_C / std_C)[:, None, None]
+    return scaled_TCHW
 
 
 def choose_frames(available: int, frames: int, stride: int, rng: np.random.Generator | None) -> np.ndarray:

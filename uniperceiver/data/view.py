@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.data.decode import decode_clip, decode_image
+from uniperceiver.data.clips import decode_clip
+from uniperceiver.data.decode import decode_image
 from uniperceiver.data.transforms import Augment, choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample

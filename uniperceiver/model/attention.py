@@ -32,13 +32,30 @@ def visible(tokens: Tokens, cached: int = 0) -> Tensor | None:
     return None if mask is None else F.pad(mask[:, None], (cached, 0), value=True)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(QK^T / sqrt(d)) V, (B, H, Q, d): the faster of two equal ways.
+def as_bias(mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """The mask in the form in which `attend` reads it fastest, of a pass over `x`: for all of its layers at once.
 
-    The fused kernel, except in 16 bit on a CPU: there its backward is several times slower than two plain matrix
-    products (docs/performance.md).
+    The fused kernel adds 0 or -inf to the scores, and would make these anew from a bool mask in every layer.
     """
-    if query.device.type == "cpu" and query.dtype != torch.float32:
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if mask is None or not _fused(kind, dtype):
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
+
+
+def _fused(kind: str, dtype: torch.dtype) -> bool:
+    """Whether the fused kernel is the faster one: in 16 bit on a CPU, two plain products are (docs/performance.md)."""
+    return kind != "cpu" or dtype == torch.float32
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(QK^T / sqrt(d)) V, (B, H, Q, d): the faster of two equal ways, the fused kernel or plain products.
+
+    Args:
+        mask: bool or, where the kernel is fused, `as_bias` of it.
+    """
+    if not _fused(query.device.type, query.dtype):
         return attend_plainly(query, key, value, mask)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 

@@ -5,13 +5,17 @@ D width, L layers, P vectors of a prompt.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from uniperceiver.flow import Flow
-from uniperceiver.model.attention import KeyValueCache, visible
+from uniperceiver.model.attention import KeyValueCache, as_bias, visible
 from uniperceiver.moe.row_router import RowRouter, decide
 from uniperceiver.records import Encoded, Tokens
 
@@ -25,7 +29,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
         route1, route2 = self.router(x_TD, flow)
-        return self.linear2(F.gelu(self.linear1(x_TD, route1)), route2)
+        hidden = self.linear1(x_TD, route1)
+        # In place where nobody needs the value before: the widest tensor of the layer is written once less.
+        hidden = F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        return self.linear2(hidden, route2)
 
 
 class Block(nn.Module):
@@ -71,6 +78,27 @@ def _add(x: Tensor, scale_D: Tensor, branch: Tensor, keep_2T: Tensor | None, whi
     return torch.addcmul(x, branch.to(x.dtype), scale_D)
 
 
+def _mask(tokens: Tokens, prompts: Sequence[Tensor] | None, cache: KeyValueCache | None) -> Tensor | None:
+    """What each token sees, as what is added to the attention logits; prompts are seen by all."""
+    mask = visible(tokens, cached=0 if cache is None else cache.length)
+    if prompts is not None and mask is not None:
+        mask = F.pad(mask, (len(prompts[0]), 0), value=True)
+    return as_bias(mask, tokens.x_BND)
+
+
+def _run_again(block: nn.Module, x_TD: Tensor, flow: Flow, *rest: Tensor | None, **options: Any) -> Tensor:
+    """The block's result; whatever else it computed is forgotten, and computed again in the backward pass.
+
+    Only the first run is told to the pass: the others have a twin of it as it was before, and draw the same numbers.
+    """
+    before = flow.twin()
+    passes = chain([flow], iter(before.twin, None))
+    result: Tensor = checkpoint(
+        lambda x_TD: block(x_TD, next(passes), *rest, **options), x_TD, use_reentrant=False, preserve_rng_state=False
+    )
+    return result
+
+
 class Encoder(nn.Module):
     """A stack of blocks without a final norm.
 
@@ -87,6 +115,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.drop_path, self.token_first, self.whole = drop_path, token_first, whole
+        halves = [half for block in blocks for half in (block.attention, block.ffn)]
+        self._routers = [half.get_submodule("router") for half in halves]  # looked up once, not in every pass
+        self.recompute = False  # keep only the input of each block, and run the block again in the backward pass
 
     def forward(
         self,
@@ -108,17 +139,15 @@ class Encoder(nn.Module):
             keep_layers: also return what every layer gives.
         """
         flow, layers = self._flow(tokens, stream, cache), []
-        mask = visible(tokens, cached=0 if cache is None else cache.length)
-        if prompts is not None and mask is not None:
-            mask = F.pad(mask, (len(prompts[0]), 0), value=True)
-        keep_L2T = self._keep(tokens, flow)
+        mask, keep_L2T = _mask(tokens, prompts, cache), self._keep(tokens, flow)
         x_TD = flow.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
         self._decide(flow, cut)
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
             prompt_PD = None if prompts is None else prompts[index]
-            x_TD = block(x_TD, flow, mask, keep_2T, prompt_PD, summary=index == cut, cache=cache, layer=index)
+            run = partial(_run_again, block) if self.recompute and torch.is_grad_enabled() else block
+            x_TD = run(x_TD, flow, mask, keep_2T, prompt_PD, summary=index == cut, cache=cache, layer=index)
             if keep_layers:
                 layers.append(x_TD[:, None] if index == cut else flow.unpack(x_TD))
         x_BND = x_TD[:, None] if cut >= 0 else flow.unpack(x_TD)
@@ -151,9 +180,7 @@ class Encoder(nn.Module):
 
     def _decide(self, flow: Flow, cut: int) -> None:
         """Gates that read no values decide ahead, but not that of an FFN which sees fewer segments."""
-        parts = ("attention.router", "ffn.router")
-        routers = [block.get_submodule(part) for block in self.blocks for part in parts]
-        ahead = routers if cut < 0 else routers[:-1]
+        ahead = self._routers if cut < 0 else self._routers[:-1]
         if by_row := [router for router in ahead if isinstance(router, RowRouter)]:
             decide(by_row, flow)
 

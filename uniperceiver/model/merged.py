@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import build
+from uniperceiver.model.empty import empty_model
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.layer import ExpertFeedForward
 from uniperceiver.moe.merge import Folded, fold, one_of_each, planned
@@ -74,12 +74,7 @@ def planned_architecture(arch: Architecture, needs: Mapping[str, Sequence[Segmen
 
 def parameters_of(arch: Architecture, temperatures: Iterable[str]) -> int:
     """How many parameters a model of that architecture has; none is allocated."""
-    return _count(_empty(arch, temperatures))
-
-
-def _empty(arch: Architecture, temperatures: Iterable[str]) -> Generalist:
-    with torch.device("meta"):
-        return build(arch, tuple(temperatures))
+    return _count(empty_model(arch, temperatures))
 
 
 def _count(model: nn.Module) -> int:
@@ -101,7 +96,7 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
     halves, state = _folded_state(model, moe, list(segments.values()))
     merged = Merged(tasks=tuple(needs), codes=tuple(segments), half_blocks=tuple(halves))
     merged_arch = replace(arch, merged=merged)
-    new = _empty(merged_arch, model.temperatures)
+    new = empty_model(merged_arch, model.temperatures)
     new.load_state_dict({name: value.detach().clone() for name, value in state.items()}, assign=True)
     return Merging(
         model=new.eval(),

@@ -7,23 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniperceiver import strict
 from uniperceiver.errors import UserError
-from uniperceiver.serving.places import model_folder
+from uniperceiver.serving.places import may_be_on_hub, model_folder
+from uniperceiver.strict import record
 
-_WEIGHTS = ("model.safetensors", "tuned.safetensors")
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """Where the model lies, and which one it is."""
 
-    folder: Path
+    folder: Path  # absolute; that of its config.json
     sha256: str  # of its file of weights
     hub: str | None = None  # OWNER/NAME, where it is on the hub
 
 
+@record
+class _Named:
+    """What config.json says of it."""
+
+    model: str
+    """A path, relative to the folder of this config.json, or OWNER/NAME on the hub."""
+    sha256: str
+    """Of its file of weights."""
+
+
 def base_at(path: str | Path) -> Base:
-    """The model in a run, in a folder, or on the hub, as what another model is tuned on."""
+    """The whole model in a run, in a folder, or on the hub, as what another model is tuned on.
+
+    Raises:
+        UserError: there is no such model, or it is itself one beside another.
+    """
     folder = model_folder(path)
     return Base(folder=folder.resolve(), sha256=_sha256(folder), hub=None if Path(path).exists() else str(path))
 
@@ -42,15 +58,16 @@ def base_of(values: Mapping[str, Any] | None, folder: Path) -> Base | None:
     """
     if values is None:
         return None
-    near = folder.resolve() / values["model"]
+    named = strict.parse(_Named, values, f"{folder / 'config.json'}: base")
+    near = folder.resolve() / named.model
     try:
-        base = base_at(near if near.exists() else values["model"])
+        base = base_at(named.model if may_be_on_hub(named.model) and not near.exists() else near)
     except UserError as error:
         raise UserError(
-            f"{folder}: holds tuned parameters of the model {values['model']}, which is not there ({error}); bring it "
+            f"{folder}: holds tuned parameters of the model {named.model}, which is not there ({error}); bring it "
             "back, or write in config.json where it is: base.model"
         ) from None
-    if base.sha256 != values["sha256"]:
+    if base.sha256 != named.sha256:
         raise UserError(
             f"{folder}: was tuned on another model than the one that is now at {base.folder}; bring that one back, or "
             "tune anew"
@@ -59,7 +76,7 @@ def base_of(values: Mapping[str, Any] | None, folder: Path) -> Base | None:
 
 
 def _sha256(folder: Path) -> str:
-    path = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), folder / _WEIGHTS[0])
+    path = folder / WEIGHTS
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

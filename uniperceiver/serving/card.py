@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.tasks.task import Task
 
 _CARD = """# A uniperceiver model
@@ -11,7 +11,7 @@ One Transformer encoder for images, video and text; every answer is the candidat
 
 - {layers} layers, width {width}, {heads} heads, patches of {patch} x {patch} pixels, vocabulary of {vocabulary}
 - trained: {trained}
-{experts}
+{experts}{prompts}
 | task | input | answers |
 |---|---|---|
 {tasks}
@@ -28,8 +28,12 @@ it is given; a wrong set of candidates still adds up to 1.
 """
 
 
-def model_card(arch: Architecture, tasks: Sequence[Task], trained: str) -> str:
-    """The card's Markdown text."""
+def model_card(arch: Architecture, tasks: Sequence[Task], trained: str, *, alone: bool = True) -> str:
+    """The card's Markdown text.
+
+    Args:
+        alone: the weights beside it are all that there are, not only those that were tuned.
+    """
     rows = [f"| {task.name} | {' + '.join(task.inputs)} | {_answers(task)} |" for task in tasks]
     return _CARD.format(
         layers=arch.layers,
@@ -39,6 +43,7 @@ def model_card(arch: Architecture, tasks: Sequence[Task], trained: str) -> str:
         vocabulary=arch.vocabulary,
         trained=trained or "not at all",
         experts=_experts(arch),
+        prompts=_prompts(arch, alone),
         tasks="\n".join(rows),
     )
 
@@ -53,6 +58,22 @@ def _experts(arch: Architecture) -> str:
         return f"- experts: {chosen}\n"
     rows = f"at most {merged.rows} sets of weights" if merged.rows > 1 else "one set of weights"
     return f"- merged: {chosen}, became {rows}; it answers only what these tasks need: {', '.join(merged.tasks)}\n"
+
+
+def _prompts(arch: Architecture, alone: bool) -> str:
+    """A line about what prompt tuning added; nothing where it did not."""
+    if arch.prompts is None:
+        return ""
+    held = "" if alone else "; here are only the tuned parameters: config.json names the model that they belong to"
+    return f"- tuned: {described(arch.prompts)}{held}\n"
+
+
+def described(prompts: PromptShape) -> str:
+    """What prompt tuning added, in a few words."""
+    side = f" and {prompts.candidates} for candidates" if prompts.candidates else ""
+    head = f", a linear head for {prompts.classes} classes" if prompts.classes else ""
+    labels = f", a vector for each of {prompts.labels} classes" if prompts.labels else ""
+    return f"{prompts.vectors} prompts in each layer{side}{head}{labels}"
 
 
 def _answers(task: Task) -> str:

@@ -4,7 +4,7 @@ A model that chose its experts by task has parameters for its own tasks only: th
 only one of them that fits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from uniperceiver.data.view import View
@@ -52,7 +52,7 @@ def _known(
         return saved.tasks[task]
     if not saved.arch.needs_task:
         given = wanted if task is None else task
-        return KnownTask(task=given, index=None, view=view_for(saved, given))
+        return KnownTask(task=given, index=None, view=view_for(saved.tasks, given))
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
@@ -84,12 +84,20 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
         UserError: they are others.
     """
     prompts = saved.arch.prompts
-    if prompts is None or not (prompts.classes or prompts.labels) or task.candidates != "labels":
+    classes = 0 if prompts is None else prompts.classes or prompts.labels
+    if not classes or task.candidates != "labels":
         return
-    if task.labels not in [known.task.labels for known in saved.tasks.values()]:
+    own = [known.task.labels for known in saved.tasks.values() if known.task.labels]
+    # A converted model does not know what its classes are called, only how many there are.
+    if not own and len(task.labels) != classes:
+        raise UserError(
+            f"task {task.name!r}: this model was tuned with parameters for each of {classes} classes, found "
+            f"{len(task.labels)} labels; give those of its classes, in their order"
+        )
+    if own and task.labels not in own:
         raise UserError(
             f"task {task.name!r}: this model was tuned with parameters for each class of {', '.join(saved.tasks)}, so "
-            "other labels mean nothing to it; ask that task with its own labels, or ask the model it was made from"
+            "other labels mean nothing to it; use its own labels, or the model that it was made from"
         )
 
 
@@ -100,10 +108,10 @@ def sight(known: KnownTask) -> KnownTask:
     return replace(known, task=task)
 
 
-def view_for(saved: SavedModel, task: Task) -> View:
+def view_for(tasks: Mapping[str, KnownTask], task: Task) -> View:
     """The preprocessing of the model's task that is most like this one."""
     alike = sorted(
-        saved.tasks.values(),
+        tasks.values(),
         key=lambda known: (
             known.task.name != task.name,
             known.task.visual != task.visual,

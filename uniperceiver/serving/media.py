@@ -55,8 +55,12 @@ def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
 
 
 def text_samples(texts: str | Iterable[str]) -> list[Sample]:
-    """A Sample per text."""
-    return [Sample(id=f"text {place}", text=text) for place, text in enumerate(as_list(texts))]
+    """A Sample per text.
+
+    Raises:
+        UserError: something that is no text, such as NaN, or one that is not valid UTF-8.
+    """
+    return [Sample(id=f"text {place}", text=_text(text, f"text {place}")) for place, text in enumerate(as_list(texts))]
 
 
 def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list[Sample]:
@@ -70,7 +74,10 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
     several = [texts] * len(samples) if isinstance(texts, str) else list(texts)
     if len(several) != len(samples):
         raise UserError(f"texts: {len(several)} for {len(samples)} inputs; give one text for each, or one for all")
-    return [replace(sample, text=text) for sample, text in zip(samples, several, strict=True)]
+    return [
+        replace(sample, text=_text(text, f"text {place}"))
+        for place, (sample, text) in enumerate(zip(samples, several, strict=True))
+    ]
 
 
 def modality_of(items: Any, given: str | None = None) -> str:
@@ -131,6 +138,16 @@ def _clip(item: Media, name: str) -> Sample:
     if isinstance(item, bytes):
         return Sample(id=name, clip=item)
     return Sample(id=name, clip=_array(item, name, axes=4))
+
+
+def _text(item: Any, name: str) -> str:
+    if not isinstance(item, str):
+        raise UserError(f"{name}: {item!r} is no text; give a string")
+    try:
+        item.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name}: not valid UTF-8 (character {error.start}); give another text") from None
+    return item
 
 
 def _pixels(image: Image.Image, name: str) -> np.ndarray:

@@ -22,9 +22,14 @@ def model_folder(path: str | Path) -> Path:
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             return place
-    if not folder.parent.exists() and _HUB_ID.fullmatch(str(path)):
+    if not folder.parent.exists() and may_be_on_hub(str(path)):
         return _from_hub(str(path))
     raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
+
+
+def may_be_on_hub(path: str) -> bool:
+    """Whether it looks like OWNER/NAME, and not like a path that leads upwards or is absolute."""
+    return _HUB_ID.fullmatch(path) is not None
 
 
 def _from_hub(name: str) -> Path:

@@ -5,15 +5,14 @@ model.safetensors, and in config.json the place and the SHA-256 of the model tha
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from uniperceiver import strict
@@ -23,15 +22,17 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
-from uniperceiver.model.weights import first_misfit, with_own_storage
-from uniperceiver.serving.base import Base, base_of, to_json
+from uniperceiver.model.weights import with_own_storage
+from uniperceiver.serving.base import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
+from uniperceiver.serving.reading import check_fit, read_json, read_weights, write_json
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
 
 FORMAT = 1
-WEIGHTS, TUNED = "model.safetensors", "tuned.safetensors"
+TUNED = "tuned.safetensors"
 _FILES = frozenset({"config.json", WEIGHTS, TUNED, "tokenizer.json", "preprocess.json", "README.md"})
 
 
@@ -54,6 +55,7 @@ class SavedModel:
     tasks: Mapping[str, KnownTask]
     trained: str = ""  # one line for the model card: on what, how long
     base: Base | None = None  # the model whose prompts were tuned; None: this is a whole model
+    origin: Origin | None = None  # the checkpoint of the original release that the weights come from, if they do
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -80,6 +82,11 @@ def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None =
     Raises:
         UserError: it could not be written; what was there is as it was.
     """
+    if saved.base is not None and saved.base.folder == folder.resolve():
+        raise UserError(
+            f"{folder}: is the model that this one was tuned on, and which it needs; give another folder, or write all "
+            "weights (whole=True)"
+        )
     try:
         _write(folder, saved, weights)
     except (OSError, SafetensorError) as error:
@@ -89,23 +96,26 @@ def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None =
 def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None) -> None:
     state = saved.model.state_dict() | dict(weights or {})
     if saved.base is not None:
-        state = {name: value for name, value in state.items() if is_tuned(name)}
+        state = _tuned(state)
     config = {
         "format": FORMAT,
         "architecture": dataclasses.asdict(saved.arch),
         "tokenizer": saved.codec.fingerprint(),
         "trained": saved.trained,
         "base": None if saved.base is None else to_json(saved.base, folder),
+        "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
         "tasks": [dataclasses.asdict(known.task) for known in saved.tasks.values()],
     }
     views = {name: known.view.to_json() for name, known in saved.tasks.items()}
     with whole_folder(folder) as temporary:
         file = temporary / (WEIGHTS if saved.base is None else TUNED)
         save_file(with_own_storage(state), file, metadata={"format": "pt"})
-        _write_json(temporary / "config.json", config)
-        _write_json(temporary / "preprocess.json", views)
+        write_json(temporary / "config.json", config)
+        write_json(temporary / "preprocess.json", views)
         saved.codec.save(temporary / "tokenizer.json")
-        card = model_card(saved.arch, [known.task for known in saved.tasks.values()], saved.trained)
+        card = model_card(
+            saved.arch, [known.task for known in saved.tasks.values()], saved.trained, alone=saved.base is None
+        )
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -119,21 +129,40 @@ def load(folder: Path) -> SavedModel:
     try:
         return _load(folder)
     except (KeyError, TypeError) as error:  # valid JSON, but not what `save` writes
-        raise UserError(f"{folder}: config.json or preprocess.json is damaged ({error!r}); copy it again") from None
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder}: config.json or preprocess.json is damaged ({error!r}); copy it again")
 
 
 def read_architecture(folder: Path) -> Architecture:
     """The architecture of a saved model, without its weights.
 
     Raises:
-        UserError: config.json is missing, damaged, or written by a newer version.
+        UserError: config.json is missing, damaged, or written by a newer version; it contradicts the weights' origin.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if "format" not in config:
         raise UserError(f"{folder / 'config.json'}: not of a model that uniperceiver saved; it has no key 'format'")
     if config["format"] > FORMAT:
         raise UserError(f"{folder}: was written by a newer version of uniperceiver; upgrade to read it")
-    return strict.parse(Architecture, config.get("architecture"), f"{folder / 'config.json'}: architecture")
+    arch = strict.parse(Architecture, config.get("architecture"), f"{folder / 'config.json'}: architecture")
+    check_origin(_origin(config, folder), arch, f"{folder / 'config.json'}")
+    return arch
+
+
+def read_tasks(folder: Path) -> dict[str, KnownTask]:
+    """The tasks of a saved model, without its weights.
+
+    Raises:
+        UserError: config.json or preprocess.json is missing or damaged.
+    """
+    try:
+        read_architecture(folder)
+        return _tasks(read_json(folder / "config.json")["tasks"], folder)
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, error) from None
 
 
 def read_base(folder: Path) -> Base | None:
@@ -142,12 +171,17 @@ def read_base(folder: Path) -> Base | None:
     Raises:
         UserError: config.json is missing or damaged, or that model is not there.
     """
-    return base_of(_read_json(folder / "config.json").get("base"), folder)
+    return base_of(read_json(folder / "config.json").get("base"), folder)
+
+
+def _origin(config: Mapping[str, Any], folder: Path) -> Origin | None:
+    values = config.get("origin")
+    return None if values is None else strict.parse(Origin, values, f"{folder / 'config.json'}: origin")
 
 
 def _load(folder: Path) -> SavedModel:
     arch = read_architecture(folder)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     codec = bpe.load(folder / "tokenizer.json")
     if codec.fingerprint() != config["tokenizer"]:
         raise UserError(f"{folder}: tokenizer.json does not belong to these weights; restore the one saved with them")
@@ -158,19 +192,29 @@ def _load(folder: Path) -> SavedModel:
         )
     model = build(arch, TEMPERATURES)
     base = base_of(config.get("base"), folder)
-    if base is None:
-        _load_weights(model, folder / WEIGHTS)
-    else:
-        _load_weights(model, folder / TUNED, beside=load(base.folder).model.state_dict())
-    views = _read_json(folder / "preprocess.json")
+    if base is not None:
+        of_base = _origin(read_json(base.folder / "config.json"), base.folder)
+        check_origin(of_base, arch, f"{folder / 'config.json'}")
+    _load_weights(model, folder, base)
+    return SavedModel(
+        model=model.eval(),
+        arch=arch,
+        codec=codec,
+        tasks=_tasks(config["tasks"], folder),
+        trained=config.get("trained", ""),
+        base=base,
+        origin=_origin(config, folder),
+    )
+
+
+def _tasks(several: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, KnownTask]:
+    views = read_json(folder / "preprocess.json")
     tasks = {}
-    for index, fields in enumerate(config["tasks"]):
+    for index, fields in enumerate(several):
         task = _task(fields, folder)
         view = strict.parse(View, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
         tasks[task.name] = KnownTask(task=task, index=index, view=view)
-    return SavedModel(
-        model=model.eval(), arch=arch, codec=codec, tasks=tasks, trained=config.get("trained", ""), base=base
-    )
+    return tasks
 
 
 def _task(fields: Mapping[str, Any], folder: Path) -> Task:
@@ -181,37 +225,17 @@ def _task(fields: Mapping[str, Any], folder: Path) -> Task:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 
 
-def _load_weights(model: torch.nn.Module, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
-    """Put a file's weights into the model, and those of `beside` that the file does not have."""
-    try:
-        weights = {**(beside or {}), **load_file(path)}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
-    misfit = first_misfit(model.state_dict(), weights)
-    if misfit is not None and not misfit.in_both:
-        raise UserError(f"{path}: does not fit config.json beside it: {misfit.name!r} is in only one of them")
-    if misfit is not None:
-        raise UserError(
-            f"{path}: is of another size than config.json beside it: {misfit.name!r} is {misfit.saved}, "
-            f"expected {misfit.ours}"
-        )
+def _load_weights(model: torch.nn.Module, folder: Path, base: Base | None) -> None:
+    """Put the weights of a folder into the model; of a tuned one, all others are those of its base."""
+    path, ours = folder / (WEIGHTS if base is None else TUNED), model.state_dict()
+    weights = read_weights(path)
+    check_fit(ours if base is None else _tuned(ours), weights, path)
+    if base is not None:
+        weights = {**read_weights(base.folder / WEIGHTS), **weights}
+        check_fit(ours, weights, path)
     # Cloned by copying: tensors in a mapped file may lie at odd addresses, where some kernels round differently.
     model.load_state_dict(weights)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; a saved model holds config.json, model.safetensors, tokenizer.json, preprocess.json"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged or not JSON ({error}); copy it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return values
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _tuned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if is_tuned(name)}

@@ -94,7 +94,7 @@ class PatchTokenizer(nn.Module):
         self.patch, self.depth = patch, depth
         self.project = nn.Linear(depth * 3 * patch * patch, width)
         self.spatial = spatial
-        self.temporal = nn.Parameter(torch.randn(max_frames, width) * 0.02)
+        self.temporal = nn.Parameter(torch.empty(max_frames, width).normal_(0.0, 0.02))
 
     def forward(self, pixels_BTCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.

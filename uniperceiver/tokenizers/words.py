@@ -17,9 +17,9 @@ class WordTokenizer(nn.Module):
     def __init__(self, width: int, *, vocabulary: int, max_text: int, answer: int) -> None:
         super().__init__()
         self.answer = answer
-        self.words = nn.Parameter(torch.randn(vocabulary, width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(max_text, width) * 0.02)
-        self.kind = nn.Parameter(torch.randn(width) * 0.02)
+        self.words = nn.Parameter(torch.empty(vocabulary, width).normal_(0.0, 0.02))
+        self.positions = nn.Parameter(torch.empty(max_text, width).normal_(0.0, 0.02))
+        self.kind = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))
 
     def forward(self, ids_BN: Tensor, position_BN: Tensor | None, answer_D: Tensor | None = None) -> Tensor:
         """(B, N, D) tokens; positions are 0..N-1 unless given; `answer_D` is added to every <SPE>."""

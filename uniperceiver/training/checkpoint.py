@@ -31,12 +31,16 @@ _STEP = re.compile(r"step-(\d+)")
 _MEND = "remove this checkpoint and use another one"
 
 
+class NewerFormat(UserError):
+    """A whole checkpoint of a newer version: not to be passed over, or the next save would remove it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The newest checkpoint that is whole, and why newer ones are not used."""
+    """The newest checkpoint that can be gone on from, and why newer ones are not used."""
 
     path: Path | None  # None: there is no checkpoint at all
-    skipped: tuple[str, ...] = ()  # one line per damaged checkpoint, newest first
+    skipped: tuple[str, ...] = ()  # one line per checkpoint that is damaged or not finite, newest first
 
 
 def write(
@@ -97,23 +101,28 @@ def list_checkpoints(root: Path) -> list[Path]:
 
 
 def newest_valid(root: Path) -> Found:
-    """The newest checkpoint in `root` that is whole.
+    """The newest checkpoint in `root` that is whole, and whose weights are finite.
 
     Raises:
-        UserError: there are checkpoints, but all are damaged: starting again would be a surprise.
+        UserError: there are checkpoints, but none such: starting again would be a surprise. Or one that would be
+            passed over is of a newer version.
     """
     skipped: list[str] = []
     for path in reversed(list_checkpoints(root)):
         try:
-            _verified(path, deep=True)
+            state = _verified(path, deep=True)["state"]
+        except NewerFormat:
+            raise
         except UserError as error:
             skipped.append(str(error))
         else:
-            return Found(path=path, skipped=tuple(skipped))
+            if state.get("finite") is not False:
+                return Found(path=path, skipped=tuple(skipped))
+            skipped.append(f"{path}: its weights are not finite; {_MEND}")
     if skipped:
         raise UserError(
-            f"{root}: none of its {len(skipped)} checkpoints is whole; restore one or start a new run elsewhere "
-            f"(the newest: {skipped[0]})"
+            f"{root}: none of its {len(skipped)} checkpoints is whole; restore one or start a new run "
+            f"elsewhere (the newest: {skipped[0]})"
         )
     return Found(path=None)
 
@@ -178,9 +187,13 @@ def _read_state(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({_reason(error)}); {_MEND}") from error
     version = contents.get("format") if isinstance(contents, dict) else None
-    if isinstance(version, int) and version > FORMAT:
-        raise UserError(f"{path}: format {version}, of a newer uniperceiver (this one reads {FORMAT}); upgrade it")
-    if version != FORMAT or contents.pop("sha256", None) != _own_sha256(contents):
+    expected = contents.pop("sha256", None) if isinstance(contents, dict) else None
+    changed = expected is None or expected != _own_sha256(contents)
+    if isinstance(version, int) and version > FORMAT and not (changed and expected):  # not merely a flipped bit
+        raise NewerFormat(
+            f"{path}: format {version}, of a newer uniperceiver (this one reads {FORMAT}); upgrade it to go on"
+        )
+    if version != FORMAT or changed:
         raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
     return contents
 

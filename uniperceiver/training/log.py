@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,10 +65,19 @@ class RunLog:
 
         Args:
             scalars: what TensorBoard gets instead of the numbers among the values.
+
+        Raises:
+            UserError: the disk takes no more.
         """
         record = {"step": step, "event": event, "time": round(time.time(), 3), **values}
-        self._file.write(to_json(record) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(to_json(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: cannot be written ({error.strerror}); free or repair the disk, then continue from the "
+                "newest checkpoint"
+            ) from error
         if self._scalars is not None:
             for name, value in (values if scalars is None else scalars).items():
                 if isinstance(value, int | float):
@@ -84,7 +94,8 @@ class RunLog:
     def close(self) -> None:
         """Flush and close everything."""
         self._progress.stop()
-        self._file.close()
+        with suppress(OSError):  # every line was flushed: what fails here has failed before
+            self._file.close()
         if self._scalars is not None:
             self._scalars.close()
 

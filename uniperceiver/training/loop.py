@@ -1,19 +1,19 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.atomic import only_one, remove
+from uniperceiver.atomic import in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.errors import UserError
-from uniperceiver.records import Batch, Broken
+from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, loads, move_biases
+from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.optimiser import learning_rate
@@ -22,7 +22,7 @@ from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
 
-_MOST_SKIPPED = 5  # steps without an update in a row
+_BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class Run:
     state: TrainState
     callbacks: Callbacks
     notes: tuple[str, ...] = ()  # said at the start of training
+    watched_k: int | None = None  # experts of a token, where gates are trained: they may collapse
+    tokenizer: str = ""  # fingerprint of what the weights read and write
     quiet: bool = False
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -56,7 +58,7 @@ class Run:
         """
         with only_one(self.folder) as alone:
             if not alone:
-                raise UserError(f"{self.folder}: another process is training in this folder; wait for it, or use --out")
+                raise UserError(_BUSY.format(self.folder))
             self._train()
 
     def _train(self) -> None:
@@ -73,8 +75,14 @@ class Run:
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
+            refuse_weights(state.model, f"{self.folder}: step {state.step}")
             with stop_on_signals() as stop:
-                self._steps(log, stop)
+                try:
+                    self._steps(log, stop)
+                except Stopped:  # between steps, where the state is whole
+                    self._save_once()
+                    raise
+            stop.check()  # a signal during the last save
         finally:
             log.close()
 
@@ -83,16 +91,17 @@ class Run:
         keys = self.mixture.endless(state.step, state.consumed)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
         window = self._window()
-        figures, alarm = ExpertFigures(recipe.log.every, recipe.steps), CollapseAlarm(recipe.moe.k)
+        figures = ExpertFigures(recipe.log.every, recipe.steps)
+        alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
                 return
-            work = self._next_work(made, log)
+            work = self._next_work(made, log, stop)
             report = self._step(work)
             window.add(report, work)
             if report.skipped:
-                self._report_skip(report.skipped, work, log)
+                report_skip(report.skipped, (batch for _, batch in work), state, log)
             else:
                 figures.add(state.step, report.decisions)
                 self._report_collapse(alarm, report, log)
@@ -100,23 +109,19 @@ class Run:
                 self._log(log, window, figures)
 
     def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
-        """Between steps: evaluate and save where it is due; save and stop where a signal has come."""
+        """Between steps: stop where a signal has come, evaluate and save where it is due."""
         state, recipe = self.state, self.recipe
         last, every = state.step >= recipe.steps, recipe.evaluation.every
         due = state.step > 0 and (last or state.step % recipe.checkpoint.every == 0)
-        try:
-            stop.check()
-            if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
-                score, values = self.callbacks.evaluate(state, stop, log)
-                log.line(state.step, "evaluate", {"score": score, **values})
-                state.evaluated = state.step
-                if score == score and (state.best is None or score < state.best["score"]):  # not NaN
-                    state.best, due = {"step": state.step, "score": score}, True
-        except Stopped:
-            self.save()
-            raise
-        if due and self._saved != (state.step, state.evaluated):
-            self.save()
+        stop.check()
+        if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
+            score, values = self.callbacks.evaluate(state, stop, log)
+            log.line(state.step, "evaluate", {"score": score, **values})
+            state.evaluated = state.step
+            if score == score and (state.best is None or score < state.best["score"]):  # not NaN
+                state.best, due = {"step": state.step, "score": score}, True
+        if due:
+            self._save_once()
 
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
         state, config = self.state, self.recipe.optimiser
@@ -136,46 +141,19 @@ class Run:
             state.consumed[plan.index] += plan.count
         return report
 
-    def _next_work(self, made: Iterator[Any], log: RunLog) -> list[tuple[Plan, Batch]]:
+    def _next_work(self, made: Iterator[Any], log: RunLog, stop: StopRequest) -> list[tuple[Plan, Batch]]:
         """The batches of the next step; broken samples are counted, named, and bounded."""
-        work = []
-        for _ in range(self.mixture.batches_per_step):
-            plan, batch, broken = next(made)
+        with stop.waiting():
+            several = [next(made) for _ in range(self.mixture.batches_per_step)]
+        for plan, _, broken in several:
+            size = len(self.mixture.sets[plan.index].source)
             for one in broken:
-                self._count_broken(one, plan.index, log)
-            if batch is not None:
-                work.append((plan, batch))
-        return work
+                count_broken(one, size, self.recipe.data.max_broken, self.state, log)
+        return [(plan, batch) for plan, batch, _ in several if batch is not None]
 
-    def _count_broken(self, one: Broken, index: int, log: RunLog) -> None:
-        known = self.state.broken.setdefault(one.task, {})
-        if one.sample in known:
+    def _report_collapse(self, alarm: CollapseAlarm | None, report: StepReport, log: RunLog) -> None:
+        if alarm is None:
             return
-        known[one.sample] = one.reason
-        log.say(f"broken sample left out: {one.task}: {one.sample}: {one.reason}", warning=True)
-        # Of the step that is being made: a run that is cut off before its next checkpoint counts it again.
-        log.line(self.state.step + 1, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
-        size = len(self.mixture.sets[index].source)
-        if len(known) > max(1, self.recipe.data.max_broken * size):
-            raise UserError(
-                f"task {one.task!r}: {len(known)} of {size} samples are broken, the last {one.sample}: {one.reason}; "
-                "mend or remove them, or raise data.max_broken"
-            )
-
-    def _report_skip(self, reason: str, work: list[tuple[Plan, Batch]], log: RunLog) -> None:
-        step, ids = self.state.step - 1, defaultdict[str, list[str]](list)
-        for _, batch in work:  # a task may have several batches in a step
-            ids[batch.task] += batch.ids
-        log.say(f"step {step}: {reason} is not finite; no update", warning=True)
-        log.line(self.state.step, "skipped", {"reason": reason, "samples": ids})
-        if self.state.skipped_in_a_row >= _MOST_SKIPPED:
-            names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
-            raise UserError(
-                f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
-                f"start anew with a lower optimiser.lr: {names}"
-            )
-
-    def _report_collapse(self, alarm: CollapseAlarm, report: StepReport, log: RunLog) -> None:
         step = self.state.step
         collapsed, recovered = alarm.add(loads(report.decisions))
         if collapsed:
@@ -213,14 +191,24 @@ class Run:
             self.state.consumed = [0] * len(self.mixture.sets)
             return []
         tensors, counters = checkpoint.read(found.path)
+        if counters.get("tokenizer", self.tokenizer) != self.tokenizer:
+            raise UserError(
+                f"{self.folder / 'tokenizer.json'}: does not belong to the weights of {found.path}; restore the one "
+                f"that was saved with them, {self.folder / 'model' / 'tokenizer.json'}"
+            )
         unpack(self.state, tensors, counters, [each.task.name for each in self.mixture.sets], found.path)
         self._saved = (self.state.step, self.state.evaluated)
         self.callbacks.export(self.state)  # in case the run was killed between its checkpoint and its `model` folder
         return [f"not used: {line}" for line in found.skipped] + [f"going on after step {self.state.step}"]
 
+    def _save_once(self) -> None:
+        if self._saved != (self.state.step, self.state.evaluated):
+            self.save()
+
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
         tensors, counters = pack(self.state, [each.task.name for each in self.mixture.sets])
+        counters["tokenizer"] = self.tokenizer
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
         for path in checkpoint.list_checkpoints(root):
@@ -230,3 +218,13 @@ class Run:
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
         self._saved = (self.state.step, self.state.evaluated)
+
+
+def refuse_second(folder: Path) -> None:
+    """Refuse a folder in which a run is being trained, before anything in it is changed.
+
+    Raises:
+        UserError: it is.
+    """
+    if in_use(folder):
+        raise UserError(_BUSY.format(folder))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uniperceiver.data.mix import Plan
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.records import Batch, Decision, detached, to_device
+from uniperceiver.records import Batch, Decision, Readout, detached, to_device
 from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.ask import answer, loss_terms
 from uniperceiver.tasks.candidates import (
@@ -101,7 +101,27 @@ class TrainingObjective:
             answered = answer(model, one.task, batch, candidates, stream)
         logits_RK = answered.logits_RK
         terms = dict(loss_terms(one.task, logits_RK, batch.readout, candidates, one.label_smoothing))
-        if self.accuracy_in_loss and batch.readout.soft_RK is None:
-            target_R = batch.readout.target_R if candidates.target_R is None else candidates.target_R
-            terms["accuracy"] = (logits_RK.argmax(dim=-1) == target_R).float().mean()
+        if self.accuracy_in_loss:
+            terms |= accuracies(one.task, logits_RK, batch.readout, candidates)
         return terms, answered.decisions
+
+
+def accuracies(task: Task, logits_RK: Tensor, readout: Readout, candidates: Candidates) -> dict[str, Tensor]:
+    """The accuracies of a batch, without gradient, as the original release adds them to its losses.
+
+    Of retrieval, those of both directions; nothing where labels are mixed, as none of them is right then.
+    """
+    if task.candidates == "in_batch":
+        assert readout.soft_RK is not None
+        return {
+            "accuracy_to_candidate": _share_right(logits_RK, readout.soft_RK),
+            "accuracy_to_input": _share_right(logits_RK.T, readout.soft_RK.T),
+        }
+    if readout.soft_RK is not None:
+        return {}
+    target_R = readout.target_R if candidates.target_R is None else candidates.target_R
+    return {"accuracy": (logits_RK.argmax(dim=-1) == target_R).float().mean()}
+
+
+def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
+    return (right_RK.gather(1, logits_RK.argmax(dim=1, keepdim=True)) > 0).float().mean()

@@ -116,10 +116,10 @@ def _sum(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _clip(model: nn.Module, limit: float) -> Tensor:
     """The global gradient norm; gradients are scaled down to `limit` if that is positive and smaller."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
     if limit > 0 and bool(torch.isfinite(norm)):
-        nn.utils.clip_grads_with_norm_([each for each in model.parameters() if each.grad is not None], limit, norm)
+        nn.utils.clip_grads_with_norm_(trained, limit, norm)
     return norm
 
 

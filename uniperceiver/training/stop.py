@@ -1,4 +1,9 @@
-"""SIGTERM and SIGINT ask a run to stop; it saves first."""
+"""SIGTERM and SIGINT ask a run to stop; it saves first.
+
+A signal is noted, and looked at between steps and between the batches of an evaluation. Where that takes longer than a
+moment, waiting and measuring are cut short: a disk that has stopped answering must not use up the time that a
+scheduler gives before it kills.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -6,10 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODE = 75  # EX_TEMPFAIL: stopped after saving; the same command goes on
+_PATIENCE = 1.0  # seconds that a wait may go on after a signal
 
 
-class Stopped(Exception):
-    """The run was asked to stop, and has saved."""
+class Stopped(BaseException):
+    """The run was asked to stop, and has saved; no `Exception`, so that no library takes it for an error of its own."""
 
 
 class StopRequest:
@@ -17,14 +23,47 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._waiting = False
+        self._reminded = False
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""
         if self.requested:
             raise Stopped
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within the block, which must not change what is saved, `Stopped` is raised soon after a signal.
+
+        If the block ends within a second, at its end; else wherever it is then.
+        """
+        self.check()
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+            if self._reminded:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                self._reminded = False
+        self.check()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        first, self.requested = not self.requested, True
+        if not self._waiting or (first and self._remind()):
+            return
+        self._waiting = False  # another signal must not disturb this one's way out
+        raise Stopped
+
+    def _remind(self) -> bool:
+        """Ask for another signal in a moment; False where that is not possible or the alarm is somebody else's."""
+        if not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+            return False
+        self._reminded = True
+        signal.signal(signal.SIGALRM, self._note)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        return True
 
 
 @contextmanager
@@ -37,3 +76,17 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stop_at_once() -> Iterator[None]:
+    """SIGTERM raises `Stopped`: around a run, where all is saved, so that the exit code is the same at any time."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -68,3 +68,41 @@ def test_a_missing_image_folder(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("{}")
     with pytest.raises(UserError, match=r"^w: images: .*imgs: no such file or folder"):
         open_source({"format": "coco_captions", "path": "c.json", "images": "imgs"}, "w", tmp_path)
+
+
+def test_each_image_is_looked_for_in_all_folders(tmp_path: Path) -> None:
+    for name in ("one/a.jpg", "two/b.jpg", "two/sub/c.jpg", "two/unused.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    files = {1: "b.jpg", 20: "sub/c.jpg", 300: "a.jpg", 4000: "d.jpg"}
+    document = {
+        "images": [{"id": key, "file_name": name} for key, name in files.items()],
+        "annotations": [{"image_id": key, "caption": f"of {key}"} for key in reversed(files)],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    spec = {"format": "coco_captions", "path": "c.json", "images": ["one", "two", "one"]}
+    source = pickle.loads(pickle.dumps(open_source(spec, "w", tmp_path)))
+    samples = [source.read(index) for index in range(3)]
+    assert [sample.image for sample in samples] == [b"two/b.jpg", b"two/sub/c.jpg", b"one/a.jpg"]
+    assert [sample.captions for sample in samples] == [("of 1",), ("of 20",), ("of 300",)]
+    with pytest.raises(BrokenSample, match=r"^d\.jpg: .*one/d\.jpg: cannot be read"):
+        source.read(3)
+    (tmp_path / "one/b.jpg").write_text("which?")
+    with pytest.raises(UserError, match=r"^w: images: b\.jpg is in .*one and in .*two; name only the folder"):
+        open_source(spec, "w", tmp_path)
+    with pytest.raises(UserError, match=r"^w: key 'images' is an empty list"):
+        open_source({**spec, "images": []}, "w", tmp_path)
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(UserError, match=r"^w: images: .*sub and .*deep hold no image of c\.json, not even b\.jpg"):
+        open_source({**spec, "images": ["two/sub", "deep"]}, "w", tmp_path)
+
+
+def test_half_a_character_breaks_the_sample_that_has_it(tmp_path: Path) -> None:
+    captions = [{"image_id": 7, "caption": "half \ud83d"}, {"image_id": 3, "caption": "good"}]
+    images = [*IMAGES[:2], {"id": 900, "file_name": "\ud83d.jpg"}]
+    source = coco(tmp_path, {"images": images, "annotations": [*captions, {"image_id": 900, "caption": "x"}]})
+    for index, name in ((0, r"b\.jpg: a caption is not valid UTF-8"), (2, r"\?\.jpg: .*cannot be read")):
+        with pytest.raises(BrokenSample, match=f"^{name}") as caught:
+            source.read(index)
+        assert str(caught.value).encode()
+    assert source.read(1).captions == ("good",)

@@ -1,5 +1,6 @@
 """What the formats share."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from uniperceiver.data.sources.files import (
     read_bytes,
     read_classes,
     short_names,
+    sorted_names,
 )
 from uniperceiver.errors import BrokenSample, UserError
 
@@ -70,6 +72,19 @@ def test_list_files(tmp_path: Path) -> None:
         "b.txt",
         "a.txt",
     ]
+    assert [file.name for file in list_files(tmp_path, ["?.txt", "[c-d].m?"], ".txt", "w")] == [
+        "a.txt",
+        "b.txt",
+        "c.md",
+    ]
+    with pytest.raises(UserError, match=r"w: .*/x\*\.txt: no file is named like this"):
+        list_files(tmp_path, "x*.txt", ".txt", "w")
+    for name in ("x*.txt", "xy.txt"):  # a file may have such a name
+        (tmp_path / name).touch()
+    assert [file.name for file in list_files(tmp_path, "x*.txt", ".txt", "w")] == ["x*.txt"]
+    for twice in (["a.txt", "?.txt"], [".", "a.txt"], "{a,a}.txt"):
+        with pytest.raises(UserError, match=r"w: key 'path' names .*/a\.txt twice"):
+            list_files(tmp_path, twice, ".txt", "w")
     with pytest.raises(UserError, match=r"no \.txt file in this folder"):
         list_files(tmp_path, "empty", ".txt", "w")
     with pytest.raises(UserError, match="empty list"):
@@ -88,6 +103,17 @@ def test_read_bytes_tells_what_is_missing(tmp_path: Path) -> None:
         read_bytes(tmp_path / "x", "s", 8, 4)
     with pytest.raises(BrokenSample, match=r"^s: .*No such file"):
         read_bytes(tmp_path / "y", "s")
+    with pytest.raises(BrokenSample, match=r"^s: .*cannot be read .*null byte"):
+        read_bytes(tmp_path / "y\0", "s")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(BrokenSample, match=r"^s: .*not a plain file"):
+            read_bytes(tmp_path / name, "s")
+
+
+def test_names_are_sorted_as_numbers_if_all_are_numbers() -> None:
+    assert sorted_names(["10", "9", "-1", "", "9"]) == ("-1", "9", "10")
+    assert sorted_names(["10", "9", "x"]) == ("10", "9", "x")
 
 
 def test_decode_text() -> None:

@@ -33,8 +33,9 @@ def test_max_documents(tmp_path: Path) -> None:
 
 
 def test_min_words_appends_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a b\n\nc\nd e f\ng\n")
-    source = open_source({"format": "text", "path": ["a.txt", "a.txt"], "min_words": 3}, "w", tmp_path)
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("a b\n\nc\nd e f\ng\n")
+    source = open_source({"format": "text", "path": ["a.txt", "b.txt"], "min_words": 3}, "w", tmp_path)
     texts = [source.read(index).text for index in range(len(source))]
     assert texts[:4] == ["a b\nc", "c\nd e f", "d e f", "d e f\ng"]
     assert texts[4:] == texts[:4]

@@ -58,6 +58,13 @@ def test_without_header_columns_are_numbers(tmp_path: Path) -> None:
     assert labels(source) == [1, 0]
 
 
+def test_pictures_with_captions(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("A")
+    source = table(tmp_path, 'f\tc\na.png\tsay "hi\na.png\tso\n', text=None, image="f", captions="c")
+    assert len(source) == 1
+    assert (source.read(0).image, source.read(0).captions) == (b"A", ('say "hi', "so"))
+
+
 def test_broken_rows(tmp_path: Path) -> None:
     source = table(tmp_path, "sentence\tlabel\nx\n \t1\ny\t\na\tb\tc\nz\t1\n", label="label")
     for index, reason in enumerate(["1 columns instead of 2", "empty text", "no label", "3 columns"]):

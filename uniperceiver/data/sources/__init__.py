@@ -1,12 +1,19 @@
 """SAMPLES: where data comes from. One file per format; the table below is all that a recipe's `format` can name."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from uniperceiver import strict
 from uniperceiver.data.sources.coco_captions import CocoCaptionsSource
+from uniperceiver.data.sources.csv import CsvSource
+from uniperceiver.data.sources.file_list import FileListSource
 from uniperceiver.data.sources.folder import FolderSource
+from uniperceiver.data.sources.huggingface import HuggingfaceSource
+from uniperceiver.data.sources.jsonl import JsonlSource
+from uniperceiver.data.sources.only import OnlyConfig, only_of
+from uniperceiver.data.sources.parquet import ParquetSource
 from uniperceiver.data.sources.part import PartConfig, part_of
 from uniperceiver.data.sources.scenes import ScenesSource
 from uniperceiver.data.sources.text import TextSource
@@ -59,15 +66,50 @@ class Named(Protocol):
 
 FORMATS: dict[str, type] = {
     "folder": FolderSource,
+    "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
     "text": TextSource,
+    "csv": CsvSource,
     "tsv": TsvSource,
+    "jsonl": JsonlSource,
+    "parquet": ParquetSource,
+    "huggingface": HuggingfaceSource,
     "webdataset": WebdatasetSource,
     "scenes": ScenesSource,
 }
 
 
-_PART = ("part", "part_seed")
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """A recipe's mapping {format: ..., ...}, its keys checked: what every format takes, and the format's own."""
+
+    format: Any  # one of FORMATS
+    only: OnlyConfig
+    part: PartConfig
+
+
+def parse_source(spec: Mapping[str, Any], where: str) -> SourceSpec:
+    """Check the keys of a data set, without looking at files.
+
+    Raises:
+        UserError: unknown format or key, wrong value; one line that begins with `where`.
+    """
+    options = dict(spec)
+    name = options.pop("format", None)
+    if name is None:
+        raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
+    if name not in FORMATS:
+        raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
+    keys = {cls: [each.name for each in fields(cls)] for cls in (FORMATS[name], OnlyConfig, PartConfig)}
+    known = [key for names in keys.values() for key in names]
+    if unknown := next((key for key in options if key not in known), None):
+        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, known)}")
+    own, only, part = ({key: options[key] for key in names if key in options} for names in keys.values())
+    return SourceSpec(
+        format=strict.parse(FORMATS[name], own, where),
+        only=strict.parse(OnlyConfig, only, where),
+        part=strict.parse(PartConfig, part, where),
+    )
 
 
 def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
@@ -76,17 +118,14 @@ def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
     Raises:
         UserError: unknown format or key, or data that are not there; one line that begins with `where`.
     """
-    options = dict(spec)
-    name = options.pop("format", None)
-    if name is None:
-        raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
-    if name not in FORMATS:
-        raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
-    chosen = strict.parse(PartConfig, {key: options.pop(key) for key in _PART if key in options}, where)
-    source: Any = strict.parse(FORMATS[name], options, where)
+    parsed = parse_source(spec, where)
+    bounds = parsed.part.bounds(where)
     # What lies in no file is complete with its options.
-    opened = source.open(Path(base), where) if isinstance(source, Format) else source
-    return part_of(opened, *chosen.bounds(where), chosen.part_seed)
+    source: Source = parsed.format
+    if isinstance(parsed.format, Format):
+        source = parsed.format.open(Path(base), where)
+    chosen = only_of(source, parsed.only.only, Path(base), where)
+    return part_of(chosen, *bounds, parsed.part.part_seed, where)
 
 
 def class_names(source: Source) -> tuple[str, ...] | None:
@@ -105,7 +144,7 @@ def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:
     """
     if source.classes is None:
         raise UserError(
-            f"{where}: these data have no classes; a tsv needs key 'label', a webdataset key 'classes' (names in label"
-            " order, or a file such as classes.txt), a folder has them by itself"
+            f"{where}: these data have no classes; a format with columns needs key 'label', a webdataset key 'classes'"
+            " (names in label order, or a file such as classes.txt), a folder has them by itself"
         )
     return source.classes

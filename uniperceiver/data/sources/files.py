@@ -1,9 +1,11 @@
 """What the formats share: paths that must exist, lists of files, JSON, class names, many strings in little room."""
 
+import glob
 import itertools
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp")
 CLIP_SUFFIXES = ("mp4", "avi", "webm", "mov", "mkv")
 _MOST_FILES = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
+_WILD = re.compile(r"[*?[]")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -29,8 +32,8 @@ class Strings:
 
     @staticmethod
     def of(texts: Iterable[str]) -> "Strings":
-        """Pack them; file names that are not UTF-8 survive."""
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
+        """Pack them; halves of characters survive, as file names and JSON may have them."""
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
         return Strings(blob=b"".join(parts), stop_S=np.cumsum([len(part) for part in parts], dtype=np.int64))
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class Strings:
     def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]
         start = int(self.stop_S[index - 1]) if index else 0
-        return self.blob[start : int(self.stop_S[index])].decode("utf-8", "surrogateescape")
+        return self.blob[start : int(self.stop_S[index])].decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
@@ -47,7 +50,10 @@ class Strings:
 
 def printable(name: str) -> str:
     """A file name as a sample's name: bytes that are not UTF-8 become a mark that every log can print."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # of JSON, not of a file system
+        return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def existing(base: Path, path: str, where: str) -> Path:
@@ -75,19 +81,33 @@ def existing_file(base: Path, path: str, where: str) -> Path:
 
 
 def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -> tuple[Path, ...]:
-    """The files that a file, a folder (its files with that suffix, sorted), a brace pattern or a list of them name."""
-    files: list[Path] = []
+    """The files that a file, a folder (its files with that suffix, sorted), a pattern (braces such as {00..12}, or
+    *, ? and [...] for what is there, sorted) or a list of these name, each once."""
+    files: dict[Path, None] = {}
     for entry in [path] if isinstance(path, str) else path:
         for one in expand_braces(entry, where):
-            full = existing(base, one, where)
-            inside = sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]
-            found = [file for file in inside if file.is_file()]
-            if not found:
-                raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
-            files += found
+            for file in _files(base, one, suffix, where):
+                if file in files:
+                    raise UserError(f"{where}: key 'path' names {file} twice; name each file once")
+                files[file] = None
     if not files:
         raise UserError(f"{where}: key 'path' is an empty list; name at least one file")
     return tuple(files)
+
+
+def _files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
+    pattern = base / Path(path).expanduser()
+    if _WILD.search(path) and not pattern.exists():
+        found = [Path(file) for file in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(file)]
+        if not found:
+            raise UserError(f"{where}: {pattern}: no file is named like this; check the pattern")
+        return found
+    full = existing(base, path, where)
+    inside = sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]
+    found = [file for file in inside if file.is_file()]
+    if not found:
+        raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
+    return found
 
 
 def short_names(files: Sequence[Path]) -> tuple[str, ...]:
@@ -122,11 +142,13 @@ def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes
         BrokenSample: missing, unreadable, or shorter than that.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait, a device need not end
+            raise BrokenSample(sample, f"{path}: not a plain file")
         with open(path, "rb") as file:
             file.seek(start)
             data = file.read(size)
-    except OSError as error:
-        raise BrokenSample(sample, f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise BrokenSample(sample, f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     if size >= 0 and len(data) != size:
         raise BrokenSample(sample, f"{path}: ends too early; it has changed since it was opened")
     return data
@@ -162,6 +184,13 @@ def read_classes(base: Path, classes: str | Sequence[str], where: str) -> tuple[
 def class_texts(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """The text of each class, as its name says it: `hot_air_balloon` reads "hot air balloon"."""
     return tuple((name.replace("_", " "),) for name in names)
+
+
+def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels that occur, each once, by number if all are numbers."""
+    names = {label for label in labels if label}
+    numbers = all(name.isascii() and name.removeprefix("-").isdigit() for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
 
 def label_of(value: str, index_of: dict[str, int]) -> int | None:

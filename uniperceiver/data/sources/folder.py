@@ -92,6 +92,10 @@ class FolderData:
             return Sample(id=printable(file), clip=data, label=label)
         return Sample(id=printable(file), image=data, label=label)
 
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """The path of each file below the folder."""
+        return ((printable(file),) for file in self.files)
+
     def texts(self) -> Iterator[str]:
         """The class texts."""
         return (text for texts in self.classes for text in texts)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -46,14 +47,24 @@ def index_lines(path: Path, where: str) -> Lines:
     return Lines(start_L=start_L, stop_L=stop_L, number_L=number_L, words_L=words_L)
 
 
+def utf8_start(file: IO[bytes], path: Path, where: str) -> int:
+    """Go to the first byte of an opened text behind a byte order mark, and say which it is.
+
+    Raises:
+        UserError: the text is UTF-16.
+    """
+    head = file.read(3)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{where}: {path} is UTF-16; save it as UTF-8")
+    start = len(_BYTE_ORDER_MARK) if head == _BYTE_ORDER_MARK else 0
+    file.seek(start)
+    return start
+
+
 def _blocks(path: Path, where: str) -> Iterator[tuple[int, bytes]]:
     """Whole lines, many at a time, with the offset of the first."""
     with open(path, "rb") as file:
-        head = file.read(3)
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError(f"{where}: {path} is UTF-16; save it as UTF-8")
-        begin = 3 if head == _BYTE_ORDER_MARK else 0
-        file.seek(begin)
+        begin = utf8_start(file, path, where)
         rest = b""
         while chunk := file.read(_CHUNK):
             cut = chunk.rfind(b"\n") + 1

@@ -63,17 +63,22 @@ class Part:
         return self.whole.read(int(self.index_N[index]))
 
     def texts(self) -> Iterator[str]:
-        """The texts of the whole."""
+        """The texts of the whole: its files are not read again to find out which of them are in this part."""
         return self.whole.texts()
 
 
-def part_of(source: "Source", first: float, last: float, seed: int) -> "Source":
-    """The samples from one share to another of a source in an order drawn by `seed`, at least one.
+def part_of(source: "Source", first: float, last: float, seed: int, where: str) -> "Source":
+    """The samples from one share to another of a source, in an order drawn by `seed`.
 
     Parts of one seed that do not overlap share no sample; [0, 0.1] lies in [0, 0.2].
+
+    Raises:
+        UserError: there is no sample in it; one line that begins with `where`.
     """
     if (first, last) == (0.0, 1.0):
         return source
     order_N = numpy_stream(seed, "part").permutation(len(source))
     start, stop = round(first * len(source)), round(last * len(source))
-    return Part(whole=source, index_N=np.sort(order_N[start : max(stop, start + 1)]))
+    if start == stop:
+        raise UserError(f"{where}: from {first:g} to {last:g} of {len(source)} samples there is none; take more")
+    return Part(whole=source, index_N=np.sort(order_N[start:stop]))

@@ -102,7 +102,7 @@ class ScenesSource:
 
     def read(self, index: int) -> Sample:
         """Sample `index`; the same in any process."""
-        scene, name = self.scene(index), f"scenes/{self.split}/{index:06d}"
+        scene, name = self.scene(index), self._name(index)
         label = label_of(scene, self.label)
         if self.view == "text":
             return Sample(id=name, text=self._text(scene), label=label)
@@ -118,6 +118,10 @@ class ScenesSource:
             masks=first_masks,
         )
 
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """What each sample is called."""
+        return ((self._name(index),) for index in range(self.items))
+
     def texts(self) -> Iterator[str]:
         """Every text of the set: classes, then captions or paragraphs in the order of the samples."""
         for names in self.classes or ():
@@ -127,6 +131,9 @@ class ScenesSource:
                 yield self._text(scene)
             else:
                 yield from describe(scene)
+
+    def _name(self, index: int) -> str:
+        return f"scenes/{self.split}/{index:06d}"
 
     def _text(self, scene: Scene) -> str:
         # A paragraph says everything twice, the number of things among it: a label would be no question.

@@ -1,14 +1,14 @@
 """Where the members of tar shards lie, so that any sample is read by its offset."""
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 import numpy as np
 
-from uniperceiver.data.sources.files import Strings, printable, read_bytes
+from uniperceiver.data.sources.files import Strings, printable, read_bytes, short_names
+from uniperceiver.data.sources.tar_samples import TarSample, read_samples
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -38,6 +38,11 @@ class Shards:
         """Name of a sample, such as 00000.tar/000123."""
         return self.names[index]
 
+    def keys(self) -> Iterator[str]:
+        """The key of each sample, without its shard."""
+        lengths = [len(name) + 1 for name in short_names(self.files)]
+        return (name[lengths[shard] :] for name, shard in zip(self.names, self.shard_N.tolist(), strict=True))
+
     def members(self, index: int) -> dict[str, int]:
         """Place of each of a sample's members, by what stands behind the key."""
         if index in self.refused:
@@ -50,14 +55,6 @@ class Shards:
         place = self.members(index)[kind]
         file = self.files[self.shard_N[index]]
         return read_bytes(file, self.name(index), int(self.offset_M[place]), int(self.size_M[place]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """What is known of a key while its shard is read."""
-
-    members: dict[str, tuple[int, int]]  # offset and size
-    refused: list[str]
 
 
 def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Shards:
@@ -94,41 +91,14 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
     )
 
 
-def _index_shard(path: Path, where: str) -> dict[str, _Sample]:
-    samples: dict[str, _Sample] = {}
+def _index_shard(path: Path, where: str) -> dict[str, TarSample]:
     try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
-            for member in shard:
-                if not member.isdir():
-                    _add(samples, member)
-            _check_end(file, shard.offset)
+        with open(path, "rb") as file:
+            samples = read_samples(file)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
     except tarfile.TarError as error:
-        state = f"damaged or truncated after {len(samples)} samples" if samples else "not an uncompressed tar file"
-        raise UserError(f"{where}: {path}: {state} ({error}); copy or unpack it again") from None
+        raise UserError(f"{where}: {path}: {error}; copy or unpack it again") from None
     if not samples:
         raise UserError(f"{where}: {path}: an empty tar file; leave it out")
     return samples
-
-
-def _add(samples: dict[str, _Sample], member: tarfile.TarInfo) -> None:
-    path = PurePosixPath(member.name)
-    stem, _, kind = path.name.partition(".")  # the key ends at the first dot of the file name
-    sample = samples.setdefault((path.parent / stem).as_posix(), _Sample(members={}, refused=[]))
-    kind = kind.lower()
-    if path.is_absolute() or ".." in path.parts:
-        sample.refused.append(f"{member.name!r} points out of the shard")
-    elif not member.isreg() or member.issparse():
-        sample.refused.append(f"{member.name!r} is a link, a device or sparse, not a plain file")
-    elif kind in sample.members:
-        sample.refused.append(f"two members {member.name!r}")
-    else:
-        sample.members[kind] = (member.offset_data, member.size)
-
-
-def _check_end(file: IO[bytes], offset: int) -> None:
-    """tarfile takes a damaged header for the end of the archive, which is a block of zeros or the end of the file."""
-    file.seek(offset)
-    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError("the header of a member is damaged")

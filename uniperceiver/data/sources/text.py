@@ -19,7 +19,7 @@ class TextSource:
     """A document per line of UTF-8 text; empty lines are skipped."""
 
     path: str | tuple[str, ...]
-    """A file, a folder of .txt files, a brace pattern such as book-{00..12}.txt, or a list of these."""
+    """A file, a folder of .txt files, a pattern such as book-{00..12}.txt or book-*.txt, or a list of these."""
     min_words: int = Field(default=0, ge=0)
     """Append the lines that follow, each after a line break, until a document has that many words (masked language
     modelling). There is still one document per line, so documents overlap; none crosses the end of a file."""
@@ -34,7 +34,7 @@ class TextSource:
         keep = slice(self.max_documents or None)
         data = TextData(
             files=files,
-            names=short_names(files),
+            short=short_names(files),
             file_N=np.concatenate([np.full(len(lines.start_L), place) for place, lines in indexed])[keep],
             number_N=np.concatenate([lines.number_L for _, lines in indexed])[keep],
             line_N=np.concatenate([np.stack([lines.start_L, lines.stop_L], axis=1) for _, lines in indexed])[keep],
@@ -52,7 +52,7 @@ class TextData:
     """The opened files."""
 
     files: tuple[Path, ...]
-    names: tuple[str, ...]  # of the files, for sample names
+    short: tuple[str, ...]  # names of the files, for sample names
     file_N: np.ndarray  # int64, index into `files`
     number_N: np.ndarray  # int64, number of the line that the document belongs to
     line_N: np.ndarray  # (N, 2) int64, first byte and byte after the last of that line
@@ -67,10 +67,14 @@ class TextData:
         """The document; its lines are joined by line breaks."""
         start, stop = self.span_N[index].tolist()
         file = int(self.file_N[index])
-        name = f"{self.names[file]}:{self.number_N[index]}"
+        name = f"{self.short[file]}:{self.number_N[index]}"
         text = decode_text(read_bytes(self.files[file], name, start, stop - start), name)
         lines = (line.strip() for line in text.split("\n"))
         return Sample(id=name, text="\n".join(line for line in lines if line))
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """File and line of each document."""
+        return ((f"{self.short[file]}:{number}",) for file, number in zip(self.file_N, self.number_N, strict=True))
 
     def texts(self) -> Iterator[str]:
         """Every line once, however documents overlap; lines that are not valid UTF-8 are left out."""
@@ -79,7 +83,7 @@ class TextData:
                 for start, stop in self.line_N[self.file_N == place].tolist():
                     file.seek(start)
                     try:
-                        yield decode_text(file.read(stop - start), self.names[place])
+                        yield decode_text(file.read(stop - start), self.short[place])
                     except BrokenSample:
                         continue
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniperceiver.data.sources.cells import plain
 from uniperceiver.data.sources.files import (
     class_texts,
     decode_text,
@@ -29,7 +30,7 @@ class WebdatasetSource:
     """Samples are read out of uncompressed tar files, which are never unpacked."""
 
     path: str | tuple[str, ...]
-    """A tar file, a folder of them, a brace pattern such as shard-{0000..0003}.tar, or a list of these."""
+    """A tar file, a folder of them, a pattern such as shard-{0000..0003}.tar or shard-*.tar, or a list of these."""
     classes: str | tuple[str, ...] | None = None
     """Class names in label order, or a file with one per line; None: labels are not read."""
     image: str | tuple[str, ...] = _IMAGE
@@ -41,6 +42,8 @@ class WebdatasetSource:
     of the .json member; a list is several captions. None: texts are not read."""
     label: str = "cls"
     """Member (or json.KEY) that holds the class: its index or name."""
+    id: str | None = None
+    """Member (or json.KEY) that holds the sample's name for logs; None: shard and key."""
 
     def open(self, base: Path, where: str) -> "WebdatasetData":
         """Read the headers of all shards."""
@@ -55,6 +58,7 @@ class WebdatasetSource:
             clips=frozenset(_several(self.clip)),
             text=self.text,
             label=self.label,
+            id=self.id,
             has_media=not shards.kinds.isdisjoint((*_several(self.image), *_several(self.clip))),
         )
         there = ", ".join(f".{kind}" for kind in sorted(shards.kinds))
@@ -77,6 +81,7 @@ class WebdatasetData:
     clips: frozenset[str]  # those that hold a clip
     text: str | None
     label: str
+    id: str | None
     has_media: bool  # the set is one of images or clips, so that a sample without is broken
 
     @property
@@ -91,12 +96,15 @@ class WebdatasetData:
         """The members of one key."""
         name = self.shards.name(index)
         members = self.shards.members(index)
+        values = _Values(self.shards, index)
+        if self.id is not None:
+            name = self._name(values)
         kind = next((kind for kind in self.media if kind in members), None)
-        texts = self._texts(index, name)
+        texts = self._texts(values, name)
         if kind is None and (self.has_media or not texts):
             there = ", ".join(f".{kind}" for kind in members) or "nothing"
             raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {there}")
-        label = self._label(index, name) if self.class_names is not None else None
+        label = self._label(values, name) if self.class_names is not None else None
         if kind is None:
             return Sample(id=name, text="\n".join(texts), label=label)
         data = self.shards.read(index, kind)
@@ -104,43 +112,87 @@ class WebdatasetData:
             return Sample(id=name, clip=data, captions=texts, label=label)
         return Sample(id=name, image=data, captions=texts, label=label)
 
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
+        for index, key in enumerate(self.shards.keys()):
+            name = self.shards.name(index)
+            yield (name, key) if self.id is None else (self._name_or(index, name), name, key)
+
     def texts(self) -> Iterator[str]:
         """The class texts, then the texts of every sample that is not broken."""
         yield from (text for texts in self.classes or () for text in texts)
         for index in range(len(self)):
             try:
-                yield from self._texts(index, "")
+                yield from self._texts(_Values(self.shards, index), "")
             except BrokenSample:
                 continue
 
-    def _texts(self, index: int, name: str) -> tuple[str, ...]:
-        value = None if self.text is None else self._value(index, self.text, name)
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(decode_text(each if isinstance(each, bytes) else str(each).encode(), name) for each in values)
+    def _name_or(self, index: int, name: str) -> str:
+        try:
+            return self._name(_Values(self.shards, index))
+        except BrokenSample:
+            return name
 
-    def _label(self, index: int, name: str) -> int:
-        value = self._value(index, self.label, name)
+    def _name(self, values: "_Values") -> str:
+        assert self.id is not None
+        name = self.shards.name(values.index)
+        if (value := values.get(self.id, name)) is None:
+            raise BrokenSample(name, f"no name (.{self.id})")
+        return _as_text(value, self.id, name)
+
+    def _texts(self, values: "_Values", name: str) -> tuple[str, ...]:
+        value = None if self.text is None else values.get(self.text, name)
+        several = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as_text(each, str(self.text), name) for each in several)
+
+    def _label(self, values: "_Values", name: str) -> int:
+        value = values.get(self.label, name)
         if value is None:
             raise BrokenSample(name, f"no label (.{self.label})")
-        text = decode_text(value if isinstance(value, bytes) else str(value).encode(), name)
+        text = _as_text(value, self.label, name)
         label = label_of(text, self.index_of)
         if label is None:
             raise BrokenSample(name, f"label {text!r} is neither a class nor an index below {len(self.index_of)}")
         return label
 
-    def _value(self, index: int, key: str, name: str) -> Any:
+
+@dataclass
+class _Values:
+    """What the members of a sample say beside its picture; the .json member is read once."""
+
+    shards: Shards
+    index: int
+    _document: Any = None
+
+    def get(self, key: str, name: str) -> Any:
         """A member's bytes, or a value of the .json member; None: there is none."""
         member = _member(key)
-        if member not in self.shards.members(index):
+        if member not in self.shards.members(self.index):
             return None
-        data = self.shards.read(index, member)
         if not key.startswith(_JSON):
-            return data
-        try:
-            document = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise BrokenSample(name, f"not valid JSON ({error})") from None
-        return document.get(key.removeprefix(_JSON)) if isinstance(document, dict) else None
+            return self.shards.read(self.index, member)
+        if self._document is None:
+            self._document = _parsed(self.shards.read(self.index, member), name)
+        return self._document.get(key.removeprefix(_JSON)) if isinstance(self._document, dict) else None
+
+
+def _parsed(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BrokenSample(name, f"not valid JSON ({error})") from None
+
+
+def _as_text(value: Any, key: str, name: str) -> str:
+    if isinstance(value, bytes):
+        return decode_text(value, name)
+    try:
+        text = plain(value)
+    except ValueError as error:
+        raise BrokenSample(name, f".{key} {error}") from None
+    if not text:
+        raise BrokenSample(name, f"empty text in .{key}")
+    return text
 
 
 def _member(key: str) -> str:

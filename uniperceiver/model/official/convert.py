@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.build import build
+from uniperceiver.model.empty import empty_model
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.official.names import TYPE_VECTOR, our_name, our_shape, reason_unused
-from uniperceiver.model.official.reading import read_state
-from uniperceiver.model.official.variant import Given, architecture_of, fold_type_vector
+from uniperceiver.model.official.names import TYPE_VECTOR, our_name, our_shape, reason_unused, twin_of
+from uniperceiver.model.official.reading import Original, read_original
+from uniperceiver.model.official.variant import Given, add_type_vector, architecture_of
+
+_OF_TYPE_VECTOR = {"folded": "in the patch bias already", "added": "added to the patch bias"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,15 @@ class Converted:
     model: Generalist
     arch: Architecture
     lines: tuple[Line, ...]  # one per tensor of the file
+    type_vector: Literal["folded", "added", "none"]  # what became of the visual type vector; none: there is none
+
+
+class NotWhole(UserError):
+    """A checkpoint that is not understood whole: what there is to say of each of its tensors stands in `lines`."""
+
+    def __init__(self, message: str, lines: tuple[Line, ...]) -> None:
+        super().__init__(message)
+        self.lines = lines
 
 
 def convert(path: Path, given: Given, *, end: int, answer: int, temperatures: tuple[str, ...]) -> Converted:
@@ -44,53 +56,67 @@ def convert(path: Path, given: Given, *, end: int, answer: int, temperatures: tu
     Raises:
         UserError: it cannot be read; a tensor is left over without a reason, missing, or of another shape.
     """
-    return convert_state(read_state(path), given, end=end, answer=answer, temperatures=temperatures, where=str(path))
+    original = read_original(path)
+    return convert_original(original, given, end=end, answer=answer, temperatures=temperatures, where=str(path))
 
 
 def convert_state(
     state: dict[str, Tensor], given: Given, *, end: int, answer: int, temperatures: tuple[str, ...], where: str
 ) -> Converted:
-    """As `convert`, for a state dict under the names of the original's last version; the dict is changed."""
+    """As `convert`, for a state dict under the names of the original's last version."""
+    original = Original(tensors=dict(state))
+    return convert_original(original, given, end=end, answer=answer, temperatures=temperatures, where=where)
+
+
+def convert_original(
+    original: Original, given: Given, *, end: int, answer: int, temperatures: tuple[str, ...], where: str
+) -> Converted:
+    """As `convert`, for what was read; its tensors are changed where the visual type vector is added."""
+    state = original.tensors
     arch = architecture_of(state, given, end=end, answer=answer, where=where)
-    if given.type_vector == "add":
-        fold_type_vector(state, where)
-    lines = [_line(name, state[name], given, arch) for name in state]
+    type_vector = add_type_vector(state, given, older=original.older, where=where)
+    lines = tuple(_line(name, state, given, arch, type_vector) for name in state)
     left = [line.original for line in lines if line.ours is None and not line.reason]
     if left:
-        raise UserError(f"{where}: {_several(left)} of this file have no place in our model; is it of another program?")
-    with torch.device("meta"):
-        model = build(arch, temperatures)
-    translated = {line.ours: our_shape(line.original, state[line.original]).float() for line in lines if line.ours}
-    _check(model.state_dict(), translated, where)
-    # Straight from the mapped file: the model is never in memory twice.
-    model.load_state_dict(translated, assign=True)
-    return Converted(model=model, arch=arch, lines=tuple(lines))
+        raise NotWhole(
+            f"{where}: {_several(left)} of this file have no place in our model; is it of another program?", lines
+        )
+    model = empty_model(arch, temperatures)
+    used = {line.ours: our_shape(line.original, state[line.original]) for line in lines if line.ours}
+    if wrong := _wrong(model.state_dict(), used):
+        raise NotWhole(f"{where}: {wrong}", lines)
+    # Straight from the mapped file: the model is never in memory twice. Half precision becomes float32.
+    model.load_state_dict({name: tensor.float() for name, tensor in used.items()}, assign=True)
+    return Converted(model=model, arch=arch, lines=lines, type_vector=type_vector)
 
 
-def _line(name: str, tensor: Tensor, given: Given, arch: Architecture) -> Line:
-    shape = tuple(tensor.shape)
-    ours = our_name(name, 1 if given.ffn_gates == "shared" else 2)
+def _line(name: str, state: Mapping[str, Tensor], given: Given, arch: Architecture, type_vector: str) -> Line:
+    """What becomes of a tensor."""
+    shape, ours, reason = tuple(state[name].shape), our_name(name, 1 if given.ffn_gates == "shared" else 2), ""
     if ours == "tokenizer.patches.spatial.table" and arch.spatial == "sincos":
-        return Line(original=name, shape=shape, ours=None, reason="positions are computed, for any size")
-    if name == TYPE_VECTOR:
-        reason = "added to the patch bias" if given.type_vector == "add" else "in the patch bias already"
-        return Line(original=name, shape=shape, ours=None, reason=reason)
-    return Line(original=name, shape=shape, ours=ours, reason="" if ours else reason_unused(name) or "")
+        ours, reason = None, "positions are computed, for any size"
+    elif name == TYPE_VECTOR:
+        reason = _OF_TYPE_VECTOR[type_vector]
+    elif (twin := twin_of(name)) and twin in state and not torch.equal(state[name], state[twin]):
+        reason = f"its values are not those of {twin}, which holds for all modalities in every published model"
+    elif ours is None:
+        reason = reason_unused(name) or ""
+    return Line(original=name, shape=shape, ours=ours, reason=reason)
 
 
-def _check(ours: Mapping[str, Tensor], translated: Mapping[str, Tensor], where: str) -> None:
-    missing = sorted(set(ours) - set(translated))
-    if missing:
-        raise UserError(f"{where}: nothing for {_several(missing)} of our model; is it one of several files?")
-    unknown = sorted(set(translated) - set(ours))
-    if unknown:
-        raise UserError(f"{where}: {_several(unknown)} have no place in a model of this kind")
-    for name, tensor in translated.items():
+def _wrong(ours: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> str:
+    """What is missing, too much or of another shape or kind; empty if all fits."""
+    if missing := sorted(set(ours) - set(used)):
+        return f"nothing for {_several(missing)} of our model; is it one of several files?"
+    if unknown := sorted(set(used) - set(ours)):
+        return f"{_several(unknown)} have no place in a model of this kind; is it of another program?"
+    for name, tensor in used.items():
         if tensor.shape != ours[name].shape:
-            raise UserError(
-                f"{where}: {name!r} has the shape {tuple(tensor.shape)}, a model of this size needs "
-                f"{tuple(ours[name].shape)}"
-            )
+            wanted = tuple(ours[name].shape)
+            return f"{name!r} has the shape {tuple(tensor.shape)}, a model of this size needs {wanted}; fetch it again"
+        if not tensor.is_floating_point():
+            return f"{name!r} holds {tensor.dtype}, not real numbers; fetch it again"
+    return ""
 
 
 def _several(names: list[str]) -> str:

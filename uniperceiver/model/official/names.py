@@ -65,10 +65,15 @@ _LAYER = re.compile(r"fused_encoder\.layers\.(\d+)\.(.+)")
 _EXPERT = re.compile(r"(.+)\.experts\.deepspeed_experts\.(\d+)\.(weight|bias)")
 _GATE = re.compile(r"(.+)\.gate\.(tag_transform\.[01]|wg)\.(weight|bias)")
 
-_SAME_NORM = "the same tensor as token_embed.embeddings_norm"
+# One tensor under two names: the second of them, and the first, which is used.
+_TWINS = {
+    "video_embed.embeddings_norm.weight": "token_embed.embeddings_norm.weight",
+    "video_embed.embeddings_norm.bias": "token_embed.embeddings_norm.bias",
+    "token_embed.s_token_bias": "s_token_bias",
+}
 # Tensors that our model does not need, with the reason; patterns of their names.
 _UNUSED = {
-    r"video_embed\.embeddings_norm\.(weight|bias)": _SAME_NORM,
+    r"video_embed\.embeddings_norm\.(weight|bias)": "the same tensor as token_embed.embeddings_norm",
     r"token_embed\.s_token_bias": "the same tensor as s_token_bias",
     r".*\.self_attn\.dense\.gate\..*": "a gate that is never used: the attention output takes the decision of qkv",
     r".*\.linear2\.gate\..*": "a gate that is not used: the decision of the first FFN linear holds",
@@ -97,6 +102,11 @@ def our_name(original: str, ffn_gates: int = 1) -> str | None:
 def reason_unused(original: str) -> str | None:
     """Why our model does not need an original tensor; None if there is no reason to leave it out."""
     return next((reason for pattern, reason in _UNUSED.items() if re.fullmatch(pattern, original)), None)
+
+
+def twin_of(original: str) -> str | None:
+    """The other name of a tensor that is stored twice, if this is the one that is not used."""
+    return _TWINS.get(original)
 
 
 def our_shape(original: str, tensor: Tensor) -> Tensor:

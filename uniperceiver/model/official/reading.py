@@ -1,12 +1,15 @@
 """Files of the original release: what is in them, under the names of its last version.
 
-Native files hold {model: ...}; older DeepSpeed files hold {module: ...} under other names. Nothing is ever
-unpickled but tensors and plain containers.
+Native files hold {model: ...}; DeepSpeed files hold {module: ...}, those of the version before under other names.
+Nothing is ever unpickled but tensors and plain containers.
 """
 
+import hashlib
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,23 +34,92 @@ _RENAMES = (
     (r"\.ffn_output\.residual_scale$", ".gamma_2"),
     (r"\.LayerNormModules\.([01])\.", lambda match: f".norm{int(match[1]) + 1}."),
 )
+# How torch names a class or function that a file would call.
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """What a file of the original release holds."""
+
+    tensors: dict[str, Tensor]  # under the names of the last version
+    older: bool = False  # written by the version before it, under other names
+
+
+def read_original(path: Path) -> Original:
     """The tensors of a checkpoint of the original release, mapped from the disk where the file allows it.
 
     Raises:
         UserError: there is no such file; it is damaged, holds anything that would have to be executed, or no model.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file, of a DeepSpeed checkpoint mp_rank_00_model_states.pt")
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a .pth, .pt or .safetensors file of the original release")
-    contents: Mapping[str, Any] = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
-    if "model" in contents and isinstance(contents["model"], Mapping):
-        return _tensors(contents["model"], path)
-    if "module" in contents and isinstance(contents["module"], Mapping):
-        return {name: _squeezed(name, each) for name, each in _renamed(_tensors(contents["module"], path)).items()}
+    try:
+        contents = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or _line(error)}); fetch it again") from None
+    tensors = _tensors(_model_in(contents, path), path)
+    before = {_last_name(name): name for name in tensors}
+    if len(before) < len(tensors):
+        raise UserError(f"{path}: holds the same tensors under names of two versions; give a file of one of them")
+    return Original(
+        tensors={name: _squeezed(name, tensors[older]) for name, older in before.items()},
+        older=any(name != older for name, older in before.items()),
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: truncated or damaged ({_line(error)}); fetch it again") from None
+
+
+def _torch_file(path: Path) -> Mapping[str, Any]:
+    # Files from before torch 1.6 are no zip archives: they cannot be mapped, and have no check sums.
+    is_archive = zipfile.is_zipfile(path)
+    try:
+        damaged = _damaged_part(path) if is_archive else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle formats, which are refused anyway
+            contents = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except OSError:
+        raise
+    except Exception as error:  # torch's reader fails in as many ways as there are to damage a file
+        if isinstance(error, UnpicklingError) and (refused := _GLOBAL.search(str(error))):
+            raise UserError(
+                f"{path}: holds more than tensors and plain containers ({refused[1]}), which would have to be "
+                "executed; it is refused: save its state dict alone where you trust it, as safetensors"
+            ) from None
+        raise UserError(f"{path}: truncated or no file of torch ({_line(error)}); fetch it again") from None
+    if damaged:
+        raise UserError(f"{path}: damaged: the check sum of its part {damaged} is wrong; fetch it again")
+    if not isinstance(contents, Mapping):
+        raise UserError(f"{path}: holds a {type(contents).__name__}, not the tensors of a model")
+    return contents
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of an archive whose check sum is wrong: where a file is mapped, nothing else looks at them."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _model_in(contents: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The part of a file's contents that is a model."""
+    for key in ("model", "module"):
+        if isinstance(part := contents.get(key), Mapping):
+            return part
     if contents and all(isinstance(each, Tensor) for each in contents.values()):
-        return _tensors(contents, path)
+        return contents
     found = ", ".join(sorted(map(str, contents))[:5]) or "nothing"
     raise UserError(
         f"{path}: holds no model of the original release (neither `model` nor `module`, but {found}); of a DeepSpeed "
@@ -55,51 +127,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     )
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: truncated or damaged ({_line(error)}); fetch it again") from None
-
-
-def _torch_file(path: Path) -> Mapping[str, Any]:
-    try:
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
-        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+def _tensors(values: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    for name, each in values.items():
+        if not isinstance(name, str) or not isinstance(each, Tensor) or each.layout != torch.strided:
             raise UserError(
-                f"{path}: holds more than tensors and plain containers ({_global_of(error)}), which would have to be "
-                "executed; it is refused: save its state dict alone where you trust it, as safetensors"
-            ) from None
-        raise UserError(f"{path}: truncated or no file of torch ({_line(error)}); fetch it again") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: truncated or no file of torch ({_line(error)}); fetch it again") from None
-    if not isinstance(contents, Mapping):
-        raise UserError(f"{path}: holds a {type(contents).__name__}, not the tensors of a model")
-    return contents
-
-
-def _tensors(values: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    wrong = next((name for name, each in values.items() if not isinstance(each, Tensor)), None)
-    if wrong is not None:
-        raise UserError(f"{path}: {wrong!r} is a {type(values[wrong]).__name__}, not a tensor; fetch the file again")
+                f"{path}: {name!r} is a {type(each).__name__}, not a named, dense tensor; give a checkpoint of a model"
+            )
     return dict(values)
 
 
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an older file under the names of the last version."""
-    has_experts = any(".deepspeed_experts." in name for name in state)
-    return {_last_name(name, has_experts): each for name, each in state.items()}
-
-
-def _last_name(name: str, has_experts: bool) -> str:
+def _last_name(name: str) -> str:
+    """The name that a tensor has in the last version."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    if has_experts:
-        return name
-    name = re.sub(r"\.self_attn\.qkv_proj\.(weight|bias)$", r".self_attn.in_proj_\1", name)
-    return re.sub(r"\.self_attn\.dense\.(weight|bias)$", r".self_attn.out_proj.\1", name)
+    return name
 
 
 def _squeezed(name: str, tensor: Tensor) -> Tensor:
@@ -108,9 +149,6 @@ def _squeezed(name: str, tensor: Tensor) -> Tensor:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
-
-
-def _global_of(error: Exception) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return found[1] if found else "an object"
+    """What an error says, without torch's advice to execute the file instead."""
+    said = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    return " ".join(said.split())[:160] or type(error).__name__

@@ -17,6 +17,7 @@ from uniperceiver.tokenizers.vision import grid_coordinates, sincos_2d
 
 REFERENCE_GRID = 10.0  # coordinates that every picture spans: 160 pixels in patches of 16
 _HEAD_WIDTH = 64  # of every published model
+_LAYERS = {192: 12, 384: 12, 768: 12, 1024: 24}  # of every published model of that width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,33 +25,34 @@ class Given:
     """What names and shapes cannot tell; the defaults are right for every published model."""
 
     heads: int | None = None  # None: width / 64
+    layers: int | None = None  # None: as many as there are, where published models of that width have as many
     positions: Literal["auto", "sincos", "table"] = "auto"  # auto: sincos where the stored table is just that
-    reference_grid: float = REFERENCE_GRID
+    reference_grid: float | None = None  # None: 10, or the grid of the stored table where that is what it spans
     ffn_gates: Literal["shared", "own"] = "shared"  # whether the second FFN linear takes the decision of the first
-    type_vector: Literal["folded", "add"] = "folded"  # whether the visual type vector is in the patch bias already
-    layout: Literal["paper", "release"] = "release"  # of the attribute bits
+    # Whether the visual type vector is in the patch bias already; auto: it is, but in files of the older version.
+    type_vector: Literal["auto", "folded", "add"] = "auto"
+    layout: Literal["paper", "release"] = "release"  # of the attribute bits; always that of the release
 
 
 def architecture_of(state: Mapping[str, Tensor], given: Given, *, end: int, answer: int, where: str) -> Architecture:
     """The architecture of an original state dict, under the names of its last version.
 
     Raises:
-        UserError: a tensor that every model has is missing or has a shape that cannot be; the number of heads must be
-            given.
+        UserError: a tensor that every model has is missing or has a shape that cannot be; what is given cannot be; the
+            number of heads must be given.
     """
+    _check_given(given)
     vocabulary, width = _shape(state, "token_embed.embeddings.weight", 2, where)
     *_, patch = _shape(state, "video_embed.embeddings.weight", 4, where)
     table = _shape(state, "video_embed.embeddings_st_pos.spatial_pos_embed.weight", 2, where)
-    layers = _layers(state, where)
-    if layers != set(range(len(layers))):
-        missing = next(iter(sorted(set(range(max(layers))) - layers)))
-        raise UserError(f"{where}: layer {missing} is missing: is it one of several files?")
     grid = math.isqrt(table[0])
     if grid * grid != table[0]:
         raise UserError(f"{where}: {table[0]} spatial positions are no square; the original has square pictures only")
+    spatial, reference_grid = _positions(state, given, grid)
+    moe = _experts(state, given, where)
     return Architecture(
         width=width,
-        layers=len(layers),
+        layers=_layers(state, width, given, where),
         heads=_heads(width, given, where),
         ffn=_hidden(state, where),
         patch=patch,
@@ -59,25 +61,54 @@ def architecture_of(state: Mapping[str, Tensor], given: Given, *, end: int, answ
         answer=answer,
         max_text=_shape(state, "token_embed.embeddings_pos.position_embeddings.weight", 2, where)[0],
         max_frames=_shape(state, "video_embed.embeddings_st_pos.temporal_pos_embed.weight", 2, where)[0],
-        spatial=_positions(state, given, grid),
-        reference_grid=given.reference_grid,
+        spatial=spatial,
+        reference_grid=reference_grid,
         table_grid=grid,
         literal_specials=True,
         random_still_row=True,
-        moe=_experts(state, given, where),
+        moe=moe,
         prompts=_prompts(state),
     )
 
 
-def fold_type_vector(state: dict[str, Tensor], where: str) -> None:
-    """Add the visual type vector to the patch bias, which is the same for every visual token.
+def add_type_vector(
+    state: dict[str, Tensor], given: Given, *, older: bool, where: str
+) -> Literal["folded", "added", "none"]:
+    """Add the visual type vector to the patch bias where it is not in it; it is the same for every visual token.
+
+    The original's older version always added it to the tokens. Its authors put it into the bias of the files that they
+    published, and their last version does not add it.
 
     Raises:
-        UserError: there is no such vector.
+        UserError: there is no such vector, or no bias that it fits.
     """
+    name = "video_embed.embeddings.bias"
     if TYPE_VECTOR not in state:
-        raise UserError(f"{where}: has no {TYPE_VECTOR} to add; leave out --type-vector add")
-    state["video_embed.embeddings.bias"] = state["video_embed.embeddings.bias"] + state[TYPE_VECTOR][0]
+        if given.type_vector == "add":
+            raise UserError(f"{where}: has no {TYPE_VECTOR} to add; leave out --type-vector add")
+        return "none"
+    if given.type_vector == "folded" or (given.type_vector == "auto" and not older):
+        return "folded"
+    bias_D, vector_1D = state.get(name), state[TYPE_VECTOR]
+    if bias_D is None or vector_1D.shape != (1, *bias_D.shape):
+        raise UserError(f"{where}: {TYPE_VECTOR!r} does not fit {name!r}; give a whole checkpoint of the original")
+    state[name] = bias_D.float() + vector_1D[0].float()
+    return "added"
+
+
+def _check_given(given: Given) -> None:
+    """Refuse what cannot be, whatever the file holds."""
+    if given.layout != "release":
+        raise UserError(
+            f"--layout {given.layout}: the original release numbers the attribute bits in its own way, and its weights "
+            "know no other; leave it out"
+        )
+    if given.heads is not None and given.heads < 1:
+        raise UserError(f"--heads {given.heads}: is no number of attention heads; give 1 or more")
+    if given.reference_grid is not None and not 0 < given.reference_grid < math.inf:
+        raise UserError(f"--reference-grid {given.reference_grid}: give what coordinates a picture spans, such as 10")
+    if given.reference_grid is not None and given.positions == "table":
+        raise UserError("--reference-grid: has no effect with --positions table; leave out one of them")
 
 
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int, where: str) -> tuple[int, ...]:
@@ -88,17 +119,26 @@ def _shape(state: Mapping[str, Tensor], name: str, ndim: int, where: str) -> tup
     return tuple(state[name].shape)
 
 
-def _layers(state: Mapping[str, Tensor], where: str) -> set[int]:
+def _layers(state: Mapping[str, Tensor], width: int, given: Given, where: str) -> int:
+    """How many layers there are; a gap is found, and where published models have more of them, that too."""
     found = {int(match[1]) for name in state if (match := re.match(r"fused_encoder\.layers\.(\d+)\.", name))}
     if not found:
         raise UserError(f"{where}: has no layers (fused_encoder.layers.*); give a checkpoint of the original release")
-    return found
+    missing = set(range(max(found))) - found
+    if missing:
+        raise UserError(f"{where}: layer {min(missing)} is missing: is it one of several files?")
+    wanted = given.layers or _LAYERS.get(width, len(found))
+    if len(found) != wanted:
+        said = f"--layers {wanted}" if given.layers else f"every published model of width {width} has {wanted}"
+        mend = f"if it is whole, say --layers {len(found)}"
+        raise UserError(f"{where}: has {len(found)} layers, {said}: is it one of several files? {mend}")
+    return len(found)
 
 
 def _heads(width: int, given: Given, where: str) -> int:
     if given.heads is None and width % _HEAD_WIDTH:
         raise UserError(f"{where}: width {width} is of no published model; say how many attention heads: --heads N")
-    heads = given.heads or width // _HEAD_WIDTH
+    heads = width // _HEAD_WIDTH if given.heads is None else given.heads
     if width % heads:
         raise UserError(f"--heads {heads}: does not divide the width {width}")
     return heads
@@ -111,19 +151,29 @@ def _hidden(state: Mapping[str, Tensor], where: str) -> int:
     raise UserError(f"{where}: layer 0 has no FFN (linear1); give a whole checkpoint of the original release")
 
 
-def _positions(state: Mapping[str, Tensor], given: Given, grid: int) -> Literal["sincos", "table"]:
-    if given.positions != "auto":
-        return given.positions
-    table = state["video_embed.embeddings_st_pos.spatial_pos_embed.weight"].float()
-    place = grid_coordinates(1, grid, grid, table.device) * (given.reference_grid / grid)
-    computed = sincos_2d(place[:, 1], place[:, 2], table.shape[1])
-    return "sincos" if torch.allclose(table, computed, atol=1e-3) else "table"
+def _positions(state: Mapping[str, Tensor], given: Given, grid: int) -> tuple[Literal["sincos", "table"], float]:
+    """How positions are had, and the coordinates that a picture spans: as given, or else as the stored table does."""
+    # The original scales a picture of any size to 10, or leaves one step per patch.
+    several = [REFERENCE_GRID, float(grid)] if given.reference_grid is None else [given.reference_grid]
+    if given.positions == "table":
+        return "table", REFERENCE_GRID
+    table_GD = state["video_embed.embeddings_st_pos.spatial_pos_embed.weight"].float()
+    place_G3 = grid_coordinates(1, grid, grid, table_GD.device)
+    for span in several:
+        row_G, column_G = (place_G3[:, axis] * (span / grid) for axis in (1, 2))
+        if torch.allclose(table_GD, sincos_2d(row_G, column_G, table_GD.shape[1]), atol=1e-3):
+            return "sincos", span
+    return ("table", REFERENCE_GRID) if given.positions == "auto" else ("sincos", several[0])
 
 
 def _experts(state: Mapping[str, Tensor], given: Given, where: str) -> MoE | None:
     pattern = r"fused_encoder\.layers\.(\d+)\.(self_attn\.qkv_proj|linear1)\.experts\.deepspeed_experts\.(\d+)\.weight"
     found = [match for name in state if (match := re.fullmatch(pattern, name))]
     if not found:
+        if any(".gate.wg." in name for name in state):
+            raise UserError(f"{where}: has gates but no experts, which lie in files of their own; give one with all")
+        if given.ffn_gates == "own":
+            raise UserError(f"{where}: has no experts, so no gates; leave out --ffn-gates own")
         return None
     experts = {int(match[3]) for match in found}
     if experts != set(range(len(experts))):

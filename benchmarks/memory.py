@@ -1,0 +1,103 @@
+"""Peak memory of a training step per size and batch, and what activation checkpointing trades for it."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
+from benchmarks.moe_parts import Shape, Training
+from uniperceiver.model.sizes import SIZES
+
+MB = 1e6
+FEW = 3  # pairs of the sizes whose steps take many seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A stack that is trained on sequences of 197 tokens."""
+
+    name: str
+    shape: Shape
+    condition: str = "shared"
+    slow: bool = False
+
+
+def _case(size: str, condition: str = "shared") -> Case:
+    one = SIZES[size]
+    shape = Shape(width=one.width, layers=one.layers, heads=one.heads)
+    return Case(name=size, shape=shape, condition=condition, slow=one.width > 200)
+
+
+CASES = (
+    *(_case(size) for size in ("nano", "tiny", "small", "base")),
+    _case("tiny", "attribute"),
+    _case("tiny", "token"),
+)
+
+
+def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] = (8, 32)) -> list[Row]:
+    """Peak memory with all activations kept and with each layer computed again, and the time of one over the other."""
+    rows: list[Row] = []
+    for case in cases:
+        if case.slow and pairs <= QUICK_PAIRS:
+            continue
+        largest = 0
+        for batch in batches:
+            if largest * batch / batches[0] > _room():
+                break
+            found = _rows(case, batch, min(pairs, FEW) if case.slow else pairs)
+            largest = largest or round(found[0].value * MB)
+            rows += found
+    return rows
+
+
+def _rows(case: Case, batch: int, pairs: int) -> list[Row]:
+    tokens = case.shape.tokens(batch, rows=1)
+    what = f"{case.name}/batch{batch}/threads{torch.get_num_threads()}/{case.condition}"
+    training = Training(case.shape.encoder(condition=case.condition), tokens)
+    kept, again = (peak_bytes(training, recompute=each) / MB for each in (False, True))
+    return [
+        figure(f"memory/all kept/{what}", [kept], "MB"),
+        figure(f"memory/recomputed/{what}", [again], "MB"),
+        ratio(
+            f"memory/time, recomputed over all kept/{what}",
+            partial(step, training, recompute=True),
+            partial(step, training, recompute=False),
+            pairs=pairs,
+        ),
+    ]
+
+
+def step(training: Training, *, recompute: bool) -> None:
+    """Forward, backward, AdamW."""
+    training.encoder.recompute = recompute
+    training.step()
+
+
+def peak_bytes(training: Training, *, recompute: bool) -> int:
+    """What torch holds at the worst moment of a step, counted by its profiler: weights, moments and all the rest."""
+    step(training, recompute=recompute)  # the first one makes the moments
+    before = sum(each.nbytes for each in training.encoder.parameters())
+    before += sum(value.nbytes for state in training.optimiser.state.values() for value in state.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step(training, recompute=recompute)
+    assert profiled.profiler is not None
+    changes = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
+    now = most = before
+    for change in sorted(changes, key=lambda each: each.start_ns()):
+        now += change.nbytes()
+        most = max(most, now)
+    return most
+
+
+def _room() -> float:
+    """Bytes of memory that may be asked for."""
+    return 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main(measure)

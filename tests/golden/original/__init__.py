@@ -1,0 +1,1 @@
+"""A second opinion: the original release's arithmetic, written from its description alone, without uniperceiver."""

@@ -1,0 +1,116 @@
+"""Each recipe in the formats' sections of docs/data.md trains two steps on data that lie as the recipe says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import made_data
+from tests.made_data import Item
+from tests.markdown import blocks, section
+from tests.small_run import BASE, log_lines, merged
+from uniperceiver.commands.run import prepare_run
+from uniperceiver.config import Recipe
+from uniperceiver.strict import parse
+
+DATA = "docs/data.md"
+FORMATS = section(DATA, "## Formats")
+RECIPES = [yaml.safe_load(block.text) for block in blocks(DATA, "yaml") if block.text in FORMATS]
+SMALL = {"batch": 2, "size": 32, "frames": 2, "stride": 1, "length": 16}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all the data that the recipes name."""
+    root = tmp_path_factory.mktemp("recipes")
+    made, clips = made_data.items(), made_data.items(8, clips=True)
+    write_pictures(root, made)
+    write_texts(root)
+    write_clips(root, clips)
+    write_arrow(root, made)
+    return root
+
+
+def write_pictures(root: Path, made: list[Item]) -> None:
+    """Folders, lists, COCO captions and tables of pictures."""
+    for folder in ("things/train", "things/val", "pictures", "train2014"):
+        made_data.write_files(root / folder, made)
+    for folder in ("val2014", "lists"):
+        (root / folder).mkdir()
+    for split, chosen in (("train", made[:4]), ("val", made[4:])):
+        made_data.write_coco(root / f"captions_{split}.json", chosen)
+        (root / f"lists/{split}.txt").write_text("".join(f"{item.file}\n" for item in chosen))
+    made_data.write_csv(root / "captions.csv", made)
+    rows = [f"{item.file},{item.class_name},{('train', 'val')[number % 2]}\n" for number, item in enumerate(made)]
+    (root / "animals.csv").write_text("".join(["file,class,split\n", *rows]))
+
+
+def write_texts(root: Path) -> None:
+    """Documents, and tables of sentences."""
+    (root / "books").mkdir()
+    for name in ("novels", "held_out", *(f"part-{number:02d}" for number in range(13))):
+        (root / f"books/{name}.txt").write_text("It was a bright cold day.\n" * 3)
+    for name in ("train", "dev"):
+        (root / f"{name}.tsv").write_text("sentence\tlabel\ndull\t0\na joy\t1\n")
+    (root / "pairs.tsv").write_text("yes\tit rains\tit is wet\nno\tit rains\tit is dry\n")
+
+
+def write_clips(root: Path, made: list[Item]) -> None:
+    """A list, tables and shards of clips."""
+    made_data.write_files(root / "gestures/clips", made)
+    for split, chosen in (("train", made[:6]), ("val", made[6:])):
+        lines = [f"{item.file}\t{('nodding', 'waving')[number % 2]}\n" for number, item in enumerate(chosen)]
+        (root / f"gestures/{split}.txt").write_text("".join(lines))
+    made_data.write_files(root / "clips", made)
+    for number in range(2):
+        rows = [
+            {"clip": item.file, "captions": item.captions, "motion": item.class_name} for item in made[4 * number :][:4]
+        ]
+        (root / f"clips-{number:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made_data.write_shards(root / "motions", made, "train-{:04d}.tar")
+    made_data.write_shards(root / "motions/val", made)
+    (root / "motions/classes.txt").write_text("\n".join(made_data.CLASSES))
+
+
+def write_arrow(root: Path, made: list[Item]) -> None:
+    """Parquet files as on the hub, and a saved data set with two splits."""
+    import datasets
+
+    (root / "flowers").mkdir()
+    beans = made_data.hugging_face(made)
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
+        beans.to_parquet(root / f"flowers/{name}.parquet")
+    beans = beans.rename_column("label", "labels")
+    datasets.DatasetDict(train=beans, validation=beans).save_to_disk(root / "beans")
+
+
+def small(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with a tiny model, two steps and small batches."""
+    values = merged(BASE, {"tasks": recipe["tasks"], "steps": 2, "evaluation.limit": 2, "evaluation.max_words": 2})
+    for task in values["tasks"].values():
+        task |= SMALL
+        for split in ("train", "val"):
+            if task.get(split, {}).get("format") == "scenes":
+                task[split] |= {"items": 4}
+    return values
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_a_recipe_trains(data: Path, tmp_path: Path, number: int) -> None:
+    recipe = parse(Recipe, small(RECIPES[number]), "recipe")
+    prepare_run(recipe, data, tmp_path / "run", quiet=True).train()
+    steps = log_lines(tmp_path / "run", "train")
+    assert steps[-1]["step"] == 2
+    assert not [line for line in log_lines(tmp_path / "run", "broken")]
+
+
+def test_every_format_has_a_recipe_here() -> None:
+    from uniperceiver.data.sources import FORMATS as KNOWN
+
+    used = {
+        task[split]["format"] for recipe in RECIPES for task in recipe["tasks"].values() for split in ("train", "val")
+        if split in task
+    }  # fmt: skip
+    assert used == set(KNOWN)

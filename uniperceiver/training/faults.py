@@ -1,0 +1,77 @@
+"""What goes wrong with single samples and steps: left out, named in the log, and bounded."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from uniperceiver.errors import UserError
+from uniperceiver.records import Batch, Broken
+from uniperceiver.training.log import RunLog
+from uniperceiver.training.step import TrainState
+
+_MOST_SKIPPED = 5  # steps without an update in a row
+
+
+def count_broken(one: Broken, size: int, share: float, state: TrainState, log: RunLog) -> None:
+    """Count and name a broken sample of a training set of that size, once.
+
+    Args:
+        share: of the set that may be broken; one sample always may.
+
+    Raises:
+        UserError: more of them are.
+    """
+    # Of the step that is being made: a run that is cut off before its next checkpoint counts it again.
+    name_broken(one, state.step + 1, state, log)
+    known = state.broken[one.task]
+    if len(known) > max(1, share * size):
+        raise UserError(
+            f"task {one.task!r}: {len(known)} of {size} samples are broken, the last {one.sample}: {one.reason}; "
+            "mend or remove them, or raise data.max_broken"
+        )
+
+
+def name_broken(one: Broken, step: int, state: TrainState, log: RunLog) -> None:
+    """Count and name a broken sample once in a run, on the console and in the log's lines of that step."""
+    known = state.broken.setdefault(one.task, {})
+    if one.sample in known:
+        return
+    known[one.sample] = one.reason
+    log.say(f"broken sample left out: {one.task}: {one.sample}: {one.reason}", warning=True)
+    log.line(step, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
+
+
+def report_skip(reason: str, batches: Iterable[Batch], state: TrainState, log: RunLog) -> None:
+    """Say that the step had no update, and which samples it saw.
+
+    Raises:
+        UserError: no later step can do better: the weights are not finite, or it was the fifth step in a row.
+    """
+    step, ids = state.step - 1, defaultdict[str, list[str]](list)
+    for batch in batches:  # a task may have several in a step
+        ids[batch.task] += batch.ids
+    log.say(f"step {step}: {reason} is not finite; no update", warning=True)
+    log.line(state.step, "skipped", {"reason": reason, "samples": ids})
+    refuse_weights(state.model, f"step {step}")
+    if state.skipped_in_a_row >= _MOST_SKIPPED:
+        names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
+        raise UserError(
+            f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
+            f"start anew with a lower optimiser.lr: {names}"
+        )
+
+
+def refuse_weights(model: nn.Module, where: str) -> None:
+    """Refuse weights that are not finite: every loss would be like them.
+
+    Raises:
+        UserError: there are such weights; the first ones are named.
+    """
+    name = next((name for name, each in model.state_dict().items() if not torch.isfinite(each).all()), None)
+    if name is not None:
+        raise UserError(
+            f"{where}: the weights {name!r} are not finite, and no loss will be; go on from the newest checkpoint "
+            "(the same command does), or begin with other weights"
+        )
