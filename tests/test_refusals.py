@@ -120,9 +120,7 @@ def test_two_hundred_typos_are_refused_and_the_right_key_is_offered(
         assert keys[-1] in line, (keys, typo)
         offered += f"{typo}'; did you mean {keys[-1]!r}?" in line
         assert not (tmp_path / "run").exists(), (keys, typo)
-    assert (
-        offered >= 170
-    )  # of the others, without which nothing else has a meaning, the line says that they are missing
+    assert offered >= 170  # else the line says that a key is missing, without which others have no meaning
 
 
 def test_what_the_rows_spoil_is_otherwise_taken(place: Path) -> None:

@@ -107,3 +107,19 @@ def test_a_run_comes_to_the_same_weights(tmp_path: Path, condition: str) -> None
     assert again.state.model.encoder.recompute
     again = train(tmp_path / "again", small_recipe(tasks, **changes))  # a resumed run may change its mind
     assert_same(plain, again)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the tracer's own making
+def test_compiled_blocks_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_module = nn.Module.compile  # traced as ever, but run as it is: kernels would take minutes
+
+    def traced(self: nn.Module, **options: Any) -> None:
+        compile_module(self, backend="eager", **options)
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    changes: dict[str, Any] = {"steps": 2, "moe": {"condition": "token"}}
+    plain = train(tmp_path / "plain", small_recipe(**changes))
+    both = train(tmp_path / "both", small_recipe(**changes, optimiser__compile=True, optimiser__recompute=True))
+    for one, other in zip(plain.state.model.parameters(), both.state.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

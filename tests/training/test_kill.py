@@ -67,14 +67,18 @@ def _terminate(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _terminate_and_hang(*_: Any) -> None:
+    _terminate()
+    time.sleep(3600)
+
+
 def test_a_signal_ends_a_wait_for_data_that_never_come(tmp_path: Path) -> None:
     one = prepare_run(small_recipe(steps=9), tmp_path, tmp_path / "run", quiet=True)
     wait = one._next_work
 
     def hanging(made: Any, log: Any, stop: StopRequest) -> Any:
         def never() -> Any:
-            _terminate()
-            time.sleep(3600)
+            _terminate_and_hang()
             yield
 
         return wait(never() if one.state.step == 2 else made, log, stop)
@@ -92,7 +96,8 @@ def test_a_signal_in_an_evaluation_gives_the_weights_back(tmp_path: Path, monkey
     recipe = small_recipe(steps=2, evaluation__every=1, optimiser__ema=0.5)
     one = prepare_run(recipe, tmp_path, tmp_path / "run", quiet=True)
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "evaluate", _terminate)  # while the model has the averaged weights
+        patch.setattr("uniperceiver.training.stop._PATIENCE", 0.01)
+        patch.setattr(measure, "evaluate", _terminate_and_hang)  # while the model has the averaged weights
         with pytest.raises(Stopped):
             one.train()
     assert log_lines(tmp_path / "run", "evaluate") == []

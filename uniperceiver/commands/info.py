@@ -96,5 +96,6 @@ def as_text(facts: Mapping[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{name}:", *as_text(value, indent + "  ")]
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            lines.append(f"{indent}{name}: {shown:,}" if isinstance(shown, int) else f"{indent}{name}: {shown}")
+            is_count = isinstance(shown, int) and not isinstance(shown, bool)
+            lines.append(f"{indent}{name}: {shown:,}" if is_count else f"{indent}{name}: {shown}")
     return lines
