@@ -22,18 +22,19 @@ def test_gradients_wanted_or_not_the_outputs_are_the_same(routing: str, kind: st
     assert torch.equal(alone, model.encode(inputs).x_BND)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["masked_language_modelling", "image_captioning"])
-def test_a_mask_made_ahead_is_the_one_that_the_kernel_makes(kind: str) -> None:
+def test_a_mask_as_numbers_hides_the_same(kind: str, dtype: torch.dtype) -> None:
     tokens = tiny_model().tokenizer(inputs_of(kind))
-    mask = visible(tokens)
+    mask, n = visible(tokens), tokens.x_BND.shape[1]
     assert mask is not None
-    bias = as_bias(mask, tokens.x_BND)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        bias = as_bias(mask, tokens.x_BND)
     assert bias is not None
-    assert bias.dtype == torch.float32
+    assert bias.dtype == dtype
     results = []
     for each in (mask, bias):
-        n = tokens.x_BND.shape[1]
-        packed = torch.randn(3, 3, 2, n, 8, generator=torch_stream(0)).requires_grad_()
+        packed = torch.randn(3, 3, 2, n, 8, generator=torch_stream(0)).to(dtype).requires_grad_()
         y_BHNd = attend(*packed.unbind(0), each)
         (y_BHNd * torch.randn(y_BHNd.shape, generator=torch_stream(1))).sum().backward()
         results.append((y_BHNd.detach(), packed.grad))
@@ -41,18 +42,15 @@ def test_a_mask_made_ahead_is_the_one_that_the_kernel_makes(kind: str) -> None:
         assert found is not None
         assert expected is not None
         assert torch.equal(found, expected)
-    (query, key, value), hidden = torch.randn(3, 3, 2, n, 8).unbind(0), ~mask.expand(3, 1, n, n)
-    assert hidden.any()
-    moved = key.masked_fill(hidden[:, :, 0, :, None], 9.0)  # what the first token does not see does not move it
+    query, key, value = torch.randn(3, 3, 2, n, 8).to(dtype).unbind(0)
+    hidden_B1N1 = ~mask.expand(3, 1, n, n)[:, :, 0, :, None]  # what the first token does not see
+    assert hidden_B1N1.any()
+    moved = key.masked_fill(hidden_B1N1, 9.0)
     assert torch.equal(attend(query, key, value, bias)[:, :, 0], attend(query, moved, value, bias)[:, :, 0])
 
 
-def test_plain_products_keep_their_mask() -> None:
-    tokens = tiny_model().tokenizer(inputs_of("image_captioning"))
-    mask = visible(tokens)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert as_bias(mask, tokens.x_BND) is mask
-    assert as_bias(None, tokens.x_BND) is None
+def test_no_mask_stays_none() -> None:
+    assert as_bias(None, torch.zeros(1, 1, 1)) is None
 
 
 def test_without_drop_path_nothing_is_drawn() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from uniperceiver.commands.checks import check_experts, notes_on
+from uniperceiver.commands.freed_memory import keep_freed_memory
 from uniperceiver.commands.measure import device_of, evaluation_settings, validate
 from uniperceiver.commands.recipe import check_same_run, save_recipe
 from uniperceiver.commands.start import base_to_keep, begin, fitted, read_start
@@ -57,8 +58,7 @@ def prepare_run(
     _check(recipe, tasks)
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    _settle_process(recipe)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
     wanted = architecture(
         recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
@@ -81,6 +81,14 @@ def prepare_run(
         tokenizer=codec.fingerprint(),
         quiet=quiet,
     )
+
+
+def _settle_process(recipe: Recipe) -> None:
+    """Threads and memory of this process."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    if device_of(recipe.device).type == "cpu":
+        keep_freed_memory()
 
 
 def _check(recipe: Recipe, tasks: list[TaskData]) -> None:

@@ -98,7 +98,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy, too
 
 
 def _not_an_image(data: bytes) -> str:

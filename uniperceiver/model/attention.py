@@ -33,15 +33,16 @@ def visible(tokens: Tokens, cached: int = 0) -> Tensor | None:
 
 
 def as_bias(mask: Tensor | None, x: Tensor) -> Tensor | None:
-    """The mask in the form in which `attend` reads it fastest, of a pass over `x`: for all of its layers at once.
+    """The mask as numbers to be added to the scores, for all layers of a pass over `x` at once.
 
-    The fused kernel adds 0 or -inf to the scores, and would make these anew from a bool mask in every layer.
+    From a bool mask the fused kernel would make them anew in every layer, and filling scores is slow in 16 bit.
     """
+    if mask is None:
+        return None
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-    if mask is None or not _fused(kind, dtype):
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
+    hidden = float("-inf") if _fused(kind, dtype) else torch.finfo(dtype).min
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, hidden)
 
 
 def _fused(kind: str, dtype: torch.dtype) -> bool:
@@ -53,7 +54,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     """softmax(QK^T / sqrt(d)) V, (B, H, Q, d): the faster of two equal ways, the fused kernel or plain products.
 
     Args:
-        mask: bool or, where the kernel is fused, `as_bias` of it.
+        mask: bool, or `as_bias` of it, which is faster.
     """
     if not _fused(query.device.type, query.dtype):
         return attend_plainly(query, key, value, mask)
@@ -63,8 +64,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 def attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(QK^T / sqrt(d)) V, written out; a row that may look at nothing looks at everything alike."""
     score_BHQM = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         score_BHQM = score_BHQM.masked_fill(~mask, torch.finfo(score_BHQM.dtype).min)
+    elif mask is not None:
+        score_BHQM = score_BHQM + mask
     return score_BHQM.softmax(dim=-1).to(value.dtype) @ value
 
 
