@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from uniperceiver.data.parcel import packed, unpacked
 from uniperceiver.errors import UserError
 
 Key = TypeVar("Key", contravariant=True)
@@ -51,7 +52,7 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
             batch_size=None,
             num_workers=workers,
             prefetch_factor=2,
-            collate_fn=_as_it_is,
+            collate_fn=packed,
             worker_init_fn=partial(_leave_signals_to_the_main_process, ending),
         )
         # By name: an error that ends the wait, such as a signal's, must not join the workers before it is handled.
@@ -59,14 +60,10 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
         for item in batches:
             if isinstance(item, UserError):
                 raise item
-            yield item
+            yield unpacked(item)
     finally:
         ending.set()
         atexit.unregister(ending.set)
-
-
-def _as_it_is(item: object) -> object:
-    return item
 
 
 def _leave_signals_to_the_main_process(ending: Event, worker: int) -> None:
