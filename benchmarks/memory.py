@@ -13,7 +13,7 @@ from benchmarks.moe_parts import Shape, Training
 from uniperceiver.model.sizes import SIZES
 
 MB = 1e6
-FEW = 3  # pairs of the sizes whose steps take many seconds
+FEW = 3  # pairs of the sizes whose steps take many seconds, and of the quick form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] 
         for batch in batches:
             if largest * batch / batches[0] > _room():
                 break
-            found = _rows(case, batch, min(pairs, FEW) if case.slow else pairs)
+            found = _rows(case, batch, min(pairs, FEW) if case.slow or pairs <= QUICK_PAIRS else pairs)
             largest = largest or round(found[0].value * MB)
             rows += found
     return rows

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "uniperceiver"
-GROUND = frozenset({"errors", "strict", "streams", "records", "flow", "atomic"})
+GROUND = frozenset({"errors", "strict", "streams", "records", "flow", "atomic", "precision"})
 DATA_FLOW = GROUND | {"tasks", "data", "tokenizers", "moe", "model"}
 
 # Who may import what of the library, beside itself: folders and files directly under uniperceiver/.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "precision": frozenset(),
     "streams": frozenset(),
     "strict": frozenset({"errors"}),
     "atomic": frozenset(),

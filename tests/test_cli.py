@@ -17,7 +17,7 @@ from PIL import Image
 from tests.small_run import IMAGES, TASKS, log_lines, values_of, write_recipe
 from uniperceiver.cli import main
 
-COMMANDS = ("demo", "train", "tune", "evaluate", "predict", "convert", "merge", "info", "experts")
+COMMANDS = ("demo", "train", "tune", "evaluate", "predict", "convert", "merge", "info", "experts", "study")
 
 
 @pytest.fixture

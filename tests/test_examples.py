@@ -1,11 +1,12 @@
 """The examples run, and do what they say."""
 
+import json
 import runpy
 from pathlib import Path
 
 import pytest
 
-from examples import new_task, own_data
+from examples import interference, new_task, own_data
 from tests.markdown import ROOT
 from uniperceiver import load
 from uniperceiver.commands.recipe import read_recipe
@@ -63,3 +64,13 @@ def test_the_small_data_set_is_what_the_recipe_names(tmp_path: Path) -> None:
             assert source is not None
             assert (tmp_path / source["path"]).exists()
     assert (tmp_path / "photo.png").is_file()
+
+
+def test_interference_of_a_run_and_of_any_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interference.main(tmp_path, steps=2, batches=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("encoder.blocks.") and "('things', 'captions')" in line for line in lines) > 1
+    (second,) = [line for line in lines if line.startswith("2.weight")]
+    matrix = json.loads(second.removeprefix("2.weight "))
+    assert matrix[0][0] == matrix[1][1] == 1.0
+    assert matrix[0][1] < 0.9

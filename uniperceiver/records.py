@@ -166,13 +166,18 @@ def detached(record: T) -> T:
     return replace(record, **changes)  # type: ignore[type-var]
 
 
-def to_device(record: T, device: torch.device | str) -> T:
-    """The same record with all its tensors, also those of records inside it, on that device."""
+def to_device(record: T, device: torch.device | str, floats: torch.dtype | None = None) -> T:
+    """The same record with all its tensors, also those of records inside it, on that device.
+
+    Args:
+        floats: the type of those that hold floating-point numbers; None: as they are.
+    """
     changes: dict[str, object] = {}
     for name in getattr(record, "__dataclass_fields__", ()):
         value = getattr(record, name)
         if isinstance(value, Tensor):
-            changes[name] = value.to(device, non_blocking=True)
+            dtype = floats if value.is_floating_point() else None
+            changes[name] = value.to(device, dtype, non_blocking=True)
         elif is_dataclass(value):
-            changes[name] = to_device(value, device)
+            changes[name] = to_device(value, device, floats)
     return replace(record, **changes) if changes else record  # type: ignore[type-var]

@@ -12,7 +12,7 @@ import torch
 
 from tests.tiny import tiny_codec, tiny_task
 from uniperceiver.data.loader import load
-from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet, sampling_weights
+from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
 from uniperceiver.data.transforms import Augment
 from uniperceiver.data.view import View
 from uniperceiver.errors import BrokenSample
@@ -221,8 +221,17 @@ def test_only_labelled_pictures_are_mixed_up() -> None:
         assert all(same(a[1], b[1]) for a, b in zip(mixed, plain, strict=True))
 
 
-def test_weights_follow_the_sizes_unless_they_are_given() -> None:
-    weights = sampling_weights({"a": 100, "b": 900, "c": 5}, {"a": None, "b": None, "c": 2.0}, 0.5)
-    assert weights == pytest.approx({"a": 0.5, "b": 1.5, "c": 2.0})  # sqrt: 10 and 30, scaled to a mean of 1
-    assert sampling_weights({"a": 4, "b": 9}, {"a": None, "b": None}, 0.0) == {"a": 1.0, "b": 1.0}
-    assert sampling_weights({"a": 4}, {"a": 3.0}, 1.0) == {"a": 3.0}
+def test_a_window_is_several_draws_at_once() -> None:
+    """A window of 1 is an unmixed step as it always was; the first draw of a larger one is the same."""
+    plain = [mixture(mode="unmixed", tasks_per_step=2, accumulate=2).tasks_of(step) for step in range(50)]
+    one = mixture(mode="unmixed", tasks_per_step=2, accumulate=2, window=3)
+    assert one.batches_per_step == 12
+    wide = [one.tasks_of(step) for step in range(50)]
+    assert all(len(tasks) == 12 and tasks[:4] == few for tasks, few in zip(wide, plain, strict=True))
+    assert all(len({*tasks[start : start + 4]}) == 1 for tasks in wide for start in (0, 4, 8))
+    assert {len(set(tasks)) for tasks in wide} == {1, 2, 3}
+    assert [plan.place for plan in one.plans(5, [0, 0, 0])] == list(range(12))
+
+
+def test_shares_add_up() -> None:
+    assert mixture().shares == pytest.approx((1 / 6, 2 / 6, 3 / 6))

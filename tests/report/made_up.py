@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from uniperceiver.report.contents import Interference, InterferenceLayer
 from uniperceiver.report.run_report import Example, RunReport
 
+TASKS = ("birds", "words", "tales")
 METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")
 
 
@@ -76,3 +78,25 @@ def a_report(tasks: Sequence[str] = ("birds", "words", "tales"), *, lines: int =
         "examples": [example for task in tasks for example in some_examples(task)],
     }
     return RunReport(**(parts | changes))
+
+
+def a_table(value: float | None, own: float | None = 1.0, *, tasks: int = 3) -> tuple[tuple[float | None, ...], ...]:
+    """Tasks x tasks: one value, and another on the diagonal."""
+    return tuple(tuple(own if row == column else value for column in range(tasks)) for row in range(tasks))
+
+
+def a_layer(
+    layer: int | None = 0, *, tasks: int = 3, kind: str = "ffn.linear2.weight", **tables: Any
+) -> InterferenceLayer:
+    """Everyone helps everyone a little, which may be nothing."""
+    values = {"matrix": 0.2, "low": 0.0, "high": 0.4, "matrix_mean_of_ratios": 0.3, "cosine": 0.1, "conflict_rate": 0.4}
+    made = {name: a_table(value, tasks=tasks) for name, value in values.items()}
+    name = kind if layer is None else f"encoder.blocks.{layer}.{kind}"
+    return InterferenceLayer(name=name, layer=layer, **(made | tables))
+
+
+def a_measurement(tasks: tuple[str, ...] = TASKS, *, step: int = 200, **changes: Any) -> Interference:
+    """A measurement of two layers."""
+    layers = tuple(a_layer(layer, tasks=len(tasks)) for layer in (0, 1))
+    parts: dict[str, Any] = {"parameters": "*.ffn.linear2.weight", "batches": 100, "layers": layers}
+    return Interference(step=step, tasks=tasks, **(parts | changes))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from uniperceiver.training.log import RunLog, read_log
@@ -79,3 +80,22 @@ def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     files = list((tmp_path / "tensorboard").iterdir())
     assert len(files) == 1
     assert b"train/loss" in files[0].read_bytes()
+
+
+@pytest.mark.slow
+def test_tensorboard_has_pictures_under_their_own_tags(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log = open_log(tmp_path, tensorboard=True)
+    log.show(1, {"interference/a<-b": 0.5}, {"interference": np.full((4, 6, 3), 200, np.uint8)})
+    log.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    assert b"interference/a<-b" in file.read_bytes()
+    assert b"\x89PNG" in file.read_bytes()
+    assert read_log(tmp_path) == []
+
+
+def test_pictures_without_tensorboard_are_nothing(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.show(1, {"a": 0.5}, {"b": np.zeros((1, 1, 3), np.uint8)})
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

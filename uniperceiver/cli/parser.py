@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import data, models, originals, runs
+from uniperceiver.cli import data, models, originals, runs, study
+from uniperceiver.cli import interference as lab
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--method", choices=["prompt", "full"], help="default: as the recipe says, or else prompt")
     one.add_argument("--fraction", metavar="SHARE", help="share of the training set to use, such as 0.01")
     one.add_argument("--json", action="store_true", help="print the results as JSON")
+    study.add_study(_command(commands, "study", study.study, "train a recipe in several ways, and compare the runs"))
     _add_questions(commands)
     _add_experts(commands)
     summary = "check the data of a recipe, or prepare them for fast reading"
@@ -89,7 +91,12 @@ def _add_questions(commands: Any) -> None:
 
 
 def _add_experts(commands: Any) -> None:
-    """The command that looks at routing."""
+    """The commands that look at routing, and at what tasks do to each other."""
+    one = _command(
+        commands, "interference", lab.interference, "measure which task of a run helps or hurts which, by gradients"
+    )
+    lab.add_interference(one)
+
     one = _command(commands, "experts", models.experts, "show which experts the tokens of a run's tasks go to")
     one.add_argument("run", metavar="RUN")
     one.add_argument("--task", help="only this task")

@@ -52,7 +52,7 @@ def evaluate_run(
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
-    tasks = [_as_trained(one, model) for one in parts(recipe, open_tasks(recipe, base))]
+    tasks = [as_trained(one, model) for one in parts(recipe, open_tasks(recipe, base))]
     arch = model.saved.arch
     check_sizes(recipe, tasks, arch)
     if arch.moe is not None:
@@ -70,7 +70,7 @@ def evaluate_run(
     return results
 
 
-def _as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
+def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
     """The task with the index and the preprocessing it had in training; a task the model does not know is anonymous."""
     refuse_other_classes(model.saved, data.task)
     known = model.saved.tasks.get(data.task.name)

@@ -9,6 +9,7 @@ from typing import Any
 from uniperceiver.commands.examples import examples_of
 from uniperceiver.commands.experts import experts_of
 from uniperceiver.commands.figures import Results
+from uniperceiver.commands.interference_files import read_measurements
 from uniperceiver.commands.measure import evaluation_settings
 from uniperceiver.commands.recipe import saved_recipe
 from uniperceiver.commands.tasks import TaskData, open_tasks
@@ -42,6 +43,7 @@ def write_report(folder: Path, results: Results) -> Path:
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
         examples=examples,
         experts=experts_of(model, tasks, settings),
+        interference=read_measurements(folder, log),
     )
     path = folder / "report.html"
     path.write_text(render(report), encoding="utf-8")

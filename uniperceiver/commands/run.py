@@ -10,13 +10,13 @@ import torch
 from uniperceiver.commands.checks import check_experts, notes_on
 from uniperceiver.commands.freed_memory import keep_freed_memory
 from uniperceiver.commands.measure import device_of, evaluation_settings, validate
+from uniperceiver.commands.mixture import method_of, mixture_of
 from uniperceiver.commands.recipe import check_same_run, save_recipe
 from uniperceiver.commands.start import base_to_keep, begin, fitted, read_start
 from uniperceiver.commands.tasks import TaskData, open_tasks, proposal, text_encoder
 from uniperceiver.commands.tuning import check_tuning, freeze, parts, trains_gates
+from uniperceiver.commands.watch import Watch, watch_of
 from uniperceiver.config import BalanceConfig, Recipe
-from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
-from uniperceiver.data.transforms import Augment
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
@@ -31,10 +31,11 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe
+from uniperceiver.training.balance.method import Method
+from uniperceiver.training.balance.methods import check_balance
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.loop import Callbacks, Run
 from uniperceiver.training.objective import TaskObjective, TrainingObjective
-from uniperceiver.training.optimiser import adamw
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
 
@@ -69,13 +70,14 @@ def prepare_run(
     save_recipe(recipe, base, folder)
     known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
+    mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,
         recipe=recipe,
-        mixture=_mixture(recipe, tasks, codec),
-        objective=_objective(recipe, tasks, saved),
-        state=_fresh_state(recipe, model),
-        callbacks=_callbacks(recipe, tasks, saved, folder),
+        mixture=mixture,
+        objective=objective,
+        state=_fresh_state(recipe, model, method_of(recipe, tasks, mixture)),
+        callbacks=_callbacks(recipe, tasks, saved, folder, watch_of(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
@@ -95,13 +97,14 @@ def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
     """What can be said before any model is read or made.
 
     Raises:
-        UserError: nothing to train on, or experts or a tuning that cannot be.
+        UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
     """
     without = [data.task.name for data in tasks if "train" not in data.sources]
     if without:
         raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
     check_experts(recipe, [data.task for data in tasks])
     check_tuning(recipe, tasks)
+    check_balance(recipe, len(tasks))
 
 
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
@@ -130,7 +133,7 @@ def _codec_of_run(
     return codec
 
 
-def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
+def _fresh_state(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
     """The state before the first step."""
     config = recipe.optimiser
     model.encoder.recompute = config.recompute
@@ -139,7 +142,8 @@ def _fresh_state(recipe: Recipe, model: Generalist) -> TrainState:
     average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
-    return TrainState(model=model, optimiser=adamw(model, config), average=average, scaler=scaler)
+    optimiser = method.optimiser(model, config)
+    return TrainState(model=model, optimiser=optimiser, average=average, scaler=scaler, method=method)
 
 
 def _compile(model: Generalist) -> None:
@@ -153,7 +157,9 @@ def _compile(model: Generalist) -> None:
         block.compile(dynamic=True)
 
 
-def _callbacks(recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path) -> Callbacks:
+def _callbacks(
+    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: Watch | None
+) -> Callbacks:
     """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
     settings = dataclasses.replace(settings, limit=recipe.evaluation.limit)
@@ -166,7 +172,7 @@ def _callbacks(recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder:
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
         return validate(state, tasks, settings, stop, log)
 
-    return Callbacks(evaluate=evaluate, export=export)
+    return Callbacks(evaluate=evaluate, export=export, watch=watch)
 
 
 def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> None:
@@ -188,41 +194,14 @@ def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> No
         )
 
 
-def _mixture(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Mixture:
-    sizes = {data.task.name: len(data.sources["train"]) for data in tasks}
-    explicit = {data.task.name: data.config.weight for data in tasks}
-    weights = sampling_weights(sizes, explicit, recipe.sampling.alpha)
-    return Mixture(
-        sets=tuple(_training_set(data, weights[data.task.name]) for data in tasks),
-        codec=codec,
-        seed=recipe.seed,
-        mode=recipe.sampling.mode,
-        tasks_per_step=recipe.sampling.tasks_per_step,
-        accumulate=recipe.optimiser.accumulate,
-        late_step=round(recipe.late_from * recipe.steps),
-    )
-
-
-def _training_set(data: TaskData, weight: float) -> TrainingSet:
-    config = data.config
-    early_view = dataclasses.replace(data.view, size=config.size, frames=config.frames)
-    assert data.index is not None
-    return TrainingSet(
-        task=data.task,
-        index=data.index,
-        source=data.sources["train"],
-        weight=weight,
-        augment=Augment(**{field.name: getattr(config.augment, field.name) for field in dataclasses.fields(Augment)}),
-        early=Stage(view=early_view, batch=config.batch),
-        late=Stage(view=data.view, batch=config.late.batch or config.batch),
-    )
-
-
-def _objective(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
+def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
     return TrainingObjective(
         tasks=tuple(
             TaskObjective(
-                task=data.task, loss_weight=data.config.loss_weight, label_smoothing=data.config.label_smoothing
+                task=data.task,
+                index=data.index,
+                loss_weight=data.config.loss_weight,
+                label_smoothing=data.config.label_smoothing,
             )
             for data in tasks
         ),

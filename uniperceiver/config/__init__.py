@@ -1,5 +1,6 @@
 """Every knob of a run. A recipe is YAML over these dataclasses; the same dataclasses are the Python way."""
 
+from uniperceiver.config.balance import TaskBalanceConfig
 from uniperceiver.config.data import (
     AugmentConfig,
     CandidateConfig,
@@ -7,9 +8,11 @@ from uniperceiver.config.data import (
     LateConfig,
     TaskConfig,
 )
+from uniperceiver.config.interference import InterferenceConfig
 from uniperceiver.config.model import ModelConfig
 from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
 from uniperceiver.config.recipe import Recipe
+from uniperceiver.config.study import StudyConfig
 from uniperceiver.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -27,6 +30,7 @@ __all__ = [
     "CheckpointConfig",
     "DataConfig",
     "EvaluationConfig",
+    "InterferenceConfig",
     "LateConfig",
     "LogConfig",
     "MoEConfig",
@@ -34,6 +38,8 @@ __all__ = [
     "OptimiserConfig",
     "Recipe",
     "SamplingConfig",
+    "StudyConfig",
+    "TaskBalanceConfig",
     "TaskConfig",
     "TuneConfig",
 ]

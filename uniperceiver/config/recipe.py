@@ -2,7 +2,9 @@
 
 from pydantic import Field, PositiveInt
 
+from uniperceiver.config.balance import TaskBalanceConfig
 from uniperceiver.config.data import CandidateConfig, DataConfig, TaskConfig
+from uniperceiver.config.interference import InterferenceConfig
 from uniperceiver.config.model import ModelConfig
 from uniperceiver.config.moe import MoEConfig
 from uniperceiver.config.training import CheckpointConfig, EvaluationConfig, LogConfig, OptimiserConfig, SamplingConfig
@@ -31,8 +33,10 @@ class Recipe:
     tune: TuneConfig = TuneConfig()
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
+    balance: TaskBalanceConfig = TaskBalanceConfig()
     candidates: CandidateConfig = CandidateConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+    interference: InterferenceConfig = InterferenceConfig()

@@ -1,9 +1,10 @@
 """The mixture: which samples of which tasks a step sees, as a pure function of (seed, step) and counters.
 
-A *draw* is one task's share of a step: `accumulate` batches of that task. A step has `tasks_per_step` draws.
+A *draw* is one task's share of a step: `accumulate` batches of that task. A step has `tasks_per_step` draws; unmixed
+steps have as many batches of one task, or of `window` tasks one after the other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -65,19 +66,30 @@ class Mixture:
     tasks_per_step: int
     accumulate: int
     late_step: int
+    window: int = 1  # draws of an unmixed step
 
     @property
     def batches_per_step(self) -> int:
         """Batches whose gradients are averaged in a step."""
-        return self.tasks_per_step * self.accumulate
+        return self.tasks_per_step * self.accumulate * self.window
+
+    @property
+    def draws(self) -> int:
+        """Tasks that a step draws, with replacement."""
+        return self.tasks_per_step if self.mode == "mixed" else self.window
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The sampling ratio of each task; they add up to 1."""
+        total = sum(each.weight for each in self.sets)
+        return tuple(each.weight / total for each in self.sets)
 
     def tasks_of(self, step: int) -> tuple[int, ...]:
         """Indices of the tasks that a step draws: with replacement, in proportion to the weights."""
         weights = np.array([each.weight for each in self.sets])
-        draws = self.tasks_per_step if self.mode == "mixed" else 1
         rng = numpy_stream(self.seed, "tasks", step)
-        drawn = rng.choice(len(weights), size=draws, p=weights / weights.sum())
-        return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // draws))
+        drawn = rng.choice(len(weights), size=self.draws, p=weights / weights.sum())
+        return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // self.draws))
 
     def plans(self, step: int, consumed: Sequence[int]) -> list[Plan]:
         """The batches of a step.
@@ -153,13 +165,3 @@ class BatchMaker:
             inputs=replace(batch.inputs, pixels_BTCHW=pixels),
             readout=replace(batch.readout, soft_RK=soft),
         )
-
-
-def sampling_weights(sizes: Mapping[str, int], explicit: Mapping[str, float | None], alpha: float) -> dict[str, float]:
-    """Relative weight of each task: the explicit one, or size ** alpha.
-
-    Implicit weights are scaled to a mean of 1, so that an explicit weight of 1 means "as often as the average".
-    """
-    implicit = {name: sizes[name] ** alpha for name, weight in explicit.items() if weight is None}
-    mean = sum(implicit.values()) / max(len(implicit), 1)
-    return {name: implicit[name] / mean if weight is None else weight for name, weight in explicit.items()}

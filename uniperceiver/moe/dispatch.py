@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniperceiver.precision import at_least_float32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignments:
@@ -71,7 +73,7 @@ def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts:
     if not used:
         return x_TI.new_zeros(x_TI.shape[0], outputs)
     bias_UO = torch.stack([experts[each].bias for each in used])
-    bias_TO = (weight_TE[:, used] @ bias_UO).float()  # the sum is float32 also in 16 bit
+    bias_TO = at_least_float32(weight_TE[:, used] @ bias_UO)  # the sum is float32 also in 16 bit
     weights = [experts[each].weight for each in used]
     if x_TI.is_cuda and x_TI.dtype == torch.bfloat16 and inputs % 8 == outputs % 8 == 0:
         return grouped_linear(bias_TO, x_TI, to, weights)
@@ -98,7 +100,7 @@ class _Widening(torch.autograd.Function):
         weights = tuple(weight.to(x_TI.dtype) for weight in weights)
         x_AI = to.gather(x_TI).mul_(weight_A[:, None])
         for token_a, x, weight in zip(to.split(to.token_A), to.split(x_AI), weights, strict=True):
-            base_TO.index_add_(0, token_a, (x @ weight.t()).float())
+            base_TO.index_add_(0, token_a, at_least_float32(x @ weight.t()))
         ctx.mark_dirty(base_TO)
         ctx.save_for_backward(x_TI, weight_A, *weights)
         ctx.to = to
@@ -113,7 +115,7 @@ class _Widening(torch.autograd.Function):
         for token_a, x, dx, weight in zip(*groups, strict=True):
             dy = dy_TO.index_select(0, token_a)
             torch.mm(dy, weight, out=dx)
-            dweights.append((dy.t() @ x).float())
+            dweights.append(at_least_float32(dy.t() @ x))
         dweight_A = (dscaled_AI * x_AI).sum(dim=1)
         return gradients[0], to.sum(dscaled_AI, weight_A), dweight_A, None, *dweights
 
@@ -137,10 +139,10 @@ class _Narrowing(torch.autograd.Function):
         dy_AO, dweights = to.gather(gradients[0].to(x_TI.dtype)), []
         dweight_A = (dy_AO * y_AO).sum(dim=1)
         dy_AO.mul_(weight_A[:, None])
-        dx_TI = torch.zeros_like(x_TI, dtype=torch.float32)
+        dx_TI = torch.zeros_like(x_TI, dtype=torch.promote_types(x_TI.dtype, torch.float32))
         for token_a, dy, weight in zip(to.split(to.token_A), to.split(dy_AO), weights, strict=True):
-            dweights.append((dy.t() @ x_TI.index_select(0, token_a)).float())
-            dx_TI.index_add_(0, token_a, (dy @ weight).float())
+            dweights.append(at_least_float32(dy.t() @ x_TI.index_select(0, token_a)))
+            dx_TI.index_add_(0, token_a, at_least_float32(dy @ weight))
         return gradients[0], dx_TI.to(x_TI.dtype), dweight_A, None, *dweights
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniperceiver.precision import at_least_float32
+
 Span = tuple[int, int, int]  # start and stop among the T tokens, row
 
 
@@ -103,8 +105,8 @@ class _MergedLinear(torch.autograd.Function):
         for row, experts in enumerate(ctx.chosen):
             value_k = [1.0] if ctx.value_Rk is None else ctx.value_Rk[row]
             parts = [(dy_TO[start:stop], x_TI[start:stop]) for start, stop, owner in ctx.spans if owner == row]
-            dmerged = _sum(dy.t() @ x for dy, x in parts).float()
-            dbias = _sum(dy.sum(dim=0) for dy, _ in parts).float()
+            dmerged = at_least_float32(_sum(dy.t() @ x for dy, x in parts))
+            dbias = at_least_float32(_sum(dy.sum(dim=0) for dy, _ in parts))
             if ctx.needs_input_grad[3]:
                 dots = [torch.dot(dmerged.flatten(), parameters[each].flatten()) for each in experts]
                 dots_of_biases = torch.mv(torch.stack([parameters[half + each] for each in experts]), dbias)

@@ -44,6 +44,7 @@ def logits_of(gates: Sequence[nn.Module], code_RC: Tensor) -> Tensor:
     def each(name: str) -> Tensor:
         return torch.stack([gate.get_parameter(name) for gate in gates])
 
+    code_RC = code_RC.to(gates[0].get_parameter("linear.weight").dtype)
     if isinstance(gates[0].embed, Embedding):
         r_GRD = code_RC @ each("embed.table")
     else:

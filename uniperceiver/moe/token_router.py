@@ -14,6 +14,7 @@ from uniperceiver.moe.pool import AttentionPool
 from uniperceiver.moe.route import Route, TokenRoute
 from uniperceiver.moe.router import draw_noise, gates_of
 from uniperceiver.moe.settings import MoE
+from uniperceiver.precision import at_least_float32
 from uniperceiver.records import Decision
 
 
@@ -46,7 +47,7 @@ class TokenRouter(nn.Module):
     def forward(self, x_TD: Tensor, flow: Flow) -> tuple[Route, Route]:
         self._refuse_causal(flow)
         with torch.autocast(flow.device.type, enabled=False):
-            x_BND = flow.unpack(x_TD).float()
+            x_BND = at_least_float32(flow.unpack(x_TD))
             r_BNC = self.condition.represent(x_BND, self._context(x_BND, flow))
             routes = [self._route(index, r_BNC, flow) for index in range(len(self.gates))]
         return routes[0], routes[-1]

@@ -53,6 +53,35 @@ class Experts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterferenceLayer:
+    """Who helps and who hurts whom in one group of parameters.
+
+    Each table is tasks x tasks: rows are the affected tasks, columns the tasks that take the step. None stands for what
+    cannot be measured: a task that does not reach these parameters, or whose own step does not lower its loss.
+    """
+
+    name: str  # "encoder.blocks.3.ffn.linear2.weight"
+    layer: int | None  # depth; None: not in one layer
+    matrix: tuple[tuple[float | None, ...], ...]  # change of the loss by the step, relative to the own task's step
+    low: tuple[tuple[float | None, ...], ...]  # ends of the 95 % interval; all None where none was asked for
+    high: tuple[tuple[float | None, ...], ...]
+    matrix_mean_of_ratios: tuple[tuple[float | None, ...], ...]
+    cosine: tuple[tuple[float | None, ...], ...]  # mean cosine between the gradients
+    conflict_rate: tuple[tuple[float | None, ...], ...]  # share of the pairs of gradients with a negative cosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interference:
+    """One measurement of interference."""
+
+    step: int  # training steps done
+    tasks: tuple[str, ...]
+    parameters: str  # the pattern by which parameters were chosen
+    batches: int  # per task
+    layers: tuple[InterferenceLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """Everything that the page shows."""
 
@@ -64,8 +93,11 @@ class RunReport:
     main_metrics: Mapping[str, str]  # task -> the metric by which it is judged first
     examples: Sequence[Example] = ()
     experts: Experts | None = None  # None: a dense model
+    interference: Sequence[Interference] = ()  # measurements, in any order
 
 
 def tasks_of(report: RunReport) -> list[str]:
-    """All tasks that have figures, or else examples, in order."""
-    return list(dict.fromkeys([*report.results, *report.main_metrics, *(each.task for each in report.examples)]))
+    """All tasks that have figures, or else examples or measurements of interference, in order."""
+    measured = (task for each in report.interference for task in each.tasks)
+    examples = (each.task for each in report.examples)
+    return list(dict.fromkeys([*report.results, *report.main_metrics, *examples, *measured]))

@@ -6,6 +6,7 @@ from uniperceiver.report.contents import Example, RunReport
 from uniperceiver.report.curves import curves_section
 from uniperceiver.report.experts import experts_section
 from uniperceiver.report.gallery import gallery_section
+from uniperceiver.report.interference import interference_section
 from uniperceiver.report.markup import Html, element, join
 from uniperceiver.report.remarks import recipe_section, remarks_section
 from uniperceiver.report.summary import cards_section, header
@@ -14,7 +15,7 @@ from uniperceiver.report.table import table_section
 __all__ = ["Example", "RunReport", "render"]
 
 # Even if a text were taken for a tag, the page could neither run a script nor reach a network.
-_ALLOWED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+ALLOWED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def render(report: RunReport) -> str:
@@ -23,6 +24,7 @@ def render(report: RunReport) -> str:
         "Tasks": cards_section(report),
         "Examples": gallery_section(report),
         "Experts": experts_section(report),
+        "Interference": interference_section(report),
         "Curves": curves_section(report),
         "Figures": table_section(report),
         "Remarks": remarks_section(report),
@@ -49,7 +51,7 @@ def _head(title: str) -> Html:
     return element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_ALLOWED),
+        element("meta", http_equiv="Content-Security-Policy", content=ALLOWED),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uniperceiver.precision import at_least_float32
+
 
 def unit(x_ND: Tensor, *, float32: bool = True) -> Tensor:
     """Representations of length one, in float32, or else in their own type."""
     # Autocast may compute norms in float32 and promote the quotient, so that the type is set here.
-    return F.normalize(x_ND.float(), dim=-1) if float32 else F.normalize(x_ND, dim=-1).to(x_ND.dtype)
+    return F.normalize(at_least_float32(x_ND), dim=-1) if float32 else F.normalize(x_ND, dim=-1).to(x_ND.dtype)
 
 
 def logits(z_RD: Tensor, candidate_KD: Tensor, scale: Tensor, correction_K: Tensor | None = None) -> Tensor:
@@ -33,4 +35,4 @@ def _lower_precision(z_RD: Tensor) -> bool:
 
 def log_likelihood(logits_RK: Tensor) -> Tensor:
     """log P(candidate | input), (R, K): softmax over the candidates (Uni-Perceiver v1, Eq. 2)."""
-    return F.log_softmax(logits_RK.float(), dim=-1)
+    return F.log_softmax(at_least_float32(logits_RK), dim=-1)

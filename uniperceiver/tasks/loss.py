@@ -6,6 +6,8 @@ Shape suffixes: R read-outs, K candidates.
 import torch.nn.functional as F
 from torch import Tensor
 
+from uniperceiver.precision import at_least_float32
+
 
 def cross_entropy(logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean of -log P(target) over the read-outs whose target is known (not -1); 0 when none is.
@@ -13,14 +15,16 @@ def cross_entropy(logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0) -
     With smoothing e: (1 - e) * -log P(target) + e * mean over the candidates of -log P.
     """
     known = (target_R >= 0).sum()
-    total = F.cross_entropy(logits_RK.float(), target_R, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+    total = F.cross_entropy(
+        at_least_float32(logits_RK), target_R, ignore_index=-1, reduction="sum", label_smoothing=smoothing
+    )
     return total / known.clamp(min=1)
 
 
 def soft_cross_entropy(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean over read-outs of -sum_k target_k log P(k), the target mixed with the uniform distribution."""
     target_RK = (1.0 - smoothing) * soft_RK + smoothing / soft_RK.shape[-1]
-    return -(target_RK * F.log_softmax(logits_RK.float(), dim=-1)).sum(dim=-1).mean()
+    return -(target_RK * F.log_softmax(at_least_float32(logits_RK), dim=-1)).sum(dim=-1).mean()
 
 
 def contrastive(logits_RK: Tensor, same_RK: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:

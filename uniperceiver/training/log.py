@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -19,6 +20,7 @@ class Scalars(Protocol):
     """TensorBoard's writer, as far as it is used here."""
 
     def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+    def add_image(self, tag: str, image: np.ndarray, step: int, *, dataformats: str) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
 
@@ -83,6 +85,11 @@ class RunLog:
                 if isinstance(value, int | float):
                     self._scalars.add_scalar(f"{event}/{name}", value, step)
 
+    def show(self, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Numbers and pictures, image_HWC in uint8, for TensorBoard alone, under the tags that they are given."""
+        if self._scalars is not None:
+            _show(self._scalars, step, scalars, images)
+
     def progress(self, step: int, note: str, *, stage: str = "training") -> None:
         """Move the bar."""
         self._progress.update(self._bar, completed=step, note=note, description=stage)
@@ -98,6 +105,22 @@ class RunLog:
             self._file.close()
         if self._scalars is not None:
             self._scalars.close()
+
+
+def show_in_tensorboard(run: Path, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+    """Add numbers and pictures, image_HWC in uint8, to the events of a run, where TensorBoard is installed."""
+    if find_spec("tensorboard") is None or not (run / "tensorboard").is_dir():
+        return
+    writer = _tensorboard(run / "tensorboard", 0)
+    _show(writer, step, scalars, images)
+    writer.close()
+
+
+def _show(writer: Scalars, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+    for tag, value in scalars.items():
+        writer.add_scalar(tag, value, step)
+    for tag, image_HWC in images.items():
+        writer.add_image(tag, image_HWC, step, dataformats="HWC")
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from uniperceiver.atomic import in_use, only_one, remove
 from uniperceiver.config import Recipe
@@ -25,12 +25,23 @@ from uniperceiver.training.window import Window
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
+class Watch(Protocol):
+    """What looks at the gradients of training, without changing them."""
+
+    def after_backward(self, task: str) -> None:
+        """Those of a batch of this task were computed."""
+
+    def after_step(self, step: int, log: RunLog) -> None:
+        """A step is done."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
     """What the run does beside training, given by the caller."""
 
     evaluate: Callable[[TrainState, StopRequest, RunLog], tuple[float, Mapping[str, Any]]]  # score, lower is better
     export: Callable[[TrainState], None]  # writes the run's `model` folder
+    watch: Watch | None = None
 
 
 @dataclass
@@ -100,6 +111,8 @@ class Run:
             work = self._next_work(made, log, stop)
             report = self._step(work)
             window.add(report, work)
+            if self.callbacks.watch is not None:
+                self.callbacks.watch.after_step(state.step, log)
             if report.skipped:
                 report_skip(report.skipped, (batch for _, batch in work), state, log)
             else:
@@ -134,6 +147,7 @@ class Run:
             lambda batch, plan: self.objective(state.model, batch, plan),
             config,
             share=1.0 / self.mixture.batches_per_step,
+            after_backward=None if self.callbacks.watch is None else self.callbacks.watch.after_backward,
         )
         if report.skipped is None:
             move_biases(state.model, report.decisions, self.recipe.moe.balance.bias_rate)
@@ -176,6 +190,7 @@ class Run:
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
         state = self.state
         values = window.take() | {"lr": state.optimiser.param_groups[0]["lr"], "skipped": state.skipped}
+        values |= {f"{task}/weight": weight for task, weight in state.method.shown().items()}
         log.line(state.step, "train", values)
         groups, scalars = figures.take()
         if groups:

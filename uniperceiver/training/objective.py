@@ -28,6 +28,7 @@ class TaskObjective:
     """A task of the run and what its loss is multiplied and smoothed by."""
 
     task: Task
+    index: int | None  # among the tasks that the model knows; None: it does not know this one
     loss_weight: float = 1.0
     label_smoothing: float = 0.0
 
@@ -60,31 +61,37 @@ class TrainingObjective:
             decisions=tuple(map(detached, decisions)),
         )
 
+    def still(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
+        """The task's loss on its own, with its graph, and without anything random in the model."""
+        terms, _ = self._terms(model, self.tasks[plan.index], batch, self.candidates(batch, plan), None)
+        return sum(terms.values(), start=torch.zeros(()))
+
     @torch.no_grad()
     def full(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
         """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
         one = self.tasks[plan.index]
-        candidates = vocabulary_candidates(one.task, self.codec, plan.index)
+        candidates = vocabulary_candidates(one.task, self.codec, one.index)
         terms, _ = self._terms(model, one, batch, candidates, None)
         return sum(terms.values(), start=torch.zeros(()))
 
     def candidates(self, batch: Batch, plan: Plan) -> Candidates:
         """The candidates of a training batch."""
-        task = self.tasks[plan.index].task
+        one = self.tasks[plan.index]
+        task = one.task
         if task.candidates == "in_batch":
             assert batch.candidates is not None
             return Candidates(sequences=batch.candidates)
         if task.candidates == "labels":
             rng = numpy_stream(self.seed, "label texts", plan.step, plan.place)
-            return label_candidates(task, self.codec, rng, plan.index)
+            return label_candidates(task, self.codec, rng, one.index)
         if not self.sample:
-            return vocabulary_candidates(task, self.codec, plan.index)
+            return vocabulary_candidates(task, self.codec, one.index)
         return sampled_candidates(
             batch.readout.target_R,
             self.proposal_V,
             self.sample,
             torch_stream(self.seed, "candidates", plan.step, plan.place),
-            task.facts("candidate", plan.index),
+            task.facts("candidate", one.index),
             self.codec.end,
         )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,21 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters in two groups, with and without weight decay.
+    """AdamW over the groups of `parameter_groups`.
 
     Fused: on CPUs a step takes a seventh of the time of the loop over parameters (docs/performance.md).
     """
+    groups = parameter_groups(model, config)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
+    """The trainable parameters in two groups, with and without weight decay."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
+    return [
         {"params": [each for name, each in named if decays(name, each)], "weight_decay": config.weight_decay},
         {"params": [each for name, each in named if not decays(name, each)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
@@ -53,7 +59,7 @@ def restore_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, tensor
     parameters = dict(model.named_parameters())
     optimiser.state.clear()
     for full_name, value in tensors.items():
-        key, name = full_name.split("/", 1)
+        key, name = full_name.rsplit("/", 1)  # a key may name a task, and so hold slashes
         parameter = parameters[name]
         optimiser.state[parameter][key] = value.to(parameter.device).clone()  # the fused one keeps `step` there too
 

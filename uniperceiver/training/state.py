@@ -21,6 +21,8 @@ def pack(state: TrainState, tasks: Sequence[str]) -> tuple[dict[str, dict[str, T
     groups = {"model": model, "optimiser": optimiser_tensors(state.model, state.optimiser)}
     if state.average is not None:
         groups["average"] = state.average
+    if learnt := state.method.state():
+        groups["balance"] = learnt
     counters = {
         "step": state.step,
         "consumed": dict(zip(tasks, state.consumed, strict=True)),
@@ -53,6 +55,7 @@ def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks
         for name, value in groups.get("average", groups["model"]).items():
             if name in state.average:
                 state.average[name].copy_(value)
+    state.method.load(groups.get("balance", {}))
     if state.scaler is not None and counters["scaler"]:
         state.scaler.load_state_dict(counters["scaler"])
     state.step, state.evaluated, state.best = counters["step"], counters["evaluated"], counters["best"]

@@ -3,18 +3,23 @@
 Shape suffixes: R read-outs, K candidates, V vocabulary.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.config import OptimiserConfig
+from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch, Decision
+from uniperceiver.training.balance.fixed import Fixed
+from uniperceiver.training.balance.method import Method, Updated
+from uniperceiver.training.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.training.optimiser import average_into
 
 
@@ -39,6 +44,7 @@ class TrainState:
     optimiser: torch.optim.Optimizer
     average: dict[str, Tensor] | None = None  # moving average of the parameters
     scaler: torch.amp.GradScaler | None = None  # only in float16
+    method: Method = field(default_factory=lambda: Fixed({}, TaskBalanceConfig(), 0))  # how tasks share an update
     step: int = 0  # finished steps
     consumed: list[int] = field(default_factory=list)  # samples seen, per task
     skipped: int = 0  # steps without an update because something was not finite
@@ -61,53 +67,114 @@ class StepReport:
 
 
 def train_step(
-    state: TrainState, work: Iterable[tuple[Plan, Batch]], objective: Objective, config: OptimiserConfig, share: float
+    state: TrainState,
+    work: Iterable[tuple[Plan, Batch]],
+    objective: Objective,
+    config: OptimiserConfig,
+    share: float,
+    after_backward: Callable[[str], None] | None = None,
 ) -> StepReport:
-    """Add up the gradients of the batches, each times `share`, then update once.
+    """Add up the gradients of the batches, each times `share`, or combine those of the tasks, then update once.
 
-    A loss or gradient that is not finite leaves parameters, moments and average as they were.
+    A loss or gradient that is not finite leaves parameters, moments, average and the method's state as they were.
+
+    Args:
+        after_backward: told the task of each batch whose gradients were just computed.
     """
-    report = _gradients(state, work, objective, share)
-    losses = report.losses
-    if not losses:  # every sample of the step was broken
+    several = list(work)
+    if not several:  # every sample of the step was broken
         state.step += 1
-        return report
+        return StepReport()
+    report, gradients = _gradients(state, several, objective, share, after_backward)
+    losses = report.losses
     bad = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
-    norm = float(_clip(state.model, config.clip))
+    norm = float(_clip(state.model, config.clip if state.method.clips else 0.0))
     reason = f"loss of task {bad!r}" if bad else None if norm == norm and norm != float("inf") else "gradient"
     if reason is None:
+        again = partial(_losses_again, several, objective)
+        updated = Updated(losses=_means(losses), again=again, gradients=gradients)
+        state.method.prepare(state.optimiser, losses)
         _update(state, config)
+        state.method.after_step(updated)
     elif state.scaler is not None:
         state.scaler.update()  # sees the infinite gradient and lowers its scale
-    state.step += 1
-    state.skipped += reason is not None
-    # In float16 a gradient may overflow until the scale is low enough: that is no fault of loss or data.
-    is_fault = bad is not None or state.scaler is None or state.scaler.get_scale() <= 1.0
-    if reason is None:
-        state.skipped_in_a_row = 0
-    elif is_fault:
-        state.skipped_in_a_row += 1
+    _count(state, skipped=reason is not None, bad_loss=bad is not None)
     return replace(report, grad_norm=norm, skipped=reason)
 
 
-def _gradients(state: TrainState, work: Iterable[tuple[Plan, Batch]], objective: Objective, share: float) -> StepReport:
-    """The gradients of all batches, added up in the parameters."""
+def _count(state: TrainState, *, skipped: bool, bad_loss: bool) -> None:
+    """Count the step that was made, and whether it had no update."""
+    state.step += 1
+    state.skipped += skipped
+    # In float16 a gradient may overflow until the scale is low enough: that is no fault of loss or data.
+    is_fault = bad_loss or state.scaler is None or state.scaler.get_scale() <= 1.0
+    if not skipped:
+        state.skipped_in_a_row = 0
+    elif is_fault:
+        state.skipped_in_a_row += 1
+
+
+def _gradients(
+    state: TrainState,
+    work: Sequence[tuple[Plan, Batch]],
+    objective: Objective,
+    share: float,
+    after_backward: Callable[[str], None] | None,
+) -> tuple[StepReport, TaskGradients | None]:
+    """The gradients of all batches, in the parameters; and those of each task, where the method combines them."""
     state.optimiser.zero_grad(set_to_none=True)
-    report = StepReport()
-    for plan, batch in work:
-        found = objective(batch, plan)
-        loss = _sum(found.terms)
-        report.losses[batch.task].append(loss.detach())
-        scaled = loss * (found.factor * share)
-        if found.balance:
-            balance = _sum(found.balance)
-            report.balance[batch.task].append(balance.detach())
-            scaled = scaled + balance * share
-        report.decisions[batch.task].extend(found.decisions)
-        (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
-    return report
+    method, report = state.method, StepReport()
+    keeper = GradientKeeper(state.model) if method.needs_gradients else None
+    counts = Counter(batch.task for _, batch in work)
+    found: Iterable[tuple[str, BatchLoss]] = ((batch.task, objective(batch, plan)) for plan, batch in work)
+    if method.needs_losses:
+        found = list(found)
+    weights = method.weights(_means_of(found) if isinstance(found, list) else {}, state.step)
+    for task, one in found:
+        part = share if keeper is None else 1.0 / counts[task]
+        loss = _sum(one.terms)
+        report.losses[task].append(loss.detach())
+        scaled = loss * (one.factor * weights.get(task, 1.0) * part)
+        if one.balance:
+            balance = _sum(one.balance)
+            report.balance[task].append(balance.detach())
+            scaled = scaled + balance * part
+        report.decisions[task].extend(one.decisions)
+        with nullcontext() if keeper is None else keeper.of(task):
+            (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
+        if after_backward is not None:
+            after_backward(task)
+    return report, None if keeper is None else _combine(state, keeper)
+
+
+def _combine(state: TrainState, keeper: GradientKeeper) -> TaskGradients:
+    """Put one gradient out of those of the tasks into the parameters, as a backward pass would have left it."""
+    scale = 1.0 if state.scaler is None else state.scaler.get_scale()
+    gradients = keeper.gradients(scale)
+    # What is not finite must come to the eyes of the scaler and of the norm: their plain mean is not finite, too.
+    combine = state.method.combine if gradients.finite else partial(Method.combine, state.method)
+    keeper.put(combine(gradients, state.step), scale)
+    return gradients
+
+
+def _means(losses: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """The mean of each task's losses."""
+    return {task: float(torch.stack(list(values)).mean()) for task, values in losses.items()}
+
+
+def _means_of(found: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
+    losses: defaultdict[str, list[Tensor]] = defaultdict(list)
+    for task, one in found:
+        losses[task].append(_sum(one.terms).detach())
+    return _means(losses)
+
+
+@torch.no_grad()
+def _losses_again(work: Sequence[tuple[Plan, Batch]], objective: Objective) -> dict[str, float]:
+    """The tasks' losses at the weights of now; what is random in the batches is drawn as before."""
+    return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:

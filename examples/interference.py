@@ -1,0 +1,58 @@
+"""Who hurts whom, on two tasks of your own: train them together, then compare their gradients.
+
+On the command line it is three commands, here with the data set of examples/own_data.py:
+
+    make env
+    uniperceiver train my_data/recipe.yaml --out runs/mine
+    uniperceiver interference runs/mine
+
+Below the same in Python, and then for a PyTorch model that has nothing to do with this library."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from examples import own_data
+from uniperceiver.commands.interference import Question, interference_of_run
+from uniperceiver.commands.recipe import read_recipe
+from uniperceiver.commands.run import prepare_run
+from uniperceiver.interference.estimate import estimate
+from uniperceiver.interference.groups import groups_of
+from uniperceiver.interference.products import TaskLoss, products
+
+
+def of_a_run(folder: Path, steps: int, batches: int) -> None:
+    own_data.main(folder / "data")
+    recipe = read_recipe(folder / "data" / "recipe.yaml", {"steps": str(steps), "log.tensorboard": "false"})
+    prepare_run(recipe, folder / "data", folder / "run").train()
+    measured = interference_of_run(folder / "run", Question(batches=batches))
+    for layer in measured.layers:
+        print(layer.name, measured.tasks, layer.matrix)
+
+
+def of_any_model() -> None:
+    """Two regressions whose targets contradict each other in the first of three outputs."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+    sign_2O = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
+
+    def replay() -> Iterator[TaskLoss]:  # the same batches each time
+        for batch in range(40):
+            x_BD = torch.randn(16, 8, generator=torch.Generator().manual_seed(batch))
+            for task, sign_O in enumerate(sign_2O):
+                yield TaskLoss(task=task, batch=str(batch), loss=(model(x_BD) - sign_O * x_BD[:, :3]).pow(2).mean())
+
+    parameters = dict(model.named_parameters())
+    for group, found in products(("one", "other"), groups_of(parameters, "*.weight"), parameters, replay).items():
+        print(group.name, estimate(found).matrix_KK.round(2).tolist())
+
+
+def main(folder: Path, steps: int = 500, batches: int = 100) -> None:
+    of_a_run(folder, steps, batches)
+    of_any_model()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/interference"))

@@ -1,0 +1,117 @@
+"""Pairs of batches of the same step, as training makes them, against all pairs written out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.toys import towards, toy_model
+from uniperceiver.interference.groups import groups_of
+from uniperceiver.interference.online import PairsOfSteps
+
+TASKS = ("one", "same", "against")
+LOSSES = (towards(1.0), towards(1.0), towards(-1.0))
+
+
+def drawn(steps: int, each: int = 3) -> list[list[int]]:
+    return np.random.default_rng(0).integers(3, size=(steps, each)).tolist()
+
+
+def train(model: nn.Module, pairs: PairsOfSteps | None, draws: Sequence[Sequence[int]]) -> list[list[Tensor]]:
+    """A gradient descent on batches of the drawn tasks; the gradient of every single batch on `second.weight`."""
+    parameter, gradients = dict(model.named_parameters())["second.weight"], []
+    for step, tasks in enumerate(draws):
+        model.zero_grad()
+        of_step = []
+        for place, task in enumerate(tasks):
+            loss = LOSSES[task](model, 10 * step + place)
+            of_step.append(torch.autograd.grad(loss, parameter, retain_graph=True)[0].double())
+            loss.backward()
+            if pairs is not None:
+                pairs.after_backward(TASKS[task])
+        if pairs is not None:
+            pairs.after_step()
+        gradients.append(of_step)
+        with torch.no_grad():
+            for each in model.parameters():
+                assert each.grad is not None
+                each -= 0.01 * each.grad
+    return gradients
+
+
+def watched(model: nn.Module) -> PairsOfSteps:
+    parameters = dict(model.named_parameters())
+    return PairsOfSteps(TASKS, groups_of(parameters, "*.weight"), parameters)
+
+
+def test_the_figures_are_those_of_all_pairs_of_a_step() -> None:
+    model, draws = toy_model(), drawn(80)
+    pairs = watched(model)
+    gradients = train(model, pairs, draws)
+    effect, cosine, conflict = (np.zeros((3, 3)) for _ in range(3))
+    count = np.zeros((3, 3))
+    for tasks, of_step in zip(draws, gradients, strict=True):
+        for p, i in enumerate(tasks):
+            for q, j in enumerate(tasks):
+                if p != q:
+                    product = float((of_step[p] * of_step[q]).sum())
+                    effect[i, j] += product / float(of_step[q].norm())
+                    cosine[i, j] += product / float(of_step[q].norm() * of_step[p].norm())
+                    conflict[i, j] += product < 0
+                    count[i, j] += 1
+    effect /= count
+    found = next(each for group, each in pairs.take(0).items() if group.name == "second.weight")
+    np.testing.assert_allclose(found.matrix_KK, effect / effect.diagonal()[:, None], rtol=1e-4)
+    np.testing.assert_allclose(found.cosine_KK, cosine / count, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found.conflict_rate_KK, conflict / count)
+    assert found.matrix_KK[0, 2] < 0 < found.matrix_KK[0, 1]
+    assert (found.low_KK[0] <= found.matrix_KK[0] + 1e-9).all()
+    assert (found.matrix_KK[0] <= found.high_KK[0] + 1e-9).all()
+
+
+def test_training_is_not_changed_and_a_window_forgets_the_one_before() -> None:
+    plain, looked_at = toy_model(), toy_model()
+    pairs = watched(looked_at)
+    train(plain, None, drawn(12))
+    train(looked_at, pairs, drawn(12))
+    for one, other in zip(plain.parameters(), looked_at.parameters(), strict=True):
+        assert torch.equal(one, other)
+    pairs.take(0)
+    train(looked_at, pairs, [[0, 1]] * 12)
+    found = next(iter(pairs.take(0).values()))
+    assert np.isfinite(found.cosine_KK[0, 1])
+    assert np.isnan(found.cosine_KK[0, 0])  # no step drew it twice
+    assert np.isnan(found.matrix_KK).all()  # so that there is nothing to compare with
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    model = toy_model()
+    pairs = watched(model)
+    for _ in range(2):
+        (LOSSES[0](model, 1) * float("nan")).backward()
+        pairs.after_backward("one")
+        for task in (0, 0, 1):
+            LOSSES[task](model, task).backward()
+            pairs.after_backward(TASKS[task])
+        pairs.after_step()
+    found = next(iter(pairs.take(0).values()))
+    assert np.isfinite(found.matrix_KK[0, :2]).all()
+
+
+@pytest.mark.parametrize("steps", [0, 9])
+def test_few_steps_have_no_interval(steps: int) -> None:
+    model = toy_model()
+    pairs = watched(model)
+    train(model, pairs, drawn(steps))
+    if steps:
+        assert np.isnan(next(iter(pairs.take(0).values())).low_KK).all()
+
+
+def test_closed_it_looks_at_nothing() -> None:
+    model = toy_model()
+    pairs = watched(model)
+    pairs.close()
+    train(model, pairs, drawn(12))
+    assert not next(iter(pairs.take(0).values())).cosine_KK.any()
