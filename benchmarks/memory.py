@@ -42,14 +42,15 @@ CASES = (
 def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] = (8, 32)) -> list[Row]:
     """Peak memory with all activations kept and with each layer computed again, and the time of one over the other."""
     rows: list[Row] = []
+    quick = pairs <= QUICK_PAIRS
     for case in cases:
-        if case.slow and pairs <= QUICK_PAIRS:
+        if case.slow and quick:
             continue
         largest = 0
-        for batch in batches:
+        for batch in batches[:1] if quick and case.condition != "shared" else batches:
             if largest * batch / batches[0] > _room():
                 break
-            found = _rows(case, batch, min(pairs, FEW) if case.slow or pairs <= QUICK_PAIRS else pairs)
+            found = _rows(case, batch, min(pairs, FEW) if case.slow or quick else pairs)
             largest = largest or round(found[0].value * MB)
             rows += found
     return rows

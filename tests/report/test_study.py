@@ -63,6 +63,11 @@ def test_nothing_is_left_out_where_there_is_nothing() -> None:
     assert "6 arms, compared on 1 tasks." in render_study(a_study(rows=rows, baseline=None, reference=None))
 
 
+def test_a_loss_that_falls_is_better() -> None:
+    row = dataclasses.replace(a_row("words", "val", gap=True), gap=Compared(value=-0.07, error=0.02, paired=True))
+    assert "task_specific is clearly better than shared on words." in read(render_study(a_study(rows=[row])))
+
+
 def test_the_first_figures_are_held_out() -> None:
     report = a_study()
     assert [(row.task, row.split) for row in first_rows(report)] == [(task, "val") for task in METRICS]

@@ -54,7 +54,7 @@ def best_constant_captions(
     caption for each image. Raises ValueError: no training caption has a word, or no image, or one without references.
     """
     flat = flatten(references)
-    different = sorted({tuple(words(caption)) for caption in training} - {()})
+    different = sorted({tuple(words(caption)) for caption in set(training)} - {()})
     if not different:
         raise ValueError("chance: no training caption has a word; give the captions of the training split")
     if len(different) > most:
