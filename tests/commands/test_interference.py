@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.converted import MOE
+from tests.converted import run as convert
+from tests.model.official.made_up import write
 from tests.small_run import IMAGES, TASKS, TEXTS, small_recipe, train, values_of, write_recipe
 from uniperceiver import load
 from uniperceiver.cli import main
@@ -89,6 +92,16 @@ def test_converted_and_saved_models_need_data(shared: Path, tmp_path: Path) -> N
     assert len(found.layers) == 1
 
 
+def test_converted_experts_are_measured(tmp_path: Path) -> None:
+    converted = convert(write(tmp_path / "moe.pth", MOE))
+    values = values_of(THREE)
+    values["tasks"]["words"]["length"] = values["tasks"]["captions"]["length"] = 16
+    recipe = write_recipe(tmp_path / "r.yaml", values)
+    found = interference_of_run(converted, Question(batches=2, batch=2), recipe)
+    assert all("ffn.linear2.weight" in each.name for each in found.layers)
+    assert np.isfinite(row(found.layers[0], "cosine")).all()
+
+
 def test_the_command_writes_json_its_report_and_tables(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +157,8 @@ REFUSED = {
     ),
     "step": (["--step", "3"], "no checkpoint of step 3, only of 2, 4"),
     "split": (["--split", "test"], "tasks.colours: has no split 'test'; --split can be one of train, val"),
+    "too many": (["--batches", "21"], "tasks.colours: its 60 samples are 20 batches of 3; ask for fewer batches"),
+    "folder": (["--json", "."], "--json: . is a folder; name a file in it"),
     "json": (["--json", "nowhere/i.json"], "--json: there is no folder nowhere"),
 }
 
@@ -154,6 +169,10 @@ def test_what_cannot_be_is_refused_in_one_line(shared: Path, capsys: pytest.Capt
     assert main(["interference", str(shared), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_without_a_number_all_samples_are_used(shared: Path) -> None:
+    assert interference_of_run(shared, Question()).batches == 20
 
 
 def test_all_kinds_of_tasks_at_once(trained: Path) -> None:

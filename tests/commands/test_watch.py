@@ -40,12 +40,35 @@ def test_training_is_the_same_bit_for_bit_and_measured(tmp_path: Path, mode: str
     assert np.isfinite(cosine_KK).any()
 
 
+def test_what_a_method_does_with_gradients_changes_no_figure(tmp_path: Path) -> None:
+    """Without any learning, all methods see the same gradients."""
+    found = []
+    for method in ("fixed", "pcgrad", "random_weights", "famo"):
+        still = {"steps": 60, "sampling": {"tasks_per_step": 3}, "optimiser": {"lr": 1e-12, "weight_decay": 0.0}}
+        recipe = small_recipe(TASKS[:2], **still, balance={"method": method}, interference={**WATCH, "every": 60})
+        train(tmp_path / method, recipe)
+        (measured,) = read_measurements(tmp_path / method, read_log(tmp_path / method))
+        found.append(np.array(measured.layers[0].matrix, dtype=float))
+        assert measured.batches == 60
+    for each in found[1:]:
+        np.testing.assert_allclose(each, found[0], rtol=1e-3)
+
+
+def test_what_cannot_be_measured_stops_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without = {**WATCH, "parameters": "tokenizer.patches.project.weight"}
+    run = train(tmp_path, small_recipe(TASKS, steps=4, sampling={"mode": "unmixed"}, interference=without))
+    assert run.state.step == 4
+    assert "step 3: interference was not measured: task 'words': has no gradient on" in capsys.readouterr().err
+    assert any("was not measured" in line["text"] for line in log_lines(tmp_path, "note"))
+
+
 def test_it_goes_on_after_a_stop(tmp_path: Path) -> None:
     recipe = small_recipe(TASKS, steps=7, sampling={"tasks_per_step": 3}, interference=WATCH)
     train(tmp_path / "stopped", recipe, stop_after=4)
     resumed = train(tmp_path / "stopped", recipe)
     assert_same(resumed, train(tmp_path / "whole", recipe))
-    assert [line["step"] for line in log_lines(tmp_path / "stopped", "interference")] == [3, 6]
+    lines = log_lines(tmp_path / "stopped", "interference")
+    assert [(line["step"], line["batches"]) for line in lines] == [(3, 3), (6, 2)]  # of two steps that were looked at
 
 
 def test_one_task_and_unknown_parameters_are_refused(tmp_path: Path) -> None:
@@ -53,3 +76,13 @@ def test_one_task_and_unknown_parameters_are_refused(tmp_path: Path) -> None:
         train(tmp_path / "one", small_recipe(("words",), interference=WATCH))
     with pytest.raises(UserError, match=r"did you mean 'head\.linear\.weight'"):
         train(tmp_path / "two", small_recipe(TASKS, interference={**WATCH, "parameters": "head.liner.weight"}))
+    few = small_recipe(TASKS, sampling={"mode": "unmixed"}, interference={**WATCH, "batches": 5})
+    with pytest.raises(UserError, match=r"tasks\.colours: its 12 samples are 4 batches of 3; ask for fewer"):
+        train(tmp_path / "few", few)
+
+
+def test_parameters_that_are_not_trained_are_refused(tmp_path: Path) -> None:
+    train(tmp_path / "base", small_recipe(TASKS))
+    recipe = small_recipe(TASKS, model={"start": str(tmp_path / "base")}, tune={"method": "prompt"}, interference=WATCH)
+    with pytest.raises(UserError, match="is not trained here; choose parameters that are"):
+        train(tmp_path / "tuned", recipe)

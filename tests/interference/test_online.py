@@ -115,3 +115,30 @@ def test_closed_it_looks_at_nothing() -> None:
     pairs.close()
     train(model, pairs, drawn(12))
     assert not next(iter(pairs.take(0).values())).cosine_KK.any()
+
+
+def test_factors_on_gradients_do_not_matter() -> None:
+    """As a method of balancing may weight each batch otherwise: the loss is compared, not the weighted loss."""
+    model = nn.Linear(2, 1, bias=False)
+    pairs = PairsOfSteps(TASKS[:2], groups_of(dict(model.named_parameters()), "weight"), dict(model.named_parameters()))
+    for step in range(40):
+        one, other = (0, 1) if step % 2 else (1, 0)
+        for task, factor in ((one, 1.0), (one, 0.5), (other, 3.0 + step)):
+            (factor * (model.weight[0, task] + model.weight.sum() / 2)).backward()
+            pairs.after_backward(TASKS[task], factor)
+        pairs.after_step()
+    found = next(iter(pairs.take(0).values()))
+    # Gradients (1.5, 0.5) and (0.5, 1.5): as long as each other, with cosine 0.6.
+    np.testing.assert_allclose(found.matrix_KK, [[1.0, 0.6], [0.6, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.low_KK, found.matrix_KK, rtol=1e-6)
+
+
+def test_of_many_batches_in_a_step_only_some_are_held() -> None:
+    model = toy_model()
+    pairs = watched(model)
+    for place in range(12):
+        LOSSES[place % 3](model, place).backward()
+        pairs.after_backward(TASKS[place % 3])
+    assert len(pairs._batches) == len(TASKS) + 1
+    pairs.after_step()
+    assert pairs.steps == 1

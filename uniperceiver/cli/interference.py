@@ -10,7 +10,7 @@ def add_interference(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--task", nargs="+", action="extend", metavar="NAME", help="tasks to compare (default: all)")
-    parser.add_argument("--batches", type=int, default=100, help="batches of each task (default: %(default)s)")
+    parser.add_argument("--batches", type=int, help="batches of each task (default: 100, or as many as there are)")
     parser.add_argument("--batch", type=int, metavar="SAMPLES", help="samples of a batch (default: as in training)")
     parser.add_argument(
         "--parameters",
@@ -38,6 +38,8 @@ def interference(options: argparse.Namespace) -> int | None:
 
     if options.json and not Path(options.json).parent.is_dir():
         raise UserError(f"--json: there is no folder {Path(options.json).parent}; make it first")
+    if options.json and Path(options.json).is_dir():
+        raise UserError(f"--json: {options.json} is a folder; name a file in it")
     if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch: {options.batch} is no number of samples; give 1 or more")
     run = Path(options.run)

@@ -12,7 +12,7 @@ from uniperceiver.commands.interference_files import as_record
 from uniperceiver.commands.measure import device_of
 from uniperceiver.commands.mixture import mixture_of
 from uniperceiver.commands.recipe import read_recipe, saved_recipe
-from uniperceiver.commands.replays import Replays
+from uniperceiver.commands.replays import Replays, most_batches, trained_groups
 from uniperceiver.commands.run import check_sizes, objective_of
 from uniperceiver.commands.tasks import TaskData, open_tasks
 from uniperceiver.commands.tuning import parts
@@ -21,10 +21,9 @@ from uniperceiver.data.mix import Mixture
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.interference.estimate import LEAST_BLOCKS, estimate
 from uniperceiver.interference.finite_differences import finite_differences
-from uniperceiver.interference.groups import Group, groups_of
+from uniperceiver.interference.groups import Group
 from uniperceiver.interference.products import Products, products
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.upcycle import dense_name
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.report.contents import Interference
 from uniperceiver.serving.predictor import UniPerceiver
@@ -38,7 +37,7 @@ class Question:
     """What is measured."""
 
     parameters: str = InterferenceConfig().parameters
-    batches: int = 100  # of each task
+    batches: int | None = None  # of each task; None: 100, or as many as there are samples for
     batch: int | None = None  # samples in one; None: as in training
     tasks: tuple[str, ...] = ()  # none: all
     step: int | None = None  # of which checkpoint; None: the run's model
@@ -61,7 +60,7 @@ def interference_of_run(path: Path, question: Question, data: Path | None = None
     model = UniPerceiver.from_pretrained(path)
     recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
     tasks = _chosen(recipe, base, model, question)
-    groups = groups_of(dict(model.model.named_parameters()), question.parameters, dense_name)
+    groups = trained_groups(model.model, question.parameters)
     step = _load_step(model.model, path, question.step)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -69,30 +68,31 @@ def interference_of_run(path: Path, question: Question, data: Path | None = None
     model.model.to(place, torch.float64 if question.by_steps else None)
     recipe = dataclasses.replace(recipe, device=str(place))
     objective = dataclasses.replace(objective_of(recipe, tasks, model.saved), autocast=None)
+    mixture = _mixture(recipe, tasks, model, question.split)
     source = Replays(
         model=model.model,
         objective=objective,
-        mixture=_mixture(recipe, tasks, model, question.split),
-        batches=question.batches,
+        mixture=mixture,
+        batches=most_batches(mixture, question.batches),
         workers=recipe.data.workers,
         on_batch=question.on_batch,
     )
     names = tuple(data.task.name for data in tasks)
     found = _products(names, groups, model.model, source, question)
     estimates = {group: estimate(each, recipe.seed) for group, each in found.items()}
-    return as_record(estimates, step=step, tasks=names, parameters=question.parameters, batches=question.batches)
+    return as_record(estimates, step=step, tasks=names, parameters=question.parameters, batches=source.batches)
 
 
 def _products(
     names: tuple[str, ...], groups: Sequence[Group], model: Generalist, source: Replays, question: Question
 ) -> Mapping[Group, Products]:
     parameters = dict(model.named_parameters())
+    count = len(names) * source.batches
     if question.by_steps:
-        count = len(names) * question.batches
-        source.expect(len(groups) * (1 + 2 * count) * count)
+        source.expect(len(groups) * (2 + count) * count)
         return finite_differences(names, groups, parameters, source)
-    both_sides = question.batches >= LEAST_BLOCKS
-    source.expect((_PASSES if both_sides else _PASSES // 2) * len(names) * question.batches)
+    both_sides = source.batches >= LEAST_BLOCKS
+    source.expect((_PASSES if both_sides else _PASSES // 2) * count)
     return products(names, groups, parameters, source, both_sides=both_sides)
 
 
@@ -105,7 +105,7 @@ def _chosen(recipe: Recipe, base: Path, model: UniPerceiver, question: Question)
     tasks = [data for data in opened if not question.tasks or data.task.name in question.tasks]
     if len(tasks) < 2:
         raise UserError("interference is between tasks: at least two are needed; name another one with --task")
-    if question.batches < 2:
+    if question.batches is not None and question.batches < 2:
         raise UserError("--batches: at least 2 are needed, as no batch is compared with itself")
     for data in tasks:
         if question.split not in data.sources:

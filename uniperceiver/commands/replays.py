@@ -1,14 +1,49 @@
 """BATCHES -> LOSSES, again and again: what interference is measured on."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.errors import UserError
+from uniperceiver.interference.groups import Group, groups_of
 from uniperceiver.interference.products import TaskLoss
 from uniperceiver.model.model import Generalist
+from uniperceiver.model.upcycle import dense_name
 from uniperceiver.records import to_device
 from uniperceiver.training.objective import TrainingObjective
+
+MOST = 100  # batches of each task, where nobody says how many
+
+
+def trained_groups(model: Generalist, pattern: str) -> tuple[Group, ...]:
+    """The groups of trained parameters that a pattern chooses; all experts of a matrix are one.
+
+    Raises:
+        UserError: no parameter has such a name, or none of those that have is trained.
+    """
+    trained = {name for name, each in model.named_parameters() if each.requires_grad}
+    groups = groups_of(dict(model.named_parameters()), pattern, dense_name)
+    found = [replace(each, parameters=tuple(filter(trained.__contains__, each.parameters))) for each in groups]
+    if not all(each.parameters for each in found):
+        raise UserError(f"parameters: {pattern!r} is not trained here; choose parameters that are")
+    return tuple(found)
+
+
+def most_batches(mixture: Mixture, wanted: int | None) -> int:
+    """How many batches of each task are measured: as many as wanted, or else 100 or what the smallest set has.
+
+    Raises:
+        UserError: batches would share samples, which counts as help of a task for itself, or there is only one.
+    """
+    smallest = min(mixture.sets, key=lambda one: len(one.source) // one.late.batch)
+    there = len(smallest.source) // smallest.late.batch
+    if there < max(2, wanted or 0):
+        raise UserError(
+            f"tasks.{smallest.task.name}: its {len(smallest.source)} samples are {there} batches of "
+            f"{smallest.late.batch}; ask for fewer batches, or for smaller ones"
+        )
+    return min(there, MOST) if wanted is None else wanted
 
 
 @dataclass

@@ -65,12 +65,12 @@ def mean_of_ratios(found: Products) -> np.ndarray:
 
     Less robust than the ratio of means: one batch on which the own effect is nearly 0 can decide it.
     """
-    return _by_pair(found, lambda i, felt_n: _mean_quotient(felt_n, found.felt_KKn[i][i]))
+    return _by_pair(found, lambda i, felt_n: _mean(_quotient(felt_n, found.felt_KKn[i][i], empty=np.nan)))
 
 
 def cosine(found: Products) -> np.ndarray:
-    """Mean cosine of the gradients of i and j over pairs of different batches, (K, K), from -1 to 1."""
-    return _by_pair(found, lambda i, felt_n: _mean_quotient(felt_n, found.norm_Kn[i]))
+    """Mean cosine of gradients of i and j over pairs of different batches, (K, K), -1 to 1; a gradient of 0 has 0."""
+    return _by_pair(found, lambda i, felt_n: float(_quotient(felt_n, found.norm_Kn[i], empty=0.0).mean()))
 
 
 def conflict_rate(found: Products) -> np.ndarray:
@@ -128,7 +128,12 @@ def _by_pair(found: Products, value: Callable[[int, np.ndarray], float]) -> np.n
     return np.array([[value(i, felt_n) for felt_n in row] for i, row in enumerate(found.felt_KKn)])
 
 
-def _mean_quotient(value_n: np.ndarray, over_n: np.ndarray) -> float:
-    """Mean of one over the other, where the other is not 0; NaN where it always is."""
-    there_n = over_n != 0
-    return float((value_n[there_n] / over_n[there_n]).mean()) if there_n.any() else float("nan")
+def _quotient(value_n: np.ndarray, over_n: np.ndarray, *, empty: float) -> np.ndarray:
+    """One over the other, `empty` where the other is 0."""
+    return np.divide(value_n, over_n, out=np.full_like(value_n, empty), where=over_n != 0)
+
+
+def _mean(value_n: np.ndarray) -> float:
+    """The mean of what is a number; NaN where nothing is."""
+    there_n = ~np.isnan(value_n)
+    return float(value_n[there_n].mean()) if there_n.any() else float("nan")

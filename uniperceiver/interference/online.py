@@ -7,8 +7,10 @@ Shape suffixes: K tasks, W steps of the window, S resamples, L blocks of steps.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,7 +26,8 @@ _PAIRS, _EFFECT, _COSINE, _CONFLICTS = range(4)  # what is added up of each pair
 class PairsOfSteps:
     """Collects the gradients of a step's batches, and keeps their dot products until they are taken.
 
-    While a step is made it holds one gradient of the chosen parameters per batch.
+    While a step is made it holds one gradient of the chosen parameters per batch, of the first K + 1 batches at most:
+    others of the step are not compared.
 
     Args:
         tasks: names, in the order of the matrices.
@@ -34,33 +37,43 @@ class PairsOfSteps:
     def __init__(self, tasks: Sequence[str], groups: Sequence[Group], parameters: Mapping[str, nn.Parameter]) -> None:
         self._tasks, self._groups = list(tasks), list(groups)
         self._caught: Gradient = {}
-        self._batches: list[tuple[int, Gradient]] = []
+        self._batches: list[tuple[int, float, Gradient]] = []
+        self.seconds = 0.0  # spent looking at gradients
         self._sums: dict[Group, list[np.ndarray]] = {group: [] for group in groups}
         names = dict.fromkeys(name for group in groups for name in group.parameters)
         self._hooks = [parameters[name].register_hook(partial(self._catch, name)) for name in names]
 
     def _catch(self, name: str, gradient: Tensor) -> None:
-        self._caught[name] = gradient.detach().clone()  # autograd may go on adding to its own
+        if len(self._batches) <= len(self._tasks):
+            begun = time.perf_counter()
+            self._caught[name] = gradient.detach().clone()  # autograd may go on adding to its own
+            self.seconds += time.perf_counter() - begun
 
-    def after_backward(self, task: str) -> None:
-        """The gradients of the last backward pass are those of a batch of this task."""
-        self._batches.append((self._tasks.index(task), self._caught))
+    def after_backward(self, task: str, factor: float = 1.0) -> None:
+        """The gradients of the last backward pass are `factor` times those of a batch of this task."""
+        if len(self._batches) <= len(self._tasks):
+            self._batches.append((self._tasks.index(task), factor, self._caught))
         self._caught = {}
 
     def after_step(self) -> None:
         """Compare the batches of the step; one with a gradient that is not finite is left out."""
-        k = len(self._tasks)
+        begun, k = time.perf_counter(), len(self._tasks)
         for group in self._groups:
-            lengths = [norm(gradient, group) for _, gradient in self._batches]
             sum_KK4 = np.zeros((k, k, 4))
-            for place, (i, g) in enumerate(self._batches):
-                for other, (j, step) in enumerate(self._batches):
-                    if place < other and math.isfinite(lengths[place]) and math.isfinite(lengths[other]):
-                        product = dot(g, step, group)
-                        _add(sum_KK4[i, j], product, lengths[place], lengths[other])
-                        _add(sum_KK4[j, i], product, lengths[other], lengths[place])
+            lengths = [norm(gradient, group) for *_, gradient in self._batches]
+            finite = [each for each in zip(self._batches, lengths, strict=True) if math.isfinite(each[1])]
+            for ((i, f, g), length), ((j, other_f, other_g), other_length) in combinations(finite, 2):
+                product = dot(g, other_g, group)
+                _add(sum_KK4[i, j], product, length, other_length, f)
+                _add(sum_KK4[j, i], product, other_length, length, other_f)
             self._sums[group].append(sum_KK4)
         self._batches = []
+        self.seconds += time.perf_counter() - begun
+
+    @property
+    def steps(self) -> int:
+        """Steps since the last time that figures were taken."""
+        return len(self._sums[self._groups[0]])
 
     def take(self, seed: int) -> dict[Group, Estimate]:
         """What the steps since the last time have shown; NaN where no pair of two tasks was drawn."""
@@ -74,10 +87,10 @@ class PairsOfSteps:
             hook.remove()
 
 
-def _add(sum_4: np.ndarray, product: float, affected: float, stepping: float) -> None:
-    """One pair of batches: its dot product, and the lengths of both gradients."""
+def _add(sum_4: np.ndarray, product: float, affected: float, stepping: float, factor: float) -> None:
+    """One pair of batches: its dot product, the lengths of both gradients, and the factor on the affected one."""
     effect = product / stepping if stepping else 0.0
-    sum_4 += (1.0, effect, effect / affected if affected else 0.0, float(product < 0))
+    sum_4 += (1.0, effect / factor if factor else 0.0, effect / affected if affected else 0.0, float(product < 0))
 
 
 def _estimate(sum_WKK4: np.ndarray, seed: int) -> Estimate:

@@ -96,21 +96,35 @@ def _means(
         g = gradient(one.loss, wanted)
         for group in groups:
             length = norm(g, group)
-            if not math.isfinite(length):
-                raise UserError(
-                    f"task {tasks[one.task]!r}, {one.batch}: its gradient on {group.name} is not finite; leave the "
-                    "batch out, or measure at an earlier checkpoint"
-                )
+            refuse_not_finite(length, tasks[one.task], one.batch, group)
             norms[group][one.task].append(length)
             add(means[one.task], g, group, (1.0 / length if length else 0.0) if unit else 1.0)
-    _check(tasks, groups, norms)
+    check(tasks, groups, norms)
     for mean, counts in zip(means, norms[groups[0]], strict=True):
         for value in mean.values():
             value.div_(len(counts))
     return means, norms
 
 
-def _check(tasks: Sequence[str], groups: Sequence[Group], norms: Norms) -> None:
+def refuse_not_finite(length: float, task: str, batch: str, group: Group) -> None:
+    """Refuse a gradient of that length, if it is no number.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not math.isfinite(length):
+        raise UserError(
+            f"task {task!r}, {batch}: its gradient on {group.name} is not finite; leave the batch out, or measure "
+            "at an earlier checkpoint"
+        )
+
+
+def check(tasks: Sequence[str], groups: Sequence[Group], norms: Norms) -> None:
+    """Every task must have two batches, and use every group.
+
+    Raises:
+        UserError: one does not.
+    """
     for index, task in enumerate(tasks):
         if len(norms[groups[0]][index]) < 2:
             raise UserError(f"task {task!r}: two batches or more are needed; ask for more of them, or for smaller ones")

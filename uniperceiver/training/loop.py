@@ -28,8 +28,8 @@ _BUSY = "{}: another process is training in this folder; wait for it, or use --o
 class Watch(Protocol):
     """What looks at the gradients of training, without changing them."""
 
-    def after_backward(self, task: str) -> None:
-        """Those of a batch of this task were computed."""
+    def after_backward(self, task: str, factor: float) -> None:
+        """Those of a batch of this task were computed, times a factor."""
 
     def after_step(self, step: int, log: RunLog) -> None:
         """A step is done."""

@@ -34,6 +34,8 @@ class BatchLoss:
 
 
 Objective = Callable[[Batch, Plan], BatchLoss]
+# Of a batch: its task, and what its gradients are multiplied by beside the task's own `loss_weight`.
+AfterBackward = Callable[[str, float], None]
 
 
 @dataclass
@@ -72,14 +74,14 @@ def train_step(
     objective: Objective,
     config: OptimiserConfig,
     share: float,
-    after_backward: Callable[[str], None] | None = None,
+    after_backward: AfterBackward | None = None,
 ) -> StepReport:
     """Add up the gradients of the batches, each times `share`, or combine those of the tasks, then update once.
 
     A loss or gradient that is not finite leaves parameters, moments, average and the method's state as they were.
 
     Args:
-        after_backward: told the task of each batch whose gradients were just computed.
+        after_backward: told the task of each batch whose gradients were just computed, and their factor.
     """
     several = list(work)
     if not several:  # every sample of the step was broken
@@ -121,7 +123,7 @@ def _gradients(
     work: Sequence[tuple[Plan, Batch]],
     objective: Objective,
     share: float,
-    after_backward: Callable[[str], None] | None,
+    after_backward: AfterBackward | None,
 ) -> tuple[StepReport, TaskGradients | None]:
     """The gradients of all batches, in the parameters; and those of each task, where the method combines them."""
     state.optimiser.zero_grad(set_to_none=True)
@@ -145,7 +147,8 @@ def _gradients(
         with nullcontext() if keeper is None else keeper.of(task):
             (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
         if after_backward is not None:
-            after_backward(task)
+            scale = 1.0 if state.scaler is None else state.scaler.get_scale()
+            after_backward(task, weights.get(task, 1.0) * part * scale)
     return report, None if keeper is None else _combine(state, keeper)
 
 

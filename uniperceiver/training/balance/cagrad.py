@@ -20,7 +20,8 @@ class CAGrad(Method):
     """g = g_0 + c ‖g_0‖ / ‖g_w‖ g_w, where w minimises g_w · g_0 + c ‖g_0‖ ‖g_w‖ over the simplex.
 
     g_0 is the mean of the tasks' gradients, g_w = Σ w_k g_k, c is `balance.radius`. g maximises the least g · g_k among
-    all gradients with ‖g − g_0‖ ≤ c ‖g_0‖. With one task drawn, g is its gradient.
+    all gradients with ‖g − g_0‖ ≤ c ‖g_0‖. With one task drawn, g is its gradient. Beside much longer gradients a short
+    one is helped less than it could be; below a thousandth of their length it is left out of account.
 
     Source: Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning" (arXiv 2110.14048).
     """

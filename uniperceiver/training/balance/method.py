@@ -59,7 +59,7 @@ class Method:
         self.tasks, self.config, self.seed = dict(tasks), config, seed
 
     def weights(self, losses: Mapping[str, float], step: int) -> Mapping[str, float]:
-        """Factors on the tasks' losses in this step, which stay near a mean of 1; a task without one has 1.
+        """Factors on the tasks' losses in this step, most often of a mean near 1; a task without one has 1.
 
         Args:
             losses: of the tasks drawn, where the method needs them, else empty.

@@ -17,8 +17,9 @@ class OwnMoments(Method):
     """θ ← θ − α / |drawn| Σ_k m_k / (sqrt(n_k) + ε), with AdamW's moments m_k, n_k of each task k by itself.
 
     Parameters of a task alone, as task_specific experts are, come with moments that no other task disturbs. This is
-    that part of their advantage without the parameters; each step is the mean of the drawn tasks' own AdamW steps, each
-    from a gradient that is clipped by itself.
+    that part of their advantage without the parameters. Beside the moments two things differ from `fixed`: a task that
+    a step draws twice counts once, with the mean of its batches, and each task's gradient is clipped by itself. Weight
+    decay is AdamW's, α / |drawn| of it with each task's step.
     """
 
     needs_gradients: ClassVar[bool] = True
