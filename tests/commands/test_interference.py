@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_the_command_writes_json_its_report_and_tables(
     run = tmp_path / "run"
     shutil.copytree(shared, run)
     (run / "results.json").write_text(json.dumps({"tasks": {}}))
+    (run / "tensorboard").mkdir()
     assert main(["interference", str(run), "--batches", "12", "--batch", "4", "--json", str(tmp_path / "i.json")]) == 0
     shown = capsys.readouterr().out
     assert "encoder.blocks.0.ffn.linear2.weight" in shown
@@ -123,6 +125,9 @@ def test_the_command_writes_json_its_report_and_tables(
     assert as_values(kept) == from_values_and_back(values)
     page = (run / "report.html").read_text()
     assert "Interference" in page
+    if find_spec("tensorboard"):
+        (events,) = (run / "tensorboard").iterdir()
+        assert b"interference/encoder.blocks.0.ffn.linear2.weight/words<-captions" in events.read_bytes()
     assert "helps" in page
 
 
