@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
 from benchmarks.moe_parts import Shape, Training
+from benchmarks.peak import peak_bytes
 from uniperceiver.model.sizes import SIZES
 
 MB = 1e6
@@ -60,7 +60,7 @@ def _rows(case: Case, batch: int, pairs: int) -> list[Row]:
     tokens = case.shape.tokens(batch, rows=1)
     what = f"{case.name}/batch{batch}/threads{torch.get_num_threads()}/{case.condition}"
     training = Training(case.shape.encoder(condition=case.condition), tokens)
-    kept, again = (peak_bytes(training, recompute=each) / MB for each in (False, True))
+    kept, again = (peak(training, recompute=each) / MB for each in (False, True))
     return [
         figure(f"memory/all kept/{what}", [kept], "MB"),
         figure(f"memory/recomputed/{what}", [again], "MB"),
@@ -79,20 +79,10 @@ def step(training: Training, *, recompute: bool) -> None:
     training.step()
 
 
-def peak_bytes(training: Training, *, recompute: bool) -> int:
-    """What torch holds at the worst moment of a step, counted by its profiler: weights, moments and all the rest."""
+def peak(training: Training, *, recompute: bool) -> int:
+    """Bytes at the worst moment of a step."""
     step(training, recompute=recompute)  # the first one makes the moments
-    before = sum(each.nbytes for each in training.encoder.parameters())
-    before += sum(value.nbytes for state in training.optimiser.state.values() for value in state.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        step(training, recompute=recompute)
-    assert profiled.profiler is not None
-    changes = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
-    now = most = before
-    for change in sorted(changes, key=lambda each: each.start_ns()):
-        now += change.nbytes()
-        most = max(most, now)
-    return most
+    return peak_bytes(training, partial(step, training, recompute=recompute))
 
 
 def _room() -> float:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import Row
 from benchmarks.moe_parts import Shape, Training
+from benchmarks.peak import peak_bytes
 
 MB = 1e6
 
@@ -49,17 +49,7 @@ def _peak(training: Training) -> int:
     """The most bytes in a step, after two others."""
     training.step()
     training.step()
-    before = sum(each.nbytes for each in training.encoder.parameters())
-    before += _state_bytes(training, training.optimiser.state)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        training.step()
-    assert profiled.profiler is not None
-    changes = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
-    now = most = before
-    for change in sorted(changes, key=lambda each: each.start_ns()):
-        now += change.nbytes()
-        most = max(most, now)
-    return most
+    return peak_bytes(training, training.step)
 
 
 def _state_bytes(training: Training, parameters: Iterable[Tensor]) -> int:

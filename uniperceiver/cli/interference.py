@@ -15,8 +15,7 @@ def add_interference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters",
         metavar="PATTERN",
-        help="a parameter's name or the beginning of one, * for any part (default: %(default)s)",
-        default="encoder.blocks.*.ffn.linear2.weight",
+        help="a parameter's name or the beginning of one, * for any part (default: every second FFN matrix)",
     )
     parser.add_argument("--step", type=int, help="measure the checkpoint of this step (default: the run's model)")
     parser.add_argument("--split", choices=["train", "val", "test"], default="train", help="default: %(default)s")
@@ -34,6 +33,7 @@ def interference(options: argparse.Namespace) -> int | None:
     from uniperceiver.commands import interference as lab
     from uniperceiver.commands.interference_files import as_values
     from uniperceiver.commands.interference_table import keep_in_run, print_interference
+    from uniperceiver.config import InterferenceConfig
     from uniperceiver.strict import to_json
 
     if options.json and not Path(options.json).parent.is_dir():
@@ -46,7 +46,7 @@ def interference(options: argparse.Namespace) -> int | None:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
         question = lab.Question(
-            parameters=options.parameters,
+            parameters=options.parameters or InterferenceConfig().parameters,
             batches=options.batches,
             batch=options.batch,
             tasks=tuple(options.task or ()),

@@ -1,14 +1,10 @@
 """report.html of a study: its arms compared, as tables and pictures in one file that needs nothing else."""
 
-from importlib.resources import files
-
 from uniperceiver.report.markup import Html, element, join
-from uniperceiver.report.run_report import ALLOWED
+from uniperceiver.report.page import header, page
 from uniperceiver.report.study_charts import dots, legend, lines
 from uniperceiver.report.study_contents import Failure, StudyReport
 from uniperceiver.report.study_tables import arms_section, figures_section, first_rows
-
-_LONG_FACT = 18  # characters; longer ones take two columns
 
 
 def render_study(report: StudyReport) -> str:
@@ -21,37 +17,8 @@ def render_study(report: StudyReport) -> str:
         "Failures": _failures(report),
         "Study": _study(report),
     }
-    there = {name: section for name, section in sections.items() if section is not None}
-    links = (element("a", name, href=f"#{name.lower()}") for name in there)
-    body = element("body", _header(report), element("nav", *links), element("main", *there.values()))
-    return f"<!doctype html>\n{element('html', _head(report.title), body, lang='en').text}\n"
-
-
-def _head(title: str) -> Html:
-    styles = [files("uniperceiver.report").joinpath(name) for name in ("style.css", "study.css")]
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=ALLOWED),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Html("".join(each.read_text(encoding="utf-8") for each in styles))),
-    )
-
-
-def _header(report: StudyReport) -> Html:
-    facts = (
-        element("div", element("dt", name), element("dd", value), class_="long" if len(value) > _LONG_FACT else None)
-        for name, value in report.facts.items()
-    )
-    return element(
-        "header",
-        element("p", "study", class_="kicker"),
-        element("h1", report.title),
-        element("p", _verdict(report), class_="verdict"),
-        element("dl", *facts, class_="facts"),
-    )
+    top = header("study", report.title, _verdict(report), report.facts)
+    return page(report.title, top, sections, styles=("study.css",))
 
 
 def _verdict(report: StudyReport) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from uniperceiver.report import page
 from uniperceiver.report.contents import Metrics, RunReport
 from uniperceiver.report.markup import Html, element, join
 from uniperceiver.report.numbers import (
@@ -17,22 +18,11 @@ from uniperceiver.report.numbers import (
 )
 from uniperceiver.report.tones import tone
 
-_LONG_FACT = 18  # characters; longer ones take two columns
-
 
 def header(report: RunReport) -> Html:
     """Title, verdict and facts."""
-    facts = (
-        element("div", element("dt", name), element("dd", value), class_="long" if len(value) > _LONG_FACT else None)
-        for name, value in report.facts.items()
-    )
-    return element(
-        "header",
-        element("p", "training report", class_="kicker"),
-        element("h1", report.title),
-        element("p", _verdict(report), class_="verdict") if report.results else None,
-        element("dl", *facts, class_="facts") if report.facts else None,
-    )
+    verdict = _verdict(report) if report.results else None
+    return page.header("training report", report.title, verdict, report.facts)
 
 
 def cards_section(report: RunReport) -> Html | None:
