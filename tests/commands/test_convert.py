@@ -33,16 +33,6 @@ from uniperceiver.tokenizers import bpe
 FILES = ("README.md", "config.json", "model.safetensors", "preprocess.json", "tokenizer.json")
 
 
-@pytest.fixture
-def dense(tmp_path: Path) -> Path:
-    return write(tmp_path / "dense.pth", DENSE)
-
-
-@pytest.fixture
-def moe(tmp_path: Path) -> Path:
-    return write(tmp_path / "moe.pth", MOE)
-
-
 def architecture(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text())["architecture"]
 

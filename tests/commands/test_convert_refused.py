@@ -8,22 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.converted import DENSE, MOE, run, said
+from tests.converted import MOE, run, said
 from tests.model.official.made_up import HEADS, State, older, without, write
 from tests.model.official.test_reading import Hostile
 from uniperceiver import load
 from uniperceiver.errors import UserError
-
-
-@pytest.fixture
-def dense(tmp_path: Path) -> Path:
-    return write(tmp_path / "dense.pth", DENSE)
-
-
-@pytest.fixture
-def moe(tmp_path: Path) -> Path:
-    return write(tmp_path / "moe.pth", MOE)
-
 
 SPOILED: dict[str, Callable[[Path, State], Any]] = {
     "truncated": lambda path, state: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),

@@ -40,8 +40,8 @@ def plain(value: Any) -> str:
     return text
 
 
-def text_of(value: Any, column: str, sample: str) -> str:
-    """A text that is not empty.
+def filled(value: Any, place: str, sample: str, missing: str = "empty text") -> str:
+    """A value as text that is not empty; `place` is what a message calls it.
 
     Raises:
         BrokenSample: there is none.
@@ -49,10 +49,19 @@ def text_of(value: Any, column: str, sample: str) -> str:
     try:
         text = plain(value)
     except ValueError as error:
-        raise BrokenSample(sample, f"column {column!r} {error}") from None
+        raise BrokenSample(sample, f"{place} {error}") from None
     if not text:
-        raise BrokenSample(sample, f"empty text in column {column!r}")
+        raise BrokenSample(sample, f"{missing} in {place}")
     return text
+
+
+def text_of(value: Any, column: str, sample: str) -> str:
+    """A text that is not empty.
+
+    Raises:
+        BrokenSample: there is none.
+    """
+    return filled(value, f"column {column!r}", sample)
 
 
 def texts_of(value: Any, column: str, sample: str) -> tuple[str, ...]:
@@ -71,12 +80,7 @@ def label_of_row(value: Any, column: str, sample: str, names: Collection[str]) -
     Raises:
         BrokenSample: it says nothing.
     """
-    try:
-        text = plain(value)
-    except ValueError as error:
-        raise BrokenSample(sample, f"column {column!r} {error}") from None
-    if not text:
-        raise BrokenSample(sample, f"no label in column {column!r}")
+    text = filled(value, f"column {column!r}", sample, "no label")
     if text.lower() == _NAN and text not in names:
         raise BrokenSample(sample, f"column {column!r} is NaN")
     return text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.sources.cells import plain
+from uniperceiver.data.sources.cells import filled
 from uniperceiver.data.sources.files import (
     class_texts,
     decode_text,
@@ -184,15 +184,7 @@ def _parsed(data: bytes, name: str) -> Any:
 
 
 def _as_text(value: Any, key: str, name: str) -> str:
-    if isinstance(value, bytes):
-        return decode_text(value, name)
-    try:
-        text = plain(value)
-    except ValueError as error:
-        raise BrokenSample(name, f".{key} {error}") from None
-    if not text:
-        raise BrokenSample(name, f"empty text in .{key}")
-    return text
+    return decode_text(value, name) if isinstance(value, bytes) else filled(value, f".{key}", name)
 
 
 def _member(key: str) -> str:
