@@ -20,10 +20,12 @@ from uniperceiver.data.sources import FORMATS, parse_source
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.sizes import SIZES, architecture
+from uniperceiver.moe.attributes import paper_bits
 from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import TEMPERATURES
 
-METHOD, DATA, TUNING = "docs/method.md", "docs/data.md", "docs/tuning.md"
+METHOD, DATA, TUNING, INTERFERENCE = "docs/method.md", "docs/data.md", "docs/tuning.md", "docs/interference.md"
 FUNCTIONS = sorted(set(re.findall(r"`([\w/]+)\.py::([\w.]+)`", read(METHOD))))
 RECIPES = [block.text for page in (DATA, TUNING) for block in blocks(page, "yaml")]
 
@@ -131,3 +133,15 @@ def test_contributing_fits_on_one_screen() -> None:
 def test_files_that_the_design_names_exist() -> None:
     for name in re.findall(r"`([\w/]+\.py)`", read("docs/design.md")):
         assert any((ROOT / folder / name).exists() for folder in ("", "uniperceiver", "uniperceiver/model")), name
+
+
+def test_the_attribute_rows_that_six_tasks_share() -> None:
+    written: dict[str, set[str]] = {}
+    for rows, who in re.findall(r"^\| ((?:[01]{4} [01]{4}(?:, )?)+) \| (.*) \|$", read(INTERFERENCE), re.MULTILINE):
+        written |= {row: set(re.findall(r"`(\w+)`", who)) for row in rows.split(", ")}
+    found: dict[str, set[str]] = {}
+    for name, task in read_recipe(ROOT / "examples/routing/six_tasks.yaml").tasks.items():
+        for segment in segments_of(CATALOGUE[task.kind]):
+            bits = "".join(map(str, paper_bits(segment)))
+            found.setdefault(f"{bits[:4]} {bits[4:]}", set()).add(name)
+    assert written == found

@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.markdown import ROOT
 from tests.studied import ARMS, write_study
 from tests.test_config import typos
 from uniperceiver.commands.study_plan import read_plan
 from uniperceiver.config import StudyConfig
 from uniperceiver.errors import UserError
+
+STUDIES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if path.stem.endswith(("study", "rates")))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_among_the_examples_can_begin(path: Path, tmp_path: Path) -> None:
+    plan = read_plan(path, tmp_path)
+    assert len(plan.cells) == len(plan.arms) * len({cell.seed for cell in plan.cells}) > 1
 
 
 def test_every_arm_is_trained_with_every_seed(tmp_path: Path) -> None:
