@@ -24,7 +24,7 @@ from uniperceiver.interference.groups import groups_of
 from uniperceiver.interference.products import TaskLoss, products
 
 
-def of_a_run(folder: Path, steps: int, batches: int) -> None:
+def of_a_run(folder: Path, steps: int, batches: int | None) -> None:
     own_data.main(folder / "data")
     recipe = read_recipe(folder / "data" / "recipe.yaml", {"steps": str(steps), "log.tensorboard": "false"})
     prepare_run(recipe, folder / "data", folder / "run").train()
@@ -49,7 +49,7 @@ def of_any_model() -> None:
         print(group.name, estimate(found).matrix_KK.round(2).tolist())
 
 
-def main(folder: Path, steps: int = 500, batches: int = 100) -> None:
+def main(folder: Path, steps: int = 500, batches: int | None = None) -> None:
     of_a_run(folder, steps, batches)
     of_any_model()
 
