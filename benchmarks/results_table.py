@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.markdown import markdown_table
 from uniperceiver.evaluation.intervals import above_chance
 
 SHOWN = ("accuracy@1", "masked_accuracy", "perplexity", "bleu4", "cider_d", "rouge_l", "i2t_recall@1", "t2i_recall@1")
@@ -11,7 +12,7 @@ SHOWN = ("accuracy@1", "masked_accuracy", "perplexity", "bleu4", "cider_d", "rou
 
 def table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
     """A Markdown row per task, split and metric: value, 95 % interval, chance, and whether it is clearly above."""
-    lines = ["| task | split | metric | value | 95 % | chance | clearly above | n |", "|---" * 8 + "|"]
+    lines = []
     for task, splits in results["tasks"].items():
         for split, metrics in splits.items():
             for name in (name for name in SHOWN if name in metrics):
@@ -27,8 +28,8 @@ def table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
                     "" if chance is None or low is None else "yes" if above_chance(low, chance) else "no",
                     str(int(metrics["n"])),
                 ]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+                lines.append(cells)
+    return markdown_table(["task", "split", "metric", "value", "95 %", "chance", "clearly above", "n"], lines)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.markdown import markdown_table
+
 Json = dict[str, Any]
 METRICS = ("accuracy@1", "cider_d", "masked_accuracy", "i2t_recall@1")  # the one shown beside the loss, by task
 STUDIES = ("routing", "control", "six", "six_long")
@@ -38,7 +40,7 @@ def rates(study: Json) -> str:
         for arm, figure in row["arms"].items():
             values[arm].append(figure["mean"])
     lines = ([f"`{arm}`", f"{mean(each):.3f}"] for arm, each in values.items())
-    return _table(["arm", "held-out cross-entropy"], lines)
+    return markdown_table(["arm", "held-out cross-entropy"], lines)
 
 
 def losses(study: Json) -> str:
@@ -51,7 +53,7 @@ def losses(study: Json) -> str:
         [f"`{arm['name']}`", str(len(arm["done"])), *_cells(study, val, arm["name"]), _means(train, arm["name"])]
         for arm in study["arms"]
     )
-    return _table(["arm", "seeds", *heads, f"{names}, training samples"], lines)
+    return markdown_table(["arm", "seeds", *heads, f"{names}, training samples"], lines)
 
 
 def _cells(study: Json, rows: list[Json], arm: str) -> Iterable[str]:
@@ -83,7 +85,7 @@ def others(study: Json) -> str:
         both = ((val["arms"][arm], train["arms"][arm]) for val, train in pairs)
         cells = (f"{val['mean']:.3f} ± {val['error']:.3f} ({train['mean']:.3f})" for val, train in both)
         lines.append([f"`{arm}`", *cells])
-    return _table(["held out (training samples)", *heads], lines)
+    return markdown_table(["held out (training samples)", *heads], lines)
 
 
 def times(rows: list[Json]) -> str:
@@ -94,7 +96,7 @@ def times(rows: list[Json]) -> str:
         found[pair.split()[0]][what] = f"{row['value']:.2f} ({row['low']:.2f} - {row['high']:.2f})"
     base = rows[0]["name"].split("/")[1].split()[-1]
     lines = ([f"`{arm}`", *(cells.get(what, "–") for what in TIMES)] for arm, cells in found.items())
-    return _table([f"over `{base}`", *TIMES], lines)
+    return markdown_table([f"over `{base}`", *TIMES], lines)
 
 
 def matrices(measured: dict[str, Json]) -> str:
@@ -111,7 +113,7 @@ def matrices(measured: dict[str, Json]) -> str:
             cells = (_entry(layers, i, j) for i, j in pairs)
             lines.append([f"`{arm}`, layer {layers[0]['layer']}", str(step), str(len(layers)), *cells])
     heads = [f"{tasks[i]} ← {tasks[j]}" for i, j in pairs]
-    return _table(["weights", "step", "seeds", *heads], lines)
+    return markdown_table(["weights", "step", "seeds", *heads], lines)
 
 
 def _entry(layers: list[Json], i: int, j: int) -> str:
@@ -136,10 +138,6 @@ def _rows(study: Json, split: str) -> list[Json]:
 
 def _means(rows: list[Json], arm: str) -> str:
     return " / ".join(f"{row['arms'][arm]['mean']:.3f}" for row in rows)
-
-
-def _table(head: list[str], lines: Iterable[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
 def _read(path: Path) -> Any:
