@@ -13,14 +13,14 @@ import torch
 
 from benchmarks.harness import Row, main, ratio
 from uniperceiver import UniPerceiver, load
-from uniperceiver.commands.mixture import method_of, mixture_of
-from uniperceiver.commands.recipe import saved_recipe
-from uniperceiver.commands.run import objective_of
-from uniperceiver.commands.tasks import open_tasks
 from uniperceiver.data.mix import BatchMaker, Plan
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch
+from uniperceiver.runs.mixture import method_of, mixture_of
+from uniperceiver.runs.prepare import objective_of
+from uniperceiver.runs.recipe import saved_recipe
 from uniperceiver.training.step import TrainState, train_step
 
 Work = list[tuple[Plan, Batch]]

@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
 from benchmarks.without_cache import WithoutCache
 from uniperceiver.config import ModelConfig, MoEConfig
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.model import attention
 from uniperceiver.model.build import build
@@ -27,7 +27,7 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Sequences
 from uniperceiver.serving import saved as saved_files
-from uniperceiver.serving.places import model_folder
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks, vocabulary_sequences
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -46,7 +46,7 @@ class Subject:
     model: Generalist
     task: Task
     index: int | None  # of the task in the run
-    view: View
+    view: Preprocess
     end: int
     answer: int
 
@@ -160,7 +160,7 @@ def _random(size: str, pixels: int) -> Subject:
         model=build(arch, TEMPERATURES, torch_stream(0, "weights")),
         task=CATALOGUE["image_captioning"],
         index=0,
-        view=View(size=pixels),
+        view=Preprocess(size=pixels),
         end=0,
         answer=1,
     )

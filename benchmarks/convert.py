@@ -72,8 +72,8 @@ def random_state(keys: Mapping[str, Iterable[int]], twins: Iterable[Iterable[str
 def convert_once(listed: Path, checkpoint: Path, out: Path) -> Cost:
     """Convert a file, in this process, as the command line does."""
     # Not above: the process that writes the file does without.
-    from uniperceiver.commands.convert import convert_checkpoint
     from uniperceiver.model.official.variant import Given
+    from uniperceiver.serving.convert import convert_checkpoint
 
     before, start = _peak(), time.perf_counter()
     done = convert_checkpoint(checkpoint, out, Given())

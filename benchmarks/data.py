@@ -18,11 +18,11 @@ from torch import Tensor
 
 from benchmarks.data_files import FORMATS, Files, make_files, written
 from benchmarks.harness import Row, figure, main, ratio
+from uniperceiver.data.formats import open_source
 from uniperceiver.data.loader import load
+from uniperceiver.data.media.preprocess import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, Preprocess
+from uniperceiver.data.media.transforms import Augment, choose_frames
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
-from uniperceiver.data.sources import open_source
-from uniperceiver.data.transforms import Augment, choose_frames
-from uniperceiver.data.view import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, View
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tokenizers import bpe
 
@@ -38,14 +38,14 @@ class Medium:
     count: int  # samples in a run
     batch: int
     size: tuple[int, int] = (0, 0)  # width and height of the files
-    view: View
+    view: Preprocess
 
 
 Scale = dict[str, Medium]
 FULL: Scale = {
-    "image": Medium(count=64, batch=32, size=(500, 375), view=View(size=224)),
-    "clip": Medium(count=16, batch=8, size=(160, 120), view=View(size=112, frames=8, stride=2)),
-    "text": Medium(count=1024, batch=32, view=View(length=64)),
+    "image": Medium(count=64, batch=32, size=(500, 375), view=Preprocess(size=224)),
+    "clip": Medium(count=16, batch=8, size=(160, 120), view=Preprocess(size=112, frames=8, stride=2)),
+    "text": Medium(count=1024, batch=32, view=Preprocess(length=64)),
 }
 
 

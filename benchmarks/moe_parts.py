@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
-from uniperceiver.flow import Flow
 from uniperceiver.model.build import build
 from uniperceiver.model.encoder import Encoder
-from uniperceiver.model.merged import merge_model
+from uniperceiver.model.merge import merge_model
 from uniperceiver.model.sizes import architecture
+from uniperceiver.moe.context import ForwardContext
+from uniperceiver.optimisation.adamw import adamw
 from uniperceiver.records import Segment, Tokens
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.training.optimiser import adamw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class HalfBlock:
         block = replace(shape, layers=1).encoder(where="ffn", **moe).blocks[0]
         self.ffn: nn.Module = block.ffn  # type: ignore[assignment]
         self.x_TD = tokens.x_BND.flatten(0, 1)
-        self.flow = Flow(
+        self.context = ForwardContext(
             sequences=8, length=shape.length, segments=tokens.segments, device=torch.device("cpu"), token_first=False
         )
 
@@ -99,5 +99,5 @@ class HalfBlock:
         self._run(self.x_TD, None)
 
     def _run(self, x_TD: Tensor, stream: torch.Generator | None) -> Tensor:
-        y_TD: Tensor = self.ffn(x_TD, replace(self.flow, decisions=[], decided={}, context={}, stream=stream))
+        y_TD: Tensor = self.ffn(x_TD, replace(self.context, decisions=[], decided={}, pooled={}, stream=stream))
         return y_TD

@@ -12,10 +12,10 @@ from unittest import mock
 
 from torch import Tensor
 
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
 from uniperceiver.data.mix import Plan
 from uniperceiver.records import Batch
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.tasks.candidates import Candidates, Model
 from uniperceiver.training import loop, step
 from uniperceiver.training.loop import Run

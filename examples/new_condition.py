@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from uniperceiver import load
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import EvaluationConfig, LogConfig, ModelConfig, MoEConfig, OptimiserConfig, Recipe, TaskConfig
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
+from uniperceiver.runs.prepare import prepare_run
 
 
 def side(segment: Segment, settings: MoE) -> Code:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uniperceiver import Task, load
-from uniperceiver.commands.run import prepare_run
-from uniperceiver.commands.tasks import SPLITS, TaskData
 from uniperceiver.config import EvaluationConfig, LogConfig, ModelConfig, OptimiserConfig, Recipe, TaskConfig
-from uniperceiver.data.scenes import COLOURS
-from uniperceiver.data.sources.scenes import ScenesSource
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.scenes.scene import COLOURS
+from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.data.tasks import SPLITS, TaskData
 from uniperceiver.records import Sample
+from uniperceiver.runs.prepare import prepare_run
 
 ANSWERS = ("no", "yes", *COLOURS)
 TASK = Task(name="questions", inputs=("image", "text"), candidates="labels", read_at="masked", temperature="downstream", template="{text} {answer}", labels=tuple((word,) for word in ANSWERS))  # noqa: E501  # fmt: skip
@@ -46,7 +46,7 @@ def main(folder: Path, steps: int = 200) -> None:
                     evaluation=EvaluationConfig(every=50), log=LogConfig(tensorboard=False),
                     model=ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
     sources = {split: Questions(ScenesSource(items=5000, pixels=32, objects=1, split=split)) for split in SPLITS}
-    view = View(size=config.size, length=config.length)
+    view = Preprocess(size=config.size, length=config.length)
     data = TaskData(task=TASK, index=0, config=config, sources=sources, view=view)
     prepare_run(recipe, Path(), folder, tasks=[data]).train()
     trained = load(folder)

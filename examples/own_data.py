@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from uniperceiver.data.scenes import SHAPES
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.scene import SHAPES
+from uniperceiver.data.scenes.source import ScenesSource
 
 RECIPE = """\
 steps: 1000

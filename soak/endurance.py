@@ -12,7 +12,7 @@ import numpy as np
 from soak import forked
 from soak.runs import quieten
 from tests.small_run import TEXTS, small_recipe
-from uniperceiver.commands.run import prepare_run
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")

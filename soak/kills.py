@@ -15,11 +15,11 @@ import numpy as np
 from soak import forked
 from soak.runs import hash_of_checkpoint, newest_hash, quieten, recipe, train_command, values
 from tests.small_run import train
-from uniperceiver.commands import run as runs
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.records import Sample
+from uniperceiver.runs import prepare as runs
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import checkpoint
 from uniperceiver.training.log import read_log
 from uniperceiver.training.loop import Run

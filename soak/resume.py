@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from soak.runs import MODELS, SIZES, TASKS, newest_hash, recipe
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.mix import Mixture
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
 from uniperceiver.training.stop import Stopped
 

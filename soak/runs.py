@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tests.small_run import IMAGES, TEXTS, train, values_of
 from uniperceiver.cli import main
-from uniperceiver.commands import figures, report
 from uniperceiver.config import Recipe
+from uniperceiver.runs import evaluate as figures
+from uniperceiver.runs import report
 from uniperceiver.strict import parse
 from uniperceiver.training import checkpoint
 

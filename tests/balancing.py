@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
-from uniperceiver.training.balance.method import Method, TaskFacts, Updated
-from uniperceiver.training.balance.methods import make
-from uniperceiver.training.balance.task_gradients import TaskGradients
+from uniperceiver.optimisation.balance.method import Method, TaskFacts, Updated
+from uniperceiver.optimisation.balance.methods import make
+from uniperceiver.optimisation.balance.task_gradients import TaskGradients
 
 NAMES = ("reading", "seeing", "a/b", "more")  # a slash is a part of file-like names, and of names in the state
 

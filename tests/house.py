@@ -6,34 +6,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "uniperceiver"
-GROUND = frozenset({"errors", "strict", "streams", "records", "flow", "atomic", "precision"})
-DATA_FLOW = GROUND | {"tasks", "data", "tokenizers", "moe", "model"}
-
-# Who may import what of the library, beside itself: folders and files directly under uniperceiver/.
+# The floors of the house, from the ground up: folders and files directly under uniperceiver/. Each may import itself
+# and whatever stands on a lower floor; rooms on one floor do not know each other.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "precision", "streams", "atomic"}),
+    frozenset({"strict"}),
+    frozenset({"records", "config"}),
+    frozenset({"moe", "tasks", "tokenizers", "optimisation"}),
+    frozenset({"model", "data"}),
+    frozenset({"training", "evaluation", "serving", "interference"}),
+    frozenset({"report"}),
+    frozenset({"runs"}),
+    frozenset({"studies"}),
+    frozenset({"__init__"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+# What a room does without although it stands below: a model is made from numbers, not from a recipe.
+WITHOUT: dict[str, frozenset[str]] = {room: frozenset({"config"}) for room in ("tasks", "tokenizers", "model")}
+ROOMS = frozenset().union(*FLOORS)
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "errors": frozenset(),
-    "precision": frozenset(),
-    "streams": frozenset(),
-    "strict": frozenset({"errors"}),
-    "atomic": frozenset(),
-    "records": frozenset({"errors"}),
-    "flow": frozenset({"records"}),
-    "config": GROUND,
-    "tasks": GROUND,
-    "tokenizers": GROUND,
-    "moe": GROUND,
-    "data": GROUND | {"tasks"},
-    "model": GROUND | {"tokenizers", "moe"},
-    "training": DATA_FLOW | {"config"},
-    "interference": GROUND | {"tasks", "data"},
-    "evaluation": GROUND | {"tasks", "data"},
-    "serving": DATA_FLOW - {"moe"},
-    "report": GROUND,
+    room: frozenset({room}).union(*FLOORS[:floor]) - WITHOUT.get(room, frozenset())
+    for floor, rooms in enumerate(FLOORS)
+    for room in rooms
 }
-# Single files that may import more than their folder.
-EXCEPTIONS: dict[str, frozenset[str]] = {"uniperceiver/model/sizes.py": frozenset({"config"})}
-# The command line and the public face bring the parts together.
-MAY_IMPORT_ALL = frozenset({"cli", "commands", "__init__", "__main__"})
+# Single files that import what stands higher or beside; a way to go on while the house is redrawn.
+EXCEPTIONS: dict[str, frozenset[str]] = {
+    "uniperceiver/data/prepare/check.py": frozenset({"serving"}),
+    "uniperceiver/data/prepare/prepare.py": frozenset({"runs"}),
+    "uniperceiver/interference/records.py": frozenset({"report"}),
+    "uniperceiver/interference/replays.py": frozenset({"training"}),
+    "uniperceiver/runs/prepare.py": frozenset({"cli"}),
+    "uniperceiver/serving/predict.py": frozenset({"runs"}),
+    "uniperceiver/model/sizes.py": frozenset({"config"}),
+}
 
 LOADERS_THAT_EXECUTE = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
 # The one reader of other people's torch files, which asks torch for tensors and plain containers only.
@@ -68,14 +74,12 @@ def layer_of(path: str) -> str:
 
 
 def wrong_imports(source: Source) -> Iterator[str]:
-    """Imports against the table, wherever in the file they stand."""
+    """Imports against the floors, wherever in the file they stand."""
     layer = layer_of(source.path)
-    if layer in MAY_IMPORT_ALL:
-        return
     if layer not in MAY_IMPORT:
-        yield f"{source.path}: give {layer!r} a line in MAY_IMPORT of tests/house.py"
+        yield f"{source.path}: give {layer!r} a floor in FLOORS of tests/house.py"
         return
-    allowed = MAY_IMPORT[layer] | EXCEPTIONS.get(source.path, frozenset()) | {layer}
+    allowed = MAY_IMPORT[layer] | EXCEPTIONS.get(source.path, frozenset())
     for line, imported in _imported_layers(source.tree):
         if imported not in allowed:
             yield f"{source.path}:{line}: {layer!r} may not import {imported!r}; it may import {sorted(allowed)}"
@@ -186,7 +190,7 @@ def _imported_layers(tree: ast.Module) -> Iterator[tuple[int, str]]:
             first, *rest = module.split(".")
             if first == PACKAGE:
                 # `from uniperceiver import load` is an import of the public face, not of a file called load.
-                known = bool(rest) and rest[0] in MAY_IMPORT.keys() | MAY_IMPORT_ALL
+                known = bool(rest) and rest[0] in ROOMS
                 yield node.lineno, rest[0] if known or len(rest) > 1 else "__init__"
 
 

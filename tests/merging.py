@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.moe_cases import TASKS, VQA, moe_of
 from tests.tiny import tiny_architecture, tiny_model, tiny_task
-from uniperceiver.model.merged import Merging, merge_model
+from uniperceiver.model.merge import Merging, merge_model
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Segment
 from uniperceiver.tasks.catalogue import CATALOGUE

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import yaml
 
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
 from uniperceiver.training.state import pack

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.small_run import values_of, write_recipe
-from uniperceiver.commands import study_run
-from uniperceiver.commands.study_plan import Cell, Plan
+from uniperceiver.studies import run as study_run
+from uniperceiver.studies.plan import Cell, Plan
 
 # Figures depend on arm and seed alone; a file beside the study says which arms fail and which wait for a signal.
 _RUN = """

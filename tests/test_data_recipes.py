@@ -11,8 +11,8 @@ from tests import made_data
 from tests.made_data import Item
 from tests.markdown import blocks, section
 from tests.small_run import BASE, log_lines, merged
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 
 DATA = "docs/data.md"
@@ -107,7 +107,7 @@ def test_a_recipe_trains(data: Path, tmp_path: Path, number: int) -> None:
 
 
 def test_every_format_has_a_recipe_here() -> None:
-    from uniperceiver.data.sources import FORMATS as KNOWN
+    from uniperceiver.data.formats import FORMATS as KNOWN
 
     used = {
         task[split]["format"] for recipe in RECIPES for task in recipe["tasks"].values() for split in ("train", "val")

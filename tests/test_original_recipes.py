@@ -8,8 +8,8 @@ import pytest
 
 from tests.markdown import ROOT
 from tests.small_run import CLIPS, IMAGES, train
-from uniperceiver.commands.tune_recipe import tune_recipe
 from uniperceiver.config import Recipe, TaskConfig
+from uniperceiver.runs.tune_recipe import tune_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 FOLDER = ROOT / "examples/original"

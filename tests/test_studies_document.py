@@ -8,8 +8,8 @@ import pytest
 from tests.markdown import ROOT, blocks, commands, read, section
 from tests.small_run import values_of, write_recipe
 from uniperceiver.cli.parser import parse
-from uniperceiver.commands.study_plan import read_plan
-from uniperceiver.config import StudyConfig
+from uniperceiver.studies.config import StudyConfig
+from uniperceiver.studies.plan import read_plan
 
 PAGE = "docs/studies.md"
 

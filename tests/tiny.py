@@ -7,9 +7,9 @@ from itertools import islice
 import torch
 
 from uniperceiver.data.batch import Prepared, collate, prepare
-from uniperceiver.data.sources.scenes import ScenesSource
-from uniperceiver.data.transforms import Augment
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.transforms import Augment
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -21,7 +21,7 @@ from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
 
 WIDTH, PATCH = 16, 16
-VIEW = View(size=32, frames=2, length=12)  # 2 x 2 patches
+VIEW = Preprocess(size=32, frames=2, length=12)  # 2 x 2 patches
 
 
 @cache
@@ -70,7 +70,9 @@ def tiny_task(name: str) -> Task:
     return replace(task, labels=tiny_source(task).classes) if task.candidates == "labels" else task
 
 
-def tiny_prepared(task: Task, size: int = 3, *, view: View = VIEW, augment: Augment | None = None) -> list[Prepared]:
+def tiny_prepared(
+    task: Task, size: int = 3, *, view: Preprocess = VIEW, augment: Augment | None = None
+) -> list[Prepared]:
     """The first samples of `tiny_source`, prepared."""
     source = tiny_source(task)
     return [
@@ -79,7 +81,7 @@ def tiny_prepared(task: Task, size: int = 3, *, view: View = VIEW, augment: Augm
     ]
 
 
-def tiny_batch(task: Task | str, size: int = 3, *, view: View = VIEW, augment: Augment | None = None) -> Batch:
+def tiny_batch(task: Task | str, size: int = 3, *, view: Preprocess = VIEW, augment: Augment | None = None) -> Batch:
     """A batch of scenes for a task, by itself or by its name in the catalogue; texts differ in length."""
     task = tiny_task(task) if isinstance(task, str) else task
     return collate(task, tiny_prepared(task, size, view=view, augment=augment), tiny_codec())

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.small_run import IMAGES, TASKS, merged, values_of
 from uniperceiver import UniPerceiver
 from uniperceiver.config import Recipe
-from uniperceiver.data.scenes import SHAPES
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.scene import SHAPES
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.strict import parse
 
 SHAPES_TASK = {

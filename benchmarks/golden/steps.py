@@ -19,9 +19,9 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert_state
 from uniperceiver.model.official.names import our_name, our_shape
 from uniperceiver.model.official.variant import Given
+from uniperceiver.optimisation.adamw import adamw, learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.tasks.task import TEMPERATURES
-from uniperceiver.training.optimiser import adamw, learning_rate
 from uniperceiver.training.step import BatchLoss, StepReport, TrainState, train_step
 
 NAME = "train_steps"

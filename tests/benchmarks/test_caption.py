@@ -11,7 +11,7 @@ from benchmarks.caption import Scale, Subject, measure, of_run, word_at
 from benchmarks.without_cache import WithoutCache
 from tests.small_run import small_recipe, train
 from tests.tiny import tiny_codec, tiny_model
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import generate
@@ -21,7 +21,7 @@ TINY = Scale(batches=(2,), words=4, places=(2, 5))
 
 def tiny_subject(name: str = "image_captioning") -> Subject:
     codec = tiny_codec()
-    view = View(size=32, frames=2)
+    view = Preprocess(size=32, frames=2)
     return Subject(
         name="tiny", model=tiny_model(), task=CATALOGUE[name], index=0, view=view, end=codec.end, answer=codec.answer
     )

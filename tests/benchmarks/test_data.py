@@ -8,13 +8,13 @@ import torch
 
 from benchmarks.data import BARE, Medium, Scale, measure, mixture_of, read
 from benchmarks.data_files import FORMATS, make_files
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 
 pytest.importorskip("av")
 TINY: Scale = {
-    "image": Medium(count=5, batch=3, size=(40, 32), view=View(size=16)),
-    "clip": Medium(count=3, batch=2, size=(32, 48), view=View(size=16, frames=3, stride=2)),
-    "text": Medium(count=7, batch=3, view=View(length=9)),
+    "image": Medium(count=5, batch=3, size=(40, 32), view=Preprocess(size=16)),
+    "clip": Medium(count=3, batch=2, size=(32, 48), view=Preprocess(size=16, frames=3, stride=2)),
+    "text": Medium(count=7, batch=3, view=Preprocess(length=9)),
 }
 
 

@@ -12,13 +12,13 @@ import torch
 
 from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
 from uniperceiver.data.batch import Prepared, collate, prepare, soft_labels
-from uniperceiver.data.text import Text
-from uniperceiver.data.transforms import Augment
+from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import cut
+from uniperceiver.tasks.text import Text
 
 IMAGE = np.full((32, 32, 3), 90, dtype=np.uint8)
 FULL = Sample(id="s", image=IMAGE, clip=IMAGE[None], text="a red dot", captions=("a dot", "a red dot moves"), label=1)

@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.faulty_data import KINDS
 from tests.small_run import BASE, log_lines, train
-from uniperceiver.commands.data_check import check_data
-from uniperceiver.commands.figures import evaluate_run
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import Recipe
+from uniperceiver.data.prepare.check import check_data
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.runs.evaluate import evaluate_run
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
 

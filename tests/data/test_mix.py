@@ -12,9 +12,9 @@ import torch
 
 from tests.tiny import tiny_codec, tiny_task
 from uniperceiver.data.loader import load
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
-from uniperceiver.data.transforms import Augment
-from uniperceiver.data.view import View
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken, Sample
 from uniperceiver.streams import numpy_stream
@@ -54,8 +54,8 @@ def mixture(*, broken: tuple[int, ...] = (), augment: Augment | None = None, **f
             source=Numbers(size, broken),
             weight=index + 1.0,
             augment=augment or Augment(crop=0.4),
-            early=Stage(view=View(size=8, length=24), batch=3),
-            late=Stage(view=View(size=12, length=24), batch=2),
+            early=Stage(view=Preprocess(size=8, length=24), batch=3),
+            late=Stage(view=Preprocess(size=12, length=24), batch=2),
         )
         for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
     )

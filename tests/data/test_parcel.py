@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tests.small_run import TASKS, small_recipe
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker
 from uniperceiver.data.parcel import packed, unpacked
+from uniperceiver.runs.prepare import prepare_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ import torch
 
 from tests.small_run import small_recipe
 from uniperceiver import UniPerceiver
-from uniperceiver.commands.measure import splits_of
-from uniperceiver.commands.tasks import open_tasks
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.evaluation.answers import Answers, Settings, Split, answers, batches, captions, gallery
+from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
 
 

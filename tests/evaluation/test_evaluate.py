@@ -10,13 +10,13 @@ import torch
 
 from tests.small_run import TASKS, small_recipe
 from uniperceiver import UniPerceiver
-from uniperceiver.commands.measure import splits_of
-from uniperceiver.commands.tasks import open_tasks
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.answers import Settings, Split, batches
 from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
 from uniperceiver.records import Encoded, Sample, Segment, Sequences
+from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 CLASSES = {"accuracy@1", "f1", "matthews", "loss", "chance", "n"}

@@ -7,7 +7,7 @@ import torch
 
 from tests.small_run import small_recipe
 from uniperceiver import load
-from uniperceiver.commands.run import prepare_run
+from uniperceiver.runs.prepare import prepare_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniperceiver.flow import Flow
 from uniperceiver.model.attention import Attention, KeyValueCache, attend, attend_plainly, visible
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.layer import Linear
 from uniperceiver.moe.router import NoRouter
 from uniperceiver.records import Tokens
@@ -67,13 +67,13 @@ def test_the_plain_way_is_the_formula() -> None:
 
 def test_queries_keys_and_values_are_packed_in_this_order_by_heads() -> None:
     attention, x = Attention(2, Linear(6, 18), Linear(6, 6), NoRouter()), random(2, 5, 6)
-    flow = Flow(sequences=2, length=5, segments=(), device=x.device)
+    context = ForwardContext(sequences=2, length=5, segments=(), device=x.device)
     weight, bias = attention.qkv.weight, attention.qkv.bias
     three = [x @ weight[rows].T + bias[rows] for rows in (slice(0, 6), slice(6, 12), slice(12, 18))]
     q, k, v = (each.unflatten(2, (2, 3)).transpose(1, 2) for each in three)  # head-major channels
-    y = attention(flow.pack(x), flow, None, summary=False, cache=None, layer=0)
+    y = attention(context.pack(x), context, None, summary=False, cache=None, layer=0)
     expected = attend_plainly(q, k, v, None).transpose(1, 2).flatten(2) @ attention.out.weight.T + attention.out.bias
-    torch.testing.assert_close(flow.unpack(y), expected)
+    torch.testing.assert_close(context.unpack(y), expected)
 
 
 def tokens(valid: Tensor | None, order: Tensor | None = None, query: Tensor | None = None) -> Tokens:

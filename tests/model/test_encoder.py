@@ -95,14 +95,14 @@ def test_drop_path_drops_branches_of_samples_and_scales_the_rest() -> None:
     with torch.no_grad():
         x_BND = model.encoder(tokens, torch_stream(1)).x_BND
         start = tokens.x_BND[:1]
-        flow = model.encoder._flow(some_tokens(1), None, None)
-        attention = block.attention(block.norm1(start[0]), flow, None, summary=False, cache=None, layer=0)
+        context = model.encoder._context_of(some_tokens(1), None, None)
+        attention = block.attention(block.norm1(start[0]), context, None, summary=False, cache=None, layer=0)
         attention = attention * block.scale1
         counted, places = 0, {}
         for first in (0.0, 1 / (1 - p)):
             for second in (0.0, 1 / (1 - p)):
                 middle = start + first * attention
-                outcome = middle + second * block.scale2 * block.ffn(block.norm2(middle), flow)
+                outcome = middle + second * block.scale2 * block.ffn(block.norm2(middle), context)
                 same_B = (x_BND - outcome).abs().amax(dim=(1, 2)) < 1e-5  # all tokens of a sample alike
                 share = (p if first == 0 else 1 - p) * (p if second == 0 else 1 - p)
                 places[first, second] = same_B
@@ -114,7 +114,7 @@ def test_drop_path_drops_branches_of_samples_and_scales_the_rest() -> None:
 def test_the_mean_of_drop_path_is_the_branch() -> None:
     model = tiny_model(drop_path=0.3, layers=2)
     tokens = replace(some_tokens(20_000), x_BND=some_tokens(20_000).x_BND[:, :1])
-    keep_L2B = model.encoder._keep(tokens, model.encoder._flow(tokens, torch_stream(5), None))
+    keep_L2B = model.encoder._keep(tokens, model.encoder._context_of(tokens, torch_stream(5), None))
     assert keep_L2B.shape == (2, 2, 20_000)
     assert keep_L2B.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     torch.testing.assert_close(keep_L2B.mean(dim=2), torch.ones(2, 2), atol=0.02, rtol=0)

@@ -92,12 +92,12 @@ def test_padding_moves_no_output(share: float) -> None:
         valid_BN = torch.arange(length + padded) < torch.tensor([[length], [length + padded]])
         alone = encode(model, Sequences(facts=FACTS, ids_BN=text))
         found = encode(model, Sequences(facts=FACTS, ids_BN=ids_BN, valid_BN=valid_BN))
-        torch.testing.assert_close(found[:1, : 1 + length], alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found[:1, : 1 + length], alone, atol=5e-6, rtol=0)
         causal_alone = encode(model, caption(text))
         causal = encode(model, caption(ids_BN, valid_BN, pixels()))
         queries = slice(PREFIX + length + padded, PREFIX + length + padded + length)
-        torch.testing.assert_close(causal[:1, : PREFIX + length], causal_alone[:, : PREFIX + length], atol=1e-6, rtol=0)
-        torch.testing.assert_close(causal[:1, queries], causal_alone[:, PREFIX + length :], atol=1e-6, rtol=0)
+        torch.testing.assert_close(causal[:1, : PREFIX + length], causal_alone[:, : PREFIX + length], atol=5e-6, rtol=0)
+        torch.testing.assert_close(causal[:1, queries], causal_alone[:, PREFIX + length :], atol=5e-6, rtol=0)
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -106,7 +106,7 @@ def test_neighbours_in_the_batch_are_not_seen(frames: int) -> None:
     together = encode(model, Sequences(facts=FACTS, pixels_BTCHW=pictures))
     for b in range(4):
         alone = encode(model, Sequences(facts=FACTS, pixels_BTCHW=pictures[b : b + 1]))
-        torch.testing.assert_close(together[b : b + 1], alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(together[b : b + 1], alone, atol=5e-6, rtol=0)
 
 
 def test_an_image_is_a_clip_of_one_frame_and_frames_have_an_order() -> None:

@@ -173,18 +173,18 @@ def test_the_order_of_the_tokens_is_of_no_account(condition: str, kind: str) -> 
 @pytest.mark.parametrize("condition", BY_ROW)
 def test_a_single_segment_is_encoded_alike_in_both_orders(condition: str) -> None:
     model, tokens = moe_model(condition), moe_model(condition).tokenizer(inputs_of("masked_language_modelling"))
-    flows = [replace(model.encoder._flow(tokens, None, None), token_first=order) for order in (False, True)]
+    flows = [replace(model.encoder._context_of(tokens, None, None), token_first=order) for order in (False, True)]
     x_BND = tokens.x_BND
     with torch.no_grad():
-        one, other = (flow.unpack(model.encoder.blocks[0].ffn(flow.pack(x_BND), flow)) for flow in flows)
+        one, other = (context.unpack(model.encoder.blocks[0].ffn(context.pack(x_BND), context)) for context in flows)
     torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
 def pooled(model: Generalist, tokens: Tokens) -> Tensor:
     """The context of every sequence, (B, D), if a half-block began with these tokens."""
-    flow = model.encoder._flow(tokens, None, None)
-    model.encoder.blocks[0].attention.router(flow.pack(tokens.x_BND), flow)
-    return flow.context[0, "attention"]
+    context = model.encoder._context_of(tokens, None, None)
+    model.encoder.blocks[0].attention.router(context.pack(tokens.x_BND), context)
+    return context.pooled[0, "attention"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

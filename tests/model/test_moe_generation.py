@@ -205,12 +205,12 @@ def test_the_context_of_a_prefix_goes_with_its_beams() -> None:
     model, prefix = writer("context"), pictures(2)
     with torch.no_grad():
         cache, _ = model.begin(prefix_with_query(prefix, ANSWER), WORDS)
-        before = dict(cache.context)
+        before = dict(cache.pooled)
         cache.repeat(3)
         model.extend(cache, texts(6)[:, 0], 1)
     assert before.keys() == {(layer, part) for layer in (0, 1) for part in ("attention", "ffn")}
     for where, context_BD in before.items():
-        assert torch.equal(cache.context[where], context_BD.repeat_interleave(3, dim=0))
+        assert torch.equal(cache.pooled[where], context_BD.repeat_interleave(3, dim=0))
 
 
 @every_routing

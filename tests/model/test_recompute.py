@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tests.moe_cases import IN_CAPTIONS, KINDS, ROUTINGS, inputs_of, moe_model
 from tests.small_run import assert_same, small_recipe, train
 from tests.tiny import tiny_model
-from uniperceiver.flow import Flow
 from uniperceiver.model.architecture import PromptShape
 from uniperceiver.model.model import Generalist
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.records import Segment, Sequences
 from uniperceiver.streams import torch_stream
 
@@ -91,13 +91,15 @@ def test_every_layer_is_computed_again_and_only_for_gradients() -> None:
 
 def test_a_twin_shares_nothing_that_changes() -> None:
     segment = Segment(start=0, stop=2, kind="text", causal=False, facts=inputs_of("vqa").facts)
-    flow = Flow(sequences=3, length=2, segments=(segment,), device=torch.device("cpu"), stream=torch_stream(0))
-    twin = flow.twin()
+    context = ForwardContext(
+        sequences=3, length=2, segments=(segment,), device=torch.device("cpu"), stream=torch_stream(0)
+    )
+    twin = context.twin()
     assert twin.stream is not None
-    assert flow.stream is not None
-    assert torch.equal(torch.rand(4, generator=twin.stream), torch.rand(4, generator=flow.stream))
-    for name in ("decisions", "decided", "context"):
-        assert getattr(twin, name) is not getattr(flow, name)
+    assert context.stream is not None
+    assert torch.equal(torch.rand(4, generator=twin.stream), torch.rand(4, generator=context.stream))
+    for name in ("decisions", "decided", "pooled"):
+        assert getattr(twin, name) is not getattr(context, name)
 
 
 def test_the_gradient_can_be_had_twice() -> None:

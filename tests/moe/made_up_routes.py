@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.flow import Flow
-from uniperceiver.moe.merged import Span
+from uniperceiver.moe.context import ForwardContext
+from uniperceiver.moe.merged_linear import Span
 from uniperceiver.records import Facts, Segment
 from uniperceiver.streams import numpy_stream, torch_stream
 
@@ -86,13 +86,13 @@ def _top(score_TE: Tensor, k: int) -> Tensor:
     return torch.zeros_like(score_TE, dtype=torch.bool).scatter_(1, score_TE.topk(k, dim=1).indices, True)
 
 
-def flow_of(tokens: int, *, sequences: int = 1, cut: int = 0, token_first: bool = True) -> Flow:
+def context_of(tokens: int, *, sequences: int = 1, cut: int = 0, token_first: bool = True) -> ForwardContext:
     """A pass over sequences of that many tokens, cut into two segments there (0: one segment)."""
     facts = Facts(side="input", inputs=("visual", "text"), targets=("text",))
     places = [(0, tokens, "visual")] if not cut else [(0, cut, "visual"), (cut, tokens, "text")]
     segments = tuple(
         Segment(start=start, stop=stop, kind=kind, causal=False, facts=facts) for start, stop, kind in places
     )
-    return Flow(
+    return ForwardContext(
         sequences=sequences, length=tokens, segments=segments, device=torch.device("cpu"), token_first=token_first
     )

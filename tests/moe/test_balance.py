@@ -15,12 +15,12 @@ from torch import Tensor
 
 from tests.moe_cases import inputs_of, moe_model, padded
 from tests.small_run import small_recipe
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.mix import BatchMaker
 from uniperceiver.moe import balance
 from uniperceiver.moe.balance import LOSSES, balance_terms, global_entropy, moved_bias
 from uniperceiver.moe.gate import probabilities, top_k
 from uniperceiver.records import Decision, Facts, Segment
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.streams import torch_stream
 
 FACTS = Facts(side="input", inputs=("visual", "text"), targets=("text",))
@@ -195,7 +195,7 @@ def test_padding_changes_no_loss(condition: str, share: float) -> None:
     assert len(plain) == 8
     for one, other in zip(plain, more, strict=True):
         for name, loss in LOSS_OF.items():
-            assert float(loss(other)) == pytest.approx(float(loss(one)), abs=1e-6), name
+            assert float(loss(other)) == pytest.approx(float(loss(one)), rel=2e-6, abs=1e-6), name
 
 
 def test_terms_are_means_over_the_gates_that_decide_by_token() -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from uniperceiver.flow import Flow
 from uniperceiver.moe.balance import balance_terms, moved_bias, share
 from uniperceiver.moe.conditions import condition_of
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.layer import ExpertLinear
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
@@ -41,14 +41,16 @@ def drill(seed: int, *, switch: float = 0.0, bias_rate: float = 0.0, steps: int 
     stream = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         x_TD = mean_D + torch.randn(SEQUENCES * LENGTH, WIDTH, generator=stream)
-        flow = Flow(sequences=SEQUENCES, length=LENGTH, segments=(TEXT,), device=torch.device("cpu"), stream=stream)
-        route, _ = router(x_TD, flow)
+        context = ForwardContext(
+            sequences=SEQUENCES, length=LENGTH, segments=(TEXT,), device=torch.device("cpu"), stream=stream
+        )
+        route, _ = router(x_TD, context)
         loss = F.mse_loss(experts(x_TD, route), x_TD @ teacher_DD)
-        terms = balance_terms(flow.decisions, {"switch": switch}, 4.0)
+        terms = balance_terms(context.decisions, {"switch": switch}, 4.0)
         optimiser.zero_grad()
         sum(terms.values(), loss).backward()
         optimiser.step()
-        (decision,) = flow.decisions
+        (decision,) = context.decisions
         if bias_rate:
             gate.bias_E.copy_(moved_bias(gate.bias_E, decision.wanted_TE.sum(dim=0), bias_rate))
         yield decision

@@ -93,12 +93,12 @@ def test_gates_compute_in_float32_under_autocast(condition: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         decisions = model.encode(inputs).decisions
     assert [x_TD.dtype for x_TD, _ in seen] == [torch.float32] * 4  # as LayerNorm gives it
-    flow = model.encoder._flow(model.tokenizer(inputs), None, None)
+    context = model.encoder._context_of(model.tokenizer(inputs), None, None)
     with torch.no_grad():
         for router, (x_TD, _) in zip(routers(model), seen, strict=True):
-            router.forward(x_TD, flow)
+            router.forward(x_TD, context)
     assert len(decisions) == 8
-    for found, plain in zip(decisions, flow.decisions, strict=True):
+    for found, plain in zip(decisions, context.decisions, strict=True):
         for name in ("logit_TE", "probability_TE", "weight_TE"):
             assert getattr(found, name).dtype == torch.float32
             torch.testing.assert_close(getattr(found, name), getattr(plain, name), atol=1e-6, rtol=1e-6)
@@ -107,13 +107,13 @@ def test_gates_compute_in_float32_under_autocast(condition: str) -> None:
 def test_sixteen_bit_inputs_are_gated_in_float32() -> None:
     model, inputs = moe_model("token"), inputs_of("masked_language_modelling")
     tokens = model.tokenizer(inputs)
-    router, flow = model.encoder.blocks[0].attention.router, model.encoder._flow(tokens, None, None)
-    x_TD = flow.pack(tokens.x_BND).bfloat16()
+    router, context = model.encoder.blocks[0].attention.router, model.encoder._context_of(tokens, None, None)
+    x_TD = context.pack(tokens.x_BND).bfloat16()
     with torch.no_grad():
-        router(x_TD, flow)
+        router(x_TD, context)
         expected_TE = x_TD.float() @ router.gates[0].linear.weight.t()
-    assert flow.decisions[0].logit_TE.dtype == torch.float32
-    torch.testing.assert_close(flow.decisions[0].logit_TE, expected_TE)
+    assert context.decisions[0].logit_TE.dtype == torch.float32
+    torch.testing.assert_close(context.decisions[0].logit_TE, expected_TE)
 
 
 def task_gradients(model: Generalist, name: str) -> dict[str, Tensor]:
@@ -178,10 +178,10 @@ def test_the_deviation_of_the_noise_is_the_setting_by_the_number_of_experts(
     router, tokens = model.encoder.blocks[0].attention.router, model.tokenizer(inputs_of("video_classification"))
     drawn: list[list[Tensor]] = [[], []]
     for seed in range(-1, 60 if condition == "token" else 600):
-        flow = model.encoder._flow(tokens, None if seed < 0 else torch_stream(seed), None)
+        context = model.encoder._context_of(tokens, None if seed < 0 else torch_stream(seed), None)
         with torch.no_grad():
-            router(flow.pack(tokens.x_BND), flow)
-        for gate, decision in enumerate(flow.decisions):
+            router(context.pack(tokens.x_BND), context)
+        for gate, decision in enumerate(context.decisions):
             drawn[gate].append(decision.logit_TE)
     both = [torch.cat([noisy_TE - still_TE for noisy_TE in several]).flatten() for still_TE, *several in drawn]
     for noise_X in both:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.moe.against_plain import linears, used_experts, whole_ffns
-from tests.moe.made_up_routes import flow_of
-from uniperceiver.flow import Flow
+from tests.moe.made_up_routes import context_of
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.plain import plain, weights_of_rows
-from uniperceiver.moe.route import Route, RowRoute, TokenRoute, Unrouted
+from uniperceiver.moe.route import Route, SegmentRoute, TokenRoute, Unrouted
 from uniperceiver.streams import torch_stream
 
 WIDTH, OUTPUTS, EXPERTS = 11, 7, 5
@@ -21,45 +21,45 @@ SEQUENCES, LENGTH, CUT = 3, 6, 4
 CHOSEN, CODES = ((3, 1), (0, 3)), ((1.0, 0.0), (0.0, 1.0))
 
 
-def x_of(flow: Flow) -> Tensor:
-    return torch.randn(flow.sequences * flow.length, WIDTH, generator=torch_stream(0, "x"))
+def x_of(context: ForwardContext) -> Tensor:
+    return torch.randn(context.sequences * context.length, WIDTH, generator=torch_stream(0, "x"))
 
 
-def row_route(flow: Flow, *, gated: bool = True) -> RowRoute:
+def row_route(context: ForwardContext, *, gated: bool = True) -> SegmentRoute:
     """A row for each segment."""
-    spans = tuple((start, stop, row) for row, (start, stop) in enumerate(flow.spans))
+    spans = tuple((start, stop, row) for row, (start, stop) in enumerate(context.spans))
     if not gated:
-        return RowRoute(flow, spans, CODES, ((3,), (0,)), None, None)
+        return SegmentRoute(context, spans, CODES, ((3,), (0,)), None, None)
     weight_Rk = torch.tensor([[0.7, 0.3], [0.6, 0.1]])
-    return RowRoute(flow, spans, CODES, CHOSEN, weight_Rk, weight_Rk.tolist())
+    return SegmentRoute(context, spans, CODES, CHOSEN, weight_Rk, weight_Rk.tolist())
 
 
-def token_route(flow: Flow) -> TokenRoute:
-    weight_TE = torch.rand(flow.sequences * flow.length, EXPERTS, generator=torch_stream(0, "gate"))
+def token_route(context: ForwardContext) -> TokenRoute:
+    weight_TE = torch.rand(context.sequences * context.length, EXPERTS, generator=torch_stream(0, "gate"))
     chosen_TE = weight_TE > 0.5
-    return TokenRoute(flow, weight_TE * chosen_TE, chosen_TE)
+    return TokenRoute(context, weight_TE * chosen_TE, chosen_TE)
 
 
 def weights_of(route: Route, x_TI: Tensor) -> Tensor:
     """(T, E)."""
     if isinstance(route, TokenRoute):
         return route.weight_TE
-    assert isinstance(route, RowRoute)
+    assert isinstance(route, SegmentRoute)
     weight_Rk = torch.ones(len(route.chosen), 1) if route.weight_Rk is None else route.weight_Rk
     return weights_of_rows(route.spans, route.chosen, weight_Rk, len(x_TI), EXPERTS)
 
 
 ROUTES = {
-    "rows": row_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT)),
-    "rows without a gate": row_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT), gated=False),
-    "tokens": token_route(flow_of(LENGTH, sequences=SEQUENCES, cut=CUT, token_first=False)),
+    "rows": row_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT)),
+    "rows without a gate": row_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT), gated=False),
+    "tokens": token_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT, token_first=False)),
 }
 
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_linears_and_whole_ffns_take_the_experts_of_the_route(name: str) -> None:
     route = ROUTES[name]
-    x_TI = x_of(route.flow)
+    x_TI = x_of(route.context)
     for experts, call in (
         (linears(WIDTH, OUTPUTS, EXPERTS), route.linear),
         (whole_ffns(WIDTH, EXPERTS), route.functions),
@@ -70,11 +70,11 @@ def test_linears_and_whole_ffns_take_the_experts_of_the_route(name: str) -> None
 @pytest.mark.parametrize("name", ROUTES)
 def test_first_is_the_route_of_the_first_tokens(name: str) -> None:
     route = ROUTES[name]
-    x_TI = x_of(route.flow)
-    first_BI = route.flow.unpack(x_TI)[:, 0].contiguous()
+    x_TI = x_of(route.context)
+    first_BI = route.context.unpack(x_TI)[:, 0].contiguous()
     for experts, call in ((linears(WIDTH, OUTPUTS, EXPERTS), "linear"), (whole_ffns(WIDTH, EXPERTS), "functions")):
         modules = nn.ModuleList(experts)
-        all_BNO = route.flow.unpack(getattr(route, call)(modules, x_TI))
+        all_BNO = route.context.unpack(getattr(route, call)(modules, x_TI))
         first_BO = getattr(route.first(), call)(modules, first_BI)
         torch.testing.assert_close(first_BO, all_BNO[:, 0])
         modules.zero_grad()
@@ -86,11 +86,11 @@ def test_first_is_the_route_of_the_first_tokens(name: str) -> None:
 @pytest.mark.parametrize("gated", [True, False])
 @torch.no_grad()
 def test_rows_kept_in_generation_are_those_of_the_graph(gated: bool) -> None:
-    flow = flow_of(LENGTH, sequences=SEQUENCES, cut=CUT)
-    experts, x_TI = nn.ModuleList(linears(WIDTH, OUTPUTS, EXPERTS)), x_of(flow)
+    context = context_of(LENGTH, sequences=SEQUENCES, cut=CUT)
+    experts, x_TI = nn.ModuleList(linears(WIDTH, OUTPUTS, EXPERTS)), x_of(context)
     with torch.enable_grad():
-        expected_TO = row_route(flow, gated=gated).linear(experts, x_TI).detach()
-    keeping = replace(flow, merged={})
+        expected_TO = row_route(context, gated=gated).linear(experts, x_TI).detach()
+    keeping = replace(context, merged={})
     for _ in range(2):
         torch.testing.assert_close(
             row_route(keeping, gated=gated).linear(experts, x_TI), expected_TO, rtol=1e-6, atol=1e-6

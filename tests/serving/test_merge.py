@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.small_run import TASKS, small_recipe, train
 from uniperceiver import UniPerceiver, load
 from uniperceiver.errors import UserError
-from uniperceiver.model.merged import Size
+from uniperceiver.model.merge import Size
 from uniperceiver.serving.merge import note
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from uniperceiver import Task, UniPerceiver
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 
 LABELS = ["red", "blue", ["a green thing", "green"]]

@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny import VIEW, tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_prepared, tiny_source, tiny_task
 from uniperceiver.data.batch import collate, prepare
-from uniperceiver.data.transforms import Augment
+from uniperceiver.data.media.transforms import Augment
 from uniperceiver.records import Batch, Encoded, Facts, Readout, Segment
 from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms, read, represent_inputs

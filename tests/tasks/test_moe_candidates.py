@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.moe_cases import BY_ROW, BY_VALUES, ROUTINGS, TASKS, moe_model, moe_of
 from tests.tiny import tiny_architecture, tiny_codec, tiny_source, tiny_task
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split, answers, gallery
 from uniperceiver.model.model import Generalist
@@ -36,7 +36,7 @@ LABELS = tuple((text,) for text in TEXTS)
 PICTURES = replace(tiny_task("image_classification"), name="pictures", labels=LABELS)
 MORE_PICTURES = replace(PICTURES, name="more pictures")
 SENTENCES = replace(tiny_task("text_classification"), name="sentences", labels=LABELS)
-VIEW = View(size=32, frames=2, length=60)
+VIEW = Preprocess(size=32, frames=2, length=60)
 # Which of the tasks' candidates a routing tells apart: `sentences` reads another modality, all three are other tasks.
 APART = {
     "modality": (False, False),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.small_run import IMAGES, assert_same, log_lines, small_recipe, train
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.errors import UserError
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import checkpoint
 
 

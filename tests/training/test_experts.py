@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests.moe_cases import inputs_of, moe_model
 from tests.small_run import assert_same, log_lines, small_recipe, train
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.moe.statistics import statistics
 from uniperceiver.records import Decision
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.experts import (
     Change,
     CollapseAlarm,

@@ -14,12 +14,12 @@ from soak import disk
 from soak.endurance import endurance, slope
 from soak.runs import hash_of, newest_hash
 from tests.small_run import log_lines, small_recipe, train
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.errors import UserError
+from uniperceiver.optimisation.adamw import average_into
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import checkpoint
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.loop import Run
-from uniperceiver.training.optimiser import average_into
 from uniperceiver.training.state import pack
 from uniperceiver.training.step import TrainState
 

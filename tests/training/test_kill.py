@@ -18,8 +18,10 @@ from soak import forked, kills
 from soak.runs import newest_hash, train_command, values, warm_up
 from tests.small_run import log_lines, small_recipe, train
 from uniperceiver.atomic import in_use, only_one
-from uniperceiver.commands import figures, measure, run
-from uniperceiver.commands.run import prepare_run
+from uniperceiver.runs import evaluate as figures
+from uniperceiver.runs import prepare as run
+from uniperceiver.runs import validation as measure
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import checkpoint
 from uniperceiver.training.stop import EXIT_CODE, Stopped, StopRequest, stop_at_once, stop_on_signals
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tests.small_run import assert_same, log_lines, same_tensors, small_recipe, train
 from uniperceiver import load
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.mix import BatchMaker
+from uniperceiver.optimisation.adamw import optimiser_tensors
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.checkpoint import newest_valid
 from uniperceiver.training.loop import Run
-from uniperceiver.training.optimiser import optimiser_tensors
 from uniperceiver.training.step import StepReport
 
 FULL: dict[str, Any] = {

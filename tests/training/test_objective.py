@@ -10,9 +10,9 @@ import torch
 from benchmarks.golden.cases import batch_of, convert_folder, load_case
 from tests.shared import GOLDEN, needs_golden
 from tests.small_run import TASKS, log_lines, small_recipe, train
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.records import Batch, Readout
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.tasks.ask import ask
 from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.catalogue import CATALOGUE

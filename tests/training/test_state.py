@@ -10,8 +10,8 @@ from torch import nn
 from tests.small_run import same_tensors
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.errors import UserError
+from uniperceiver.optimisation.adamw import adamw
 from uniperceiver.training import checkpoint
-from uniperceiver.training.optimiser import adamw
 from uniperceiver.training.state import pack, unpack
 from uniperceiver.training.step import TrainState
 

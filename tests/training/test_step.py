@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.small_run import IMAGES, log_lines, same_tensors, small_recipe, train
-from uniperceiver.commands.run import prepare_run
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import BatchMaker, Plan
-from uniperceiver.data.sources.scenes import ScenesSource
+from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.optimisation.adamw import adamw, optimiser_tensors
 from uniperceiver.records import Batch, Sample
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
-from uniperceiver.training.optimiser import adamw, optimiser_tensors
 from uniperceiver.training.step import BatchLoss, TrainState, train_step
 
 CONFIG = OptimiserConfig(clip=0.0, ema=0.5)
@@ -169,8 +169,8 @@ def test_a_sample_of_nan_pixels_is_skipped_by_the_whole_step(tmp_path: Path, mon
         return Sample(id=sample.id, image=np.full((32, 32, 3), np.nan, np.float32), label=0) if bad else sample
 
     monkeypatch.setattr(ScenesSource, "read", with_nan)
-    monkeypatch.setattr("uniperceiver.data.view.eval_view", lambda frames, size: frames)
-    monkeypatch.setattr("uniperceiver.data.view.train_view", lambda frames, size, augment, rng: frames)
+    monkeypatch.setattr("uniperceiver.data.media.preprocess.eval_view", lambda frames, size: frames)
+    monkeypatch.setattr("uniperceiver.data.media.preprocess.train_view", lambda frames, size, augment, rng: frames)
     run = train(tmp_path / "run", small_recipe(("colours",), sampling__tasks_per_step=1))
     (line,) = log_lines(tmp_path / "run", "skipped")
     assert "scenes/train/000005" in line["samples"]["colours"]

@@ -13,8 +13,8 @@ def data_check(options: argparse.Namespace) -> int | None:
     """Read every sample of a recipe once, and name what is broken."""
     from dataclasses import asdict
 
-    from uniperceiver.commands import data_check as checking
-    from uniperceiver.commands.recipe import read_overrides, read_recipe
+    from uniperceiver.data.prepare import check as checking
+    from uniperceiver.runs.recipe import read_overrides, read_recipe
 
     path = Path(options.recipe)
     recipe = read_recipe(path, read_overrides(options.overrides))
@@ -28,8 +28,8 @@ def data_check(options: argparse.Namespace) -> int | None:
 
 def data_prepare(options: argparse.Namespace) -> int | None:
     """Write the data of a recipe as shards of small pictures and clips, and a recipe that reads them."""
-    from uniperceiver.commands import data_prepare as preparing
-    from uniperceiver.commands.data_check import workers_of
+    from uniperceiver.data.prepare import prepare as preparing
+    from uniperceiver.data.prepare.check import workers_of
 
     prepared = preparing.prepare_data(
         Path(options.recipe), options.overrides, Path(options.out), workers_of(options.workers)

@@ -30,10 +30,10 @@ def interference(options: argparse.Namespace) -> int | None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from uniperceiver.commands import interference as lab
-    from uniperceiver.commands.interference_files import as_values
-    from uniperceiver.commands.interference_table import keep_in_run, print_interference
     from uniperceiver.config import InterferenceConfig
+    from uniperceiver.interference.records import as_values
+    from uniperceiver.runs import interference as lab
+    from uniperceiver.runs.interference_table import keep_in_run, print_interference
     from uniperceiver.strict import to_json
 
     if options.json and not Path(options.json).parent.is_dir():

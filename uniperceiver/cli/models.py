@@ -10,7 +10,7 @@ from uniperceiver.errors import UserError
 
 def predict(options: argparse.Namespace) -> int | None:
     """Ask a model about files."""
-    from uniperceiver.commands.predict import answer, as_text
+    from uniperceiver.serving.predict import answer, as_text
 
     answers = answer(
         Path(options.run),
@@ -31,7 +31,7 @@ def predict(options: argparse.Namespace) -> int | None:
 
 def merge(options: argparse.Namespace) -> int | None:
     """Fold a model's experts into plain weights, so that it serves at the cost of a dense model."""
-    from uniperceiver.commands.merge import as_text, merge_run
+    from uniperceiver.serving.merge_run import as_text, merge_run
 
     report = merge_run(Path(options.run), Path(options.out), options.task)
     if options.json:
@@ -43,7 +43,7 @@ def merge(options: argparse.Namespace) -> int | None:
 
 def experts(options: argparse.Namespace) -> int | None:
     """Show what the gates of a run decide on its data."""
-    from uniperceiver.commands import experts as commands
+    from uniperceiver.runs import experts as commands
 
     if options.limit < 0:
         raise UserError(f"--limit: {options.limit} is no number of samples; give 1 or more, or 0 for all")
@@ -64,7 +64,7 @@ def experts(options: argparse.Namespace) -> int | None:
 
 def info(options: argparse.Namespace) -> int | None:
     """Describe a run or saved model; without one, the tasks of the catalogue and the formats of data."""
-    from uniperceiver.commands import info as describe
+    from uniperceiver.serving import info as describe
 
     facts = describe.model_info(Path(options.run)) if options.run else describe.library_info()
     if options.json:

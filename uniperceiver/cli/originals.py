@@ -8,9 +8,9 @@ from uniperceiver.cli.output import print_json
 
 def convert(options: argparse.Namespace) -> int | None:
     """Turn a checkpoint of the original release into a saved model."""
-    from uniperceiver.commands import convert as converting
-    from uniperceiver.commands.info import as_text
     from uniperceiver.model.official.variant import Given
+    from uniperceiver.serving import convert as converting
+    from uniperceiver.serving.info import as_text
 
     given = Given(
         heads=options.heads,

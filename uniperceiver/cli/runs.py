@@ -16,22 +16,22 @@ _DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
 def demo(options: argparse.Namespace) -> int | None:
     """Train the embedded default on generated scenes, evaluate it, ask it, and write the report."""
-    from uniperceiver.commands.recipe import read_overrides
+    from uniperceiver.runs.recipe import read_overrides
 
     return _train(_DEMO, read_overrides(options.overrides), Path(options.out), options.json)
 
 
 def train(options: argparse.Namespace) -> int | None:
     """Train a recipe, or go on with a run."""
-    from uniperceiver.commands.recipe import read_overrides
+    from uniperceiver.runs.recipe import read_overrides
 
     return _train(Path(options.recipe), read_overrides(options.overrides), Path(options.out), options.json)
 
 
 def tune(options: argparse.Namespace) -> int | None:
     """Adapt a finished model to a recipe's tasks, or to a folder of pictures."""
-    from uniperceiver.commands.recipe import read_overrides
-    from uniperceiver.commands.tune_recipe import tune_recipe
+    from uniperceiver.runs.recipe import read_overrides
+    from uniperceiver.runs.tune_recipe import tune_recipe
 
     overrides = read_overrides(options.overrides)
     if options.fraction is not None:
@@ -42,7 +42,7 @@ def tune(options: argparse.Namespace) -> int | None:
 
 
 def _train(path: Path, overrides: dict[str, str], out: Path, as_json: bool) -> int | None:
-    from uniperceiver.commands.recipe import read_recipe
+    from uniperceiver.runs.recipe import read_recipe
 
     return _run(read_recipe(path, overrides), path.parent, out, as_json)
 
@@ -61,9 +61,9 @@ def _run(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
 
 
 def _run_to_the_end(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> None:
-    from uniperceiver.commands import figures as figures_of
-    from uniperceiver.commands import report as report_of
-    from uniperceiver.commands.run import prepare_run
+    from uniperceiver.runs import evaluate as figures_of
+    from uniperceiver.runs import report as report_of
+    from uniperceiver.runs.prepare import prepare_run
 
     prepare_run(recipe, base, out).train()
     figures = figures_of.evaluate_run(out, splits=("train", "val", "test"), train_limit=recipe.evaluation.train_limit)
@@ -78,7 +78,7 @@ def _run_to_the_end(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> N
 
 def evaluate(options: argparse.Namespace) -> int | None:
     """Measure a run, or a saved model on other data."""
-    from uniperceiver.commands import figures as figures_of
+    from uniperceiver.runs import evaluate as figures_of
     from uniperceiver.strict import to_json
 
     splits = tuple(options.split) if options.split else ("val", "test")

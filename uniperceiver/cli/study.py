@@ -17,7 +17,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 def study(options: argparse.Namespace) -> int | None:
     """Train the runs of a study that are not done, and compare all. Exit code 1: some have failed."""
-    from uniperceiver.commands import study as studies
+    from uniperceiver.studies import study as studies
     from uniperceiver.training.stop import EXIT_CODE
 
     path, out = Path(options.study), Path(options.out)

@@ -12,7 +12,6 @@ from uniperceiver.config.interference import InterferenceConfig
 from uniperceiver.config.model import ModelConfig
 from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
 from uniperceiver.config.recipe import Recipe
-from uniperceiver.config.study import StudyConfig
 from uniperceiver.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -38,7 +37,6 @@ __all__ = [
     "OptimiserConfig",
     "Recipe",
     "SamplingConfig",
-    "StudyConfig",
     "TaskBalanceConfig",
     "TaskConfig",
     "TuneConfig",

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.data.text import Text, masked, plain, templated
-from uniperceiver.data.transforms import Augment
-from uniperceiver.data.view import View, clip_pixels, image_pixels
+from uniperceiver.data.media.preprocess import Preprocess, clip_pixels, image_pixels
+from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Batch, Readout, Sample, Sequences
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.sequences import cut, pad, text_sequences
 from uniperceiver.tasks.task import Task
+from uniperceiver.tasks.text import Text, masked, plain, templated
 
 _PIXELS = {"image": image_pixels, "video": clip_pixels}
 
@@ -34,7 +34,7 @@ class Prepared:
 
 
 def prepare(
-    task: Task, sample: Sample, view: View, codec: TextCodec, augment: Augment | None, rng: np.random.Generator
+    task: Task, sample: Sample, view: Preprocess, codec: TextCodec, augment: Augment | None, rng: np.random.Generator
 ) -> Prepared:
     """What a task sees of a sample.
 
@@ -79,7 +79,7 @@ def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
 
 
 def _text(
-    task: Task, sample: Sample, view: View, codec: TextCodec, training: bool, rng: np.random.Generator, label: int
+    task: Task, sample: Sample, view: Preprocess, codec: TextCodec, training: bool, rng: np.random.Generator, label: int
 ) -> Text:
     if task.read_at == "next":
         words = tuple(cut(codec.encode(_caption(sample, training, rng)), codec.end, view.length))

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from uniperceiver.data.batch import at_places, collate, prepare, soft_labels
-from uniperceiver.data.mixup import mix
-from uniperceiver.data.sources import Source
-from uniperceiver.data.transforms import Augment
-from uniperceiver.data.view import View
+from uniperceiver.data.formats import Source
+from uniperceiver.data.media.mixup import mix
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken
 from uniperceiver.streams import numpy_stream
@@ -26,7 +26,7 @@ from uniperceiver.tasks.task import Task
 class Stage:
     """Sizes of a task's batches during a part of the run."""
 
-    view: View
+    view: Preprocess
     batch: int
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from uniperceiver.data.batch import Prepared, collate, prepare
+from uniperceiver.data.formats import Source
 from uniperceiver.data.loader import load
-from uniperceiver.data.sources import Source
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.metrics import top_k_hits
 from uniperceiver.records import Batch, Broken, Sequences, to_device
@@ -39,7 +39,7 @@ class Split:
     index: int | None  # of the task in the run
     name: str  # train, val, test
     source: Source
-    view: View
+    view: Preprocess
     training_texts: Callable[[], Iterator[str]]  # captions that a blind answer may choose from
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.moe.conditions import OfSegment, condition_of
-from uniperceiver.moe.rows import Merged
+from uniperceiver.moe.merged_blocks import Merged
 from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniperceiver.flow import Flow
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.route import Route
 from uniperceiver.records import Segment, Tokens
 
@@ -86,7 +86,7 @@ class KeyValueCache:
         self.values: list[Tensor | None] = [None] * layers
         self.room, self.prefix, self.length = room, 0, 0
         self.text: Segment | None = None  # that is written
-        self.context: dict[tuple[int, str], Tensor] = {}  # of the prefix, for routing that looks at it
+        self.pooled: dict[tuple[int, str], Tensor] = {}  # of the prefix, for routing that looks at it
         self.merged: dict[object, tuple[Tensor, Tensor]] = {}  # experts, merged once for all words
 
     def extend(self, layer: int, key_BHNd: Tensor, value_BHNd: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,8 +111,8 @@ class KeyValueCache:
         """Every row `times` times: one per beam."""
         self.keys = [key if key is None else key.repeat_interleave(times, dim=0) for key in self.keys]
         self.values = [value if value is None else value.repeat_interleave(times, dim=0) for value in self.values]
-        for where, context_BD in self.context.items():
-            self.context[where] = context_BD.repeat_interleave(times, dim=0)
+        for where, context_BD in self.pooled.items():
+            self.pooled[where] = context_BD.repeat_interleave(times, dim=0)
 
     def reorder(self, parent_B: Tensor) -> None:
         """Row i continues row parent_B[i] of the same sequence; only generated words differ, so only they move."""
@@ -136,7 +136,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x_TD: Tensor,
-        flow: Flow,
+        context: ForwardContext,
         mask: Tensor | None,
         prompt_PD: Tensor | None = None,
         *,
@@ -149,24 +149,24 @@ class Attention(nn.Module):
         Args:
             prompt_PD: put in front of keys and values of every sequence; `mask` counts it already.
         """
-        route_qkv, route_out = self.router(x_TD, flow)
-        query, key, value = self._split(self.qkv(x_TD, route_qkv), flow)
+        route_qkv, route_out = self.router(x_TD, context)
+        query, key, value = self._split(self.qkv(x_TD, route_qkv), context)
         if summary:
             query = query[:, :, :1]
             mask = mask if mask is None else mask[:, :, :1]
-            flow, route_out = flow.first(), route_out.first()
+            context, route_out = context.first(), route_out.first()
         if prompt_PD is not None:
-            key, value = self._with_prompt(key, value, prompt_PD, route_qkv, flow)
+            key, value = self._with_prompt(key, value, prompt_PD, route_qkv, context)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         y_BHQd = attend(query, key, value, mask)
-        return self.out(flow.pack(y_BHQd.transpose(1, 2).flatten(2)), route_out)
+        return self.out(context.pack(y_BHQd.transpose(1, 2).flatten(2)), route_out)
 
     def _with_prompt(
-        self, key: Tensor, value: Tensor, prompt_PD: Tensor, route: Route, flow: Flow
+        self, key: Tensor, value: Tensor, prompt_PD: Tensor, route: Route, context: ForwardContext
     ) -> tuple[Tensor, Tensor]:
         """Keys and values with those of a prompt, alike for all sequences, in front; (B, H, P + N, d)."""
-        alone = flow.alone(len(prompt_PD))
+        alone = context.alone(len(prompt_PD))
         of_prompt = route.prefix(len(prompt_PD)) or self.router(prompt_PD, alone)[0]
         _, key_1HPd, value_1HPd = self._split(self.qkv(prompt_PD, of_prompt), alone)
         both = ((key_1HPd, key), (value_1HPd, value))
@@ -176,8 +176,8 @@ class Attention(nn.Module):
         )
         return more_key, more_value
 
-    def _split(self, qkv_TX: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, qkv_TX: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values, each (B, H, N, d)."""
-        qkv = flow.unpack(qkv_TX).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        qkv = context.unpack(qkv_TX).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
         query, key, value = qkv.unbind(0)
         return query, key, value

@@ -11,11 +11,11 @@ from uniperceiver.model.encoder import Block, Encoder, FeedForward
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.model.prompts import Prompts
 from uniperceiver.moe.conditions import Condition, OfSegment, OfValues, condition_of
+from uniperceiver.moe.fold import mergeable
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
-from uniperceiver.moe.merge import mergeable
+from uniperceiver.moe.merged_blocks import Held, RowFeedForward, RowLookup, row_linear
 from uniperceiver.moe.router import NoRouter
-from uniperceiver.moe.row_router import Embedding, RowRouter
-from uniperceiver.moe.rows import Held, RowFeedForward, RowLookup, row_linear
+from uniperceiver.moe.segment_router import Embedding, SegmentRouter
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.tokenizers.join import SequenceTokenizer
@@ -113,7 +113,7 @@ def _router(arch: Architecture, moe: MoE | None, layer: int, part: str) -> nn.Mo
         return NoRouter()
     condition = condition_of(moe.condition)
     if isinstance(condition, OfSegment):
-        return RowRouter(condition, moe, arch.width, layer=layer, part=part)
+        return SegmentRouter(condition, moe, arch.width, layer=layer, part=part)
     return TokenRouter(condition, moe, arch.width, heads=arch.heads, layer=layer, part=part)
 
 

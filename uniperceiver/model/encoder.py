@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from uniperceiver.flow import Flow
 from uniperceiver.model.attention import KeyValueCache, as_bias, visible
-from uniperceiver.moe.row_router import RowRouter, decide
+from uniperceiver.moe.context import ForwardContext
+from uniperceiver.moe.segment_router import SegmentRouter, decide
 from uniperceiver.records import Encoded, Tokens
 
 
@@ -27,8 +27,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.linear1, self.linear2, self.router = linear1, linear2, router
 
-    def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
-        route1, route2 = self.router(x_TD, flow)
+    def forward(self, x_TD: Tensor, context: ForwardContext) -> Tensor:
+        route1, route2 = self.router(x_TD, context)
         hidden = self.linear1(x_TD, route1)
         # In place where nobody needs the value before: the widest tensor of the layer is written once less.
         hidden = F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
@@ -48,7 +48,7 @@ class Block(nn.Module):
     def forward(
         self,
         x_TD: Tensor,
-        flow: Flow,
+        context: ForwardContext,
         mask: Tensor | None,
         keep_2T: Tensor | None,
         prompt_PD: Tensor | None = None,
@@ -59,16 +59,16 @@ class Block(nn.Module):
     ) -> Tensor:
         """(Q, D): all tokens; with `summary` only the first of every sequence is updated and returned."""
         prompt_PD = None if prompt_PD is None else self.norm1(prompt_PD)
-        y = self.attention(self.norm1(x_TD), flow, mask, prompt_PD, summary=summary, cache=cache, layer=layer)
+        y = self.attention(self.norm1(x_TD), context, mask, prompt_PD, summary=summary, cache=cache, layer=layer)
         if summary:
-            x_TD, keep_2T = flow.unpack(x_TD)[:, 0], None if keep_2T is None else _first(keep_2T, flow)
-            flow = flow.first()
+            x_TD, keep_2T = context.unpack(x_TD)[:, 0], None if keep_2T is None else _first(keep_2T, context)
+            context = context.first()
         x = _add(x_TD, self.scale1, y, keep_2T, 0)
-        return _add(x, self.scale2, self.ffn(self.norm2(x), flow), keep_2T, 1)
+        return _add(x, self.scale2, self.ffn(self.norm2(x), context), keep_2T, 1)
 
 
-def _first(keep_2T: Tensor, flow: Flow) -> Tensor:
-    return torch.stack([flow.unpack(keep_T[:, None])[:, 0, 0] for keep_T in keep_2T])
+def _first(keep_2T: Tensor, context: ForwardContext) -> Tensor:
+    return torch.stack([context.unpack(keep_T[:, None])[:, 0, 0] for keep_T in keep_2T])
 
 
 def _add(x: Tensor, scale_D: Tensor, branch: Tensor, keep_2T: Tensor | None, which: int) -> Tensor:
@@ -86,13 +86,13 @@ def _mask(tokens: Tokens, prompts: Sequence[Tensor] | None, cache: KeyValueCache
     return as_bias(mask, tokens.x_BND)
 
 
-def _run_again(block: nn.Module, x_TD: Tensor, flow: Flow, *rest: Tensor | None, **options: Any) -> Tensor:
+def _run_again(block: nn.Module, x_TD: Tensor, context: ForwardContext, *rest: Tensor | None, **options: Any) -> Tensor:
     """The block's result; whatever else it computed is forgotten, and computed again in the backward pass.
 
     Only the first run is told to the pass: the others have a twin of it as it was before, and draw the same numbers.
     """
-    before = flow.twin()
-    passes = chain([flow], iter(before.twin, None))
+    before = context.twin()
+    passes = chain([context], iter(before.twin, None))
     result: Tensor = checkpoint(
         lambda x_TD: block(x_TD, next(passes), *rest, **options), x_TD, use_reentrant=False, preserve_rng_state=False
     )
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
 
     Args:
         token_first: segments are routed apart, so sequences of several segments are encoded token by token
-            (`Flow.token_first`).
+            (`ForwardContext.token_first`).
         whole: routing looks at all tokens of the last layer, so it is computed for all of them even where only the
             first is wanted.
     """
@@ -138,32 +138,34 @@ class Encoder(nn.Module):
             cache: keys and values of earlier tokens, which are looked at and to which these are written.
             keep_layers: also return what every layer gives.
         """
-        flow, layers = self._flow(tokens, stream, cache), []
-        mask, keep_L2T = _mask(tokens, prompts, cache), self._keep(tokens, flow)
-        x_TD = flow.pack(tokens.x_BND)
+        context, layers = self._context_of(tokens, stream, cache), []
+        mask, keep_L2T = _mask(tokens, prompts, cache), self._keep(tokens, context)
+        x_TD = context.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
-        self._decide(flow, cut)
+        self._decide(context, cut)
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
             prompt_PD = None if prompts is None else prompts[index]
             run = partial(_run_again, block) if self.recompute and torch.is_grad_enabled() else block
-            x_TD = run(x_TD, flow, mask, keep_2T, prompt_PD, summary=index == cut, cache=cache, layer=index)
+            x_TD = run(x_TD, context, mask, keep_2T, prompt_PD, summary=index == cut, cache=cache, layer=index)
             if keep_layers:
-                layers.append(x_TD[:, None] if index == cut else flow.unpack(x_TD))
-        x_BND = x_TD[:, None] if cut >= 0 else flow.unpack(x_TD)
+                layers.append(x_TD[:, None] if index == cut else context.unpack(x_TD))
+        x_BND = x_TD[:, None] if cut >= 0 else context.unpack(x_TD)
         return Encoded(
             x_BND=x_BND[:, :1] if summary else x_BND,
             segments=tokens.segments,
             layers=tuple(layers),
-            decisions=tuple(flow.decisions),
+            decisions=tuple(context.decisions),
         )
 
-    def _flow(self, tokens: Tokens, stream: torch.Generator | None, cache: KeyValueCache | None) -> Flow:
+    def _context_of(
+        self, tokens: Tokens, stream: torch.Generator | None, cache: KeyValueCache | None
+    ) -> ForwardContext:
         """What routing may know of these tokens."""
         shared_BN = tokens.valid_BN
         if tokens.order_BN is not None:  # only the prefix is seen by all
             shared_BN = (tokens.order_BN == 0) if shared_BN is None else (tokens.order_BN == 0) & shared_BN
-        return Flow(
+        return ForwardContext(
             sequences=tokens.x_BND.shape[0],
             length=tokens.x_BND.shape[1],
             segments=tokens.segments,
@@ -174,28 +176,28 @@ class Encoder(nn.Module):
             stream=stream,
             place_B=tokens.place_B,
             planned=tokens.planned,
-            context={} if cache is None else cache.context,
+            pooled={} if cache is None else cache.pooled,
             merged=None if cache is None else cache.merged,
         )
 
-    def _decide(self, flow: Flow, cut: int) -> None:
+    def _decide(self, context: ForwardContext, cut: int) -> None:
         """Gates that read no values decide ahead, but not that of an FFN which sees fewer segments."""
         ahead = self._routers if cut < 0 else self._routers[:-1]
-        if by_row := [router for router in ahead if isinstance(router, RowRouter)]:
-            decide(by_row, flow)
+        if by_row := [router for router in ahead if isinstance(router, SegmentRouter)]:
+            decide(by_row, context)
 
-    def _keep(self, tokens: Tokens, flow: Flow) -> Tensor | None:
+    def _keep(self, tokens: Tokens, context: ForwardContext) -> Tensor | None:
         """DropPath's factors, (L, 2, T): 0 with probability drop_path, else 1 / (1 - drop_path), alike in a sequence.
 
         Drawn for the batch as it was planned, so that a sample that was left out changes nothing for the others.
         """
-        if flow.stream is None or self.drop_path == 0.0:
+        if context.stream is None or self.drop_path == 0.0:
             return None
-        planned = tokens.planned or flow.sequences
-        keep_L2B = torch.rand(len(self.blocks), 2, planned, generator=flow.stream) >= self.drop_path
+        planned = tokens.planned or context.sequences
+        keep_L2B = torch.rand(len(self.blocks), 2, planned, generator=context.stream) >= self.drop_path
         if tokens.place_B is not None:
             keep_L2B = keep_L2B[:, :, tokens.place_B.cpu()]
         keep_L2B = keep_L2B.to(tokens.x_BND) / (1.0 - self.drop_path)
-        if flow.token_first:
-            return keep_L2B.repeat(1, 1, flow.length)
-        return keep_L2B.repeat_interleave(flow.length, dim=2)
+        if context.token_first:
+            return keep_L2B.repeat(1, 1, context.length)
+        return keep_L2B.repeat_interleave(context.length, dim=2)

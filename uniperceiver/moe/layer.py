@@ -6,7 +6,7 @@ Shape suffixes: T tokens, I inputs, O outputs, D width, A tokens of an expert.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniperceiver.flow import Flow
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.route import Route
 from uniperceiver.moe.router import Router
 
@@ -48,6 +48,6 @@ class ExpertFeedForward(nn.Module):
         self.router = router
         self.experts = nn.ModuleList(WholeFeedForward(width, hidden) for _ in range(experts))
 
-    def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
-        route, _ = self.router(x_TD, flow)
+    def forward(self, x_TD: Tensor, context: ForwardContext) -> Tensor:
+        route, _ = self.router(x_TD, context)
         return route.functions(list(self.experts), x_TD)

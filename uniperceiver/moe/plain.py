@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from uniperceiver.moe.merged import Span
+from uniperceiver.moe.merged_linear import Span
 
 
 def plain(x_TI: Tensor, weight_TE: Tensor, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:

@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.flow import Flow
 from uniperceiver.moe.conditions import Code
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear
-from uniperceiver.moe.merged import Span, apply_rows, functions_of_rows, merge, merged_linear
+from uniperceiver.moe.merged_linear import Span, apply_rows, functions_of_rows, merge, merged_linear
 
 
 class Route(Protocol):
@@ -38,20 +38,20 @@ class Route(Protocol):
 
 
 @dataclass(frozen=True)
-class RowRoute:
+class SegmentRoute:
     """One decision for each row of tokens that a condition cannot tell apart."""
 
-    flow: Flow
+    context: ForwardContext
     spans: tuple[Span, ...]
     codes: tuple[Code, ...]  # of the rows
     chosen: tuple[tuple[int, ...], ...]  # experts of each row
     weight_Rk: Tensor | None  # None: a single expert, whole
     value_Rk: Sequence[Sequence[float]] | None  # the same as numbers
 
-    def first(self) -> "RowRoute":
-        return self.prefix(self.flow.sequences)
+    def first(self) -> "SegmentRoute":
+        return self.prefix(self.context.sequences)
 
-    def prefix(self, tokens: int) -> "RowRoute":
+    def prefix(self, tokens: int) -> "SegmentRoute":
         row = self.spans[0][2]
         return replace(
             self,
@@ -64,23 +64,23 @@ class RowRoute:
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
         linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
-        if self.flow.merged is None or torch.is_grad_enabled():
+        if self.context.merged is None or torch.is_grad_enabled():
             return merged_linear(x_TI, self.spans, self.chosen, self.weight_Rk, self.value_Rk, linears)
         rows = [self._kept(linears, row) for row in range(len(self.codes))]
         return apply_rows(x_TI, self.spans, rows)
 
     def _kept(self, experts: list[nn.Linear], row: int) -> tuple[Tensor, Tensor]:
         """The merged weight and bias of a row, merged once in a generation."""
-        assert self.flow.merged is not None
+        assert self.context.merged is not None
         key = (id(experts[0]), self.codes[row])
-        if key not in self.flow.merged:
+        if key not in self.context.merged:
             weight_k = None if self.value_Rk is None else self.value_Rk[row]
             several = [experts[each] for each in self.chosen[row]]
-            self.flow.merged[key] = (
+            self.context.merged[key] = (
                 merge([each.weight for each in several], weight_k),
                 merge([each.bias for each in several], weight_k),
             )
-        return self.flow.merged[key]
+        return self.context.merged[key]
 
     def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
         return functions_of_rows(x_TI, self.spans, self.chosen, self.weight_Rk, experts)
@@ -90,13 +90,13 @@ class RowRoute:
 class TokenRoute:
     """A decision for every token."""
 
-    flow: Flow
+    context: ForwardContext
     weight_TE: Tensor
     chosen_TE: Tensor  # bool; padding has none
 
     def first(self) -> "TokenRoute":
-        weight_BE, chosen_BE = (self.flow.unpack(each)[:, 0] for each in (self.weight_TE, self.chosen_TE))
-        return TokenRoute(self.flow.first(), weight_BE, chosen_BE)
+        weight_BE, chosen_BE = (self.context.unpack(each)[:, 0] for each in (self.weight_TE, self.chosen_TE))
+        return TokenRoute(self.context.first(), weight_BE, chosen_BE)
 
     def prefix(self, tokens: int) -> None:
         return None

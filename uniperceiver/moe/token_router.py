@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
-from uniperceiver.flow import Flow
 from uniperceiver.moe.conditions import OfValues
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.gate import batch_priority, expert_choice, gate_weights, probabilities, top_k
 from uniperceiver.moe.pool import AttentionPool
 from uniperceiver.moe.route import Route, TokenRoute
@@ -44,38 +44,38 @@ class TokenRouter(nn.Module):
             for _ in range(gates_of(settings, part))
         )
 
-    def forward(self, x_TD: Tensor, flow: Flow) -> tuple[Route, Route]:
-        self._refuse_causal(flow)
-        with torch.autocast(flow.device.type, enabled=False):
-            x_BND = at_least_float32(flow.unpack(x_TD))
-            r_BNC = self.condition.represent(x_BND, self._context(x_BND, flow))
-            routes = [self._route(index, r_BNC, flow) for index in range(len(self.gates))]
+    def forward(self, x_TD: Tensor, context: ForwardContext) -> tuple[Route, Route]:
+        self._refuse_causal(context)
+        with torch.autocast(context.device.type, enabled=False):
+            x_BND = at_least_float32(context.unpack(x_TD))
+            r_BNC = self.condition.represent(x_BND, self._pooled(x_BND, context))
+            routes = [self._route(index, r_BNC, context) for index in range(len(self.gates))]
         return routes[0], routes[-1]
 
-    def _context(self, x_BND: Tensor, flow: Flow) -> Tensor | None:
+    def _pooled(self, x_BND: Tensor, context: ForwardContext) -> Tensor | None:
         """The pooled context of every sequence; in generation, that of the prefix is used again."""
         if self.pool is None:
             return None
         key = (self.layer, self.part)
-        if key not in flow.context:
-            flow.context[key] = self.pool(x_BND, flow.shared_BN)
-        return flow.context[key]
+        if key not in context.pooled:
+            context.pooled[key] = self.pool(x_BND, context.shared_BN)
+        return context.pooled[key]
 
-    def _route(self, index: int, r_BNC: Tensor, flow: Flow) -> TokenRoute:
-        gate, noise_TE = self.gates[index], self._noise(flow)
-        logit_TE, probability_TE = probabilities(flow.pack(gate(r_BNC)), noise_TE)
+    def _route(self, index: int, r_BNC: Tensor, context: ForwardContext) -> TokenRoute:
+        gate, noise_TE = self.gates[index], self._noise(context)
+        logit_TE, probability_TE = probabilities(context.pack(gate(r_BNC)), noise_TE)
         if self.condition.experts_choose:
-            chosen_BNE = expert_choice(flow.unpack(probability_TE), flow.valid_BN, self.settings.k)
-            wanted_TE = chosen_TE = flow.pack(chosen_BNE)
+            chosen_BNE = expert_choice(context.unpack(probability_TE), context.valid_BN, self.settings.k)
+            wanted_TE = chosen_TE = context.pack(chosen_BNE)
             weight_TE = probability_TE * chosen_TE
         else:
-            wanted_TE, chosen_TE, weight_TE = self._top(gate, probability_TE, flow)
-        flow.decisions.append(
+            wanted_TE, chosen_TE, weight_TE = self._top(gate, probability_TE, context)
+        context.decisions.append(
             Decision(
                 layer=self.layer,
                 part=self.part,
                 gate=index,
-                segments=flow.segments,
+                segments=context.segments,
                 logit_TE=logit_TE,
                 probability_TE=probability_TE,
                 wanted_TE=wanted_TE,
@@ -83,18 +83,18 @@ class TokenRouter(nn.Module):
                 weight_TE=weight_TE,
                 noise_TE=noise_TE,
                 noise_scale=self.settings.noise / self.settings.experts,
-                segment_T=flow.segment_T,
+                segment_T=context.segment_T,
             )
         )
-        return TokenRoute(flow, weight_TE, chosen_TE)
+        return TokenRoute(context, weight_TE, chosen_TE)
 
-    def _top(self, gate: nn.Module, probability_TE: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    def _top(self, gate: nn.Module, probability_TE: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Each token's experts before and after capacity, and their weights."""
         expert_Tk = top_k(probability_TE, self.settings.k, gate.get_buffer("bias_E"))
         weight_Tk = gate_weights(probability_TE, expert_Tk, self.settings.renormalise)
-        valid_T = flow.segment_T >= 0
+        valid_T = context.segment_T >= 0
         wanted_Tk = kept_Tk = valid_T[:, None].expand_as(expert_Tk)
-        factor = self._capacity(flow)
+        factor = self._capacity(context)
         if factor is not None:
             kept_Tk = batch_priority(probability_TE, expert_Tk, valid_T, factor)
         nobody_TE = torch.zeros_like(probability_TE, dtype=torch.bool)
@@ -102,23 +102,23 @@ class TokenRouter(nn.Module):
         weight_TE = torch.zeros_like(probability_TE).scatter(1, expert_Tk, weight_Tk.masked_fill(~kept_Tk, 0.0))
         return wanted_TE, chosen_TE, weight_TE
 
-    def _capacity(self, flow: Flow) -> float | None:
+    def _capacity(self, context: ForwardContext) -> float | None:
         """The capacity factor; None for candidates, which are never dropped."""
-        if flow.segments[0].facts.side == "candidate":
+        if context.segments[0].facts.side == "candidate":
             return None
         settings = self.settings
-        return settings.evaluation_capacity if flow.stream is None else settings.training_capacity
+        return settings.evaluation_capacity if context.stream is None else settings.training_capacity
 
-    def _noise(self, flow: Flow) -> Tensor | None:
+    def _noise(self, context: ForwardContext) -> Tensor | None:
         """Drawn for the batch as it was planned, so that a sample that was left out changes nothing for the others."""
-        noise_NBE = draw_noise(flow.length, flow.planned or flow.sequences, self.settings, flow)
+        noise_NBE = draw_noise(context.length, context.planned or context.sequences, self.settings, context)
         if noise_NBE is None:
             return None
-        noise_BNE = (noise_NBE if flow.place_B is None else noise_NBE[:, flow.place_B]).transpose(0, 1)
-        return flow.pack(noise_BNE)
+        noise_BNE = (noise_NBE if context.place_B is None else noise_NBE[:, context.place_B]).transpose(0, 1)
+        return context.pack(noise_BNE)
 
-    def _refuse_causal(self, flow: Flow) -> None:
-        if not any(segment.causal for segment in flow.segments):
+    def _refuse_causal(self, context: ForwardContext) -> None:
+        if not any(segment.causal for segment in context.segments):
             return
         if self.condition.experts_choose or self.settings.capacity:
             what = "expert choice" if self.condition.experts_choose else "capacity"

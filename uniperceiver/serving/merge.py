@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.model.merged import Merging, Size, merge_model
+from uniperceiver.model.merge import Merging, Size, merge_model
 from uniperceiver.records import Segment
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.segments import segments_of

@@ -13,13 +13,13 @@ from torch import Tensor
 from uniperceiver.data.batch import Batch, collate, prepare
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample, to_device
-from uniperceiver.serving import media
+from uniperceiver.serving import inputs as media
 from uniperceiver.serving import saved as files
-from uniperceiver.serving.known import fitting, for_texts, refuse_other_classes, sight
-from uniperceiver.serving.media import Media
+from uniperceiver.serving.inputs import Media
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
-from uniperceiver.serving.places import model_folder
 from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.task_choice import fitting, for_texts, refuse_other_classes, sight
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import compare, input_features, represent_inputs
 from uniperceiver.tasks.candidates import (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from uniperceiver import strict
 from uniperceiver.atomic import whole_folder
-from uniperceiver.data.view import View
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
@@ -25,9 +25,9 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.weights import with_own_storage
-from uniperceiver.serving.base import WEIGHTS, Base, base_of, to_json
+from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
-from uniperceiver.serving.reading import check_fit, read_json, read_weights, write_json
+from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
 
@@ -42,7 +42,7 @@ class KnownTask:
 
     task: Task
     index: int | None  # among the tasks of the run; None for a task that was not trained
-    view: View
+    view: Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def _tasks(several: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, Know
     tasks = {}
     for index, fields in enumerate(several):
         task = _task(fields, folder)
-        view = strict.parse(View, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
+        view = strict.parse(Preprocess, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
         tasks[task.name] = KnownTask(task=task, index=index, view=view)
     return tasks
 

@@ -10,13 +10,13 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.errors import UserError
+from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, loads, move_biases
 from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
-from uniperceiver.training.optimiser import learning_rate
 from uniperceiver.training.state import pack, unpack
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals

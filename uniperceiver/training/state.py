@@ -9,7 +9,7 @@ from torch import Tensor
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.weights import first_misfit
-from uniperceiver.training.optimiser import optimiser_tensors, restore_optimiser
+from uniperceiver.optimisation.adamw import optimiser_tensors, restore_optimiser
 from uniperceiver.training.step import TrainState
 
 Groups = Mapping[str, Mapping[str, Tensor]]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
+from uniperceiver.optimisation.adamw import average_into
+from uniperceiver.optimisation.balance.fixed import Fixed
+from uniperceiver.optimisation.balance.method import Method, Updated
+from uniperceiver.optimisation.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.records import Batch, Decision
-from uniperceiver.training.balance.fixed import Fixed
-from uniperceiver.training.balance.method import Method, Updated
-from uniperceiver.training.balance.task_gradients import GradientKeeper, TaskGradients
-from uniperceiver.training.optimiser import average_into
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,75 @@
+"""A folder per class."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from uniperceiver.data.formats import class_names, open_source
+from uniperceiver.errors import BrokenSample, UserError
+
+
+def make(root: Path, *files: str) -> Path:
+    """Files that hold their own name."""
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(file)
+    return root
+
+
+def test_classes_and_files_are_sorted(tmp_path: Path) -> None:
+    make(
+        tmp_path, "t-shirt/2.JPG", "t-shirt/1.png", "hot_dog/deep/er/3.webp", "hot_dog/notes.txt", "hot_dog/.x.jpg",
+        ".cache/4.jpg", "hot_dog/.thumbs/5.jpg", "readme.md",
+    )  # fmt: skip
+    source = pickle.loads(pickle.dumps(open_source({"format": "folder", "path": "."}, "w", tmp_path)))
+    assert class_names(source) == ("hot_dog", "t-shirt")
+    assert source.classes == (("hot dog",), ("t-shirt",))
+    assert list(source.texts()) == ["hot dog", "t-shirt"]
+    samples = [source.read(index) for index in range(len(source))]
+    assert [sample.id for sample in samples] == ["hot_dog/deep/er/3.webp", "t-shirt/1.png", "t-shirt/2.JPG"]
+    assert [sample.label for sample in samples] == [0, 1, 1]
+    assert [sample.image for sample in samples] == [sample.id.encode() for sample in samples]
+    assert all(sample.clip is None for sample in samples)
+
+
+def test_clips(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.mp4", "a/2.webm", "a/1.jpg")
+    with pytest.raises(UserError, match=r"mixes images and clips; choose with `extensions`"):
+        open_source({"format": "folder", "path": "."}, "w", tmp_path)
+    source = open_source({"format": "folder", "path": ".", "extensions": [".MP4", "webm"]}, "w", tmp_path)
+    assert [source.read(index).clip for index in range(len(source))] == [b"a/1.mp4", b"a/2.webm"]
+    assert source.read(0).image is None
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["x.jpg"], "no class folders; expected a sub-folder per class"),
+        (["train/a/1.jpg", "val/a/2.jpg"], "holds splits, not classes; give one of them, such as .*train"),
+        (["a/1.jpg", "b/1.txt"], r"b: class folder without files \(jpg .*fill or remove it"),
+    ],
+)
+def test_what_is_no_folder_of_classes(tmp_path: Path, files: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^w: .*{message}"):
+        open_source({"format": "folder", "path": str(make(tmp_path / "data", *files))}, "w", Path("elsewhere"))
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    make(tmp_path, "x.jpg")
+    with pytest.raises(UserError, match=r"x\.jpg is a file; give a folder"):
+        open_source({"format": "folder", "path": "x.jpg"}, "w", tmp_path)
+
+
+def test_an_extension_without_decoder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no decoder for 'jpgg'; did you mean 'jpg'"):
+        open_source({"format": "folder", "path": ".", "extensions": ["jpgg"]}, "w", make(tmp_path, "a/1.jpg"))
+
+
+def test_a_file_that_is_gone_is_a_broken_sample(tmp_path: Path) -> None:
+    source = open_source({"format": "folder", "path": "."}, "w", make(tmp_path, "a/1.jpg", "a/2.jpg"))
+    os.remove(tmp_path / "a/1.jpg")
+    with pytest.raises(BrokenSample, match=r"^a/1\.jpg: .*No such file"):
+        source.read(0)
+    assert source.read(1).image == b"a/2.jpg"

@@ -1,0 +1,112 @@
+"""Whole clips: cut ones, giants and changing sizes are found; what is too short or of no fixed rate is read."""
+
+import io
+import struct
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.clips import av, clip_bytes, fixed, motion_jpeg, which
+from uniperceiver.data.media import clips
+from uniperceiver.data.media.clips import Extent, clip_extent, clip_frames, decode_clip
+from uniperceiver.data.media.preprocess import Preprocess, clip_pixels
+from uniperceiver.data.media.transforms import Augment
+from uniperceiver.errors import BrokenSample
+from uniperceiver.records import Sample
+
+
+def test_a_clip_that_is_too_short_repeats_its_last_frame() -> None:
+    sample = Sample(id="x", clip=clip_bytes(frames=3))
+    view = Preprocess(size=32, frames=6, stride=2, clip_mean=(0.0, 0.0, 0.0), clip_std=(1.0, 1.0, 1.0))
+    for rng in (None, np.random.default_rng(0)):
+        pixels_TCHW = clip_pixels(sample, view, Augment(), rng)
+        assert pixels_TCHW.shape == (6, 3, 32, 32)
+        assert which(pixels_TCHW.numpy() * 255) == [0, 2, 2, 2, 2, 2]
+
+
+def test_frames_of_a_variable_rate_are_chosen_by_number() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=Fraction(100))
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for index, time in enumerate((0, 1, 2, 40, 41, 300)):  # hundredths of a second
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 16 * index + 30, dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    seen: list[int] = []
+    assert which(decode_clip(file.getvalue(), "x", fixed(0, 2, 3, 5, sees=seen))) == [0, 2, 3, 5]
+    assert seen == [6]
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("webm", "libvpx"), ("matroska", "libx264"), ("avi", "mpeg4"), ("mov", "mpeg4")]
+)
+def test_truncated_clips_of_all_containers_are_broken(kind: str, codec: str) -> None:
+    data = clip_bytes(14, kind, codec)
+    assert which(decode_clip(data, "x", fixed(0, 9))) == [0, 9]
+    for length in range(0, len(data) - 40, 29):  # the end of a MOV is not needed
+        with pytest.raises(BrokenSample, match=r"^x: "):
+            decode_clip(data[:length], "x", fixed(0))
+        with pytest.raises(BrokenSample, match=r"^x: "):
+            clip_extent(data[:length], "x")
+
+
+def test_a_recording_that_does_not_know_its_size_is_whole() -> None:
+    data = bytearray(clip_bytes(6, "matroska"))
+    segment = data.index(b"\x18\x53\x80\x67") + 4
+    data[segment : segment + 8] = b"\x01" + b"\xff" * 7
+    assert which(decode_clip(bytes(data), "x", fixed(0, 5))) == [0, 5]
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("mp4", "libx264"), ("avi", "mpeg4"), ("webm", "libvpx")])
+def test_a_clip_without_frames_is_broken(kind: str, codec: str) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=Fraction(8))
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        container.start_encoding()
+    for read in (lambda data: decode_clip(data, "x", fixed(0)), lambda data: clip_extent(data, "x")):
+        with pytest.raises(BrokenSample, match=r"no frames|no video stream|not a clip"):
+            read(file.getvalue())
+
+
+def test_a_frame_that_is_a_giant_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "_LIMIT", {"max_pixels": "3000"})
+    assert decode_clip(motion_jpeg((48, 32), (48, 32)), "x", fixed(0, 1)).shape == (2, 32, 48, 3)
+    sizes: list[tuple[int, int]] = []
+    upright = clips._upright_frame
+    monkeypatch.setattr(
+        clips, "_upright_frame", lambda frame, *rest: sizes.append((frame.width, frame.height)) or upright(frame, *rest)
+    )
+    with pytest.raises(BrokenSample, match="damaged or not a clip"):
+        decode_clip(motion_jpeg((48, 32), (96, 64)), "x", fixed(0, 1))
+    assert sizes == [(48, 32)]
+    assert clips.MOST_PIXELS == 40_000_000
+
+
+def test_frames_of_several_sizes_break_a_clip() -> None:
+    for read in (lambda data: decode_clip(data, "x", fixed(0, 1)), lambda data: clip_extent(data, "x")):
+        with pytest.raises(BrokenSample, match="the size of the frames changes"):
+            read(motion_jpeg((48, 32), (64, 32)))
+
+
+def test_the_extent_of_a_clip_and_all_of_its_frames() -> None:
+    data = bytearray(clip_bytes(frames=4))
+    assert clip_extent(bytes(data), "x") == Extent(frames=4, height=32, width=48)
+    assert which(np.stack(list(clip_frames(bytes(data), "x")))) == [0, 1, 2, 3]
+    matrix = data.index(b"tkhd") + 4 + 4 + 20 + 16
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
+    assert clip_extent(bytes(data), "x") == Extent(frames=4, height=48, width=32)
+    assert next(clip_frames(bytes(data), "x")).shape == (48, 32, 3)
+
+
+def test_damage_that_a_choice_would_not_see_is_seen() -> None:
+    data = bytearray(motion_jpeg((48, 32), (48, 32), (48, 32)))
+    place = data.rindex(b"\xff\xd8\xff")  # where the last frame begins
+    data[place : place + 200] = bytes(200)
+    assert decode_clip(bytes(data), "x", fixed(0, 1)).shape == (2, 32, 48, 3)
+    for read in (lambda: clip_extent(bytes(data), "x"), lambda: list(clip_frames(bytes(data), "x"))):
+        with pytest.raises(BrokenSample, match="damaged or not a clip"):
+            read()

@@ -1,0 +1,51 @@
+"""Mixup and CutMix: the targets say exactly how much of each sample is in the picture."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from uniperceiver.data.media.mixup import mix
+from uniperceiver.streams import numpy_stream
+
+B, K = 5, 5
+
+
+def batch(height: int = 6, width: int = 7) -> tuple[Tensor, Tensor]:
+    """Sample b is filled with 2 ** b and has class b, so that a pixel tells whose it is."""
+    values_B = 2.0 ** torch.arange(B)
+    return values_B[:, None, None, None, None].expand(B, 2, 3, height, width).clone(), torch.eye(K)
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
+@pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 1), (32, 5)])
+def test_targets_are_the_shares_of_the_pixels(mixup: float, cutmix: float, height: int, width: int) -> None:
+    changed = 0
+    for seed in range(40):
+        pixels, soft = batch(height, width)
+        mixed = mix(pixels, soft, mixup, cutmix, numpy_stream(seed))
+        assert mixed.pixels_BTCHW.shape == pixels.shape
+        torch.testing.assert_close(mixed.soft_BK.sum(dim=1), torch.ones(B))
+        # The mean of a picture is that of the values of its classes, weighed by the soft target.
+        means_B = mixed.pixels_BTCHW.mean(dim=(1, 2, 3, 4))
+        torch.testing.assert_close(means_B, mixed.soft_BK @ pixels[:, 0, 0, 0, 0])
+        assert torch.equal(pixels, batch(height, width)[0])
+        changed += not torch.equal(mixed.soft_BK, soft)
+    assert changed > 0 or height * width == 1
+
+
+def test_cutmix_cuts_the_same_box_from_all_frames_and_mixup_blends() -> None:
+    kinds = set()
+    for seed in range(30):
+        pixels, soft = batch(16, 16)
+        out = mix(pixels, soft, 1.0, 1.0, numpy_stream(seed)).pixels_BTCHW
+        assert torch.equal(out[:, 0, 0], out[:, 1, 2])
+        kinds.add("cut" if bool(torch.isin(out, pixels).all()) else "blend")
+    assert kinds == {"cut", "blend"}
+
+
+def test_off_is_off_and_the_generator_decides() -> None:
+    pixels, soft = batch()
+    assert mix(pixels, soft, 0.0, 0.0, numpy_stream(0)).pixels_BTCHW is pixels
+    first, again, other = (mix(pixels, soft, 0.5, 0.5, numpy_stream(seed)) for seed in (4, 4, 5))
+    assert torch.equal(first.pixels_BTCHW, again.pixels_BTCHW)
+    assert not torch.equal(first.soft_BK, other.soft_BK)

@@ -1,0 +1,102 @@
+"""What is made of a sample's picture or clip: sizes, statistics, one fixed view in evaluation."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from uniperceiver.data.media.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGE_MEAN,
+    IMAGE_STD,
+    Preprocess,
+    choose,
+    clip_pixels,
+    image_pixels,
+)
+from uniperceiver.data.media.transforms import Augment
+from uniperceiver.errors import BrokenSample
+from uniperceiver.records import Sample
+from uniperceiver.streams import numpy_stream
+
+VIEW = Preprocess(size=16, frames=3, stride=2)
+COLOUR = (200, 100, 30)
+
+
+def picture(height: int = 20, width: int = 30) -> np.ndarray:
+    return numpy_stream(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_an_image_is_one_frame_with_the_statistics_of_imagenet() -> None:
+    flat = np.full((20, 30, 3), COLOUR, dtype=np.uint8)
+    pixels = image_pixels(Sample(id="a", image=flat), VIEW, None, None)
+    assert pixels.shape == (1, 3, 16, 16)
+    assert pixels.dtype == torch.float32
+    expected = [(value / 255 - mean) / std for value, mean, std in zip(COLOUR, IMAGE_MEAN, IMAGE_STD, strict=True)]
+    torch.testing.assert_close(pixels[0], torch.tensor(expected)[:, None, None].expand(3, 16, 16))
+
+
+def test_a_clip_has_its_own_statistics_and_the_frames_of_its_stride() -> None:
+    # Frame t has the value 10 t; of 9 frames the middle 5 are spanned by 3 frames, 2 apart.
+    frames = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.full((9, 20, 20, 3), 10, dtype=np.uint8)
+    pixels = clip_pixels(Sample(id="a", clip=frames), VIEW, None, None)
+    assert pixels.shape == (3, 3, 16, 16)
+    expected = [(value / 255 - CLIP_MEAN[0]) / CLIP_STD[0] for value in (20, 40, 60)]
+    torch.testing.assert_close(pixels[:, 0, 0, 0], torch.tensor(expected))
+
+
+def test_statistics_are_fields_of_the_view() -> None:
+    raw = replace(VIEW, size=20, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0))
+    image = picture(20, 20)
+    pixels = image_pixels(Sample(id="a", image=image), raw, None, None)
+    torch.testing.assert_close(pixels[0].permute(1, 2, 0), torch.from_numpy(image) / 255)
+
+
+def test_an_encoded_image_is_the_same_as_its_pixels() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG")
+    seen = [image_pixels(Sample(id="a", image=image), VIEW, None, None) for image in (buffer.getvalue(), picture())]
+    assert torch.equal(*seen)
+
+
+def test_evaluation_has_one_view_and_training_that_of_its_stream() -> None:
+    sample, augment = Sample(id="a", image=picture()), Augment(crop=0.3)
+    fixed = image_pixels(sample, VIEW, None, None)
+    assert torch.equal(fixed, image_pixels(sample, VIEW, augment, None))
+    first, again, other = (image_pixels(sample, VIEW, augment, numpy_stream(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, fixed)
+    assert first.shape == fixed.shape
+
+
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [(Sample(id="b", clip=picture()[None]), "has no image"), (Sample(id="b", image=b"no picture"), "picture|image")],
+)
+def test_a_missing_or_damaged_image_breaks_the_sample(sample: Sample, reason: str) -> None:
+    with pytest.raises(BrokenSample, match=reason) as caught:
+        image_pixels(sample, VIEW, None, None)
+    assert caught.value.sample == "b"
+
+
+def test_a_missing_clip_breaks_the_sample() -> None:
+    with pytest.raises(BrokenSample, match="has no clip"):
+        clip_pixels(Sample(id="b", image=picture()), VIEW, None, None)
+
+
+def test_frames_are_chosen_by_the_stream_in_training() -> None:
+    starts = {int(choose(9, VIEW, numpy_stream(seed))[0]) for seed in range(40)}
+    assert starts == {0, 1, 2, 3, 4}
+    assert choose(9, VIEW, None).tolist() == [2, 4, 6]
+    assert choose(3, VIEW, None).tolist() == [0, 2, 2]
+
+
+def test_a_view_is_saved_with_all_it_needs() -> None:
+    values = VIEW.to_json()
+    assert Preprocess(**values) == VIEW  # type: ignore[arg-type]
+    assert set(values) == set(Preprocess.__dataclass_fields__)

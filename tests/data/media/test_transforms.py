@@ -1,0 +1,240 @@
+"""Transforms of images and clips: any size, the same for all frames, a function of the generator alone."""
+
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from uniperceiver.data.media.randaugment import OPERATIONS, rand_augment
+from uniperceiver.data.media.transforms import (
+    Augment,
+    choose_frames,
+    erase,
+    eval_view,
+    flip,
+    normalise,
+    random_resized_crop,
+    resize_and_centre_crop,
+    train_view,
+)
+from uniperceiver.streams import numpy_stream
+
+ALL_ON = Augment(crop=0.3, flip=0.5, randaugment=2, magnitude=9, erasing=0.5)
+sides = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, 3, 333, 700]))
+
+
+def noise(frames: int, height: int, width: int) -> np.ndarray:
+    return numpy_stream(0, "noise").integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """One frame whose red grows to the right and whose green grows downwards."""
+    frame = np.zeros((1, height, width, 3), dtype=np.uint8)
+    frame[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
+    frame[..., 1] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
+    return frame
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.integers(1, 3), height=sides, width=sides, size=st.integers(1, 48), seed=st.integers(0, 999))
+def test_any_size_becomes_the_asked_one(frames: int, height: int, width: int, size: int, seed: int) -> None:
+    clip = noise(frames, height, width)
+    before = clip.copy()
+    for view in (
+        eval_view(clip, size),
+        train_view(clip, size, ALL_ON, numpy_stream(seed)),
+        random_resized_crop(clip, size, 0.05, numpy_stream(seed)),
+    ):
+        assert view.shape == (frames, size, size, 3)
+        assert view.dtype == np.uint8
+    for same_size in (flip(clip), erase(clip, numpy_stream(seed)), rand_augment(clip, 2, 10, numpy_stream(seed))):
+        assert same_size.shape == clip.shape
+    assert np.array_equal(clip, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5000), (1, 5000, 1), (1, 1, 1), (1, 3, 5000)])
+def test_long_and_thin_pictures_need_little_time_and_memory(shape: tuple[int, int, int]) -> None:
+    clip = noise(*shape)
+    tracemalloc.start()
+    start = time.perf_counter()
+    for seed in range(5):
+        eval_view(clip, 64)
+        train_view(clip, 64, ALL_ON, numpy_stream(seed))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - start < 3  # 0.05 s, if nothing long is blown up
+    assert peak < 2e6
+
+
+def test_the_centre_crop_is_the_centre() -> None:
+    wide, tall = resize_and_centre_crop(ramp(32, 64), 32), resize_and_centre_crop(ramp(64, 32), 16)
+    assert abs(int(wide[0, 16, 0, 0]) - 64) < 5
+    assert abs(int(wide[0, 16, -1, 0]) - 191) < 5
+    assert wide[0, 0, 16, 1] < 5
+    assert wide[0, -1, 16, 1] > 250
+    assert abs(int(tall[0, 0, 8, 1]) - 66) < 6
+    assert tall[0, 8, 0, 0] < 12
+
+
+def test_resizing_is_antialiased() -> None:
+    stripes = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    stripes[:, :, ::2] = 255
+    assert abs(resize_and_centre_crop(stripes, 16).astype(int) - 128).max() < 12
+
+
+def test_nothing_changes_where_nothing_is_asked() -> None:
+    clip = noise(2, 24, 24)
+    assert np.array_equal(eval_view(clip, 24), clip)
+    assert np.array_equal(train_view(clip, 24, Augment(), numpy_stream(3)), clip)
+    wide = noise(1, 30, 50)
+    assert np.array_equal(train_view(wide, 24, Augment(), numpy_stream(3)), eval_view(wide, 24))
+
+
+def test_a_random_crop_is_where_and_as_large_as_it_may_be() -> None:
+    starts, shares = [], []
+    for seed in range(60):
+        part = random_resized_crop(ramp(60, 60), 30, 0.25, numpy_stream(seed))[0].astype(int)
+        wide, high = np.ptp(part[15, :, 0]) / 255, np.ptp(part[:, 15, 1]) / 255
+        starts.append(part[15, 0, 0])
+        shares.append(wide * high)
+        assert 0.65 < wide / high < 1.55
+    assert min(shares) > 0.2
+    assert max(shares) > 0.8
+    assert min(shares) < 0.4
+    assert np.std(starts) > 15
+
+
+def test_flip_mirrors_left_and_right_only() -> None:
+    clip = noise(2, 5, 6)
+    assert np.array_equal(flip(clip)[:, :, 0], clip[:, :, -1])
+    assert np.array_equal(flip(flip(clip)), clip)
+    flipped = [
+        np.array_equal(train_view(clip, 5, Augment(flip=share), numpy_stream(seed)), flip(eval_view(clip, 5)))
+        for share in (0.0, 0.5, 1.0)
+        for seed in range(20)
+    ]
+    assert sum(flipped[:20]) == 0
+    assert 3 < sum(flipped[20:40]) < 17
+    assert sum(flipped[40:]) == 20
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda clip, rng: random_resized_crop(clip, 16, 0.2, rng),
+        lambda clip, rng: rand_augment(clip, 3, 9, rng),
+        erase,
+        lambda clip, rng: train_view(clip, 16, ALL_ON, rng),
+    ],
+)
+def test_all_frames_alike_and_only_the_generator_decides(
+    transform: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+) -> None:
+    clip = np.repeat(ramp(20, 24), 3, axis=0)
+    views = [transform(clip, numpy_stream(seed)) for seed in range(12)]
+    for seed, view in enumerate(views):
+        assert (view == view[0]).all()
+        assert np.array_equal(view, transform(clip, numpy_stream(seed)))
+    assert len({view.tobytes() for view in views}) > 6
+
+
+def test_erasing_hits_one_rectangle_of_the_right_area() -> None:
+    for seed in range(30):
+        clip = np.full((2, 40, 50, 3), 7, dtype=np.uint8)
+        hit = (erase(clip, numpy_stream(seed)) != 7).any(axis=-1)[0]
+        rows, columns = np.nonzero(hit)
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert 0.01 < area / 2000 < 0.35
+        assert hit.sum() == area
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_changes_a_picture_and_fits_any(name: str) -> None:
+    picture = Image.fromarray((ramp(20, 30)[0] // 2 + 20).astype(np.uint8))
+    strong = OPERATIONS[name](picture, 0.9)
+    assert strong.size == picture.size
+    assert strong.mode == "RGB"
+    if name != "sharpness":  # a ramp has no edges
+        assert np.asarray(strong).tobytes() != np.asarray(picture).tobytes()
+    if name in ("rotate", "colour", "contrast", "brightness", "sharpness", "shear_x", "shear_y", "posterise"):
+        still = np.asarray(OPERATIONS[name](picture, 0.0)).astype(int)
+        assert abs(still - np.asarray(picture)).max() <= 1
+    assert OPERATIONS[name](picture.resize((1, 1)), -0.9).size == (1, 1)
+
+
+def test_translations_and_shears_go_where_their_names_say() -> None:
+    dot = np.zeros((1, 21, 21, 3), dtype=np.uint8)
+    dot[0, 10, 4] = 255
+
+    def centre(name: str) -> tuple[int, int]:
+        moved = np.asarray(OPERATIONS[name](Image.fromarray(dot[0]), 0.5))[..., 0].astype(int)
+        inside = np.where(moved == 128, 0, moved)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        return int(row), int(column)
+
+    assert centre("translate_x")[0] == 10
+    assert centre("translate_x")[1] != 4
+    assert centre("translate_y")[1] == 4
+    assert centre("translate_y")[0] != 10
+    assert centre("shear_x") == (10, 4)  # the middle row stays
+    assert centre("shear_y")[1] == 4
+    assert centre("shear_y")[0] != 10
+
+
+def test_operations_with_statistics_do_not_flicker() -> None:
+    clip = np.stack([np.full((8, 8, 3), 60, np.uint8), np.full((8, 8, 3), 120, np.uint8)])
+    clip[:, :4] += 20
+    for seed in range(200):
+        view = rand_augment(clip, 1, 0, numpy_stream(seed))
+        if view.min() == 0 and view.max() == 255:  # auto contrast stretches all frames together
+            assert view[0].max() < view[1].min()
+            return
+    pytest.fail("auto contrast was never drawn")
+
+
+def test_normalise_is_value_minus_mean_over_std() -> None:
+    clip, mean, std = noise(2, 3, 4), (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    out = normalise(clip, mean, std)
+    assert out.shape == (2, 3, 3, 4)
+    assert out.dtype == np.float32
+    assert out.flags["C_CONTIGUOUS"]
+    for colour in range(3):
+        wanted = (clip[..., colour] / 255 - mean[colour]) / std[colour]
+        np.testing.assert_allclose(out[:, colour], wanted, atol=1e-5)
+
+
+@given(
+    available=st.integers(1, 50),
+    frames=st.integers(1, 20),
+    stride=st.integers(1, 7),
+    seed=st.one_of(st.none(), st.integers(0, 99)),
+)
+def test_chosen_frames_exist_and_are_stride_apart(available: int, frames: int, stride: int, seed: int | None) -> None:
+    chosen = choose_frames(available, frames, stride, None if seed is None else numpy_stream(seed))
+    span = (frames - 1) * stride + 1
+    assert chosen.shape == (frames,)
+    assert chosen.dtype == np.int64
+    assert chosen.min() >= 0
+    assert chosen.max() < available
+    if span <= available:
+        assert (np.diff(chosen) == stride).all()
+        if seed is None:
+            assert abs(chosen[0] - (available - 1 - chosen[-1])) <= 1
+    else:
+        assert chosen.tolist() == [min(place * stride, available - 1) for place in range(frames)]
+
+
+def test_training_clips_start_anywhere() -> None:
+    starts = {int(choose_frames(10, 4, 2, numpy_stream(seed))[0]) for seed in range(60)}
+    assert starts == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("wrong", [(0, 4, 1), (4, 0, 1), (4, 4, 0)])
+def test_no_frames_is_an_error(wrong: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="frames"):
+        choose_frames(*wrong, None)

@@ -1,0 +1,61 @@
+"""Tables and files of figures, and the answers of `predict` as lines."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from uniperceiver.errors import UserError
+from uniperceiver.runs.evaluate import evaluate_run, print_results, write_results
+from uniperceiver.serving.info import as_text as info_text
+from uniperceiver.serving.predict import as_text
+
+METRICS = {
+    "accuracy@1": 0.5,
+    "accuracy@1_low": 0.4,
+    "accuracy@1_high": 0.6,
+    "chance": 0.25,
+    "bleu4": 0.1,
+    "chance_bleu4": 0.2,
+    "loss": 1.0,
+    "n": 8,
+}
+
+
+def test_the_table_shows_the_main_metric_with_its_chance(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results({"tasks": {"colours": {"val": METRICS}}})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(each in shown for each in ("colours", "val", "accuracy@1", "0.500", "0.250", "8"))
+
+
+def test_a_limit_of_training_samples(trained: Path) -> None:
+    some = evaluate_run(trained, splits=("train", "val"), task="colours", train_limit=4)["tasks"]["colours"]
+    assert (some["train"]["n"], some["val"]["n"]) == (4, 12)
+
+
+def test_a_run_and_its_evaluation_agree(trained: Path) -> None:
+    one, other = (evaluate_run(trained, splits=("test",), task="colours") for _ in range(2))
+    assert one == other
+
+
+def test_an_unknown_task(trained: Path) -> None:
+    with pytest.raises(UserError, match="no task 'colour'; did you mean 'colours'"):
+        evaluate_run(trained, splits=("val",), task="colour")
+
+
+def test_results_are_a_file(tmp_path: Path) -> None:
+    results = {"tasks": {"a": {"val": METRICS}}}
+    write_results(tmp_path, results)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
+def test_answers_as_lines() -> None:
+    scores = {f"label {place}": 0.5**place for place in range(1, 8)}
+    lines = as_text([{"file": "a.png", "answer": "label 1", "scores": scores}, {"file": "b.png", "answer": "x"}])
+    assert lines[:2] == ["a.png: label 1", "      0.500  label 1"]
+    assert len(lines) == 1 + 5 + 1
+    assert lines[-1] == "b.png: x"
+
+
+def test_facts_as_lines() -> None:
+    assert info_text({"a": 12345, "b": {"c": ["x", "y"], "d": "z"}}) == ["a: 12,345", "b:", "  c: x, y", "  d: z"]

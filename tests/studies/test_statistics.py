@@ -1,0 +1,76 @@
+"""Figures of several seeds, against numbers worked out by hand."""
+
+import math
+
+import pytest
+
+from uniperceiver.studies.statistics import delta_mtl, difference, estimate, gap_closed, is_gap, standard_error
+
+
+def test_standard_error_by_hand() -> None:
+    # mean 3, squared deviations 4 + 1 + 9, 14 / (3 * 2)
+    assert standard_error([1.0, 2.0, 6.0]) == pytest.approx(math.sqrt(14 / 6))
+    assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
+    assert math.isnan(standard_error([1.0]))
+
+
+def test_delta_mtl_by_hand() -> None:
+    # accuracy 0.6 against 0.5: +0.2; loss 2.2 against 2.0: 10 % more, which is worse
+    values, singles = {"a": 0.6, "b": 2.2}, {"a": 0.5, "b": 2.0}
+    lower = {"a": False, "b": True}
+    assert delta_mtl(values, singles, lower) == pytest.approx((0.2 - 0.1) / 2)
+    assert delta_mtl({"b": 1.0}, singles, lower) == pytest.approx(0.5)
+    assert math.isnan(delta_mtl({"a": 0.6}, {"a": 0.0}, lower))
+
+
+def test_gap_closed_by_hand() -> None:
+    assert gap_closed(3.5, 3.75, 3.25) == pytest.approx(0.5)  # a loss: lower is better, the sign cancels
+    assert gap_closed(0.2, 0.4, 0.6) == pytest.approx(-1)
+    assert gap_closed(0.7, 0.4, 0.6) == pytest.approx(1.5)
+    assert math.isnan(gap_closed(0.7, 0.4, 0.4))
+
+
+def test_a_difference_of_paired_seeds_by_hand() -> None:
+    # differences 1, 2, 3: mean 2, standard deviation 1
+    one, other = {0: 2.0, 1: 4.0, 2: 9.0}, {0: 1.0, 2: 6.0, 1: 2.0}
+    found = difference(one, other)
+    assert (found.value, found.error, found.paired) == (pytest.approx(2), pytest.approx(1 / math.sqrt(3)), True)
+    assert is_gap(found)
+
+
+def test_a_difference_of_other_seeds_by_hand() -> None:
+    # variances of the means: 1 of (1, 3), 4 of (0, 4); the difference is 0
+    found = difference({0: 1.0, 1: 3.0}, {1: 0.0, 2: 4.0})
+    assert (found.value, found.paired) == (pytest.approx(0), False)
+    assert found.error == pytest.approx(math.sqrt(1 + 4))
+    assert not is_gap(found)
+
+
+@pytest.mark.parametrize(("high", "is_one"), [(2.1, True), (1.9, False)])
+def test_a_gap_is_more_than_two_standard_errors(high: float, is_one: bool) -> None:
+    # differences high - 1 and high + 1: standard error 1
+    assert is_gap(difference({0: high - 1, 1: high + 1}, {0: 0.0, 1: 0.0})) is is_one
+
+
+def test_one_seed_says_nothing_about_a_gap() -> None:
+    found = difference({0: 9.0}, {0: 1.0})
+    assert found.value == pytest.approx(8)
+    assert math.isnan(found.error)
+    assert not is_gap(found)
+    assert math.isnan(estimate(lambda means_G: means_G[0], [{}]).value)
+
+
+def test_the_jackknife_of_a_ratio_by_hand() -> None:
+    # means 4 / 2; without seed 0: 6 / 3 = 2, without seed 1: 2 / 1 = 2
+    both = [{0: 2.0, 1: 6.0}, {0: 1.0, 1: 3.0}]
+    found = estimate(lambda means_G: means_G[0] / means_G[1], both)
+    assert (found.value, found.error) == (pytest.approx(2), pytest.approx(0))
+    # without seed 0: 6 / 1, without seed 1: 2 / 3; (N - 1) / N times squared deviations from their mean 10 / 3
+    found = estimate(lambda means_G: means_G[0] / means_G[1], [{0: 2.0, 1: 6.0}, {0: 3.0, 1: 1.0}])
+    assert found.error == pytest.approx(math.sqrt(0.5 * ((6 - 10 / 3) ** 2 + (2 / 3 - 10 / 3) ** 2)))
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    value_N = [0.5, 0.25, 4.0, 1.5]
+    found = estimate(lambda means_G: means_G[0], [dict(enumerate(value_N))])
+    assert found.error == pytest.approx(standard_error(value_N))

@@ -1,0 +1,150 @@
+"""SAMPLES: where data comes from. One file per format; the table below is all that a recipe's `format` can name."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from uniperceiver import strict
+from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
+from uniperceiver.data.formats.csv import CsvSource
+from uniperceiver.data.formats.file_list import FileListSource
+from uniperceiver.data.formats.folder import FolderSource
+from uniperceiver.data.formats.huggingface import HuggingfaceSource
+from uniperceiver.data.formats.jsonl import JsonlSource
+from uniperceiver.data.formats.only import OnlyConfig, only_of
+from uniperceiver.data.formats.parquet import ParquetSource
+from uniperceiver.data.formats.subset import PartConfig, part_of
+from uniperceiver.data.formats.text import TextSource
+from uniperceiver.data.formats.tsv import TsvSource
+from uniperceiver.data.formats.webdataset import WebdatasetSource
+from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.records import Sample
+
+
+class Source(Protocol):
+    """An opened data set: an index in memory, samples on demand. It can be pickled and forked."""
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...] | None:
+        """Texts per class; None: the samples have no label."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample:
+        """One sample, media still encoded.
+
+        Raises:
+            BrokenSample: it cannot be used.
+        """
+
+    def texts(self) -> Iterator[str]:
+        """All captions, input texts and class texts, for training a tokenizer; no media are decoded."""
+
+
+@runtime_checkable
+class Format(Protocol):
+    """What a recipe says about data that lie in files, made with `strict.record`."""
+
+    def open(self, base: Path, where: str) -> Source:
+        """Find the samples; relative paths start at `base`, and messages at `where`.
+
+        Raises:
+            UserError: the data are not there or not of this format.
+        """
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source whose files name the classes otherwise than a text would: hot_air_balloon, not hot air balloon."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name per class."""
+
+
+FORMATS: dict[str, type] = {
+    "folder": FolderSource,
+    "files": FileListSource,
+    "coco_captions": CocoCaptionsSource,
+    "text": TextSource,
+    "csv": CsvSource,
+    "tsv": TsvSource,
+    "jsonl": JsonlSource,
+    "parquet": ParquetSource,
+    "huggingface": HuggingfaceSource,
+    "webdataset": WebdatasetSource,
+    "scenes": ScenesSource,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """A recipe's mapping {format: ..., ...}, its keys checked: what every format takes, and the format's own."""
+
+    format: Any  # one of FORMATS
+    only: OnlyConfig
+    part: PartConfig
+
+
+def parse_source(spec: Mapping[str, Any], where: str) -> SourceSpec:
+    """Check the keys of a data set, without looking at files.
+
+    Raises:
+        UserError: unknown format or key, wrong value; one line that begins with `where`.
+    """
+    options = dict(spec)
+    name = options.pop("format", None)
+    if name is None:
+        raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
+    if name not in FORMATS:
+        raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
+    keys = {cls: [each.name for each in fields(cls)] for cls in (FORMATS[name], OnlyConfig, PartConfig)}
+    known = [key for names in keys.values() for key in names]
+    if unknown := next((key for key in options if key not in known), None):
+        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, known)}")
+    own, only, part = ({key: options[key] for key in names if key in options} for names in keys.values())
+    return SourceSpec(
+        format=strict.parse(FORMATS[name], own, where),
+        only=strict.parse(OnlyConfig, only, where),
+        part=strict.parse(PartConfig, part, where),
+    )
+
+
+def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
+    """The data set that a recipe's mapping {format: ..., ...} names.
+
+    Raises:
+        UserError: unknown format or key, or data that are not there; one line that begins with `where`.
+    """
+    parsed = parse_source(spec, where)
+    bounds = parsed.part.bounds(where)
+    # What lies in no file is complete with its options.
+    source: Source = parsed.format
+    if isinstance(parsed.format, Format):
+        source = parsed.format.open(Path(base), where)
+    chosen = only_of(source, parsed.only.only, Path(base), where)
+    return part_of(chosen, *bounds, parsed.part.part_seed, where)
+
+
+def class_names(source: Source) -> tuple[str, ...] | None:
+    """What each class is called, for choosing other texts for it: the name in the files, or else its first text."""
+    names = source.class_names if isinstance(source, Named) else None
+    if names is not None or source.classes is None:
+        return names
+    return tuple(texts[0] for texts in source.classes)
+
+
+def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:
+    """Texts per class of a source that must have labels.
+
+    Raises:
+        UserError: it has none.
+    """
+    if source.classes is None:
+        raise UserError(
+            f"{where}: these data have no classes; a format with columns needs key 'label', a webdataset key 'classes'"
+            " (names in label order, or a file such as classes.txt), a folder has them by itself"
+        )
+    return source.classes

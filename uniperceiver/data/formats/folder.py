@@ -1,0 +1,122 @@
+"""A folder per class: images or clips, the sub-folder's name is the class."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uniperceiver.data.formats.files import (
+    CLIP_SUFFIXES,
+    IMAGE_SUFFIXES,
+    Strings,
+    class_texts,
+    existing_folder,
+    printable,
+    read_bytes,
+)
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.records import Sample
+from uniperceiver.strict import record
+
+_SPLITS = frozenset({"train", "val", "valid", "validation", "dev", "test"})
+
+
+@record
+class FolderSource:
+    """`path/CLASS/**/FILE`: sorted class names are the labels; hidden files are left out."""
+
+    path: str
+    """Folder with one sub-folder per class."""
+    extensions: tuple[str, ...] | None = None
+    """Take only these file types, such as [jpg, png]; None: every image or clip type that can be decoded."""
+
+    def open(self, base: Path, where: str) -> "FolderData":
+        """List the files."""
+        root = existing_folder(base, self.path, where)
+        suffixes = self._suffixes(where)
+        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+        if not names:
+            raise UserError(f"{where}: {root}: no class folders; expected a sub-folder per class, named as the class")
+        if _SPLITS.issuperset(names):
+            raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / names[0]}")
+        files, labels = [], []
+        for label, name in enumerate(names):
+            found = sorted(_walk(root, name, suffixes))
+            if not found:
+                types = " ".join(suffixes)
+                raise UserError(f"{where}: {root / name}: class folder without files ({types}); fill or remove it")
+            files += found
+            labels += [label] * len(found)
+        return FolderData(
+            root=root,
+            class_names=tuple(map(printable, names)),
+            files=Strings.of(files),
+            label_N=np.array(labels, dtype=np.int32),
+            clips=_are_clips(files, root, where),
+        )
+
+    def _suffixes(self, where: str) -> tuple[str, ...]:
+        known = (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)
+        chosen = known if self.extensions is None else tuple(each.lower().lstrip(".") for each in self.extensions)
+        if unknown := [suffix for suffix in chosen if suffix not in known]:
+            raise UserError(f"{where}: extensions: no decoder for {unknown[0]!r}; {nearest(unknown[0], known)}")
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderData:
+    """The opened folder."""
+
+    root: Path
+    class_names: tuple[str, ...]
+    files: Strings  # paths below `root`
+    label_N: np.ndarray  # int32, index into class_names
+    clips: bool  # the files are clips, not images
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """Texts per class."""
+        return class_texts(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> Sample:
+        """The encoded file and its class."""
+        file = self.files[index]
+        data = read_bytes(self.root / file, printable(file))
+        label = int(self.label_N[index])
+        if self.clips:
+            return Sample(id=printable(file), clip=data, label=label)
+        return Sample(id=printable(file), image=data, label=label)
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """The path of each file below the folder."""
+        return ((printable(file),) for file in self.files)
+
+    def texts(self) -> Iterator[str]:
+        """The class texts."""
+        return (text for texts in self.classes for text in texts)
+
+
+def _walk(root: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Files of one class as paths below `root`, at any depth."""
+    for folder, below, files in os.walk(root / name):
+        below[:] = [each for each in below if not each.startswith(".")]
+        inside = Path(folder).relative_to(root).as_posix()
+        yield from (f"{inside}/{file}" for file in files if file[0] != "." and _suffix(file) in suffixes)
+
+
+def _are_clips(files: list[str], root: Path, where: str) -> bool:
+    kinds = {_suffix(file) in CLIP_SUFFIXES for file in files}
+    if len(kinds) == 2:
+        raise UserError(
+            f"{where}: {root} mixes images and clips; choose with `extensions`, such as [jpg, png] or [mp4]"
+        )
+    return kinds == {True}
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1][1:].lower()

@@ -1,0 +1,195 @@
+"""WebDataset: tar shards whose members share a key: 000123.jpg, 000123.txt and 000123.cls are one sample."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uniperceiver.data.formats.cells import filled
+from uniperceiver.data.formats.files import (
+    class_texts,
+    decode_text,
+    label_of,
+    list_files,
+    read_classes,
+    short_names,
+)
+from uniperceiver.data.formats.shards import Shards, index_shards
+from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.records import Sample
+from uniperceiver.strict import record
+
+_IMAGE = ("jpg", "jpeg", "png", "webp")
+_CLIP = ("mp4", "avi", "webm")
+_JSON = "json."
+
+
+@record
+class WebdatasetSource:
+    """Samples are read out of uncompressed tar files, which are never unpacked."""
+
+    path: str | tuple[str, ...]
+    """A tar file, a folder of them, a pattern such as shard-{0000..0003}.tar or shard-*.tar, or a list of these."""
+    classes: str | tuple[str, ...] | None = None
+    """Class names in label order, or a file with one per line; None: labels are not read."""
+    image: str | tuple[str, ...] = _IMAGE
+    """Member that holds an image; the first one that a sample has."""
+    clip: str | tuple[str, ...] = _CLIP
+    """Member that holds a clip."""
+    text: str | None = "txt"
+    """Member that holds the text: a caption of the image or clip, or else the text to read. json.KEY: that value
+    of the .json member; a list is several captions. None: texts are not read."""
+    label: str = "cls"
+    """Member (or json.KEY) that holds the class: its index or name."""
+    id: str | None = None
+    """Member (or json.KEY) that holds the sample's name for logs; None: shard and key."""
+
+    def open(self, base: Path, where: str) -> "WebdatasetData":
+        """Read the headers of all shards."""
+        files = list_files(base, self.path, ".tar", where)
+        shards = index_shards(files, short_names(files), where)
+        names = None if self.classes is None else read_classes(base, self.classes, where)
+        data = WebdatasetData(
+            shards=shards,
+            class_names=names,
+            index_of={name: label for label, name in enumerate(names or ())},
+            media=(*_several(self.image), *_several(self.clip)),
+            clips=frozenset(_several(self.clip)),
+            text=self.text,
+            label=self.label,
+            id=self.id,
+            has_media=not shards.kinds.isdisjoint((*_several(self.image), *_several(self.clip))),
+        )
+        there = ", ".join(f".{kind}" for kind in sorted(shards.kinds))
+        if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
+            raise UserError(f"{where}: {files[0]}: no image, clip or text, only {there}; set key image, clip or text")
+        if names is not None and _member(self.label) not in shards.kinds:
+            offer = nearest(self.label, shards.kinds)
+            raise UserError(f"{where}: {files[0]}: no member .{_member(self.label)} for key 'label'; {offer}")
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebdatasetData:
+    """The opened shards."""
+
+    shards: Shards
+    class_names: tuple[str, ...] | None
+    index_of: dict[str, int]  # label by class name
+    media: tuple[str, ...]  # members with an image or a clip, best first
+    clips: frozenset[str]  # those that hold a clip
+    text: str | None
+    label: str
+    id: str | None
+    has_media: bool  # the set is one of images or clips, so that a sample without is broken
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...] | None:
+        """Texts per class."""
+        return None if self.class_names is None else class_texts(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def read(self, index: int) -> Sample:
+        """The members of one key."""
+        name = self.shards.name(index)
+        members = self.shards.members(index)
+        values = _Values(self.shards, index)
+        if self.id is not None:
+            name = self._name(values)
+        kind = next((kind for kind in self.media if kind in members), None)
+        texts = self._texts(values, name)
+        if kind is None and (self.has_media or not texts):
+            there = ", ".join(f".{kind}" for kind in members) or "nothing"
+            raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {there}")
+        label = self._label(values, name) if self.class_names is not None else None
+        if kind is None:
+            return Sample(id=name, text="\n".join(texts), label=label)
+        data = self.shards.read(index, kind)
+        if kind in self.clips:
+            return Sample(id=name, clip=data, captions=texts, label=label)
+        return Sample(id=name, image=data, captions=texts, label=label)
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
+        for index, key in enumerate(self.shards.keys()):
+            name = self.shards.name(index)
+            yield (name, key) if self.id is None else (self._name_or(index, name), name, key)
+
+    def texts(self) -> Iterator[str]:
+        """The class texts, then the texts of every sample that is not broken."""
+        yield from (text for texts in self.classes or () for text in texts)
+        for index in range(len(self)):
+            try:
+                yield from self._texts(_Values(self.shards, index), "")
+            except BrokenSample:
+                continue
+
+    def _name_or(self, index: int, name: str) -> str:
+        try:
+            return self._name(_Values(self.shards, index))
+        except BrokenSample:
+            return name
+
+    def _name(self, values: "_Values") -> str:
+        assert self.id is not None
+        name = self.shards.name(values.index)
+        if (value := values.get(self.id, name)) is None:
+            raise BrokenSample(name, f"no name (.{self.id})")
+        return _as_text(value, self.id, name)
+
+    def _texts(self, values: "_Values", name: str) -> tuple[str, ...]:
+        value = None if self.text is None else values.get(self.text, name)
+        several = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as_text(each, str(self.text), name) for each in several)
+
+    def _label(self, values: "_Values", name: str) -> int:
+        value = values.get(self.label, name)
+        if value is None:
+            raise BrokenSample(name, f"no label (.{self.label})")
+        text = _as_text(value, self.label, name)
+        label = label_of(text, self.index_of)
+        if label is None:
+            raise BrokenSample(name, f"label {text!r} is neither a class nor an index below {len(self.index_of)}")
+        return label
+
+
+@dataclass
+class _Values:
+    """What the members of a sample say beside its picture; the .json member is read once."""
+
+    shards: Shards
+    index: int
+    _document: Any = None
+
+    def get(self, key: str, name: str) -> Any:
+        """A member's bytes, or a value of the .json member; None: there is none."""
+        member = _member(key)
+        if member not in self.shards.members(self.index):
+            return None
+        if not key.startswith(_JSON):
+            return self.shards.read(self.index, member)
+        if self._document is None:
+            self._document = _parsed(self.shards.read(self.index, member), name)
+        return self._document.get(key.removeprefix(_JSON)) if isinstance(self._document, dict) else None
+
+
+def _parsed(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BrokenSample(name, f"not valid JSON ({error})") from None
+
+
+def _as_text(value: Any, key: str, name: str) -> str:
+    return decode_text(value, name) if isinstance(value, bytes) else filled(value, f".{key}", name)
+
+
+def _member(key: str) -> str:
+    return "json" if key.startswith(_JSON) else key
+
+
+def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (keys,) if isinstance(keys, str) else keys

@@ -1,0 +1,189 @@
+"""ENCODED BYTES -> FRAMES of clips, through PyAV. No file is opened here.
+
+Shape suffixes: T frames, H W pixels, C colour channels.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uniperceiver.data.media.decode import MOST_PIXELS, refuse_giants
+from uniperceiver.errors import BrokenSample, UserError
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.reformatter import VideoReformatter
+
+# Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
+_CLIP_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
+_LIMIT = {"max_pixels": str(MOST_PIXELS)}  # of any frame, refused before there is memory for it
+_EBML = b"\x1a\x45\xdf\xa3"  # how WebM and MKV begin
+_NO_FRAMES, _CHANGES, _TRUNCATED = "no frames", "the size of the frames changes", "the clip is truncated"
+
+
+def decode_clip(data: bytes, name: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+    """The chosen frames of an encoded clip (MP4, MOV, AVI, WebM, MKV) as upright RGB, (T, H, W, 3) uint8.
+
+    `choose(number of frames)` gives the sorted indices of the T frames; repeats are fine. It is called again where
+    the container announces more frames than it holds, so it must depend on that number alone.
+
+    Raises:
+        BrokenSample: not such a clip, truncated, without frames, or frames of more than 40 megapixels.
+        UserError: the package av is missing.
+    """
+    with _opened(data, name) as packets:
+        count = sum(packet.size > 0 and not packet.is_discard for packet in packets)
+        chosen_T = _choose(choose, count, name)
+        frames, decoded = _decode_frames(packets, chosen_T)
+        if decoded <= chosen_T[-1]:
+            packets[0].stream.codec_context.flush_buffers()
+            chosen_T = _choose(choose, decoded, name)
+            frames, _ = _decode_frames(packets, chosen_T)
+    if len({x_HWC.shape for x_HWC in frames.values()}) != 1:
+        raise BrokenSample(name, _CHANGES)
+    return np.stack([frames[index] for index in chosen_T.tolist()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How large a clip is."""
+
+    frames: int
+    height: int  # upright, in pixels
+    width: int
+
+
+def clip_extent(data: bytes, name: str) -> Extent:
+    """Decode every frame of a clip, keep none.
+
+    Raises:
+        BrokenSample: as `decode_clip`, also where only frames are damaged that it would not choose.
+    """
+    frames, sizes = 0, set[tuple[int, int]]()
+    with _opened(data, name) as packets:
+        for frame in _decoded(packets):
+            turned = round(frame.rotation / 90) % 2
+            sizes.add((frame.width, frame.height) if turned else (frame.height, frame.width))
+            frames += 1
+    if len(sizes) != 1:
+        raise BrokenSample(name, _CHANGES if sizes else _NO_FRAMES)
+    height, width = sizes.pop()
+    return Extent(frames=frames, height=height, width=width)
+
+
+def clip_frames(data: bytes, name: str) -> Iterator[np.ndarray]:
+    """All frames of a clip as upright RGB, (H, W, 3) uint8, one after the other.
+
+    Raises:
+        BrokenSample: as `clip_extent`, when the damaged frame's turn comes.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    with _opened(data, name) as packets:
+        for frame in _decoded(packets):
+            yield _upright_frame(frame, reformatter)
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[list["Packet"]]:
+    """The packets of a clip's first video stream; what goes wrong with them is a BrokenSample."""
+    try:
+        import av
+    except ImportError:
+        raise UserError("clips are decoded with the package av, which is missing; pip install av") from None
+    if _matroska_ends_early(data) or _avi_ends_early(data):
+        raise BrokenSample(name, _TRUNCATED)
+    try:
+        options = {"format_whitelist": _CLIP_FORMATS, **_LIMIT}
+        with av.open(io.BytesIO(data), mode="r", metadata_errors="replace", options=options) as container:
+            yield _packets(container, name)
+    except av.error.FFmpegError as error:
+        reason = "the file is empty" if not data else f"damaged or not a clip ({error.strerror})"
+        raise BrokenSample(name, reason) from None
+
+
+def _packets(container: "InputContainer", name: str) -> list["Packet"]:
+    """The packets of the first video stream. They are counted as frames: headers often omit the number or err."""
+    if not container.streams.video:
+        raise BrokenSample(name, "no video stream")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise BrokenSample(name, "a video stream that no decoder knows")
+    stream.codec_context.thread_count = 1  # the loader's processes are the parallelism
+    stream.codec_context.options = _LIMIT  # a later frame may be larger than the header says
+    refuse_giants(stream.codec_context.width, stream.codec_context.height, name)
+    packets = list(container.demux(stream))
+    if any(packet.is_corrupt for packet in packets):
+        raise BrokenSample(name, _TRUNCATED)
+    return packets
+
+
+def _matroska_ends_early(data: bytes) -> bool:
+    """Whether a WebM or MKV file is shorter than its outermost elements say; FFmpeg takes a cut for its end."""
+    place = 0
+    while place + 12 <= len(data) and (place or data[:4] == _EBML):
+        # An identifier of 1 to 4 bytes, then a size of 1 to 8: as many leading zero bits, so many further bytes.
+        id_bytes, size_bytes = 9 - data[place].bit_length(), 0
+        if 1 <= id_bytes <= 4:
+            size_bytes = 9 - data[place + id_bytes].bit_length()
+        if not 1 <= size_bytes <= 8:
+            return False  # no element: what follows is not Matroska
+        start = place + id_bytes + size_bytes
+        size = int.from_bytes(data[place + id_bytes : start], "big") & ((1 << 7 * size_bytes) - 1)
+        if size == (1 << 7 * size_bytes) - 1:
+            return False  # a recording that was going on does not know its size
+        place = start + size
+    return place > len(data)
+
+
+def _avi_ends_early(data: bytes) -> bool:
+    """The same of an AVI file, which is cut unnoticed between two frames."""
+    place = 0
+    while data[place : place + 4] == b"RIFF" and data[place + 8 : place + 11] == b"AVI":
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        if size in (0, 0xFFFFFFFF):
+            return False  # a recording that was going on
+        place += 8 + size + size % 2
+    return place > len(data) + 1  # the byte that makes a size even may be missing at the end
+
+
+def _choose(choose: Callable[[int], np.ndarray], count: int, name: str) -> np.ndarray:
+    if not count:
+        raise BrokenSample(name, _NO_FRAMES)
+    chosen_T = np.asarray(choose(count))
+    if not (chosen_T.size and chosen_T[0] >= 0 and chosen_T[-1] < count and (np.diff(chosen_T) >= 0).all()):
+        raise ValueError(f"choose() must give sorted indices below {count}, not {chosen_T.tolist()}")
+    return chosen_T
+
+
+def _decode_frames(packets: list["Packet"], chosen_T: np.ndarray) -> tuple[dict[int, np.ndarray], int]:
+    """The chosen frames by index, each (H, W, 3) uint8, and how many frames were decoded until the last of them."""
+    from av.video.reformatter import VideoReformatter
+
+    # One for all frames, and without threads: PyAV would build tables and start threads anew for each frame.
+    reformatter = VideoReformatter()
+    wanted, last, decoded = set(chosen_T.tolist()), int(chosen_T[-1]), 0
+    frames: dict[int, np.ndarray] = {}
+    for frame in _decoded(packets):
+        if decoded in wanted:
+            frames[decoded] = _upright_frame(frame, reformatter)
+        decoded += 1
+        if decoded > last:
+            break
+    return frames, decoded
+
+
+def _decoded(packets: list["Packet"]) -> Iterator["VideoFrame"]:
+    for packet in packets:
+        yield from packet.decode()
+
+
+def _upright_frame(frame: "VideoFrame", reformatter: "VideoReformatter") -> np.ndarray:
+    x_HWC = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return np.rot90(x_HWC, k=round(frame.rotation / 90))

@@ -1,0 +1,76 @@
+"""What is made of a sample for one task: sizes, statistics and text length; saved with the model."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uniperceiver.data.media.clips import decode_clip
+from uniperceiver.data.media.decode import decode_image
+from uniperceiver.data.media.transforms import Augment, choose_frames, eval_view, normalise, train_view
+from uniperceiver.errors import BrokenSample
+from uniperceiver.records import Sample
+from uniperceiver.strict import record
+
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the original release
+CLIP_MEAN, CLIP_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@record
+class Preprocess:
+    """Preprocessing of one task's samples."""
+
+    size: int = 64  # pixels along a side, after resizing and cropping
+    frames: int = 4  # per clip
+    stride: int = 1  # between the frames taken from a clip
+    length: int = 64  # tokens of the longest text, the end token counted
+    image_mean: tuple[float, float, float] = IMAGE_MEAN
+    image_std: tuple[float, float, float] = IMAGE_STD
+    clip_mean: tuple[float, float, float] = CLIP_MEAN
+    clip_std: tuple[float, float, float] = CLIP_STD
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for preprocess.json."""
+        return dataclasses.asdict(self)
+
+
+def image_pixels(sample: Sample, view: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+    """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
+    if sample.image is None:
+        raise BrokenSample(sample.id, "has no image")
+    image = sample.image
+    if isinstance(image, bytes):
+        image = decode_image(image, sample.id)
+    return _pixels(image[None], view.size, view.image_mean, view.image_std, augment, rng)
+
+
+def clip_pixels(sample: Sample, view: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+    """The sample's clip as the model sees it, (frames, 3, size, size) float32; augmented if `rng` is given."""
+    if sample.clip is None:
+        raise BrokenSample(sample.id, "has no clip")
+    if isinstance(sample.clip, bytes):
+        frames = decode_clip(sample.clip, sample.id, lambda available: choose(available, view, rng))
+    else:
+        frames = sample.clip[choose(len(sample.clip), view, rng)]
+    return _pixels(frames, view.size, view.clip_mean, view.clip_std, augment, rng)
+
+
+def choose(available: int, view: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
+    """Indices of the frames that are taken from a clip of that many."""
+    return choose_frames(available, view.frames, view.stride, rng)
+
+
+def _pixels(
+    frames_THWC: np.ndarray,
+    size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    augment: Augment | None,
+    rng: np.random.Generator | None,
+) -> Tensor:
+    if rng is None or augment is None:
+        seen_THWC = eval_view(frames_THWC, size)
+    else:
+        seen_THWC = train_view(frames_THWC, size, augment, rng)
+    return torch.from_numpy(normalise(seen_THWC, mean, std))

@@ -1,0 +1,79 @@
+"""A recipe on data that were prepared: the same, but for where its samples lie."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from uniperceiver.config import Recipe
+from uniperceiver.data.formats import class_names
+from uniperceiver.data.formats.files import class_texts
+from uniperceiver.data.prepare.sets import RecipeSet
+from uniperceiver.data.prepare.shard_writer import SetPlan, whole_file
+
+_CLASSES = "classes.txt"
+
+
+def prepared_recipe(
+    values: Mapping[str, Any], recipe: Recipe, path: Path, sets: Sequence[tuple[RecipeSet, SetPlan]]
+) -> str:
+    """The YAML of a recipe on prepared sets.
+
+    Args:
+        values: the recipe as it was written, with what the command line changed.
+        path: its file, whose folder relative paths start at.
+    """
+    tasks = {name: dict(task) for name, task in values["tasks"].items()}
+    for one, plan in sets:
+        for reader in one.readers:
+            name = reader.data.task.name
+            tasks[name][reader.split] = _source(plan)
+            # Beside what the recipe says of the classes, what their files said of them.
+            labels, names = reader.data.task.labels, class_names(reader.source)
+            if names is not None and labels and labels != class_texts(names):
+                tasks[name]["labels"] = {name: list(texts) for name, texts in zip(names, labels, strict=True)}
+    made = {**values, "tasks": tasks}
+    if recipe.model.start is not None or isinstance(recipe.model.vocabulary, str):
+        made["model"] = {**values["model"], **_absolute(recipe, path.parent)}
+    head = "# Written by `uniperceiver data prepare`; paths start at this folder.\n"
+    return head + yaml.dump(made, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
+    """The class names of each set that has classes, one per line."""
+    for plan in plans:
+        names = class_names(plan.data.source)
+        if names is not None and _fit_in_lines(names):
+            with whole_file(out / plan.name / _CLASSES) as file:
+                file.write("".join(f"{name}\n" for name in names).encode())
+
+
+def _source(plan: SetPlan) -> dict[str, Any]:
+    text = "json.text" if plan.modality == "text" else "json.captions"
+    source: dict[str, Any] = {"format": "webdataset", "path": plan.name, "id": "json.id", "text": text}
+    names = class_names(plan.data.source)
+    if names is None:
+        return source
+    classes = f"{plan.name}/{_CLASSES}" if _fit_in_lines(names) else list(names)
+    return {**source, "label": "json.label", "classes": classes}
+
+
+def _fit_in_lines(names: Sequence[str]) -> bool:
+    return all(name == name.strip() and "\n" not in name for name in names)
+
+
+def _absolute(recipe: Recipe, base: Path) -> dict[str, str]:
+    """The files that the section `model` names, wherever the recipe lies."""
+    named = {"start": recipe.model.start, "vocabulary": recipe.model.vocabulary}
+    paths = {key: base / Path(path).expanduser() for key, path in named.items() if isinstance(path, str)}
+    # What is not there is looked for where the command is given, or on the hub.
+    return {key: str(path.resolve()) for key, path in paths.items() if path.exists()}
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes a mapping that occurs twice two times."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always."""
+        return True

@@ -1,0 +1,80 @@
+"""RECIPE -> DATA SETS: the sources that its tasks name, each once, with all that read them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from uniperceiver.data.formats import Source
+from uniperceiver.data.prepare.inspector import DataSet, Use
+from uniperceiver.data.tasks import TaskData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A split of a task."""
+
+    data: TaskData
+    split: str
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """What the recipe says of its source."""
+        found: Mapping[str, Any] = getattr(self.data.config, self.split)
+        return found
+
+    @property
+    def source(self) -> Source:
+        """The opened source."""
+        return self.data.sources[self.split]
+
+    @property
+    def modality(self) -> Literal["image", "video", "text"]:
+        """What its task looks at; texts beside pictures are captions."""
+        match self.data.task.visual:
+            case "image":
+                return "image"
+            case "video":
+                return "video"
+            case _:
+                return "text"
+
+    @property
+    def use(self) -> Use:
+        """The same for reading."""
+        data = self.data
+        return Use(
+            name=f"{data.task.name}/{self.split}", task=data.task, view=data.view, training=self.split == "train"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSet:
+    """The splits of tasks that read one and the same source."""
+
+    readers: tuple[Reader, ...]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """What the recipe says of it."""
+        return self.readers[0].spec
+
+    @property
+    def samples(self) -> DataSet:
+        """The same for reading."""
+        return DataSet(source=self.readers[0].source, uses=tuple(reader.use for reader in self.readers))
+
+
+def sets_of(tasks: Sequence[TaskData], *, by_modality: bool = False) -> list[RecipeSet]:
+    """The different sources of tasks, in the order in which the recipe names them.
+
+    Args:
+        by_modality: a source whose pictures some tasks look at, and others read its texts, is two sets.
+    """
+    readers: dict[tuple[str, str], list[Reader]] = {}
+    for data in tasks:
+        for split in data.sources:
+            reader = Reader(data=data, split=split)
+            key = (json.dumps(reader.spec, sort_keys=True), reader.modality if by_modality else "")
+            readers.setdefault(key, []).append(reader)
+    return [RecipeSet(readers=tuple(each)) for each in readers.values()]

@@ -1,0 +1,186 @@
+"""SAMPLES -> TAR SHARDS that the format `webdataset` reads: each is written whole or not at all, by any process."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from uniperceiver.data.batch import lacking
+from uniperceiver.data.formats import class_names
+from uniperceiver.data.prepare.inspector import DataSet
+from uniperceiver.data.prepare.recode import small_clip, small_image
+from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.records import Sample
+
+PROGRESS = ".progress"  # folder with a note about each shard that is done
+_HIDDEN = ".uniperceiver-tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetPlan:
+    """A data set that is to be written."""
+
+    name: str  # of its folder
+    data: DataSet
+    modality: Literal["image", "video", "text"]  # of which nothing else is kept of a sample, beside captions and class
+    side: int  # most pixels of the shorter side
+    per_shard: int  # samples
+
+    @property
+    def shards(self) -> int:
+        """How many files it becomes, at most: one whose samples are all broken is not written."""
+        return -(-len(self.data.source) // self.per_shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPlan:
+    """One file of a set."""
+
+    set: int
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A sample that is not in a shard."""
+
+    sample: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardReport:
+    """What is in a shard, and what is not."""
+
+    samples: int
+    bytes: int
+    broken: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """Plans to shards; a shard that is there already is left alone."""
+
+    folder: Path
+    sets: tuple[SetPlan, ...]
+
+    def __getitem__(self, plan: ShardPlan) -> tuple[ShardPlan, ShardReport]:
+        """Write a shard, if it is not there, and say what it holds.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        one = self.sets[plan.set]
+        path = self.folder / one.name / f"{plan.number:05d}.tar"
+        note = self.folder / PROGRESS / f"{one.name}-{plan.number:05d}.json"
+        try:
+            report = _done(note, path) or _write(one, plan.number, path)
+            if not note.exists():
+                with whole_file(note) as file:
+                    file.write(json.dumps(asdict(report)).encode())
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}); free or mend the disk, and give the same command again"
+            ) from None
+        return plan, report
+
+
+def shard_plans(sets: Sequence[SetPlan]) -> Iterator[ShardPlan]:
+    """All shards of all sets."""
+    for place, one in enumerate(sets):
+        yield from (ShardPlan(set=place, number=number) for number in range(one.shards))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, which has its name only when it is complete and on the disk."""
+    temporary = path.with_name(f"{_HIDDEN}{path.name}-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_rests(folder: Path) -> None:
+    """Delete what killed processes were writing below the folder."""
+    for path in folder.rglob(f"{_HIDDEN}*"):
+        path.unlink(missing_ok=True)
+
+
+def _done(note: Path, path: Path) -> ShardReport | None:
+    """What was noted about a shard, if that is all there."""
+    if not note.exists():
+        return None
+    values = json.loads(note.read_bytes())
+    broken = tuple(LeftOut(**each) for each in values.pop("broken"))
+    report = ShardReport(broken=broken, **values)
+    there = path.stat().st_size if path.exists() else 0
+    return report if there == report.bytes else None
+
+
+def _write(one: SetPlan, number: int, path: Path) -> ShardReport:
+    start = number * one.per_shard
+    broken: list[LeftOut] = []
+    good = 0
+    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for index in range(start, min(start + one.per_shard, len(one.data.source))):
+            try:
+                members = _members(one, index)
+            except BrokenSample as error:
+                broken.append(LeftOut(sample=error.sample, reason=error.reason))
+                continue
+            good += 1
+            for kind, data in members.items():
+                info = tarfile.TarInfo(f"{index:08d}.{kind}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    if not good:
+        path.unlink()  # the format takes no empty shard
+    return ShardReport(samples=good, bytes=path.stat().st_size if good else 0, broken=tuple(broken))
+
+
+def _members(one: SetPlan, index: int) -> dict[str, bytes]:
+    """The members of a sample by what stands behind the key.
+
+    Raises:
+        BrokenSample: no task can use it.
+    """
+    sample = one.data.source.read(index)
+    lacks = [lacking(use.task, sample, training=use.training) for use in one.data.uses]
+    if all(lacks):
+        raise BrokenSample(sample.id, f"has no {lacks[0]}")
+    return {**_media(one, sample), "json": json.dumps(_said(one, sample)).encode()}
+
+
+def _media(one: SetPlan, sample: Sample) -> dict[str, bytes]:
+    if one.modality == "image":
+        assert sample.image is not None
+        return dict([small_image(sample.image, one.side, sample.id)])
+    if one.modality == "video":
+        assert sample.clip is not None
+        return dict([small_clip(sample.clip, one.side, sample.id)])
+    return {}
+
+
+def _said(one: SetPlan, sample: Sample) -> dict[str, object]:
+    """What the sample says beside its picture."""
+    said: dict[str, object] = {"id": sample.id}
+    if one.modality == "text":
+        said["text"] = sample.text
+    elif sample.captions:
+        said["captions"] = list(sample.captions)
+    names = class_names(one.data.source)
+    if names is not None and sample.label is not None:
+        # By name: where the names are numbers, a number would be taken for one of them.
+        name = names[sample.label]
+        said["label"] = name if name == name.strip() else sample.label
+    return said

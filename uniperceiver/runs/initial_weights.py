@@ -1,0 +1,195 @@
+"""MODEL.START -> FIRST WEIGHTS: a run begins with another model's weights; its dense linears may become experts."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from uniperceiver.config import MoEConfig, Recipe
+from uniperceiver.data.tasks import TaskData
+from uniperceiver.errors import UserError
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.model import Generalist
+from uniperceiver.model.sizes import SIZES, Size, experts
+from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
+from uniperceiver.model.weights import first_misfit
+from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.tuning import tuned_architecture
+from uniperceiver.serving import saved as saved_files
+from uniperceiver.serving.base_model import Base, base_at
+from uniperceiver.serving.locate import model_folder
+from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.task_choice import refuse_other_classes
+from uniperceiver.streams import torch_stream
+from uniperceiver.tokenizers import bpe
+from uniperceiver.training.checkpoint import list_checkpoints
+
+_SIZE = ("width", "layers", "heads", "patch")
+_MUST_FIT = (*_SIZE, "patch_frames", "max_text", "max_frames")
+_OF_RECIPE = ("moe", "drop_path", "frame_offset")  # what training may change without touching a weight
+_MAY_DIFFER = frozenset({"noise", "training_capacity", "evaluation_capacity", "tasks"})
+
+
+def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
+    """The model that a new run begins with; None where the recipe names none, or the run has a checkpoint already.
+
+    A path starts at `base`, or else where the command is given.
+
+    Raises:
+        UserError: there is no such model; another vocabulary than its own is asked for; noise without copies.
+    """
+    start = recipe.model.start
+    if start is None:
+        if recipe.moe.copy_noise:
+            raise UserError("moe.copy_noise: without model.start nothing is copied; remove the key, or name a model")
+        return None
+    if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
+        return None
+    try:
+        place = model_folder(_place(start, base))
+        saved = saved_files.load(place)
+    except UserError as error:
+        raise UserError(f"model.start: {error}") from None
+    if place.resolve() in (folder.resolve(), (folder / "model").resolve()):
+        raise UserError(f"{folder}: is the folder of model.start {start}, which the run needs; use another --out")
+    vocabulary = recipe.model.vocabulary
+    if isinstance(vocabulary, str) and bpe.from_file(base / vocabulary) != saved.codec:
+        raise UserError(
+            f"model.vocabulary: {vocabulary} is not the vocabulary of model.start {start}; leave the key out: a run "
+            "reads and writes with the vocabulary of its start"
+        )
+    return saved
+
+
+def base_to_keep(recipe: Recipe, base: Path, folder: Path, start: SavedModel | None) -> Base | None:
+    """The model beside which the run saves what it tunes; None where it saves all weights.
+
+    Of a start that lies beside another model itself, that one: the same parameters are tuned again.
+    """
+    if recipe.tune.method != "prompt" or recipe.model.start is None:
+        return None
+    if start is None:  # the run goes on
+        return saved_files.read_base(folder / "model")
+    return start.base or base_at(_place(recipe.model.start, base))
+
+
+def _place(start: str, base: Path) -> str | Path:
+    near = base / Path(start).expanduser()
+    return near if near.exists() else start
+
+
+def fitted(
+    recipe: Recipe, tasks: Sequence[TaskData], wanted: Architecture, start: SavedModel | None, folder: Path
+) -> Architecture:
+    """The architecture of the run: what the recipe asks for, and the rest as `model.start` has it.
+
+    Raises:
+        UserError: the start is of another size, its experts are others, or it has parameters for other classes.
+    """
+    if recipe.model.start is None:
+        return wanted
+    if start is None:  # the run goes on
+        return saved_files.read_architecture(folder / "model")
+    for data in tasks:
+        refuse_other_classes(start, data.task)
+    if recipe.tune.method is not None:
+        return tuned_architecture(recipe, tasks, start)
+    where = f"model.start {recipe.model.start}"
+    if start.arch.merged is not None:
+        raise UserError(f"{where}: is merged, its experts are gone; begin with the model that it was merged from")
+    _check_size(recipe, wanted, start.arch, where)
+    _check_experts(recipe, wanted, start, where)
+    return dataclasses.replace(start.arch, **{name: getattr(wanted, name) for name in _OF_RECIPE})
+
+
+def begin(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedModel | None) -> None:
+    """Give a freshly drawn model the weights of its start, if there is one."""
+    if start is None:
+        return
+    weights = start.model.state_dict()
+    if start.arch.moe is None and arch.moe is not None:
+        stream = torch_stream(recipe.seed, "upcycling")
+        weights = upcycled(model.state_dict(), weights, recipe.moe.copy_noise, stream)
+    if recipe.tune.method == "prompt":
+        weights = {name: each for name, each in model.state_dict().items() if name.startswith("prompts.")} | weights
+    misfit = first_misfit(model.state_dict(), weights)
+    if misfit is not None:
+        raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")
+    model.load_state_dict(weights)
+
+
+def _check_size(recipe: Recipe, wanted: Architecture, found: Architecture, where: str) -> None:
+    other = [key for key in _MUST_FIT if getattr(wanted, key) != getattr(found, key)]
+    if not other:
+        return
+    theirs = ", ".join(f"{key} {getattr(found, key)}" for key in other)
+    ours = ", ".join(f"{key} {getattr(wanted, key)}" for key in other)
+    written = {f"model.{key}": getattr(found, key) for key in other}
+    named = Size(**{key: getattr(found, key) for key in _SIZE})
+    name = next((name for name, size in SIZES.items() if size == named), None)
+    if name is not None and set(other) & {*_SIZE} and all(getattr(recipe.model, key) is None for key in _SIZE):
+        written = {"model.size": name, **{key: each for key, each in written.items() if key[6:] not in _SIZE}}
+    raise UserError(f"{where}: its weights are for {theirs}, the recipe asks for {ours}; write {_as_words(written)}")
+
+
+def _check_experts(recipe: Recipe, wanted: Architecture, start: SavedModel, where: str) -> None:
+    ours, theirs = wanted.moe, start.arch.moe
+    if theirs is None:
+        if ours is not None:
+            refuse_other_outputs(ours)
+        elif recipe.moe.copy_noise:
+            raise UserError("moe.copy_noise: a dense model has no copies; remove the key, or set moe.condition")
+        return
+    if ours is None:
+        usual = experts(MoEConfig(condition=theirs.condition), wanted.layers, len(recipe.tasks))
+        words = {"moe.condition": theirs.condition, **_other_words(theirs, usual)}
+        raise UserError(f"{where}: its model has experts, the recipe asks for none; write {_as_words(words)}")
+    if recipe.moe.copy_noise:
+        raise UserError(f"moe.copy_noise: {where} has experts of its own, so nothing is copied; remove the key")
+    if ours.condition == theirs.condition and start.arch.needs_task and list(start.tasks) != list(recipe.tasks):
+        raise UserError(
+            f"{where}: its experts were chosen by task, for {', '.join(start.tasks)}; the recipe must have these tasks "
+            f"in this order, found {', '.join(recipe.tasks)}"
+        )
+    _check_same_experts(ours, theirs, where)
+
+
+def _check_same_experts(ours: MoE, theirs: MoE, where: str) -> None:
+    names = [field.name for field in dataclasses.fields(MoE) if field.name not in _MAY_DIFFER]
+    other = next((name for name in names if getattr(ours, name) != getattr(theirs, name)), None)
+    if other is None:
+        return
+    found, asked = getattr(theirs, other), getattr(ours, other)
+    words = _other_words(theirs, ours)
+    mend = f"write {_as_words(words)}" if words else "begin with another model: no recipe asks for these experts"
+    raise UserError(f"{where}: its experts have {other} {found}, the recipe asks for {asked}; {mend}")
+
+
+def _other_words(theirs: MoE, ours: MoE) -> dict[str, object]:
+    """What a recipe must say to get `theirs` instead of `ours`; empty where no recipe can."""
+    words, before = _words(theirs), _words(ours)
+    if None in words.values():
+        return {}
+    return {key: value for key, value in words.items() if value != before[key]}
+
+
+def _words(moe: MoE) -> dict[str, object]:
+    """What a recipe says to get these settings; None where it has no words for it."""
+    attention, ffn = moe.attention_layers, moe.ffn_layers
+    where = "ffn" if not attention else "attention" if not ffn else "both" if attention == ffn else None
+    gates = {(1, 1): "half_block", (2, 2): "linear"}.get((moe.attention_gates, moe.ffn_gates))
+    return {
+        "moe.condition": moe.condition,
+        "moe.layout": moe.layout,
+        "moe.experts": moe.experts,
+        "moe.k": moe.k,
+        "moe.where": where,
+        "moe.layers": str(list(attention or ffn)).replace(" ", ""),
+        "moe.level": moe.level,
+        "moe.gates": gates,
+        "moe.renormalise": str(moe.renormalise).lower(),
+        "moe.balance.bias_rate": 0.001 if moe.selection_bias else 0,
+    }
+
+
+def _as_words(values: dict[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())

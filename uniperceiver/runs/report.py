@@ -1,0 +1,75 @@
+"""report.html of a run: its facts, figures, and some questions with the model's answers."""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.evaluation.evaluate import main_metric
+from uniperceiver.interference.records import read_measurements
+from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.runs.evaluate import Results
+from uniperceiver.runs.examples import examples_of
+from uniperceiver.runs.experts import experts_of
+from uniperceiver.runs.recipe import saved_recipe
+from uniperceiver.runs.validation import evaluation_settings
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.training.log import read_log
+
+_EXAMPLES = 4  # per task
+_ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
+
+
+def write_report(folder: Path, results: Results) -> Path:
+    """Write the report of a run; returns its path.
+
+    Raises:
+        UserError: the folder holds no run with a model, or its data are gone.
+    """
+    recipe, base = saved_recipe(folder)
+    model = UniPerceiver.from_pretrained(folder)
+    tasks = open_tasks(recipe, base)
+    examples = [one for data in tasks for one in examples_of(model, data, _shown_split(data), _EXAMPLES)]
+    log = read_log(folder)
+    settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
+    report = RunReport(
+        title=f"uniperceiver: {folder.name}",
+        facts=_facts(model, log),
+        recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        log=log,
+        results=results["tasks"],
+        main_metrics={data.task.name: main_metric(data.task) for data in tasks},
+        examples=examples,
+        experts=experts_of(model, tasks, settings),
+        interference=read_measurements(folder, log),
+    )
+    path = folder / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+def _shown_split(data: TaskData) -> str:
+    return next(split for split in ("test", "val", "train") if split in data.sources)
+
+
+def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    arch = model.saved.arch
+    facts = {
+        "model": f"{arch.layers} layers, width {arch.width}, vocabulary {arch.vocabulary:,}",
+        "parameters": f"{parameters / 1e6:.2f} M",
+        "trained": model.saved.trained,
+    }
+    steps = [line for line in log if line["event"] == "train"]
+    if len(steps) > 1:
+        facts["training time"] = f"{training_seconds(steps) / 60:.1f} minutes"
+    return facts
+
+
+def training_seconds(steps: Sequence[dict[str, Any]]) -> float:
+    """Time between the log's training lines; pauses of a stopped run are left out as far as the log shows them."""
+    gaps = [after["time"] - before["time"] for before, after in pairwise(steps)]
+    usual = sorted(gaps)[len(gaps) // 2]
+    return sum(gap for gap in gaps if gap < 20 * usual) + usual

@@ -1,0 +1,117 @@
+"""How the splits of a run are measured, during training and after it."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from uniperceiver.config import Recipe
+from uniperceiver.data.tasks import TaskData
+from uniperceiver.errors import UserError
+from uniperceiver.evaluation.answers import Settings, Split
+from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
+from uniperceiver.records import Broken
+from uniperceiver.tokenizers import bpe
+from uniperceiver.training.faults import name_broken
+from uniperceiver.training.log import RunLog
+from uniperceiver.training.step import TrainState
+from uniperceiver.training.stop import StopRequest
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; "auto" is the first accelerator, or the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found if found is not None else torch.device("cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r}: {reason}; use device=cpu, or auto") from None
+
+
+def evaluation_settings(recipe: Recipe, codec: bpe.TextEncoder, device: torch.device) -> Settings:
+    """How the recipe wants its splits evaluated: whole, in float32."""
+    return Settings(
+        codec=codec,
+        device=device,
+        batch=recipe.evaluation.batch,
+        workers=recipe.data.workers,
+        beams=recipe.evaluation.beam,
+        max_words=recipe.evaluation.max_words,
+        max_broken=recipe.data.max_broken,
+    )
+
+
+def splits_of(data: TaskData, names: tuple[str, ...]) -> list[Split]:
+    """The task's splits of those names that have data."""
+    training = data.sources.get("train") or next(iter(data.sources.values()))
+    return [
+        Split(
+            task=data.task,
+            index=data.index,
+            name=name,
+            source=data.sources[name],
+            view=data.view,
+            training_texts=training.texts,
+        )
+        for name in names
+        if name in data.sources
+    ]
+
+
+def validate(
+    state: TrainState, tasks: list[TaskData], settings: Settings, stop: StopRequest, log: RunLog
+) -> tuple[float, Mapping[str, Any]]:
+    """Score and main figures of the validation (else training) splits, with the averaged weights if there are any."""
+    results: dict[str, Metrics] = {}
+    values: dict[str, float] = {}
+    with averaged_weights(state), stop.waiting():
+        for data in tasks:
+            split = splits_of(data, ("val", "train"))[0]  # never test: the best checkpoint is chosen by these figures
+            name = f"{data.task.name}/{split.name}"
+
+            def on_batch(done: int, total: int, name: str = name) -> None:
+                stop.check()
+                log.progress(state.step, f"{done}/{total}", stage=f"evaluating {name}")
+
+            def on_broken(broken: Broken, name: str = name) -> None:
+                name_broken(dataclasses.replace(broken, task=name), state.step, state, log)
+
+            told = dataclasses.replace(settings, on_batch=on_batch, on_broken=on_broken)
+            metrics = evaluate(state.model, split, told)
+            results[data.task.name] = metrics
+            main = main_metric(data.task)
+            values |= {f"{name}/{key}": metrics[key] for key in (main, "chance", "loss")}
+            log.say(
+                f"  {name}: {main} {metrics[main]:.3f} (chance {metrics['chance']:.3f}), loss {metrics['loss']:.3f}"
+            )
+    log.progress(state.step, "", stage="training")
+    return score(results), values
+
+
+@contextmanager
+def averaged_weights(state: TrainState) -> Iterator[None]:
+    """The model with its moving average as weights, where there is one; its own come back afterwards."""
+    if state.average is None:
+        yield
+        return
+    own = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+    try:
+        _assign(state.model, state.average)
+        yield
+    finally:
+        _assign(state.model, own)
+
+
+@torch.no_grad()
+def _assign(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])

@@ -1,0 +1,67 @@
+"""The answers of `uniperceiver predict`: files in, plain values out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uniperceiver.errors import UserError
+from uniperceiver.runs.checks import notes_on
+from uniperceiver.runs.evaluate import tell
+from uniperceiver.runs.validation import device_of
+from uniperceiver.serving.predictor import UniPerceiver
+
+_SHOWN = 5  # candidates per file on the console
+
+
+def answer(
+    path: Path,
+    question: str,
+    files: Sequence[str],
+    *,
+    labels: Sequence[str] | None,
+    texts: Sequence[str] | None,
+    task: str | None,
+    beam: int,
+    device: str,
+) -> list[dict[str, Any]]:
+    """One mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown task, or candidates that are missing.
+    """
+    model = UniPerceiver.from_pretrained(path, device_of(device))
+    for note in notes_on(model.saved.arch):
+        tell(note)
+    if question == "caption":
+        captions = model.caption(files, beam, task)
+        return [{"file": file, "answer": caption} for file, caption in zip(files, captions, strict=True)]
+    if question == "rank":
+        if not texts:
+            raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
+        return _scored(files, texts, model.rank(files, texts, task).tolist())
+    if labels is None and task is None:
+        raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_with_labels(model)}")
+    rows = model.classify(files, labels, task).tolist()
+    names = labels if labels is not None else [texts[0] for texts in model.saved.tasks[str(task)].task.labels]
+    return _scored(files, names, rows)
+
+
+def _with_labels(model: UniPerceiver) -> str:
+    return ", ".join(name for name, known in model.saved.tasks.items() if known.task.labels) or "(none has labels)"
+
+
+def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]]) -> list[dict[str, Any]]:
+    answers = []
+    for file, row in zip(files, rows, strict=True):
+        scores = dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1]))
+        answers.append({"file": file, "answer": next(iter(scores)), "scores": scores})
+    return answers
+
+
+def as_text(answers: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines for people."""
+    lines = []
+    for one in answers:
+        lines.append(f"{one['file']}: {one['answer']}")
+        lines += [f"    {value:7.3f}  {name}" for name, value in list(one.get("scores", {}).items())[:_SHOWN]]
+    return lines

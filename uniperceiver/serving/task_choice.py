@@ -1,0 +1,122 @@
+"""Which task a call is about: one of the model's own, one that is given, or one of the catalogue.
+
+A model that chose its experts by task has parameters for its own tasks only: there, a call without a task is about the
+only one of them that fits.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.task import Task
+
+
+def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
+    """The task whose candidates texts are: the one asked for, or else retrieval.
+
+    Raises:
+        UserError: the model has no task of that name; or it needs one, and several fit.
+    """
+    return _known(saved, "encode_text", task, CATALOGUE["image_text_retrieval"], lambda each: each.target == "text")
+
+
+def fitting(
+    saved: SavedModel, call: str, task: str | Task | None, kind: str, fits: Callable[[Task], bool]
+) -> KnownTask:
+    """The task asked for, or else an anonymous one of that kind, with the preprocessing that fits it best.
+
+    Raises:
+        UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
+            exactly one fits. Those of the model that fit are listed.
+    """
+    wanted = CATALOGUE[kind]
+    known = _known(saved, call, task, wanted, lambda each: fits(each) and each.visual == wanted.visual)
+    if not fits(known.task):
+        names = ", ".join(name for name, each in saved.tasks.items() if fits(each.task))
+        raise UserError(
+            f"{call}: cannot be asked of task {known.task.name!r}; of this model's tasks: {names or '(none)'}"
+        )
+    return known
+
+
+def _known(
+    saved: SavedModel, call: str, task: str | Task | None, wanted: Task, fits: Callable[[Task], bool]
+) -> KnownTask:
+    """The task asked for; without one, `wanted`, or what stands for it in a model that needs a task of its own."""
+    if isinstance(task, str):
+        if task not in saved.tasks:
+            raise UserError(f"unknown task {task!r}; {nearest(task, saved.tasks)}")
+        return saved.tasks[task]
+    if not saved.arch.needs_task:
+        given = wanted if task is None else task
+        return KnownTask(task=given, index=None, view=view_for(saved.tasks, given))
+    if task is not None:
+        return _as_trained(saved, call, task)
+    held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
+    several = [known for name, known in saved.tasks.items() if name in held and fits(known.task)]
+    alike = [known for known in several if known.task.candidates == wanted.candidates]
+    if len(alike or several) != 1:
+        names = ", ".join(known.task.name for known in several)
+        raise UserError(
+            f"{call}: this model chose its experts by task; say with task= which one is asked: {names or '(none fits)'}"
+        )
+    return (alike or several)[0]
+
+
+def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
+    """A given task with the parameters of the model's task of that name, whose question it must ask."""
+    known = saved.tasks.get(task.name)
+    if known is None or replace(known.task, labels=(), template=None) != replace(task, labels=(), template=None):
+        raise UserError(
+            f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
+            f"{', '.join(saved.tasks)}"
+        )
+    return replace(known, task=task)
+
+
+def refuse_other_classes(saved: SavedModel, task: Task) -> None:
+    """Refuse other labels than those that a model was tuned for, where it has parameters for each class.
+
+    Raises:
+        UserError: they are others.
+    """
+    prompts = saved.arch.prompts
+    classes = 0 if prompts is None else prompts.classes or prompts.labels
+    if not classes or task.candidates != "labels":
+        return
+    own = [known.task.labels for known in saved.tasks.values() if known.task.labels]
+    # A converted model does not know what its classes are called, only how many there are.
+    if not own and len(task.labels) != classes:
+        raise UserError(
+            f"task {task.name!r}: this model was tuned with parameters for each of {classes} classes, found "
+            f"{len(task.labels)} labels; give those of its classes, in their order"
+        )
+    if own and task.labels not in own:
+        raise UserError(
+            f"task {task.name!r}: this model was tuned with parameters for each class of {', '.join(saved.tasks)}, so "
+            "other labels mean nothing to it; use its own labels, or the model that it was made from"
+        )
+
+
+def sight(known: KnownTask) -> KnownTask:
+    """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
+    seen = known.task.inputs[:1]  # visual input stands first
+    task = replace(known.task, inputs=seen, read_at="summary", candidates="labels", labels=(), template=None)
+    return replace(known, task=task)
+
+
+def view_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
+    """The preprocessing of the model's task that is most like this one."""
+    alike = sorted(
+        tasks.values(),
+        key=lambda known: (
+            known.task.name != task.name,
+            known.task.visual != task.visual,
+            known.task.candidates != task.candidates,
+            known.index or 0,
+        ),
+    )
+    return alike[0].view if alike else Preprocess()

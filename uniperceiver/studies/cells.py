@@ -1,0 +1,188 @@
+"""CELL -> FILE: what one run of a study came to, as JSON beside the folder of the run."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from safetensors import safe_open
+
+from uniperceiver.config import Recipe
+from uniperceiver.errors import UserError
+from uniperceiver.runs.recipe import check_same_run, saved_recipe
+from uniperceiver.strict import parse, to_json
+from uniperceiver.studies.plan import Cell
+from uniperceiver.training.log import read_log
+
+_LINES = 20  # of a failed run that are kept
+# Sections of a recipe that leave every figure as it is.
+_NO_MATTER = ("device", "threads", "checkpoint.", "log.", "data.workers")
+_PAUSE = 5  # times the usual time of a step: the run was stopped meanwhile, or waited for something
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A cell that has ended."""
+
+    arm: str
+    seed: int
+    state: Literal["done", "failed"]
+    exit_code: int
+    overrides: Mapping[str, str]
+    recipe: Recipe
+    results: Mapping[str, Mapping[str, Mapping[str, float]]]  # task -> split -> metric -> value
+    steps: int = 0
+    step_seconds: float | None = None  # of training, without evaluations and pauses; None: too short to say
+    parameters: int | None = None
+    last_lines: tuple[str, ...] = ()  # of what a failed run said
+
+
+def beside(cell: Cell, suffix: str) -> Path:
+    """A file of the cell beside the folder of its run."""
+    return cell.folder.with_name(cell.folder.name + suffix)
+
+
+def finished(cell: Cell) -> Outcome | None:
+    """What the cell came to when it was trained with this recipe; None where it is still to be trained or measured.
+
+    Raises:
+        UserError: the run there, or its figures, are of another recipe; another process is training there.
+    """
+    before = _read(cell)
+    if (cell.folder / "recipe.yaml").is_file():
+        check_same_run(cell.recipe, cell.folder)
+        steps = saved_recipe(cell.folder)[0].steps
+        if steps != cell.recipe.steps:  # not the run it would have been: its learning rate has come down already
+            _refuse(cell.folder, "steps", steps, cell.recipe.steps)
+    elif before is not None and before.state == "done":
+        _refuse_other(before.recipe, cell)
+    if before is None or before.state == "failed" or _figures_of(before.recipe) != _figures_of(cell.recipe):
+        return None
+    return before
+
+
+def _refuse_other(before: Recipe, cell: Cell) -> None:
+    """Figures whose run is gone must not be written over by those of another recipe."""
+    old, new = _figures_of(before), _figures_of(cell.recipe)
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            _refuse(beside(cell, ".json"), key, old.get(key), new.get(key))
+
+
+def _refuse(path: Path, key: str, old: Any, new: Any) -> None:
+    raise UserError(
+        f"{path}: was made with {key}={old!r}, the study says {new!r}; use another --out, or remove the files of the "
+        "cell to train it anew"
+    )
+
+
+def _figures_of(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe may change a figure, by dotted keys."""
+    values = _flat(json.loads(to_json(dataclasses.asdict(recipe))))
+    return {key: value for key, value in values.items() if not key.startswith(_NO_MATTER)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def reported(cell: Cell) -> Outcome | None:
+    """What was written of the cell, to be shown; None where there is nothing yet.
+
+    Raises:
+        UserError: it is of another recipe than the study's.
+    """
+    outcome = _read(cell)
+    if outcome is not None and outcome.state == "done":
+        _refuse_other(outcome.recipe, cell)
+    return outcome
+
+
+def _read(cell: Cell) -> Outcome | None:
+    path = beside(cell, ".json")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        recipe = parse(Recipe, values["recipe"], str(path))
+        return Outcome(**{**values, "recipe": recipe, "last_lines": tuple(values["last_lines"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is no file that study wrote; remove it, and the cell is measured again") from None
+
+
+def write_outcome(cell: Cell, exit_code: int) -> Outcome:
+    """Write what a run that has just ended came to."""
+    outcome = _outcome(cell, exit_code)
+    path = beside(cell, ".json")
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(to_json(dataclasses.asdict(outcome), indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return outcome
+
+
+def _outcome(cell: Cell, exit_code: int) -> Outcome:
+    results = cell.folder / "results.json"
+    done = exit_code == 0 and results.is_file()
+    return Outcome(
+        arm=cell.arm,
+        seed=cell.seed,
+        state="done" if done else "failed",
+        exit_code=exit_code,
+        overrides=cell.overrides,
+        recipe=cell.recipe,
+        results=json.loads(results.read_text(encoding="utf-8"))["tasks"] if done else {},
+        steps=cell.recipe.steps if done else 0,
+        step_seconds=step_seconds(read_log(cell.folder)) if done else None,
+        parameters=_parameters(cell.folder / "model") if done else None,
+        last_lines=() if done else tuple(_last_lines(beside(cell, ".log"))),
+    )
+
+
+def step_seconds(log: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean time of a training step: between lines of training with no evaluation and no pause between them."""
+    seconds, steps = [], []
+    for before, after in pairwise(line for line in log if line.get("event") in ("train", "evaluate")):
+        if before["event"] == after["event"] == "train" and after["step"] > before["step"]:
+            seconds.append(after["time"] - before["time"])
+            steps.append(after["step"] - before["step"])
+    if not steps:
+        return None
+    usual = median(time / count for time, count in zip(seconds, steps, strict=True))
+    kept = [(time, count) for time, count in zip(seconds, steps, strict=True) if time <= _PAUSE * usual * count]
+    return sum(time for time, _ in kept) / sum(count for _, count in kept)
+
+
+def _parameters(folder: Path) -> int | None:
+    """How many numbers the weights of a saved model are; no weights are read."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                count += _product(file.get_slice(name).get_shape())
+    return count or None
+
+
+def _product(shape: list[int]) -> int:
+    size = 1
+    for each in shape:
+        size *= each
+    return size
+
+
+def _last_lines(path: Path) -> list[str]:
+    """The end of what a run said, without the lines of a traceback that only point."""
+    if not path.is_file():
+        return []
+    text = path.read_bytes()[-20_000:].decode("utf-8", "replace")
+    return [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip(" ^~")][-_LINES:]

@@ -1,0 +1,166 @@
+"""CELLS -> RUNS: cells are trained by processes of their own, several at a time."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from uniperceiver.studies.cells import Outcome, beside, write_outcome
+from uniperceiver.studies.plan import Cell, Plan
+from uniperceiver.training.stop import EXIT_CODE, StopRequest
+
+_TICK = 0.1  # seconds between looks at the processes
+_LOOK = 20  # ticks between looks at their logs
+_TAIL = 8192  # bytes of a log in which its last line is
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    cell: Cell
+    process: subprocess.Popen[bytes]
+
+
+def run_cells(
+    plan: Plan, todo: Sequence[Cell], stop: StopRequest, on_end: Callable[[Outcome], None], *, quiet: bool = False
+) -> bool:
+    """Train cells until all have ended; False where a signal has stopped them, after they saved.
+
+    Args:
+        on_end: is told of every cell that ended, after it was written.
+        quiet: no progress bar.
+    """
+    waiting, running = deque(todo), list[_Running]()
+    ended, cut_off = len(plan.cells) - len(todo), False
+    with _bar(len(plan.cells), quiet) as (progress, bar), _none_left(running):
+        for tick in itertools.count():
+            if stop.requested and not cut_off and (waiting or running):
+                cut_off = True
+                waiting.clear()
+                _stop(running)
+            while waiting and len(running) < plan.config.processes:
+                running.append(_start(plan, waiting.popleft()))
+            for one in [each for each in running if each.process.poll() is not None]:
+                running.remove(one)
+                if not cut_off or one.process.returncode == 0:  # else it goes on with the next command
+                    outcome = write_outcome(one.cell, one.process.returncode)
+                    _tell(progress, one.cell, outcome)
+                    on_end(outcome)
+                    ended += 1
+            if tick % _LOOK == 0 or not running:
+                _show(progress, bar, plan, ended, running)
+            if not running and not waiting:
+                return not cut_off
+            time.sleep(_TICK)
+    raise AssertionError("the loop above only ends by returning")
+
+
+def _start(plan: Plan, cell: Cell) -> _Running:
+    """A process of its own, which signals to this one do not reach."""
+    cell.folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "NO_COLOR": "1"}
+    if plan.config.threads:
+        environment["OMP_NUM_THREADS"] = str(plan.config.threads)
+    with beside(cell, ".log").open("wb") as log:
+        process = subprocess.Popen(
+            command_of(plan, cell),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=environment,
+            process_group=0 if sys.platform != "win32" else None,
+        )
+    return _Running(cell=cell, process=process)
+
+
+def command_of(plan: Plan, cell: Cell) -> list[str]:
+    """What is run, in words."""
+    words = [f"{key}={value}" for key, value in cell.overrides.items()]
+    python = [sys.executable, "-m", "uniperceiver", "train"]
+    return [*python, str(plan.recipe), *words, "--out", str(cell.folder), "--json"]
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    for one in running:
+        with suppress(ProcessLookupError):
+            one.process.terminate()
+
+
+@contextmanager
+def _none_left(running: list[_Running]) -> Iterator[None]:
+    """Whatever happens in the block, no process outlives it."""
+    try:
+        yield
+    finally:
+        _stop(running)
+        for one in running:
+            one.process.wait()
+
+
+@contextmanager
+def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
+    progress = Progress(
+        TextColumn("{task.description}", style="bold", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        disable=quiet,
+        refresh_per_second=1,
+        speed_estimate_period=3600,
+    )
+    with progress:
+        yield progress, progress.add_task("cells", total=cells, note="")
+
+
+def _show(progress: Progress, bar: TaskID, plan: Plan, ended: int, running: Sequence[_Running]) -> None:
+    """Cells that ended count as one, those that are trained as the share of their steps."""
+    notes, share = [], 0.0
+    for one in running:
+        step, steps = _steps_done(one.cell.folder), one.cell.recipe.steps
+        share += min(step / steps, 1.0)
+        notes.append(f"{one.cell.arm}/{one.cell.seed} {step}/{steps}")
+    text = f"cells {ended}/{len(plan.cells)}"
+    progress.update(bar, completed=ended + share, description=text, note=" · ".join(notes))
+
+
+def _steps_done(folder: Path) -> int:
+    """The step of the last whole line of a run's log."""
+    try:
+        with (folder / "log.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().split(b"\n")
+        return int(json.loads(lines[-2])["step"])
+    except (OSError, ValueError, IndexError, KeyError):
+        return 0
+
+
+def _tell(progress: Progress, cell: Cell, outcome: Outcome) -> None:
+    """One line about a cell that ended; of one that failed, also what it said last."""
+    name = f"{cell.arm}, seed {cell.seed}"
+    if outcome.state == "done":
+        progress.console.print(f"{name}: done", highlight=False, markup=False)
+        return
+    said = "\n".join(f"  {line}" for line in outcome.last_lines)
+    text = f"{name}: failed ({why_failed(outcome.exit_code)}); {beside(cell, '.log')} ends with\n{said}"
+    progress.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def why_failed(exit_code: int) -> str:
+    """An exit code in words."""
+    if exit_code < 0:
+        return f"ended by signal {-exit_code}"
+    if exit_code == EXIT_CODE:
+        return "stopped by a signal"
+    return "no results.json" if exit_code == 0 else f"exit code {exit_code}"

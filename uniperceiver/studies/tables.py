@@ -1,0 +1,190 @@
+"""OUTCOMES -> TABLES: figures over seeds, gaps, Δ_MTL and times of a study's arms."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.report.numbers import in_reading_order, lower_is_better, metric_names
+from uniperceiver.report.study_contents import Arm, Compared, Failure, Row, Spread, StudyReport
+from uniperceiver.studies.cells import Outcome
+from uniperceiver.studies.curves import curves_of
+from uniperceiver.studies.plan import Plan
+from uniperceiver.studies.run import why_failed
+from uniperceiver.studies.statistics import (
+    BySeed,
+    Estimate,
+    delta_mtl,
+    difference,
+    estimate,
+    gap_closed,
+    is_gap,
+    standard_error,
+)
+
+# task -> split -> metric -> arm -> seed -> value
+Figures = dict[str, dict[str, dict[str, dict[str, dict[int, float]]]]]
+
+
+def tables_of(plan: Plan, outcomes: Sequence[Outcome]) -> StudyReport:
+    """What has come of a study so far.
+
+    Raises:
+        UserError: the study measures a task by a metric that it does not have.
+    """
+    figures = _figures(plan, outcomes)
+    measures = _measures(plan, figures)
+    rows = [
+        _row(plan, task, split, metric, by_arm, first=measures[task] == metric)
+        for task, splits in figures.items()
+        for split, metrics in splits.items()
+        for metric, by_arm in metrics.items()
+    ]
+    done = sum(outcome.state == "done" for outcome in outcomes)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    return StudyReport(
+        title=plan.path.stem,
+        facts=_facts(plan, done, len(failed)),
+        study=plan.path.read_text(encoding="utf-8"),
+        arms=_arms(plan, outcomes, figures, measures),
+        rows=rows,
+        failures=[
+            Failure(arm=each.arm, seed=each.seed, why=why_failed(each.exit_code), last_lines=each.last_lines)
+            for each in failed
+        ],
+        curves=curves_of(plan, outcomes),
+        baseline=plan.config.baseline,
+        reference=plan.config.reference,
+    )
+
+
+def _facts(plan: Plan, done: int, failed: int) -> dict[str, str]:
+    steps = sorted({cell.recipe.steps for cell in plan.cells})
+    facts = {"runs": f"{done} of {len(plan.cells)}", "tasks": ", ".join(plan.tasks)}
+    facts["steps"] = " to ".join(f"{each:,}" for each in dict.fromkeys((steps[0], steps[-1])))
+    return facts | ({"failed": str(failed)} if failed else {})
+
+
+def _figures(plan: Plan, outcomes: Sequence[Outcome]) -> Figures:
+    """The cells' figures, by task in the order of the recipe."""
+    figures: Figures = {}
+    order = {arm: place for place, arm in enumerate(plan.arms)}
+    by_arm = sorted(outcomes, key=lambda each: (order[each.arm], each.seed))
+    for task in plan.tasks:
+        splits = in_reading_order({split: None for each in by_arm for split in each.results.get(task, {})})
+        for split in splits:
+            for outcome in by_arm:
+                metrics = outcome.results.get(task, {}).get(split, {})
+                for metric in metric_names(metrics):
+                    arms = figures.setdefault(task, {}).setdefault(split, {}).setdefault(metric, {})
+                    value: Any = metrics[metric]  # null where it was not finite
+                    arms.setdefault(outcome.arm, {})[outcome.seed] = np.nan if value is None else float(value)
+    return figures
+
+
+def _measures(plan: Plan, figures: Figures) -> dict[str, str]:
+    """The metric by which each task is judged first."""
+    given = plan.config.measure
+    measures = {task: given if isinstance(given, str) else given.get(task, "loss") for task in plan.tasks}
+    for task, splits in figures.items():
+        known = dict.fromkeys(metric for metrics in splits.values() for metric in metrics)
+        if (name := measures[task]) not in known:
+            raise UserError(f"{plan.path}: measure: task {task!r} has no metric {name!r}; {nearest(name, known)}")
+    return measures
+
+
+def _row(plan: Plan, task: str, split: str, metric: str, arms: Mapping[str, BySeed], *, first: bool) -> Row:
+    spreads = {arm: spread(by_seed) for arm, by_seed in arms.items()}
+    parts: dict[str, Any] = {}
+    shared, own = arms.get(plan.config.baseline or ""), arms.get(plan.config.reference or "")
+    if shared and own:
+        gap = difference(own, shared)
+        parts = {"gap": _compared(gap), "is_gap": is_gap(gap)}
+        if is_gap(gap):
+            others = {arm: x for arm, x in arms.items() if arm not in (plan.config.baseline, plan.config.reference)}
+            closed = {arm: estimate(_closed, [x, shared, own]) for arm, x in others.items()}
+            parts["closed"] = {arm: _compared(each) for arm, each in closed.items()}
+    return Row(task=task, split=split, metric=metric, lower=lower_is_better(metric), first=first, arms=spreads, **parts)
+
+
+def _closed(means_G: Sequence[float]) -> float:
+    return gap_closed(*means_G)
+
+
+def spread(by_seed: BySeed) -> Spread:
+    """Mean and standard error over seeds."""
+    value_N = list(by_seed.values())
+    return Spread(mean=float(np.mean(value_N)), error=standard_error(value_N), seeds=by_seed)
+
+
+def _compared(found: Estimate) -> Compared:
+    return Compared(value=found.value, error=found.error, paired=found.paired)
+
+
+def _arms(plan: Plan, outcomes: Sequence[Outcome], figures: Figures, measures: Mapping[str, str]) -> list[Arm]:
+    seconds: dict[str, dict[int, float]] = {arm: {} for arm in plan.arms}
+    for each in outcomes:
+        if each.step_seconds is not None:
+            seconds[each.arm][each.seed] = each.step_seconds
+    base = seconds.get(plan.config.baseline or "")
+    arms = []
+    for name in plan.arms:
+        own = [each for each in outcomes if each.arm == name]
+        ratio = estimate(_ratio, [seconds[name], base]) if base else None
+        arms.append(
+            Arm(
+                name=name,
+                keys=_keys(plan, name),
+                done=sorted(each.seed for each in own if each.state == "done"),
+                failed=sorted(each.seed for each in own if each.state == "failed"),
+                parameters=next((each.parameters for each in own if each.parameters), None),
+                step_seconds=spread(seconds[name]) if seconds[name] else None,
+                time_ratio=_compared(ratio) if ratio and seconds[name] else None,
+                delta=_deltas(plan, name, figures, measures),
+            )
+        )
+    return arms
+
+
+def _ratio(means_G: Sequence[float]) -> float:
+    return means_G[0] / means_G[1] if means_G[1] else math.nan
+
+
+def _keys(plan: Plan, arm: str) -> dict[str, str]:
+    """The keys of an arm without those that are the same in all."""
+    cells = {cell.arm: cell.overrides for cell in reversed(plan.cells)}
+    own = {key: value for key, value in cells[arm].items() if key not in ("seed", "threads", "tasks")}
+    keys = {key: value for key, value in own.items() if any(other.get(key) != value for other in cells.values())}
+    tasks = next(list(cell.recipe.tasks) for cell in plan.cells if cell.arm == arm)
+    return keys | ({"tasks": ", ".join(tasks)} if tasks != plan.tasks else {})
+
+
+def _deltas(plan: Plan, arm: str, figures: Figures, measures: Mapping[str, str]) -> dict[str, Compared] | None:
+    """Δ_MTL of an arm by split, over the tasks that it shares with the single-task runs."""
+    single = plan.config.single
+    arms = dict.fromkeys(plan.tasks, single) if isinstance(single, str) else single
+    if not arms or arm in arms.values():
+        return None
+    deltas = {}
+    for split in in_reading_order({split: None for splits in figures.values() for split in splits}):
+        pairs: dict[str, tuple[BySeed, BySeed]] = {}
+        for task, alone in arms.items():
+            by_arm = figures.get(task, {}).get(split, {}).get(measures[task], {})
+            if arm in by_arm and alone in by_arm:
+                pairs[task] = (by_arm[arm], by_arm[alone])
+        if pairs:
+            groups = [one for one, _ in pairs.values()] + [other for _, other in pairs.values()]
+            lower = {task: lower_is_better(measures[task]) for task in pairs}
+            deltas[split] = _compared(estimate(functools.partial(_delta, lower), groups))
+    return deltas or None
+
+
+def _delta(lower: Mapping[str, bool], means_G: Sequence[float]) -> float:
+    """Δ_MTL of the tasks' figures, followed by those of the single-task runs."""
+    half = len(lower)
+    return delta_mtl(
+        dict(zip(lower, means_G[:half], strict=True)), dict(zip(lower, means_G[half:], strict=True)), lower
+    )
