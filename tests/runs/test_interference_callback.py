@@ -48,7 +48,7 @@ def test_what_a_method_does_with_gradients_changes_no_figure(tmp_path: Path) -> 
         recipe = small_recipe(TASKS[:2], **still, balance={"method": method}, interference={**WATCH, "every": 60})
         train(tmp_path / method, recipe)
         (measured,) = read_measurements(tmp_path / method, read_log(tmp_path / method))
-        found.append(np.array(measured.layers[0].matrix, dtype=float))
+        found.append(measured.layers[0].estimate.matrix_KK)
         assert measured.batches == 60
     for each in found[1:]:
         np.testing.assert_allclose(each, found[0], rtol=1e-3)
