@@ -14,7 +14,7 @@ from uniperceiver import strict
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.model.sizes import architecture
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.prepare import check_sizes
 from uniperceiver.runs.recipe import parse_recipe
