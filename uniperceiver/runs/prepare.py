@@ -195,7 +195,9 @@ def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> No
 
 
 def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
+    """The loss of the recipe's tasks, around the saved model itself."""
     return TrainingObjective(
+        saved.model,
         tasks=tuple(
             TaskObjective(
                 task=data.task,
