@@ -9,18 +9,19 @@ import torch
 
 from uniperceiver.cli.allocator import keep_freed_memory
 from uniperceiver.config import BalanceConfig, Recipe
-from uniperceiver.data.tasks import TaskData, open_tasks, proposal, text_encoder
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.vocabulary import proposal, text_encoder
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.segment_router import SegmentRouter
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import check_balance
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts, notes_on
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
 from uniperceiver.runs.interference_callback import Watch, watch_of
@@ -126,8 +127,7 @@ def _codec_of_run(
     codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        codec.save(path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        codec.save(path)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from None
     return codec
@@ -195,7 +195,9 @@ def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> No
 
 
 def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
+    """The loss of the recipe's tasks, around the saved model itself."""
     return TrainingObjective(
+        saved.model,
         tasks=tuple(
             TaskObjective(
                 task=data.task,
