@@ -77,14 +77,16 @@ def as_values(measured: Interference) -> dict[str, Any]:
         "batches": measured.batches,
         "layers": [
             {"name": layer.name, "layer": layer.layer}
-            | {key: _rows(getattr(layer.estimate, field)) for key, field in _TABLES.items()}
+            | {
+                key: [
+                    [float(value) if math.isfinite(value) else None for value in value_K]
+                    for value_K in getattr(layer.estimate, field)
+                ]
+                for key, field in _TABLES.items()
+            }
             for layer in measured.layers
         ],
     }
-
-
-def _rows(value_KK: np.ndarray) -> list[list[float | None]]:
-    return [[float(value) if math.isfinite(value) else None for value in value_K] for value_K in value_KK]
 
 
 def from_values(values: Mapping[str, Any]) -> Interference:
