@@ -9,7 +9,7 @@ import numpy as np
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.interference.estimate import Estimate
 from uniperceiver.interference.records import Interference, InterferenceLayer
-from uniperceiver.report.run_report import RunReport
+from uniperceiver.report.run.records import RunReport
 
 TASKS = ("birds", "words", "tales")
 METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")

@@ -52,8 +52,7 @@ def _print(report: "StudyReport") -> None:
     from rich.table import Table
 
     from uniperceiver.report.numbers import count, headline_split
-    from uniperceiver.studies.page_charts import value_text
-    from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+    from uniperceiver.studies.page import first_rows, gap_text, percent, value_text
 
     rows = first_rows(report)
     split = headline_split(dict.fromkeys(row.split for row in rows)) or ""

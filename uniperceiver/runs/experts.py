@@ -18,9 +18,10 @@ from uniperceiver.evaluation.experts import Experts, decisions
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
 from uniperceiver.records import Broken
-from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups
-from uniperceiver.report.markup import shortened
-from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.report.parts.token_groups import TokenGroup, gates_of, token_groups
+from uniperceiver.report.parts.numbers import shortened
+from uniperceiver.report.run.page import render_run
+from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import tell
 from uniperceiver.runs.recipe import saved_recipe
 from uniperceiver.runs.validation import device_of, evaluation_settings, splits_of
@@ -194,6 +195,6 @@ def write_picture(found: Experts, run: Path, path: Path) -> None:
         experts=found,
     )
     try:
-        path.write_text(render(page), encoding="utf-8")
+        path.write_text(render_run(page), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); name another file with --picture") from None

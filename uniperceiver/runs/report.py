@@ -9,7 +9,8 @@ from typing import Any
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.evaluation.evaluate import main_metric
 from uniperceiver.interference.records import read_measurements
-from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.report.run.page import render_run
+from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.examples import examples_of
 from uniperceiver.runs.experts import experts_of
@@ -46,7 +47,7 @@ def write_report(folder: Path, results: Results) -> Path:
         interference=read_measurements(folder, log),
     )
     path = folder / "report.html"
-    path.write_text(render(report), encoding="utf-8")
+    path.write_text(render_run(report), encoding="utf-8")
     return path
 
 
