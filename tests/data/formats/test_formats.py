@@ -126,7 +126,7 @@ def test_a_format_is_one_record_and_one_line(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(UserError) as caught:
             open_source({"format": "counting", **spec}, "w", tmp_path)
         assert str(caught.value).startswith(message)
-    with pytest.raises(UserError, match="w: .*nowhere: no such folder"):
+    with pytest.raises(UserError, match=r"w: .*nowhere: no such folder"):
         open_source({"format": "counting", "most": 1}, "w", tmp_path / "nowhere")
 
 
