@@ -9,7 +9,7 @@ import torch
 from tests.small_run import IMAGES, TEXTS, small_recipe
 from uniperceiver.data.tasks import open_tasks, proposal, text_encoder
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import check_same_run, save_recipe
+from uniperceiver.runs.folder import check_same_run, save_recipe
 
 
 def test_labels_of_a_recipe_replace_those_of_the_data(tmp_path: Path) -> None:

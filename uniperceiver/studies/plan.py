@@ -11,13 +11,12 @@ from typing import Any
 import yaml
 
 from uniperceiver import strict
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.model.sizes import architecture
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.prepare import check_sizes
-from uniperceiver.runs.recipe import parse_recipe
 from uniperceiver.runs.tuning import check_tuning
 from uniperceiver.studies.config import StudyConfig
 
