@@ -27,7 +27,8 @@ class Recipe:
     Example:
         >>> from uniperceiver import ModelConfig, OptimiserConfig, Recipe, TaskConfig
         >>> things = TaskConfig(kind="image_classification", train={"format": "folder", "path": "pictures/train"})
-        >>> recipe = Recipe(tasks={"things": things}, model=ModelConfig(size="tiny"), optimiser=OptimiserConfig(lr=3e-4))
+        >>> optimiser = OptimiserConfig(lr=3e-4)
+        >>> recipe = Recipe(tasks={"things": things}, model=ModelConfig(size="tiny"), optimiser=optimiser)
         >>> recipe.steps, recipe.optimiser.clip
         (1000, 1.0)
     """

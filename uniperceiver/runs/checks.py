@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
-from uniperceiver.model.sizes import moe_of
 from uniperceiver.moe.conditions import OfValues, condition_of
 from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.architecture import moe_of
 from uniperceiver.tasks.task import Task
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from uniperceiver import strict
+from uniperceiver.atomic import write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.training.loop import refuse_second
@@ -24,13 +25,12 @@ def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
     """
     values = dataclasses.asdict(recipe)
     text = f"# relative paths start at: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
-    temporary = folder / "recipe.yaml.tmp"
+    path = folder / "recipe.yaml"
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / "recipe.yaml")
+        write_text(path, text)
     except OSError as error:
         raise UserError(
-            f"{temporary}: cannot be written ({error.strerror}); free or repair the disk, or use another --out"
+            f"{path}: cannot be written ({error.strerror}); free or repair the disk, or use another --out"
         ) from error
 
 
@@ -65,7 +65,7 @@ def check_same_run(recipe: Recipe, folder: Path) -> None:
     if not (folder / "recipe.yaml").is_file():
         return
     before, _ = saved_recipe(folder)
-    old, new = strict.flatten(dataclasses.asdict(before)), strict.flatten(dataclasses.asdict(recipe))
+    old, new = strict.flat(dataclasses.asdict(before)), strict.flat(dataclasses.asdict(recipe))
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key) and not key.startswith(_MAY_CHANGE):
             raise UserError(

@@ -8,19 +8,20 @@ from typing import Any
 import torch
 
 from uniperceiver.config import BalanceConfig, Recipe
-from uniperceiver.data.tasks import TaskData, open_tasks, proposal, text_encoder
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.vocabulary import proposal, text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.segment_router import SegmentRouter
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import check_balance
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
@@ -118,8 +119,7 @@ def _codec_of_run(
     codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        codec.save(path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        codec.save(path)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from None
     return codec
@@ -188,7 +188,9 @@ def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> No
 
 
 def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
+    """The loss of the recipe's tasks, around the saved model itself."""
     return TrainingObjective(
+        saved.model,
         tasks=tuple(
             TaskObjective(
                 task=data.task,

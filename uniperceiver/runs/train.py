@@ -45,8 +45,8 @@ def train(
     """Train a recipe to its end in the folder `out`, evaluate it, and write results.json and report.html there.
 
     A run that was stopped goes on where it was saved; a finished one is only evaluated anew. The process is left as it
-    is: the recipe's `threads` is for the command line, here `torch.set_num_threads` decides. The call that makes the run
-    without training it is `uniperceiver.runs.prepare.prepare_run`.
+    is: the recipe's `threads` is for the command line, here `torch.set_num_threads` decides. The call that makes a
+    run without training it is `uniperceiver.runs.prepare.prepare_run`.
 
     Args:
         recipe: a Recipe, or the path of a YAML file.
