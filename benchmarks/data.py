@@ -18,17 +18,18 @@ from torch import Tensor
 
 from benchmarks.data_files import FORMATS, Files, make_files, written
 from benchmarks.harness import Row, figure, main, ratio
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.formats import open_source
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, Preprocess
-from uniperceiver.data.media.transforms import Augment, choose_frames
+from uniperceiver.data.media.transforms import choose_frames
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tokenizers import bpe
 
 Item = TypeVar("Item")
 GOALS = {"image": 0.8, "clip": 0.7}  # of the speed of the bare loop
-AUGMENT = Augment(crop=0.5, flip=0.5, randaugment=2, erasing=0.25)
+AUGMENT = AugmentConfig(crop=0.5, flip=0.5, randaugment=2, erasing=0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture
     task = CATALOGUE[one.kind]
     stage = Stage(begins=0, view=medium.view, batch=medium.batch)
     return Mixture(
-        sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=Augment(), stages=(stage,)),),
+        sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), stages=(stage,)),),
         codec=bpe.train(files.captions, size=300, lowercase=True),
         seed=0,
         mode="mixed",

@@ -6,9 +6,9 @@ from itertools import islice
 
 import torch
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
@@ -71,7 +71,7 @@ def tiny_task(name: str) -> Task:
 
 
 def tiny_prepared(
-    task: Task, size: int = 3, *, view: Preprocess = VIEW, augment: Augment | None = None
+    task: Task, size: int = 3, *, view: Preprocess = VIEW, augment: AugmentConfig | None = None
 ) -> list[Prepared]:
     """The first samples of `tiny_source`, prepared."""
     source = tiny_source(task)
@@ -81,7 +81,9 @@ def tiny_prepared(
     ]
 
 
-def tiny_batch(task: Task | str, size: int = 3, *, view: Preprocess = VIEW, augment: Augment | None = None) -> Batch:
+def tiny_batch(
+    task: Task | str, size: int = 3, *, view: Preprocess = VIEW, augment: AugmentConfig | None = None
+) -> Batch:
     """A batch of scenes for a task, by itself or by its name in the catalogue; texts differ in length."""
     task = tiny_task(task) if isinstance(task, str) else task
     return collate(task, tiny_prepared(task, size, view=view, augment=augment), tiny_codec())

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare, soft_labels
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
@@ -25,7 +25,7 @@ FULL = Sample(id="s", image=IMAGE, clip=IMAGE[None], text="a red dot", captions=
 
 
 def prepared(name: str, sample: Sample = FULL, *, training: bool = False, seed: int = 0, **view: Any) -> Prepared:
-    augment = Augment() if training else None
+    augment = AugmentConfig() if training else None
     return prepare(tiny_task(name), sample, replace(VIEW, **view), tiny_codec(), augment, numpy_stream(seed))
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.tiny import tiny_codec, tiny_task
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet, sampling_weights
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken, Sample
@@ -46,7 +46,7 @@ class Numbers:
 
 
 def mixture(
-    *, broken: tuple[int, ...] = (), augment: Augment | None = None, late: int = 10**9, **fields: Any
+    *, broken: tuple[int, ...] = (), augment: AugmentConfig | None = None, late: int = 10**9, **fields: Any
 ) -> Mixture:
     """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3."""
     sets = tuple(
@@ -55,7 +55,7 @@ def mixture(
             index=index,
             source=Numbers(size, broken),
             weight=index + 1.0,
-            augment=augment or Augment(crop=0.4),
+            augment=augment or AugmentConfig(crop=0.4),
             stages=(
                 Stage(begins=0, view=Preprocess(size=8, length=24), batch=3),
                 Stage(begins=late, view=Preprocess(size=12, length=24), batch=2),
@@ -200,9 +200,9 @@ def test_a_batch_of_broken_samples_is_none() -> None:
     assert len(broken) == plan.count == 3
 
 
-@pytest.mark.parametrize("augment", [Augment(crop=0.4), Augment(mixup=1.0), Augment(cutmix=1.0)])
+@pytest.mark.parametrize("augment", [AugmentConfig(crop=0.4), AugmentConfig(mixup=1.0), AugmentConfig(cutmix=1.0)])
 @pytest.mark.parametrize("index", [0, 2])
-def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: Augment) -> None:
+def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: AugmentConfig) -> None:
     one = only(mixture(broken=(2,), augment=augment), index)
     for plan, whole, broken in batches(one, 6):
         first, rest = (BatchMaker(one)[replace(plan, places=places)] for places in ((1,), (0, 2)))
@@ -228,8 +228,8 @@ def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: A
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
-    one = only(mixture(augment=Augment(**{kind: 1.0})), 0)
-    made, plain = batches(one, 6), batches(only(mixture(augment=Augment()), 0), 6)
+    one = only(mixture(augment=AugmentConfig(**{kind: 1.0})), 0)
+    made, plain = batches(one, 6), batches(only(mixture(augment=AugmentConfig()), 0), 6)
     blended = 0
     for (_, batch, _), (_, unmixed, _) in zip(made, plain, strict=True):
         soft = batch.readout.soft_RK
@@ -246,7 +246,7 @@ def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
 def test_only_labelled_pictures_are_mixed_up() -> None:
     for index in (1, 2):
         mixed, plain = (
-            batches(only(mixture(augment=augment), index), 2) for augment in (Augment(mixup=1.0), Augment())
+            batches(only(mixture(augment=augment), index), 2) for augment in (AugmentConfig(mixup=1.0), AugmentConfig())
         )
         assert all(same(a[1], b[1]) for a, b in zip(mixed, plain, strict=True))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.tiny import VIEW, tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_prepared, tiny_source, tiny_task
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import collate, prepare
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.records import Batch, Encoded, Facts, Readout, Segment
 from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms, read, represent_inputs
@@ -157,7 +157,7 @@ def test_a_few_steps_learn_the_new_task() -> None:
 @pytest.mark.parametrize("name", ["image_classification", "image_captioning"])
 def test_nothing_is_random_without_a_stream_and_everything_is_the_streams(name: str) -> None:
     task, model = tiny_task(name), tiny_model(drop_path=0.5).train()
-    batch = tiny_batch(name, augment=Augment())
+    batch = tiny_batch(name, augment=AugmentConfig())
     candidates = tiny_candidates(task, batch)
     with torch.no_grad():
         assert torch.equal(ask(model, task, batch, candidates), ask(model, task, batch, candidates))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.preprocess import Preprocess, clip_pixels, image_pixels
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Batch, Readout, Sample, Sequences
 from uniperceiver.tasks.candidates import TextCodec
@@ -34,7 +34,12 @@ class Prepared:
 
 
 def prepare(
-    task: Task, sample: Sample, view: Preprocess, codec: TextCodec, augment: Augment | None, rng: np.random.Generator
+    task: Task,
+    sample: Sample,
+    view: Preprocess,
+    codec: TextCodec,
+    augment: AugmentConfig | None,
+    rng: np.random.Generator,
 ) -> Prepared:
     """What a task sees of a sample.
 

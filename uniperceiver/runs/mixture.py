@@ -3,7 +3,6 @@
 import dataclasses
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
@@ -38,7 +37,7 @@ def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
         index=data.index,
         source=data.sources["train"],
         weight=weight,
-        augment=Augment(**{field.name: getattr(config.augment, field.name) for field in dataclasses.fields(Augment)}),
+        augment=config.augment,
         stages=(
             Stage(begins=0, view=early_view, batch=config.batch),
             Stage(begins=late, view=data.view, batch=config.late.batch or config.batch),

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.clips import decode_clip
 from uniperceiver.data.media.decode import decode_image
-from uniperceiver.data.media.transforms import Augment, choose_frames, eval_view, normalise, train_view
+from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -35,7 +36,9 @@ class Preprocess:
         return dataclasses.asdict(self)
 
 
-def image_pixels(sample: Sample, view: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+def image_pixels(
+    sample: Sample, view: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
+) -> Tensor:
     """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
     if sample.image is None:
         raise BrokenSample(sample.id, "has no image")
@@ -45,7 +48,9 @@ def image_pixels(sample: Sample, view: Preprocess, augment: Augment | None, rng:
     return _pixels(image[None], view.size, view.image_mean, view.image_std, augment, rng)
 
 
-def clip_pixels(sample: Sample, view: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+def clip_pixels(
+    sample: Sample, view: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
+) -> Tensor:
     """The sample's clip as the model sees it, (frames, 3, size, size) float32; augmented if `rng` is given."""
     if sample.clip is None:
         raise BrokenSample(sample.id, "has no clip")
@@ -66,7 +71,7 @@ def _pixels(
     size: int,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    augment: Augment | None,
+    augment: AugmentConfig | None,
     rng: np.random.Generator | None,
 ) -> Tensor:
     if rng is None or augment is None:
