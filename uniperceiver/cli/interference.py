@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
 
 
@@ -23,6 +24,7 @@ def add_interference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--finite-differences", action="store_true", help="take the steps, in float64; slow")
     parser.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
     parser.add_argument("--json", metavar="FILE", help="write the matrices to a file")
+    parser.add_argument("--figures", metavar="DIR", help="draw heat maps and curves over depth, as PDF and PNG")
 
 
 def interference(options: argparse.Namespace) -> int | None:
@@ -32,6 +34,8 @@ def interference(options: argparse.Namespace) -> int | None:
 
     from uniperceiver.config import InterferenceConfig
     from uniperceiver.interference.records import as_values
+    from uniperceiver.report.figures import save_figures
+    from uniperceiver.report.run.figures import interference_figures
     from uniperceiver.runs import interference as lab
     from uniperceiver.runs.interference_table import keep_in_run, print_interference
     from uniperceiver.strict import to_json
@@ -42,7 +46,8 @@ def interference(options: argparse.Namespace) -> int | None:
         raise UserError(f"--json: {options.json} is a folder; name a file in it")
     if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch: {options.batch} is no number of samples; give 1 or more")
-    run = Path(options.run)
+    run, data = Path(options.run), options.data and Path(options.data)
+    settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
         question = lab.Question(
@@ -56,10 +61,12 @@ def interference(options: argparse.Namespace) -> int | None:
             device=options.device,
             on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        measured = lab.interference_of_run(run, question, options.data and Path(options.data))
+        measured = lab.interference_of_run(run, question, data)
     if options.json:
         Path(options.json).write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
     print_interference(measured)
+    if options.figures:
+        save_figures(interference_figures(measured), Path(options.figures))
     if (run / "recipe.yaml").is_file():
         for path in keep_in_run(run, measured):
             print(path)

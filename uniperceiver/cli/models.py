@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from uniperceiver.cli.output import print_json
+from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
 
 
@@ -43,6 +44,8 @@ def merge(options: argparse.Namespace) -> int | None:
 
 def experts(options: argparse.Namespace) -> int | None:
     """Show what the gates of a run decide on its data."""
+    from uniperceiver.report.figures import save_figures
+    from uniperceiver.report.run.figures import experts_figures
     from uniperceiver.runs import experts as commands
 
     if options.limit < 0:
@@ -50,9 +53,12 @@ def experts(options: argparse.Namespace) -> int | None:
     if options.picture and not Path(options.picture).parent.is_dir():
         raise UserError(f"--picture: there is no folder {Path(options.picture).parent}; make it first")
     run = Path(options.run)
+    settle_for_run(run)
     found = commands.experts_of_run(
         run, task=options.task, split=options.split, limit=options.limit, device=options.device
     )
+    if options.figures:
+        save_figures(experts_figures(found), Path(options.figures))
     if options.picture:
         commands.write_picture(found, run, Path(options.picture))
     if options.json:

@@ -64,6 +64,11 @@ def _add_questions(commands: Any) -> None:
     one.add_argument("--data", metavar="RECIPE.yaml", help="evaluate on the data of this recipe instead of the run's")
     one.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
     one.add_argument("--json", metavar="FILE", help="write the results to a file")
+    one.add_argument("--figures", metavar="DIR", help="draw the main metrics beside chance, as PDF and PNG")
+
+    one = _command(commands, "report", runs.report, "write the report of a finished run anew, and its figures")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--figures", metavar="DIR", help="draw all figures of the run, as PDF and PNG")
 
     one = _command(commands, "predict", models.predict, "ask a model about files")
     one.add_argument("run", metavar="RUN")
@@ -104,6 +109,7 @@ def _add_experts(commands: Any) -> None:
     one.add_argument("--limit", type=int, default=256, help="samples of each task; 0: all (default: %(default)s)")
     one.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
     one.add_argument("--picture", metavar="FILE.html", help="also write the report's picture to a file")
+    one.add_argument("--figures", metavar="DIR", help="draw the experts' weights, as PDF and PNG")
     one.add_argument("--json", action="store_true", help="print as JSON")
 
 

@@ -17,10 +17,13 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the study; goes on if it exists")
     parser.add_argument("--report-only", action="store_true", help="renew the tables, train nothing")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
+    parser.add_argument("--figures", metavar="DIR", help="draw seeds and learning curves, as PDF and PNG")
 
 
 def study(options: argparse.Namespace) -> int | None:
     """Train the runs of a study that are not done, and compare all. Exit code 1: some have failed."""
+    from uniperceiver.report.figures import save_figures
+    from uniperceiver.studies.page import study_figures
     from uniperceiver.studies.study import as_json, report_study, run_study
     from uniperceiver.training.stop import EXIT_CODE
 
@@ -29,6 +32,8 @@ def study(options: argparse.Namespace) -> int | None:
     if studied.stopped:
         print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
+    if options.figures:
+        save_figures(study_figures(studied.report), Path(options.figures))
     if options.json:
         print_json({"report_file": str(studied.path), **as_json(studied.report)})
     else:
@@ -51,7 +56,7 @@ def _print(report: "StudyReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.report.numbers import count, headline_split
+    from uniperceiver.report.parts.numbers import count, headline_split
     from uniperceiver.studies.page import first_rows, gap_text, percent, value_text
 
     rows = first_rows(report)

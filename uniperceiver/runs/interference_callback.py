@@ -14,10 +14,10 @@ from uniperceiver.interference.estimate import LEAST_BLOCKS, Estimate, estimate
 from uniperceiver.interference.groups import Group
 from uniperceiver.interference.online import PairsOfSteps
 from uniperceiver.interference.products import products
-from uniperceiver.interference.records import EVENT, Interference, as_record, as_values
+from uniperceiver.interference.records import EVENT, Interference, as_record, as_values, scalars
 from uniperceiver.interference.replays import Replays, most_batches, trained_groups
 from uniperceiver.model.model import Generalist
-from uniperceiver.report.interference_image import heat_map_image, scalars
+from uniperceiver.report.figures import image_of, interference_heat_maps
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
 
@@ -64,7 +64,7 @@ class Watch:
         share = self._spent / (time.perf_counter() - self._begun)
         self._begun = written = time.perf_counter()
         log.line(step, EVENT, as_values(measured) | {"overhead": share}, {"overhead": share})
-        log.show(step, scalars(measured), {EVENT: heat_map_image(measured)})
+        log.show(step, scalars(measured), {EVENT: image_of(interference_heat_maps(measured))})
         log.say(f"step {step}: {_in_words(measured)} (measuring took {100 * share:.1f} % of the time)")
         self._spent = time.perf_counter() - written  # counts with the next steps
 

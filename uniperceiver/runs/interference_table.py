@@ -1,6 +1,5 @@
 """INTERFERENCE as tables on the console, and in a run's report and TensorBoard."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from uniperceiver.errors import UserError
-from uniperceiver.interference.records import Interference, InterferenceLayer, write_measurement
-from uniperceiver.report.interference_image import heat_map_image, scalars
-from uniperceiver.runs.report import write_report
+from uniperceiver.interference.records import Interference, InterferenceLayer, scalars, write_measurement
+from uniperceiver.report.figures import image_of, interference_heat_maps
+from uniperceiver.runs.report import read_results, write_report
 from uniperceiver.training.log import show_in_tensorboard
 
 _SHOWN = 3  # layers with a table of their own
@@ -54,12 +52,9 @@ def _cell(value: float, low: float, high: float) -> Text:
 def keep_in_run(run: Path, measured: Interference) -> list[Path]:
     """Write a measurement into a run's folder, its report and its TensorBoard; the files that were written."""
     written = [write_measurement(run, measured)]
-    show_in_tensorboard(run, measured.step, scalars(measured), {"interference": heat_map_image(measured)})
-    results = run / "results.json"
-    if results.is_file():
-        try:
-            figures = json.loads(results.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{results}: no JSON; renew it with uniperceiver evaluate {run} --json {results}") from None
-        written.append(write_report(run, figures))
+    show_in_tensorboard(
+        run, measured.step, scalars(measured), {"interference": image_of(interference_heat_maps(measured))}
+    )
+    if (run / "results.json").is_file():
+        written.append(write_report(run, read_results(run)))
     return written

@@ -1,4 +1,4 @@
-"""Every figure is one function that returns a matplotlib figure; pages, TensorBoard, papers and notebooks use the same."""
+"""Figures: one function each, returning a matplotlib figure, for pages, TensorBoard, papers and notebooks alike."""
 
 from uniperceiver.report.figures.canvas import image_of, save_figures
 from uniperceiver.report.figures.curves import LearningCurve, band_curves, learning_curves

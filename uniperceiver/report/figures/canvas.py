@@ -8,8 +8,9 @@ Shape suffixes: H and W pixels, C red, green and blue.
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 
 from uniperceiver.atomic import whole_file
+from uniperceiver.errors import UserError
 from uniperceiver.report.parts.colours import LIGHT
 
 if TYPE_CHECKING:
@@ -31,9 +33,28 @@ TIPS = "tips"  # attribute of an artist: what the page says where one points at 
 
 _TITLE_ROOM, _LEGEND_LINE, _GAP = 24, 18, 14
 _SHARP = 200  # dots per inch of a PNG file
-# Set for figures that are saved; everything else is matplotlib's own default, whatever style its user has chosen.
-_SAVED: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "uniperceiver", "pdf.fonttype": 42}
-_SECTIONS = ("axes", "figure", "font", "grid", "lines", "patch", "path", "pdf", "savefig", "svg", "text", "xtick", "ytick")
+# Everything else is matplotlib's own default, whatever style its user has chosen. A name with dollars is no formula.
+_OURS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "uniperceiver",
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+}
+_SECTIONS = (
+    "axes",
+    "figure",
+    "font",
+    "grid",
+    "lines",
+    "patch",
+    "path",
+    "pdf",
+    "savefig",
+    "svg",
+    "text",
+    "xtick",
+    "ytick",
+)
 
 P = ParamSpec("P")
 
@@ -59,11 +80,18 @@ class Key:
     dashed: bool = False
 
 
-def drawing() -> AbstractContextManager[None]:
-    """Set matplotlib's default style, and what SVG files need, for the block; then all is as it was."""
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Set matplotlib's default style, and what files need, for the block; then all is as it was.
+
+    Letters that matplotlib's own font does not have are drawn as boxes without a warning; in a page the browser draws
+    them.
+    """
     import matplotlib
 
-    return matplotlib.rc_context(_style())
+    with matplotlib.rc_context(_style()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def drawn(function: "Callable[P, Figure]") -> "Callable[P, Figure]":
@@ -78,11 +106,11 @@ def drawn(function: "Callable[P, Figure]") -> "Callable[P, Figure]":
 
 
 @functools.cache
-def _style() -> dict[str, Any]:
+def _style() -> Any:  # matplotlib has a name for the type of such a dictionary only while types are checked
     import matplotlib
 
     defaults = matplotlib.rcParamsDefault
-    return {key: defaults[key] for key in defaults if key.split(".")[0] in _SECTIONS} | _SAVED
+    return {key: defaults[key] for key in defaults if key.split(".")[0] in _SECTIONS} | _OURS
 
 
 def grid(
@@ -157,8 +185,10 @@ def _draw_legend(figure: "Figure", lines: Sequence[Sequence[Key]], foot: float, 
         left, y = 12.0, foot - (row + 0.5) * _LEGEND_LINE
         for key in keys:
             xs, ys = (left / width, (left + 22) / width), (y / height, y / height)
-            style = (0, (4, 2)) if key.dashed else "-"
-            figure.add_artist(Line2D(xs, ys, color=LIGHT.tones[key.tone], linewidth=2.2, linestyle=style))
+            line = Line2D(xs, ys, color=LIGHT.tones[key.tone], linewidth=2.2)
+            if key.dashed:
+                line.set_dashes((4, 2))
+            figure.add_artist(line)
             figure.text((left + 28) / width, y / height, key.name, fontsize=TEXT, color=LIGHT.soft, va="center")
             left += _key_width(key)
     if note:
@@ -201,7 +231,8 @@ def image_of(figure: "Figure", *, dpi: int = 100) -> np.ndarray:
     before = figure.dpi
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with drawing():
+        canvas.draw()
     image_HWC = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     figure.set_dpi(before)
     return image_HWC
@@ -214,14 +245,17 @@ def save_figures(figures: "Mapping[str, Figure]", folder: Path) -> list[Path]:
         The files, in order.
 
     Raises:
-        OSError: the folder cannot be written.
+        UserError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in figures.items():
-        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-            path = folder / f"{name}.{suffix}"
-            with whole_file(path) as file, drawing():
-                figure.savefig(file, format=suffix, dpi=_SHARP, metadata=metadata)
-            paths.append(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+                path = folder / f"{name}.{suffix}"
+                with whole_file(path) as file, drawing():
+                    figure.savefig(file, format=suffix, dpi=_SHARP, metadata=metadata)
+                paths.append(path)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another folder with --figures") from None
     return paths

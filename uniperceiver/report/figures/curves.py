@@ -97,7 +97,9 @@ def _draw(axes: "Axes", curve: LearningCurve, last_step: float) -> None:
     _line(axes, shown, low, high, color=colour, linewidth=2, label=curve.name)
     alone_N = shown.finite_N if len(shown) <= _MARKS else shown.finite_N & _lonely(shown.finite_N)
     if alone_N.any():
-        axes.plot(shown.step_N[alone_N], shown.value_N[alone_N], "o", color=colour, markersize=4.8, mew=0, clip_on=False)
+        axes.plot(
+            shown.step_N[alone_N], shown.value_N[alone_N], "o", color=colour, markersize=4.8, mew=0, clip_on=False
+        )
     if curve.chance is not None:
         _level(axes, curve.chance, f"chance {written(curve.chance, curve.metric)}")
     for step in curve.series.step_N[~curve.series.finite_N][:_MARKS]:
@@ -203,7 +205,12 @@ def _draw_bands(axes: "Axes", curves: Mapping[str, Band], names: Sequence[str]) 
         colour = LIGHT.tones[place % TONES]
         outline = np.concatenate([band.low_P, band.high_P[::-1]])
         axes.fill(
-            np.concatenate([band.step_P, band.step_P[::-1]]), outline, color=colour, alpha=0.14, linewidth=0, clip_on=False
+            np.concatenate([band.step_P, band.step_P[::-1]]),
+            outline,
+            color=colour,
+            alpha=0.14,
+            linewidth=0,
+            clip_on=False,
         )
         style = "-" if place < TONES else (0, (4, 2))
         axes.plot(band.step_P, band.mean_P, color=colour, linewidth=2, linestyle=style, label=name, clip_on=False)

@@ -39,7 +39,11 @@ class Spread(Protocol):
 
 @drawn
 def metric_dots(
-    values: Mapping[str, MetricValue], *, tones: Sequence[int] | None = None, right: float | None = None, axis: bool = True
+    values: Mapping[str, MetricValue],
+    *,
+    tones: Sequence[int] | None = None,
+    right: float | None = None,
+    axis: bool = True,
 ) -> "Figure":
     """Draw every value as a dot on a line of its own, with its 95 % interval as a band and chance as an upright mark.
 
@@ -61,7 +65,7 @@ def metric_dots(
     bottom = 28 if axis else 2
     box = Box(width=300, height=bottom + 4 + _LINE * len(values), left=left, right=62, top=2, bottom=bottom)
     figure, (axes,) = grid([""], box, columns=1)
-    axes.set(xlim=(0, right), ylim=(len(values) - 0.5, -0.5))
+    axes.set(xlim=(0, right), ylim=(max(len(values), 1) - 0.5, -0.5))
     marks = ticks(0, right, 4)
     metric = next((value.name for value in values.values()), "")
     mark_steps(axes, marks if axis else [], [tick_label(mark, metric) for mark in marks if axis])
@@ -164,8 +168,12 @@ def _draw_spreads(axes: "Axes", spreads: Mapping[str, Spread], metric: str, name
         error = finite(spread.error) or 0.0
         line = axes.plot([spread.mean - error, spread.mean + error], [place, place], color=colour, linewidth=2)
         seeds = [value for value in spread.seeds.values() if finite(value) is not None]
-        line += axes.plot(seeds, [place] * len(seeds), "o", color=colour, alpha=0.45, markersize=5.2, mew=0, label="seeds")
-        line += axes.plot([spread.mean], [place], "o", color=colour, markersize=9.2, mec=LIGHT.card, mew=1.5, label=name)
+        line += axes.plot(
+            seeds, [place] * len(seeds), "o", color=colour, alpha=0.45, markersize=5.2, mew=0, label="seeds"
+        )
+        line += axes.plot(
+            [spread.mean], [place], "o", color=colour, markersize=9.2, mec=LIGHT.card, mew=1.5, label=name
+        )
         for artist in line:
             artist.set_clip_on(False)
     rows = list(spreads)

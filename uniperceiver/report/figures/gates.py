@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.moe.statistics import GateFigures
@@ -72,6 +72,7 @@ def expert_weights(experts: Experts, part: str, gate: int = 0, *, titles: bool =
     axes.set(xlim=(0, right), ylim=(bottom, 0))
     axes.set_yticks([top + _MARK / 2 for top in tops], [_label(group) for group in groups])
     axes.set_xticks([])
+    axes.tick_params(axis="y", labelsize=11.5)
     digits = len(str(experts.experts - 1))
     every = next((step for step in (1, 2, 4, 8) if step * cell >= digits * _DIGIT), experts.experts)
     for place, layer in enumerate(layers):
@@ -96,9 +97,7 @@ def _tops(groups: Sequence[TokenGroup]) -> list[float]:
     return tops
 
 
-def _draw_row(
-    axes: "Axes", group: TokenGroup, gates: Sequence[Gate], top: float, cell: float, block: float
-) -> None:
+def _draw_row(axes: "Axes", group: TokenGroup, gates: Sequence[Gate], top: float, cell: float, block: float) -> None:
     """What the gates chose for a group: in the block of each a mark for every expert with a weight."""
     from matplotlib.collections import PolyCollection
 
@@ -116,7 +115,7 @@ def _draw_row(
             if weight > 0:
                 marks.append(_square(left + expert * cell + 0.5, left + (expert + 1) * cell - 0.5, top))
                 colours.append(clear_of(shade, opacity_of(weight)))
-    style = {"linewidths": 0, "clip_on": False}
+    style: dict[str, Any] = {"linewidths": 0, "clip_on": False}
     axes.add_collection(PolyCollection(grounds, facecolors=LIGHT.sunk, **style), autolim=False)
     axes.add_collection(PolyCollection(marks, facecolors=colours, **style), autolim=False)
     tip(axes.add_collection(PolyCollection(grounds, facecolors="none", **style), autolim=False), texts)

@@ -20,8 +20,7 @@ MOST_LAYERS = 24  # that one figure shows; of more, evenly chosen ones
 
 _ROW_NAME, _COLUMN_NAME = 16, 14  # most characters
 _UPRIGHT = 4  # of more tasks than that, the columns' names are turned
-_WIDTH, _HEIGHT, _SPACE = 50, 27, 2  # of a square, and between squares
-_LETTER = LETTER * (TEXT + 1) / TEXT
+_WIDTH, _NARROW, _HEIGHT, _SPACE = 50, 45, 27, 2  # of a square, one of many, and between squares
 _POWER = 0.6  # of colours: small effects are seen as well
 
 
@@ -51,12 +50,12 @@ def interference_heat_maps(
     """
     shown = evenly(measured.layers, MOST_LAYERS) if layers is None else layers
     names = short_names(measured.tasks, _COLUMN_NAME)
-    longest = _LETTER * max(map(len, names), default=0)
+    longest = LETTER * max(map(len, names), default=0)
     turned = len(measured.tasks) > _UPRIGHT
     box = Box(
-        width=26 + _LETTER * max(map(len, short_names(measured.tasks, _ROW_NAME)), default=0) + _square_width(names),
+        width=26 + LETTER * max(map(len, short_names(measured.tasks, _ROW_NAME)), default=0) + _square_width(names),
         height=(longest + 14 if turned else 24) + _HEIGHT * len(measured.tasks) + 6,
-        left=18 + _LETTER * max(map(len, short_names(measured.tasks, _ROW_NAME)), default=0),
+        left=18 + LETTER * max(map(len, short_names(measured.tasks, _ROW_NAME)), default=0),
         right=8,
         top=longest + 14 if turned else 24,
         bottom=6,
@@ -72,8 +71,9 @@ def interference_heat_maps(
 
 
 def _square_width(names: Sequence[str]) -> float:
-    wide = max(_WIDTH, _LETTER * max(map(len, names), default=0) + 8) if len(names) <= _UPRIGHT else _WIDTH
-    return wide * len(names)
+    if len(names) > _UPRIGHT:
+        return _NARROW * len(names)
+    return max(_WIDTH, LETTER * max(map(len, names), default=0) + 8) * len(names)
 
 
 def _title(layer: InterferenceLayer) -> str:

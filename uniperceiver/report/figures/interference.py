@@ -147,7 +147,14 @@ def _is_clear(line_3P: np.ndarray) -> bool:
 
 
 def _draw_line(
-    axes: "Axes", place_P: np.ndarray, line_3P: np.ndarray, tasks: Sequence[str], task: str, *, crowded: bool, clear: bool
+    axes: "Axes",
+    place_P: np.ndarray,
+    line_3P: np.ndarray,
+    tasks: Sequence[str],
+    task: str,
+    *,
+    crowded: bool,
+    clear: bool,
 ) -> None:
     """A line with its dots, in a crowd only those of single points, in its band; faint where no interval excludes 0."""
     colour = LIGHT.tones[tone_of(tasks, task)]

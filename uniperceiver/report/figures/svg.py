@@ -46,12 +46,14 @@ def inline(figure: "Figure", label: str) -> "Markup":
     """
     from markupsafe import Markup
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
 
     tipped = {f"{TIPS}{place}": artist for place, artist in enumerate(figure.findobj(_has_tips))}
-    seen = {name: artist for name, artist in tipped.items() if not _is_line(artist)}
+    seen = {name: artist for name, artist in tipped.items() if not isinstance(artist, Line2D)}
     for name, artist in seen.items():
         artist.set_gid(name)
-    for text in figure.findobj(lambda artist: hasattr(artist, "get_text")):
+    for text in figure.findobj(Text):
         text.set_text(clean(text.get_text()))
     buffer = io.BytesIO()
     with drawing():
@@ -71,17 +73,13 @@ def inline(figure: "Figure", label: str) -> "Markup":
     )
     page.extend(list(_simpler(root, shapes, {name: getattr(artist, TIPS) for name, artist in seen.items()})))
     for artist in tipped.values():
-        if _is_line(artist):
+        if isinstance(artist, Line2D):
             page.extend(list(_columns(artist, height)))
-    return Markup(ElementTree.tostring(page, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    return Markup(ElementTree.tostring(page, encoding="unicode"))
 
 
 def _has_tips(artist: "Artist") -> bool:
     return hasattr(artist, TIPS)
-
-
-def _is_line(artist: "Artist") -> bool:
-    return hasattr(artist, "get_xdata")
 
 
 def _simpler(
@@ -134,7 +132,10 @@ def _placed(use: ElementTree.Element, shape: ElementTree.Element) -> ElementTree
 
 
 def _text(node: ElementTree.Element) -> ElementTree.Element:
-    attributes = {key: f"{float(node.attrib[key]):.1f}" for key in ("x", "y") if key in node.attrib}
+    attributes: dict[str, str] = {}
+    for key in ("x", "y"):
+        if key in node.attrib:
+            attributes[key] = f"{float(node.attrib[key]):.1f}"
     turned = node.attrib.get("transform", "")
     if not turned.startswith("rotate(-0 "):
         attributes["transform"] = _numbers(turned)
@@ -170,7 +171,8 @@ def _numbers(path: str) -> str:
 def _columns(line: "Line2D", height: float) -> Iterator[ElementTree.Element]:
     """Invisible columns over the points of a line; the one that is pointed at shows its point and says its text."""
     axes: Any = line.axes
-    points_N2 = axes.transData.transform(np.column_stack([line.get_xdata(), np.nan_to_num(line.get_ydata())]))
+    value_N = np.asarray(line.get_ydata(), dtype=float)
+    points_N2 = axes.transData.transform(np.column_stack([line.get_xdata(), np.nan_to_num(value_N)]))
     xs = points_N2[:, 0]
     order = np.argsort(xs, kind="stable")
     borders = [axes.bbox.x0, *((left + right) / 2 for left, right in pairwise(xs[order])), axes.bbox.x1]
@@ -183,8 +185,13 @@ def _columns(line: "Line2D", height: float) -> Iterator[ElementTree.Element]:
         ElementTree.SubElement(column, "rect", {key: f"{value:.1f}" for key, value in size.items()})
         ends = {"x1": xs[index], "x2": xs[index], "y1": top, "y2": bottom}
         ElementTree.SubElement(column, "line", {key: f"{value:.1f}" for key, value in ends.items()})
-        if np.isfinite(line.get_ydata()[index]):
+        if np.isfinite(value_N[index]):
             x, y = points_N2[index]
-            mark = {"cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": "3.4", "style": f"fill:{_VARIABLE[line.get_color()]}"}
+            mark = {
+                "cx": f"{x:.1f}",
+                "cy": f"{height - y:.1f}",
+                "r": "3.4",
+                "style": f"fill:{_VARIABLE[str(line.get_color())]}",
+            }
             ElementTree.SubElement(column, "circle", mark)
         yield column

@@ -76,7 +76,7 @@ TONES = len(LIGHT.tones)
 
 
 def tone_of(names: Sequence[str], name: str) -> int:
-    """Find the place of a name's colour in the palette, 0 to TONES - 1; more names begin again, unknown ones come last."""
+    """Find the place of a name's colour in the palette, 0 to TONES - 1; more names begin again, others come last."""
     return (names.index(name) if name in names else len(names)) % TONES
 
 

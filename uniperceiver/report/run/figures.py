@@ -58,7 +58,10 @@ def metric_figures(report: RunReport) -> "dict[str, Figure]":
 
 def experts_figures(experts: Experts) -> "dict[str, Figure]":
     """Draw which tokens go to which experts, a figure for each part with gates."""
-    return {f"experts_{part}{f'_{gate + 1}' * bool(gate)}": expert_weights(experts, part, gate) for part, gate in expert_panels(experts)}
+    return {
+        f"experts_{part}{f'_{gate + 1}' * bool(gate)}": expert_weights(experts, part, gate)
+        for part, gate in expert_panels(experts)
+    }
 
 
 def interference_figures(measured: Interference) -> "dict[str, Figure]":

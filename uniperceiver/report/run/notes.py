@@ -33,7 +33,7 @@ class RecipeLine:
 
 
 def note_tables(report: RunReport) -> list[NoteTable]:
-    """Gather warnings, broken samples, skipped steps and notes of the log; kinds that there were none of are left out."""
+    """Gather warnings, broken samples, skipped steps and notes of the log, each kind that there is in a table."""
     kinds = (
         ("warning", "Warnings", ("step", "warning"), ("text",)),
         ("broken", "Samples left out", ("step", "task", "sample", "reason"), ("task", "sample", "reason")),

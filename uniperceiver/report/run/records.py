@@ -1,7 +1,7 @@
 """What a report of a run is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from uniperceiver.evaluation.examples import Example
@@ -18,11 +18,11 @@ class RunReport:
     """Holds everything that the page shows."""
 
     title: str
-    facts: Mapping[str, str]  # "parameters" -> "1.1 M"
-    recipe: str  # YAML
-    log: Sequence[Mapping[str, Any]]  # lines of log.jsonl
-    results: Mapping[str, Mapping[str, Metrics]]  # task -> split -> metric -> value
-    main_metrics: Mapping[str, str]  # task -> the metric by which it is judged first
+    facts: Mapping[str, str] = field(default_factory=dict)  # "parameters" -> "1.1 M"
+    recipe: str = ""  # YAML
+    log: Sequence[Mapping[str, Any]] = ()  # lines of log.jsonl
+    results: Mapping[str, Mapping[str, Metrics]] = field(default_factory=dict)  # task -> split -> metric -> value
+    main_metrics: Mapping[str, str] = field(default_factory=dict)  # task -> the metric by which it is judged first
     examples: Sequence[Example] = ()
     experts: Experts | None = None  # None: a dense model
     interference: Sequence[Interference] = ()  # measurements, in any order

@@ -1,0 +1,54 @@
+"""Freed memory is kept for the next step: it is not asked of the system again."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Eight blocks of 16 MiB, written and freed, several times; then how many pages the last time asked for.
+PROGRAM = """
+import ctypes, resource
+from uniperceiver.cli.process import keep_freed_memory
+print(keep_freed_memory() if {ask} else "not asked")
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [library.malloc(2**24) for _ in range(8)]
+    for block in blocks:
+        library.memset(block, 1, 2**24)
+    for block in blocks:
+        library.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def asked_and_pages(*, ask: bool, **environment: str) -> tuple[str, int]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(ask=ask)],
+        env=clean | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    asked, pages = done.stdout.split("\n")[:2]
+    return asked, int(pages)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_the_next_step_asks_for_no_pages() -> None:
+    assert asked_and_pages(ask=False)[1] > 1000
+    asked, pages = asked_and_pages(ask=True)
+    assert asked == "True"
+    assert pages < 100
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_settings_of_the_environment_stay(name: str) -> None:
+    value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
+    assert asked_and_pages(ask=True, **{name: value})[0] == "False"

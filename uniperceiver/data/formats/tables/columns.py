@@ -1,0 +1,192 @@
+"""COLUMNS -> SAMPLES: the keys that csv, tsv, jsonl, parquet and huggingface share, and what is made of a row.
+
+Shape suffixes: J rows of all samples, one sample after the other, I samples, L rows of the table.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uniperceiver.data.formats.files import class_texts, existing_folder
+from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows
+from uniperceiver.data.formats.tables.values import label_text, media_of, path_of, text_of, texts_of
+from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.records import Sample
+from uniperceiver.strict import record
+
+
+@record
+class Columns:
+    """Which column holds what; a format adds where the rows are."""
+
+    image: str | None = None
+    """Column with the picture: a path or, where the format can hold them, its bytes."""
+    clip: str | None = None
+    """Column with the clip, likewise."""
+    text: str | None = None
+    """Column with a text to read."""
+    text_pair: str | None = None
+    """Column with a second text, which follows the first after a space."""
+    captions: str | tuple[str, ...] | None = None
+    """Column, or several, with the captions of the image or clip; a value may be a list of them. Rows with the same
+    image or clip are one sample with all their captions, unless there is a text to read."""
+    label: str | None = None
+    """Column with the class: names, or integers from 0."""
+    classes: str | tuple[str, ...] | None = None
+    """Class names in label order, or a file with one per line; None: those that the file lists, or else the labels
+    that occur, sorted."""
+    files: str | None = None
+    """The folder that relative paths in the columns start at; None: that of the file."""
+    rows: dict[str, str | tuple[str, ...]] | None = None
+    """Take only rows that have this value, or one of these, in that column, such as {split: train}."""
+
+    @property
+    def caption_columns(self) -> tuple[str, ...]:
+        """The columns with captions."""
+        return _as_tuple(self.captions or ())
+
+    def named_columns(self, where: str) -> tuple[str, ...]:
+        """All columns that the recipe names, each once.
+
+        Raises:
+            UserError: together they make no sample.
+        """
+        media = [name for name in (self.image, self.clip) if name is not None]
+        texts = [name for name in (self.text, self.text_pair) if name is not None]
+        if not media and self.text is None:
+            raise UserError(f"{where}: no column to learn from; set key text, image or clip to the name of a column")
+        if self.text_pair is not None and self.text is None:
+            raise UserError(f"{where}: key 'text_pair' needs key 'text': the column with the first text")
+        if self.caption_columns and not media:
+            raise UserError(f"{where}: key 'captions' needs key 'image' or 'clip'; for texts alone use key 'text'")
+        if self.classes is not None and self.label is None:
+            raise UserError(f"{where}: key 'classes' needs key 'label': the column with the class")
+        label = () if self.label is None else (self.label,)
+        return tuple(dict.fromkeys([*media, *texts, *self.caption_columns, *label, *(self.rows or {})]))
+
+    def samples(self, rows: Rows, home: Path, base: Path, where: str) -> "ColumnsData":
+        """What the rows are as samples.
+
+        Args:
+            home: the folder that paths in the rows start at, unless the recipe names another.
+
+        Raises:
+            UserError: an unknown label, no row left, a picture twice, none of the files there.
+        """
+        folder = home if self.files is None else existing_folder(base, self.files, f"{where}: files")
+        query = RowQuery(
+            media=next((name for name in (self.image, self.clip) if name and rows.holds_paths(name)), None),
+            folder=folder,
+            label=self.label,
+            classes=self.classes,
+            chosen={name: _as_tuple(values) for name, values in (self.rows or {}).items()},
+            gather=bool(self.caption_columns) and self.text is None,
+            once=self.text is None,
+        )
+        index = index_rows(rows, query, base, where)
+        return ColumnsData(
+            rows=rows,
+            keys=self,
+            folder=folder,
+            class_names=index.class_names,
+            row_J=index.row_J,
+            stop_I=index.stop_I,
+            label_I=index.label_I,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnsData:
+    """The opened rows. What breaks a row (no UTF-8, NaN, an empty text, no label) is found when it is read: a few
+    bad rows are a matter of counting, whereas an unknown label or a missing column is wrong for all."""
+
+    rows: Rows
+    keys: Columns
+    folder: Path
+    class_names: tuple[str, ...] | None
+    row_J: np.ndarray  # int64
+    stop_I: np.ndarray  # int64, end of each sample's rows
+    label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...] | None:
+        """Texts per class."""
+        return None if self.class_names is None else class_texts(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.stop_I)
+
+    def read(self, index: int) -> Sample:
+        """The sample of a row, or of all rows with one image."""
+        rows = self.row_J[self.stop_I[index - 1] if index else 0 : self.stop_I[index]].tolist()
+        name, keys = self.rows.name(rows[0]), self.keys
+        values = [self.rows.read(row) for row in rows]
+        label = int(self.label_I[index])
+        if label == NO_LABEL:
+            assert keys.label is not None
+            text = label_text(values[0][keys.label], keys.label, name, self.class_names or ())
+            raise BrokenSample(name, f"label {text!r} was not there when the file was opened; it has changed")
+        image, clip = (
+            None if column is None else media_of(values[0][column], column, self.folder, name)
+            for column in (keys.image, keys.clip)
+        )
+        captions = [
+            caption
+            for row, value in zip(rows, values, strict=True)
+            for caption in self._captions(value, self.rows.name(row))
+        ]
+        return Sample(
+            id=name,
+            image=image,
+            clip=clip,
+            text=self._text(values[0], name),
+            captions=tuple(captions),
+            label=None if label == NO_CLASS else label,
+        )
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """What a list may call each sample: its row or, where the rows have one, its path."""
+        first_I = np.concatenate([[0], self.stop_I[:-1]])
+        is_first_L = np.zeros(len(self.rows), dtype=bool)
+        is_first_L[self.row_J[first_I]] = True
+        paths: dict[int, str] = {}
+        column = self.keys.image or self.keys.clip
+        for row, values in enumerate(self.rows.scan([column]) if column is not None else ()):
+            if is_first_L[row] and values is not None and (path := path_of(values[0])) is not None:
+                paths[row] = path
+        for row in self.row_J[first_I].tolist():
+            yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)
+
+    def texts(self) -> Iterator[str]:
+        """The class texts, then the texts and captions of every row that is not broken."""
+        yield from (text for texts in self.classes or () for text in texts)
+        keys = self.keys
+        columns = [name for name in (keys.text, keys.text_pair, *keys.caption_columns) if name is not None]
+        if not columns:
+            return
+        is_taken_L = np.zeros(len(self.rows), dtype=bool)
+        is_taken_L[self.row_J] = True
+        for row, cells in enumerate(self.rows.scan(columns)):
+            if is_taken_L[row] and cells is not None:
+                yield from self._readable(dict(zip(columns, cells, strict=True)))
+
+    def _readable(self, values: Mapping[str, Any]) -> Iterator[str]:
+        try:
+            text = self._text(values, "")
+            yield from (*(() if text is None else (text,)), *self._captions(values, ""))
+        except BrokenSample:
+            return
+
+    def _text(self, values: Mapping[str, Any], name: str) -> str | None:
+        columns = [column for column in (self.keys.text, self.keys.text_pair) if column is not None]
+        return " ".join(text_of(values[column], column, name) for column in columns) if columns else None
+
+    def _captions(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        return tuple(text for column in self.keys.caption_columns for text in texts_of(values[column], column, name))
+
+
+def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
