@@ -16,9 +16,6 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
-from uniperceiver.moe.segment_router import SegmentRouter
-from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import check_balance
 from uniperceiver.runs.architecture import architecture
@@ -151,8 +148,8 @@ def _compile(model: Generalist) -> None:
     # One graph for each combination of mask, summary and DropPath, of which eight are too few for a mixture.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in model.encoder.modules():
-        if isinstance(module, SegmentRouter | TokenRouter | ExpertLinear | ExpertFeedForward):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+        if not getattr(module, "compiles", True):
+            module.forward = torch.compiler.disable(module.forward)
     for block in model.encoder.blocks:
         block.compile(dynamic=True)
 
