@@ -78,3 +78,13 @@ class Architecture:
     def needs_task(self) -> bool:
         """Whether only tasks that the model was trained on can be asked, as each has parameters of its own."""
         return self.moe is not None and condition_of(self.moe.condition).needs_task
+
+
+def notes_on(arch: Architecture) -> list[str]:
+    """Say what a user of this model should know before metrics are computed."""
+    if arch.moe is None or not arch.moe.capacity:
+        return []
+    return [
+        "moe.capacity: an expert that is full leaves tokens out, so figures depend on which samples share a batch "
+        "and on its size"
+    ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from uniperceiver.atomic import write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import check_same_run, saved_recipe
-from uniperceiver.strict import parse, to_json
+from uniperceiver.runs.folder import check_same_run, saved_recipe
+from uniperceiver.strict import flat, parse, to_json
 from uniperceiver.studies.plan import StudyCell
 from uniperceiver.training.log import read_log
 
@@ -27,7 +28,7 @@ _PAUSE = 5  # times the usual time of a step: the run was stopped meanwhile, or 
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutcome:
-    """A cell that has ended."""
+    """What a cell that has ended came to: its figures, or why it failed."""
 
     arm: str
     seed: int
@@ -83,15 +84,8 @@ def _refuse(path: Path, key: str, old: Any, new: Any) -> None:
 
 def _figures_of(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe may change a figure, by dotted keys."""
-    values = _flat(json.loads(to_json(dataclasses.asdict(recipe))))
+    values = flat(json.loads(to_json(dataclasses.asdict(recipe))))
     return {key: value for key, value in values.items() if not key.startswith(_NO_MATTER)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def reported(cell: StudyCell) -> CellOutcome | None:
@@ -121,13 +115,7 @@ def _read(cell: StudyCell) -> CellOutcome | None:
 def write_outcome(cell: StudyCell, exit_code: int) -> CellOutcome:
     """Write what a run that has just ended came to."""
     outcome = _outcome(cell, exit_code)
-    path = beside(cell, ".json")
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(to_json(dataclasses.asdict(outcome), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text(beside(cell, ".json"), to_json(dataclasses.asdict(outcome), indent=1) + "\n")
     return outcome
 
 
@@ -169,15 +157,8 @@ def _parameters(folder: Path) -> int | None:
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                count += _product(file.get_slice(name).get_shape())
+                count += math.prod(file.get_slice(name).get_shape())
     return count or None
-
-
-def _product(shape: list[int]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size
 
 
 def _last_lines(path: Path) -> list[str]:

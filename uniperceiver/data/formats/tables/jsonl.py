@@ -1,4 +1,7 @@
-"""JSON Lines: one object per line, whose keys are the columns."""
+"""JSON Lines: one object per line, whose keys are the columns.
+
+Shape suffixes: J rows.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.columns import Columns, ColumnsData
 from uniperceiver.data.formats.files import list_files, read_bytes
-from uniperceiver.data.formats.lines import index_lines
-from uniperceiver.data.formats.rows import check_columns, open_all
+from uniperceiver.data.formats.line_index import index_lines
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
@@ -28,8 +31,8 @@ class JsonlSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Find the lines and read their labels."""
-        wanted, files = self.wanted(where), list_files(base, self.path, ".jsonl", where)
-        rows = open_all(files, lambda file, name: _open(file, name, wanted, where))
+        columns, files = self.named_columns(where), list_files(base, self.path, ".jsonl", where)
+        rows = open_all(files, lambda file, name: _open(file, name, columns, where))
         return self.samples(rows, files[0].parent, base, where)
 
 
@@ -39,23 +42,23 @@ class JsonlRows:
 
     path: Path
     short: str  # its name in messages
-    line_N2: np.ndarray  # (N, 2) int64, first byte and byte after the last
-    number_N: np.ndarray  # int64, line in the file, from 1
-    wanted: tuple[str, ...]
+    line_J2: np.ndarray  # (J, 2) int64, first byte and byte after the last
+    number_J: np.ndarray  # int64, line in the file, from 1
+    columns: tuple[str, ...]  # those that are read
 
     def __len__(self) -> int:
-        return len(self.number_N)
+        return len(self.number_J)
 
     def name(self, index: int) -> str:
         """File and line."""
-        return f"{self.short}:{self.number_N[index]}"
+        return f"{self.short}:{self.number_J[index]}"
 
     def read(self, index: int) -> Mapping[str, Any]:
-        """The wanted values; None where the object lacks the key."""
-        start, stop = self.line_N2[index].tolist()
+        """The values of the columns; None where the object lacks the key."""
+        start, stop = self.line_J2[index].tolist()
         name = self.name(index)
         values = _parse(read_bytes(self.path, name, start, stop - start), name)
-        return {column: values.get(column) for column in self.wanted}
+        return {column: values.get(column) for column in self.columns}
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
         """The values of some columns."""
@@ -65,7 +68,7 @@ class JsonlRows:
     def objects(self) -> Iterator[dict[str, Any] | None]:
         """All objects, None where a line is broken."""
         with open(self.path, "rb") as file:
-            for start, stop in self.line_N2.tolist():
+            for start, stop in self.line_J2.tolist():
                 file.seek(start)
                 try:
                     yield _parse(file.read(stop - start), self.short)
@@ -80,27 +83,27 @@ class JsonlRows:
         """None: such a file lists no classes."""
 
 
-def _open(path: Path, short: str, wanted: tuple[str, ...], where: str) -> JsonlRows:
+def _open(path: Path, short: str, columns: tuple[str, ...], where: str) -> JsonlRows:
     lines = index_lines(path, where)
     if not len(lines.start_L):
         raise UserError(f"{where}: {path}: no lines; is it complete?")
     rows = JsonlRows(
         path=path,
         short=short,
-        line_N2=np.stack([lines.start_L, lines.stop_L], axis=1),
-        number_N=lines.number_L,
-        wanted=wanted,
+        line_J2=np.stack([lines.start_L, lines.stop_L], axis=1),
+        number_J=lines.number_L,
+        columns=columns,
     )
-    seen = [values for values in islice(rows.objects(), _LOOKED_AT) if values is not None]
-    if not seen:
+    first = [values for values in islice(rows.objects(), _LOOKED_AT) if values is not None]
+    if not first:
         raise UserError(f"{where}: {path}: no object in the first lines; expected JSON Lines: {{...}} on each line")
-    check_columns(wanted, list(dict.fromkeys(key for values in seen for key in values)), path, where)
+    check_columns(columns, list(dict.fromkeys(key for values in first for key in values)), path, where)
     return rows
 
 
 def _parse(line: bytes, name: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
+        values = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         raise BrokenSample(name, f"not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -110,7 +113,7 @@ def _parse(line: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
