@@ -12,6 +12,7 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
+from uniperceiver.model.model import Generalist
 from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.faults import name_broken
@@ -112,6 +113,7 @@ def averaged_weights(state: TrainState) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _assign(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def _assign(model: Generalist, weights: Mapping[str, torch.Tensor]) -> None:
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name])
+    model.weights_changed()

@@ -44,6 +44,7 @@ def move_biases(model: Generalist, decisions: Decisions, rate: float) -> None:
     for (layer, part, gate), count_E in loads(decisions).items():
         bias_E = model.encoder.blocks[layer].get_submodule(f"{part}.router.gates.{gate}").get_buffer("bias_E")
         bias_E.copy_(moved_bias(bias_E, count_E, rate))
+    model.weights_changed()
 
 
 class ExpertFigures:
