@@ -165,7 +165,7 @@ def _callbacks(
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
         return validate(state, tasks, settings, stop, log)
 
-    return Callbacks(evaluate=evaluate, export=export, watch=watch)
+    return Callbacks(evaluate=evaluate, export=export, gradients=watch)
 
 
 def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> None:

@@ -109,7 +109,12 @@ def train_step(
     elif not math.isfinite(norm):
         reason = "gradient"
     if reason is None:
-        updated = Updated(losses=_means(losses), again=partial(_losses_again, work, objective), gradients=gradients)
+
+        @torch.no_grad()
+        def losses_again() -> dict[str, float]:  # what is random in the batches is drawn as before
+            return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
+
+        updated = Updated(losses=_means(losses), again=losses_again, gradients=gradients)
         state.method.prepare(state.optimiser, losses)
         _update(state, config)
         state.method.after_step(updated)
@@ -185,12 +190,6 @@ def _means_of(made: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
     for task, batch_loss in made:
         losses[task].append(batch_loss.loss.detach())
     return _means(losses)
-
-
-@torch.no_grad()
-def _losses_again(work: Sequence[tuple[Plan, Batch]], objective: Objective) -> dict[str, float]:
-    """The tasks' losses at the weights of now; what is random in the batches is drawn as before."""
-    return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from uniperceiver.config import Recipe, TaskBalanceConfig
-from uniperceiver.config.balance import BalanceMethod
+from uniperceiver.config.training import BalanceMethod
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.balance.gram import CAGrad, Nash, PCGrad
 from uniperceiver.optimisation.balance.learnt import FAMO, GradNorm, Uncertainty

@@ -98,7 +98,8 @@ class SharedAdamW(torch.optim.Optimizer):
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         states = [self._begun(parameter, group["task"]) for parameter in parameters]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        shares = [self._share(state["touched_K"], group["task"]) for state in states]
+        drawn, shares_K = self._shares_K[group["task"]], self._shares_K
+        shares = [max(float(drawn / (state["touched_K"].double() @ shares_K)), self._floor) for state in states]
         counts = [float(state["step"]) for state in states]
         first, second = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
         beta1, beta2 = group["betas"]
@@ -127,10 +128,6 @@ class SharedAdamW(torch.optim.Optimizer):
         state["step"] += 1
         state["touched_K"][task] = 1.0
         return state
-
-    def _share(self, touched_K: Tensor, task: int) -> float:
-        touching = touched_K.double() @ self._shares_K
-        return max(float(self._shares_K[task] / touching), self._floor)
 
     def _limit(self, updates: tuple[Tensor, ...]) -> None:
         if self._cap > 0:
