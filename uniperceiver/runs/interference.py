@@ -20,10 +20,10 @@ from uniperceiver.interference.records import Interference, as_record
 from uniperceiver.interference.replays import Replays, most_batches, trained_groups
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
+from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.mixture import mixture_of
-from uniperceiver.runs.prepare import check_sizes, objective_of
+from uniperceiver.runs.training import mixture_of, objective_of
 from uniperceiver.runs.tuning import parts
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training import checkpoint
