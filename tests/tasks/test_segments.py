@@ -15,7 +15,6 @@ from uniperceiver.records import Segment, Sequences
 from uniperceiver.tasks.candidates import label_candidates, sampled_candidates, vocabulary_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import Task
 
 INDEX = 5  # of the task in its run
@@ -56,7 +55,7 @@ def candidates_of(task: Task) -> list[Sequences]:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_inputs_and_candidates(task: Task) -> None:
-    tokenizer, said = tiny_model().tokenizer, segments_of(task, INDEX)
+    tokenizer, said = tiny_model().tokenizer, task.segments(INDEX)
     assert known(tokenizer(inputs_of(task)).segments) == known(each for each in said if each.facts.side == "input")
     for sequences in candidates_of(task):
         found = known(tokenizer(sequences).segments)
@@ -78,11 +77,11 @@ def test_generation_needs_nothing_else(task: Task) -> None:
     with torch.no_grad():
         cache, _ = model.begin(prefix_with_query(prefix, tiny_codec().answer), words=3)
         model.extend(cache, torch.tensor([4, 5, 6]), 1)
-    said = [each for each in segments_of(task, INDEX) if each.facts.side == "input"]
+    said = [each for each in task.segments(INDEX) if each.facts.side == "input"]
     assert seen == {(each.kind, each.causal, each.facts) for each in said}
 
 
 def test_pictures_as_candidates() -> None:
     task = replace(CATALOGUE["image_text_retrieval"], inputs=("text",), target="image")
-    assert [(each.kind, each.facts.side) for each in segments_of(task)] == [("text", "input"), ("visual", "candidate")]
-    assert all(each.facts.task is None and not each.causal for each in segments_of(task))
+    assert [(each.kind, each.facts.side) for each in task.segments()] == [("text", "input"), ("visual", "candidate")]
+    assert all(each.facts.task is None and not each.causal for each in task.segments())

@@ -18,24 +18,13 @@ from uniperceiver.moe.router import NoRouter
 from uniperceiver.moe.segment_router import Embedding, SegmentRouter
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
-from uniperceiver.tokenizers.join import SequenceTokenizer
-from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
-from uniperceiver.tokenizers.words import WordTokenizer
+from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
+from uniperceiver.tokenizers.vision import sincos_1d
 
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
     """A model of that architecture with freshly drawn weights (from `stream`, if given)."""
-    spatial = SpatialPositions(
-        arch.width, kind=arch.spatial, reference_grid=arch.reference_grid, table_grid=arch.table_grid
-    )
-    tokenizer = SequenceTokenizer(
-        WordTokenizer(arch.width, vocabulary=arch.vocabulary, max_text=arch.max_text, answer=arch.answer),
-        PatchTokenizer(
-            arch.width, patch=arch.patch, depth=arch.patch_frames, max_frames=arch.max_frames, spatial=spatial
-        ),
-        random_still_row=arch.random_still_row,
-        frame_offset=arch.frame_offset,
-    )
+    tokenizer = SequenceTokenizer({name: make(arch) for name, make in TOKENIZERS.items()}, arch.width)
     condition = None if arch.moe is None else condition_of(arch.moe.condition)
     held = None if arch.moe is None or arch.merged is None else Held(mergeable(arch.moe), arch.moe, arch.merged)
     encoder = Encoder(
@@ -143,6 +132,9 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
     # and short runs would not learn motion.
     frames, width = patches.temporal.shape
     patches.temporal.copy_(sincos_1d(torch.arange(frames), width))
+    for tokenizer in model.tokenizer.children():
+        if hasattr(tokenizer, "initialise"):
+            tokenizer.initialise(stream)
     if model.prompts is not None:
         model.prompts.initialise(stream)
 

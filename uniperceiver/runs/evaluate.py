@@ -12,8 +12,9 @@ from rich.table import Table
 
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.answers import Settings
-from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
+from uniperceiver.evaluation.split import Settings
+from uniperceiver.evaluation.answers.kind import Metrics
+from uniperceiver.evaluation.evaluate import evaluate, first_metric
 from uniperceiver.evaluation.intervals import above_chance
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, notes_on
@@ -81,7 +82,7 @@ def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
         )
     if known is None:
         return dataclasses.replace(data, index=None)
-    return dataclasses.replace(data, index=known.index, view=known.view)
+    return dataclasses.replace(data, index=known.index, preprocess=known.preprocess)
 
 
 def _evaluate_tasks(
@@ -123,7 +124,8 @@ def print_results(results: Results) -> None:
     table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
     for task, splits in results["tasks"].items():
         for split, metrics in splits.items():
-            name = next(name for name in MAIN_METRICS if name in metrics)
+            name = first_metric(metrics)
+            assert name is not None
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             table.add_row(
                 task,

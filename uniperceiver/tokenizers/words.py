@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
+from uniperceiver.records import Part
 
 
 class WordTokenizer(nn.Module):
@@ -34,6 +35,10 @@ class WordTokenizer(nn.Module):
         if position_BN is None:
             return word_BND + (self.positions[: ids_BN.shape[1]] + self.kind)
         return word_BND + (F.embedding(position_BN, self.positions) + self.kind)
+
+    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Tensor:
+        """(B, N, D) tokens of a part; nothing is drawn."""
+        return self(part.values, part.position_BN, answer_D)
 
     def prefix(self, sequences: int, answer_D: Tensor | None = None) -> Tensor:
         """(B, 1, D): the <SPE> that begins every sequence, without position and type."""
