@@ -11,8 +11,8 @@ from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.attention import attend_plainly
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Sequences
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES

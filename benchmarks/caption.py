@@ -24,8 +24,8 @@ from uniperceiver.errors import UserError
 from uniperceiver.model import attention
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Sequences
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.streams import torch_stream

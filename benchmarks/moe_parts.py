@@ -13,10 +13,10 @@ from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.encoder import Encoder
 from uniperceiver.model.merge import merge_model
-from uniperceiver.model.sizes import architecture
 from uniperceiver.moe.context import ForwardContext
 from uniperceiver.optimisation.adamw import adamw
 from uniperceiver.records import Segment, Tokens
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
 

@@ -12,7 +12,7 @@ from benchmarks.harness import Row, main, ratio
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import Candidates, represent_candidates, sampled_candidates, vocabulary_sequences
 from uniperceiver.tasks.catalogue import CATALOGUE

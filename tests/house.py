@@ -38,7 +38,6 @@ EXCEPTIONS: dict[str, frozenset[str]] = {
     "uniperceiver/interference/replays.py": frozenset({"training"}),
     "uniperceiver/runs/prepare.py": frozenset({"cli"}),
     "uniperceiver/serving/predict.py": frozenset({"runs"}),
-    "uniperceiver/model/sizes.py": frozenset({"config"}),
 }
 
 LOADERS_THAT_EXECUTE = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})

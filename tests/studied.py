@@ -11,7 +11,7 @@ import yaml
 
 from tests.small_run import values_of, write_recipe
 from uniperceiver.studies import run as study_run
-from uniperceiver.studies.plan import Cell, Plan
+from uniperceiver.studies.plan import StudyCell, StudyPlan
 
 # Figures depend on arm and seed alone; a file beside the study says which arms fail and which wait for a signal.
 _RUN = """
@@ -58,7 +58,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
 def without_training(monkeypatch: pytest.MonkeyPatch, behaviour: Mapping[str, Any] | None = None) -> None:
     """Runs of studies write figures at once; `behaviour` names arms that fail or wait."""
 
-    def command_of(plan: Plan, cell: Cell) -> list[str]:
+    def command_of(plan: StudyPlan, cell: StudyCell) -> list[str]:
         words = [str(cell.folder), cell.arm, str(cell.seed), json.dumps(behaviour or {})]
         return [sys.executable, "-S", "-c", _RUN, *words]
 

@@ -1,4 +1,4 @@
-"""Directories appear whole or not at all, whatever fails on the way."""
+"""Files and directories appear whole or not at all, whatever fails on the way."""
 
 import os
 import resource
@@ -171,6 +171,43 @@ def test_a_removed_folder_is_never_seen_half_deleted(tmp_path: Path, monkeypatch
     assert not (tmp_path / "a").exists()
     atomic.clean(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_text(path, "first ä\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing_at(1, os.fsync))
+        with pytest.raises(OSError, match="No space"):
+            atomic.write_text(path, "second")
+
+    def interrupted() -> None:
+        with atomic.whole_file(path) as file:
+            file.write(b"third")
+            assert path.read_bytes() == "first ä\n".encode()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == "first ä\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+    atomic.write_text(path, "")
+    assert path.read_bytes() == b""
+
+
+def test_a_file_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    with atomic.whole_file(tmp_path / "a") as file:
+        file.write(b"1")
+        (half,) = tmp_path.iterdir()
+        (tmp_path / half.name.replace("-a-", "-b-")).write_bytes(b"half")
+    assert len(list(tmp_path.iterdir())) == 2
+    atomic.clean(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_sum_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert atomic.sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_only_one_process_works_in_a_folder(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from uniperceiver.data.formats import FORMATS, parse_source
 from uniperceiver.data.tasks import SPLITS
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
-from uniperceiver.model.sizes import SIZES, architecture
+from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.attributes import paper_bits
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES

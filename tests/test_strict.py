@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from uniperceiver.errors import UserError
-from uniperceiver.strict import parse, read_yaml, record, to_json
+from uniperceiver.strict import flat, parse, read_yaml, record, to_json
 
 
 @record
@@ -94,3 +94,7 @@ def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
 def test_json_is_what_every_reader_takes() -> None:
     text = to_json({"inf": float("inf"), "rows": [float("nan"), 1.5, (2, "x")]})
     assert json.loads(text) == {"inf": None, "rows": [None, 1.5, [2, "x"]]}
+
+
+def test_nested_mappings_as_one() -> None:
+    assert flat({"a": 1, "b": {"c": (2,), "d": {"e": None}}, "f": {}}) == {"a": 1, "b.c": (2,), "b.d.e": None}

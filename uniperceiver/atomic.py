@@ -1,8 +1,9 @@
-"""DIRECTORIES that are written whole or not at all: under a hidden name first, then moved to their place."""
+"""FILES AND DIRECTORIES that are written whole or not at all: under a hidden name first, then moved to their place."""
 
 import ctypes
 import errno
 import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -12,11 +13,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.util import register_after_fork
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 _HIDDEN = ".uniperceiver-tmp-"
 _ASIDE = ".uniperceiver-old-"
 _LOCK = ".lock"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A hidden file to fill, which becomes `path` at the end of the block, when it is on the disk.
+
+    A file of that name is replaced. After an error, or in a process that is killed, `path` is as it was.
+    """
+    temporary = _hidden(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 as a whole file, see `whole_file`."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits: whether it is the file that was written."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -45,7 +76,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def remove(folder: Path) -> None:
     """Delete a directory; it disappears at once, so that none is ever seen half deleted."""
     # Under a new name, not in a new directory: a full disk has no room for one.
-    hidden = folder.with_name(f"{_HIDDEN}{folder.name}-{uuid4().hex[:8]}")
+    hidden = _hidden(folder)
     os.rename(folder, hidden)
     shutil.rmtree(hidden)
 
@@ -54,16 +85,24 @@ def clean(root: Path, name: str = "*") -> None:
     """Remove what killed processes left in `root`, and finish a replacement that was cut off half-way.
 
     Args:
-        name: pattern of the directories that they were writing.
+        name: pattern of the files and directories that they were writing.
     """
     for path in root.glob(f"{_ASIDE}{name}"):
-        place = root / path.name.removeprefix(_ASIDE)
-        if place.exists():
+        folder = root / path.name.removeprefix(_ASIDE)
+        if folder.exists():
             shutil.rmtree(path)
         else:
-            os.rename(path, place)
+            os.rename(path, folder)
     for path in root.glob(f"{_HIDDEN}{name}-????????"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _hidden(path: Path) -> Path:
+    """A new name beside `path`, which `clean` knows."""
+    return path.with_name(f"{_HIDDEN}{path.name}-{uuid4().hex[:8]}")
 
 
 def _usual_mode(folder: Path) -> int:
@@ -91,13 +130,13 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Swap two directories in one step (Linux: renameat2 with RENAME_EXCHANGE); False where that is not possible."""
     if sys.platform != "linux":
         return False
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return renameat2 is not None and renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
 
 
 def _sync(path: Path) -> None:

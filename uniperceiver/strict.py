@@ -41,7 +41,7 @@ def parse(cls: type[T], values: Any, where: str) -> T:
         return TypeAdapter(cls).validate_python({} if values is None else values)
     except ValidationError as error:
         # An unknown key explains a missing one: say it first.
-        first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
+        first = min(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN_KEY)
         raise UserError(_one_line(cls, first, where)) from None
 
 
@@ -64,11 +64,19 @@ def to_json(values: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(values), indent=indent, allow_nan=False)
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with keys such as "model.size"."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -11,7 +11,8 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import SIZES, architecture
+from uniperceiver.model.sizes import SIZES
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers.vision import sincos_1d

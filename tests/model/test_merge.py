@@ -14,7 +14,7 @@ from tests.tiny import tiny_architecture, tiny_batch, tiny_candidates, tiny_code
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
-from uniperceiver.model.merge import Size, merge_model, planned_architecture
+from uniperceiver.model.merge import MergedSize, merge_model, planned_architecture
 from uniperceiver.records import Sequences
 from uniperceiver.streams import torch_stream
 from uniperceiver.strict import parse
@@ -92,7 +92,7 @@ def test_with_one_row_it_is_a_dense_model(condition: str, names: list[str]) -> N
     dense = build(replace(merging.arch, moe=None, merged=None), TEMPERATURES).eval()
     dense.load_state_dict(merging.model.state_dict())
     assert not merging.model.encoder.token_first
-    assert merging.together == Size(rows=1, parameters=sum(each.numel() for each in dense.parameters()))
+    assert merging.together == MergedSize(rows=1, parameters=sum(each.numel() for each in dense.parameters()))
     inputs = inputs_of(names[0], INDEX[names[0]])
     assert torch.equal(dense.encode(inputs).x_BND, merging.model.encode(inputs).x_BND)
     assert_alike(dense.encode(inputs, summary=True).x_BND, routed.encode(inputs, summary=True).x_BND)

@@ -9,7 +9,7 @@ from tests.moe_cases import moe_of
 from tests.tiny import tiny_architecture
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.merge import parameters_of, planned_architecture
-from uniperceiver.model.sizes import architecture
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES
 

@@ -19,8 +19,8 @@ from uniperceiver.model.architecture import PromptShape
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import Prompts, is_tuned
-from uniperceiver.model.sizes import architecture
 from uniperceiver.records import Facts, Sequences
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.ask import ask
 from uniperceiver.tasks.decode import prefix_with_query

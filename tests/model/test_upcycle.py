@@ -10,10 +10,10 @@ from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import experts
 from uniperceiver.model.upcycle import dense_name, refuse_other_outputs, upcycled
 from uniperceiver.moe.conditions import CONDITIONS
 from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.architecture import experts
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import vocabulary_sequences
 from uniperceiver.tasks.catalogue import CATALOGUE

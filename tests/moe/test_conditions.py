@@ -10,11 +10,11 @@ from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import experts
 from uniperceiver.moe.attributes import paper_bits, release_bits
 from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment, OfValues, condition_of, context, token
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Decision, Segment
+from uniperceiver.runs.architecture import experts
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 SETTINGS = MoE(condition="attribute", tasks=3)

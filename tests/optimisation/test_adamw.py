@@ -12,7 +12,6 @@ from tests.small_run import small_recipe
 from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.optimisation.adamw import (
     adamw,
     average_into,
@@ -21,6 +20,7 @@ from uniperceiver.optimisation.adamw import (
     optimiser_tensors,
     restore_optimiser,
 )
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.task import TEMPERATURES
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "official" / "golden" / "misc" / "optimizer.json"

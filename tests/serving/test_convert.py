@@ -25,8 +25,8 @@ from tests.model.official.made_up import (
 from tests.shared import GOLDEN, needs_golden
 from tests.small_run import same_tensors
 from uniperceiver import load
+from uniperceiver.atomic import sha256_of
 from uniperceiver.cli import main
-from uniperceiver.model.official.reading import sha256_of
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tokenizers import bpe
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.small_run import TASKS, small_recipe, train
 from uniperceiver import UniPerceiver, load
 from uniperceiver.errors import UserError
-from uniperceiver.model.merge import Size
+from uniperceiver.model.merge import MergedSize
 from uniperceiver.serving.merge import note
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
@@ -183,4 +183,4 @@ def test_only_a_model_with_experts_is_merged(merged: UniPerceiver, model: UniPer
     ],
 )
 def test_what_saves_nothing_is_said(rows: int, said: str) -> None:
-    assert note(Size(rows=rows, parameters=1), Size(rows=4, parameters=2)) == said
+    assert note(MergedSize(rows=rows, parameters=1), MergedSize(rows=4, parameters=2)) == said

@@ -16,17 +16,17 @@ from tests.studied import ARMS, started, without_training, write_study
 from uniperceiver.atomic import only_one
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
-from uniperceiver.report.study_contents import Row
 from uniperceiver.runs.recipe import save_recipe
 from uniperceiver.studies import run as study_run
 from uniperceiver.studies.cells import step_seconds
 from uniperceiver.studies.plan import read_plan
+from uniperceiver.studies.records import MetricRow
 from uniperceiver.studies.study import report_study, run_study
 
 ALL = sorted(f"{arm} {seed}" for arm in ARMS for seed in (0, 1))
 
 
-def row_of(rows: list[Row], task: str, metric: str, split: str = "val") -> Row:
+def row_of(rows: list[MetricRow], task: str, metric: str, split: str = "val") -> MetricRow:
     (row,) = [row for row in rows if (row.task, row.metric, row.split) == (task, metric, split)]
     return row
 

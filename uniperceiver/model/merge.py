@@ -24,7 +24,7 @@ _LINEARS: dict[Part, tuple[str, str]] = {"attention": ("qkv", "out"), "ffn": ("l
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class MergedSize:
     """What merging for some tasks takes."""
 
     rows: int  # the most weights that a linear has
@@ -37,9 +37,9 @@ class Merging:
 
     model: Generalist
     arch: Architecture
-    routed: Size  # of the model with experts, which are its rows
-    together: Size
-    alone: Mapping[str, Size]  # of each task, had the model been merged for it only
+    routed: MergedSize  # of the model with experts, which are its rows
+    together: MergedSize
+    alone: Mapping[str, MergedSize]  # of each task, had the model been merged for it only
 
 
 def experts_of(arch: Architecture) -> MoE:
@@ -101,8 +101,8 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
     return Merging(
         model=new.eval(),
         arch=merged_arch,
-        routed=Size(rows=moe.experts, parameters=_count(model)),
-        together=Size(rows=merged.rows, parameters=_count(new)),
+        routed=MergedSize(rows=moe.experts, parameters=_count(model)),
+        together=MergedSize(rows=merged.rows, parameters=_count(new)),
         alone={
             task: _size(replace(merged_arch, merged=merged.only(one_of_each(moe, several))), model.temperatures)
             for task, several in needs.items()
@@ -110,9 +110,9 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
     )
 
 
-def _size(arch: Architecture, temperatures: Iterable[str]) -> Size:
+def _size(arch: Architecture, temperatures: Iterable[str]) -> MergedSize:
     assert arch.merged is not None
-    return Size(rows=arch.merged.rows, parameters=parameters_of(arch, temperatures))
+    return MergedSize(rows=arch.merged.rows, parameters=parameters_of(arch, temperatures))
 
 
 def _folded_state(

@@ -6,9 +6,9 @@ from typing import Any
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.sizes import moe_of
 from uniperceiver.moe.conditions import CONDITIONS, OfValues, condition_of
 from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.architecture import moe_of
 from uniperceiver.tasks.task import Task
 
 

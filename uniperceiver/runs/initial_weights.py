@@ -9,10 +9,11 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import SIZES, Size, experts
+from uniperceiver.model.sizes import SIZES, ModelSize
 from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.architecture import experts
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.base_model import Base, base_at
@@ -124,7 +125,7 @@ def _check_size(recipe: Recipe, wanted: Architecture, found: Architecture, where
     theirs = ", ".join(f"{key} {getattr(found, key)}" for key in other)
     ours = ", ".join(f"{key} {getattr(wanted, key)}" for key in other)
     written = {f"model.{key}": getattr(found, key) for key in other}
-    named = Size(**{key: getattr(found, key) for key in _SIZE})
+    named = ModelSize(**{key: getattr(found, key) for key in _SIZE})
     name = next((name for name, size in SIZES.items() if size == named), None)
     if name is not None and set(other) & {*_SIZE} and all(getattr(recipe.model, key) is None for key in _SIZE):
         written = {"model.size": name, **{key: each for key, each in written.items() if key[6:] not in _SIZE}}

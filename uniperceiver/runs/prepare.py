@@ -14,13 +14,13 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.sizes import architecture
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.segment_router import SegmentRouter
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import check_balance
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts, notes_on
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
 from uniperceiver.runs.interference_callback import Watch, watch_of

@@ -1,6 +1,5 @@
 """The model that a prompt-tuned one was made from: it lies elsewhere, and is named in config.json."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver import strict
+from uniperceiver.atomic import sha256_of
 from uniperceiver.errors import UserError
 from uniperceiver.serving.locate import may_be_on_hub, model_folder
 from uniperceiver.strict import record
@@ -78,7 +78,6 @@ def base_of(values: Mapping[str, Any] | None, folder: Path) -> Base | None:
 def _sha256(folder: Path) -> str:
     path = folder / WEIGHTS
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); copy it again") from None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.model.merge import Merging, Size, merge_model
+from uniperceiver.model.merge import MergedSize, Merging, merge_model
 from uniperceiver.records import Segment
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.task import Task
@@ -49,7 +49,7 @@ def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
     return known.task.segments(known.index)
 
 
-def note(size: Size, routed: Size) -> str:
+def note(size: MergedSize, routed: MergedSize) -> str:
     """One line where merging saves no memory; empty where it does."""
     if size.rows < routed.rows:
         return ""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.errors import UserError
-from uniperceiver.model.merge import Size
+from uniperceiver.model.merge import MergedSize
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge, note
@@ -39,7 +39,7 @@ def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict
     }
 
 
-def _told(size: Size, routed: Size) -> dict[str, Any]:
+def _told(size: MergedSize, routed: MergedSize) -> dict[str, Any]:
     said = note(size, routed)
     return {"rows": size.rows, "parameters": size.parameters, **({"note": said} if said else {})}
 

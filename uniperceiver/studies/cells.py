@@ -16,7 +16,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.runs.recipe import check_same_run, saved_recipe
 from uniperceiver.strict import parse, to_json
-from uniperceiver.studies.plan import Cell
+from uniperceiver.studies.plan import StudyCell
 from uniperceiver.training.log import read_log
 
 _LINES = 20  # of a failed run that are kept
@@ -26,7 +26,7 @@ _PAUSE = 5  # times the usual time of a step: the run was stopped meanwhile, or 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class CellOutcome:
     """A cell that has ended."""
 
     arm: str
@@ -42,12 +42,12 @@ class Outcome:
     last_lines: tuple[str, ...] = ()  # of what a failed run said
 
 
-def beside(cell: Cell, suffix: str) -> Path:
+def beside(cell: StudyCell, suffix: str) -> Path:
     """A file of the cell beside the folder of its run."""
     return cell.folder.with_name(cell.folder.name + suffix)
 
 
-def finished(cell: Cell) -> Outcome | None:
+def finished(cell: StudyCell) -> CellOutcome | None:
     """What the cell came to when it was trained with this recipe; None where it is still to be trained or measured.
 
     Raises:
@@ -66,7 +66,7 @@ def finished(cell: Cell) -> Outcome | None:
     return before
 
 
-def _refuse_other(before: Recipe, cell: Cell) -> None:
+def _refuse_other(before: Recipe, cell: StudyCell) -> None:
     """Figures whose run is gone must not be written over by those of another recipe."""
     old, new = _figures_of(before), _figures_of(cell.recipe)
     for key in sorted({*old, *new}):
@@ -94,7 +94,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def reported(cell: Cell) -> Outcome | None:
+def reported(cell: StudyCell) -> CellOutcome | None:
     """What was written of the cell, to be shown; None where there is nothing yet.
 
     Raises:
@@ -106,19 +106,19 @@ def reported(cell: Cell) -> Outcome | None:
     return outcome
 
 
-def _read(cell: Cell) -> Outcome | None:
+def _read(cell: StudyCell) -> CellOutcome | None:
     path = beside(cell, ".json")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         recipe = parse(Recipe, values["recipe"], str(path))
-        return Outcome(**{**values, "recipe": recipe, "last_lines": tuple(values["last_lines"])})
+        return CellOutcome(**{**values, "recipe": recipe, "last_lines": tuple(values["last_lines"])})
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: is no file that study wrote; remove it, and the cell is measured again") from None
 
 
-def write_outcome(cell: Cell, exit_code: int) -> Outcome:
+def write_outcome(cell: StudyCell, exit_code: int) -> CellOutcome:
     """Write what a run that has just ended came to."""
     outcome = _outcome(cell, exit_code)
     path = beside(cell, ".json")
@@ -131,10 +131,10 @@ def write_outcome(cell: Cell, exit_code: int) -> Outcome:
     return outcome
 
 
-def _outcome(cell: Cell, exit_code: int) -> Outcome:
+def _outcome(cell: StudyCell, exit_code: int) -> CellOutcome:
     results = cell.folder / "results.json"
     done = exit_code == 0 and results.is_file()
-    return Outcome(
+    return CellOutcome(
         arm=cell.arm,
         seed=cell.seed,
         state="done" if done else "failed",

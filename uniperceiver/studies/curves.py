@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from uniperceiver.report.series import Series, read_keys, read_series, smoothed
-from uniperceiver.report.study_contents import Band
-from uniperceiver.studies.cells import Outcome
-from uniperceiver.studies.plan import Cell, Plan
+from uniperceiver.studies.cells import CellOutcome
+from uniperceiver.studies.plan import StudyCell, StudyPlan
+from uniperceiver.studies.records import CurveBand
 from uniperceiver.training.log import read_log
 
 _POINTS = 80  # of a curve
 _NOISY = 12  # shorter curves are drawn as they are
-Curves = dict[str, dict[str, dict[str, Band]]]  # what is drawn -> task -> arm -> curve
+Curves = dict[str, dict[str, dict[str, CurveBand]]]  # what is drawn -> task -> arm -> curve
 
 
-def curves_of(plan: Plan, outcomes: Sequence[Outcome]) -> Curves:
+def curves_of(plan: StudyPlan, outcomes: Sequence[CellOutcome]) -> Curves:
     """Training loss and validation loss of every task in every arm, over the runs that are done."""
     done = {(each.arm, each.seed) for each in outcomes if each.state == "done"}
     found: dict[str, dict[str, dict[str, list[Series]]]] = {}
@@ -37,7 +37,7 @@ def curves_of(plan: Plan, outcomes: Sequence[Outcome]) -> Curves:
     return curves
 
 
-def _series_of(cell: Cell) -> list[tuple[str, str, Series]]:
+def _series_of(cell: StudyCell) -> list[tuple[str, str, Series]]:
     """What is drawn of a run: title, task, curve."""
     log = read_log(cell.folder)
     keys = read_keys(log, "evaluate")
@@ -52,7 +52,7 @@ def _series_of(cell: Cell) -> list[tuple[str, str, Series]]:
     return [(title, task, series.at(series.finite_N)) for title, task, series in found if series.finite_N.sum() > 1]
 
 
-def band(curves: Sequence[Series]) -> Band:
+def band(curves: Sequence[Series]) -> CurveBand:
     """Mean and extremes of several curves, between points where they have none, over the steps that all have."""
     first, last = max(each.step_N[0] for each in curves), min(each.step_N[-1] for each in curves)
     steps = np.unique(np.concatenate([each.step_N for each in curves]))
@@ -60,4 +60,4 @@ def band(curves: Sequence[Series]) -> Band:
     if len(step_P) > _POINTS:
         step_P = np.linspace(first, last, _POINTS)
     value_SP = np.stack([np.interp(step_P, each.step_N, each.value_N) for each in curves])
-    return Band(step_P=step_P, mean_P=value_SP.mean(0), low_P=value_SP.min(0), high_P=value_SP.max(0))
+    return CurveBand(step_P=step_P, mean_P=value_SP.mean(0), low_P=value_SP.min(0), high_P=value_SP.max(0))

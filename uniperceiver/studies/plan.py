@@ -14,7 +14,7 @@ from uniperceiver import strict
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.model.sizes import architecture
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.prepare import check_sizes
 from uniperceiver.runs.recipe import parse_recipe
@@ -26,7 +26,7 @@ _WORDS = 1000  # of a vocabulary that is not known yet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class StudyCell:
     """One run of a study."""
 
     arm: str
@@ -37,13 +37,13 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """A study that can be run."""
 
     path: Path
     config: StudyConfig
     recipe: Path
-    cells: tuple[Cell, ...]  # seed after seed, so that every arm has a figure early
+    cells: tuple[StudyCell, ...]  # seed after seed, so that every arm has a figure early
 
     @property
     def arms(self) -> list[str]:
@@ -56,7 +56,7 @@ class Plan:
         return list(dict.fromkeys(task for cell in self.cells for task in cell.recipe.tasks))
 
 
-def read_plan(path: Path, out: Path, *, open_data: bool = True) -> Plan:
+def read_plan(path: Path, out: Path, *, open_data: bool = True) -> StudyPlan:
     """The cells of a study, which are to be trained below `out`.
 
     Args:
@@ -73,7 +73,7 @@ def read_plan(path: Path, out: Path, *, open_data: bool = True) -> Plan:
     cells = {
         name: [_cell(name, seed, values, config, own, recipe, out) for seed in seeds] for name, own in points.items()
     }
-    plan = Plan(
+    plan = StudyPlan(
         path=path,
         config=config,
         recipe=recipe,
@@ -125,7 +125,7 @@ def _text(value: Any) -> str:
 
 def _cell(
     name: str, seed: int, values: dict[str, Any], config: StudyConfig, own: dict[str, Any], recipe: Path, out: Path
-) -> Cell:
+) -> StudyCell:
     where = f"{recipe} in arm {name!r}"
     parts = _parts(config, own, values.get("tasks"), where)
     for key, there in (("seed", "seeds"), ("threads", "threads")):
@@ -133,7 +133,7 @@ def _cell(
             raise UserError(f"{where}: {key} is a key of the study itself; write {there}: there")
     parts |= {"seed": seed} | ({"threads": config.threads} if config.threads else {})
     overrides = {key: _text(value) for key, value in parts.items()}
-    return Cell(
+    return StudyCell(
         arm=name,
         seed=seed,
         overrides=overrides,
@@ -169,7 +169,7 @@ def _kept_tasks(kept: list[Any], tasks: Mapping[str, Any], where: str) -> dict[s
     return {task: tasks[task] for task in tasks if task in kept}
 
 
-def _check_roles(plan: Plan) -> None:
+def _check_roles(plan: StudyPlan) -> None:
     """Arms and tasks that the study names must be there."""
     config, arms = plan.config, plan.arms
     singles = config.single if isinstance(config.single, dict) else {"": config.single} if config.single else {}
@@ -187,7 +187,7 @@ def _check_roles(plan: Plan) -> None:
                 raise UserError(f"{plan.path}: {key}.{task}: no such task; {nearest(task, plan.tasks)}")
 
 
-def _check_recipes(plan: Plan) -> None:
+def _check_recipes(plan: StudyPlan) -> None:
     """What training would refuse is refused now, as far as it can be said without reading data or making a model."""
     opened: dict[str, list[TaskData]] = {}
     for cell in plan.cells:

@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from uniperceiver.studies.cells import Outcome, beside, write_outcome
-from uniperceiver.studies.plan import Cell, Plan
+from uniperceiver.studies.cells import CellOutcome, beside, write_outcome
+from uniperceiver.studies.plan import StudyCell, StudyPlan
 from uniperceiver.training.stop import EXIT_CODE, StopRequest
 
 _TICK = 0.1  # seconds between looks at the processes
@@ -26,12 +26,17 @@ _TAIL = 8192  # bytes of a log in which its last line is
 
 @dataclass(frozen=True, kw_only=True)
 class _Running:
-    cell: Cell
+    cell: StudyCell
     process: subprocess.Popen[bytes]
 
 
 def run_cells(
-    plan: Plan, todo: Sequence[Cell], stop: StopRequest, on_end: Callable[[Outcome], None], *, quiet: bool = False
+    plan: StudyPlan,
+    todo: Sequence[StudyCell],
+    stop: StopRequest,
+    on_end: Callable[[CellOutcome], None],
+    *,
+    quiet: bool = False,
 ) -> bool:
     """Train cells until all have ended; False where a signal has stopped them, after they saved.
 
@@ -64,7 +69,7 @@ def run_cells(
     raise AssertionError("the loop above only ends by returning")
 
 
-def _start(plan: Plan, cell: Cell) -> _Running:
+def _start(plan: StudyPlan, cell: StudyCell) -> _Running:
     """A process of its own, which signals to this one do not reach."""
     cell.folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NO_COLOR": "1"}
@@ -82,7 +87,7 @@ def _start(plan: Plan, cell: Cell) -> _Running:
     return _Running(cell=cell, process=process)
 
 
-def command_of(plan: Plan, cell: Cell) -> list[str]:
+def command_of(plan: StudyPlan, cell: StudyCell) -> list[str]:
     """What is run, in words."""
     words = [f"{key}={value}" for key, value in cell.overrides.items()]
     python = [sys.executable, "-m", "uniperceiver", "train"]
@@ -124,7 +129,7 @@ def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
         yield progress, progress.add_task("cells", total=cells, note="")
 
 
-def _show(progress: Progress, bar: TaskID, plan: Plan, ended: int, running: Sequence[_Running]) -> None:
+def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running: Sequence[_Running]) -> None:
     """Cells that ended count as one, those that are trained as the share of their steps."""
     notes, share = [], 0.0
     for one in running:
@@ -146,7 +151,7 @@ def _steps_done(folder: Path) -> int:
         return 0
 
 
-def _tell(progress: Progress, cell: Cell, outcome: Outcome) -> None:
+def _tell(progress: Progress, cell: StudyCell, outcome: CellOutcome) -> None:
     """One line about a cell that ended; of one that failed, also what it said last."""
     name = f"{cell.arm}, seed {cell.seed}"
     if outcome.state == "done":

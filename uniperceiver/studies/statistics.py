@@ -5,20 +5,12 @@ Shape suffixes: N seeds, G groups of figures.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from uniperceiver.studies.records import SeedEstimate
+
 BySeed = Mapping[int, float]  # a figure of one arm, for each of its seeds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number and its standard error."""
-
-    value: float
-    error: float  # NaN: cannot be said, as with one seed
-    paired: bool  # whether the seeds of its groups belonged together
 
 
 def standard_error(value_N: Sequence[float]) -> float:
@@ -49,17 +41,17 @@ def gap_closed(x: float, shared: float, own: float) -> float:
     return (x - shared) / (own - shared) if own != shared else math.nan
 
 
-def is_gap(difference: Estimate) -> bool:
+def is_gap(difference: SeedEstimate) -> bool:
     """Whether two arms differ by more than 2 standard errors; never where there is no standard error."""
     return abs(difference.value) > 2 * difference.error
 
 
-def difference(one: BySeed, other: BySeed) -> Estimate:
+def difference(one: BySeed, other: BySeed) -> SeedEstimate:
     """Mean of `one` minus mean of `other`."""
     return estimate(lambda means_G: means_G[0] - means_G[1], [one, other])
 
 
-def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[BySeed]) -> Estimate:
+def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[BySeed]) -> SeedEstimate:
     """A function of the groups' means with its jackknife standard error.
 
     Where all groups have the same seeds, a seed is left out of all groups at once: sqrt((N - 1) / N sum_s (θ_s - θ̄)²).
@@ -68,7 +60,7 @@ def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[ByS
     """
     paired = all(group.keys() == groups[0].keys() for group in groups)
     if not all(groups):
-        return Estimate(value=math.nan, error=math.nan, paired=paired)
+        return SeedEstimate(value=math.nan, error=math.nan, paired=paired)
     means = [float(np.mean(list(group.values()))) for group in groups]
     if paired:
         left_out = [[_mean_without(group, seed) for group in groups] for seed in groups[0]]
@@ -78,7 +70,7 @@ def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[ByS
         for index, group in enumerate(groups):
             left_out = [[*means[:index], _mean_without(group, seed), *means[index + 1 :]] for seed in group]
             variance += _jackknife_variance([statistic(each) for each in left_out])
-    return Estimate(value=statistic(means), error=math.sqrt(variance), paired=paired)
+    return SeedEstimate(value=statistic(means), error=math.sqrt(variance), paired=paired)
 
 
 def _mean_without(group: BySeed, seed: int) -> float:

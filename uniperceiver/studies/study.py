@@ -12,13 +12,13 @@ from rich.table import Table
 from uniperceiver.atomic import only_one
 from uniperceiver.errors import UserError
 from uniperceiver.report.numbers import count, headline_split
-from uniperceiver.report.study import render_study
-from uniperceiver.report.study_charts import value_text
-from uniperceiver.report.study_contents import StudyReport
-from uniperceiver.report.study_tables import first_rows, gap_text, percent
 from uniperceiver.strict import to_json
-from uniperceiver.studies.cells import Outcome, finished, reported
-from uniperceiver.studies.plan import Plan, read_plan
+from uniperceiver.studies.cells import CellOutcome, finished, reported
+from uniperceiver.studies.page import render_study
+from uniperceiver.studies.page_charts import value_text
+from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+from uniperceiver.studies.plan import StudyPlan, read_plan
+from uniperceiver.studies.records import StudyReport
 from uniperceiver.studies.run import run_cells
 from uniperceiver.studies.tables import tables_of
 from uniperceiver.training.stop import stop_on_signals
@@ -55,7 +55,7 @@ def run_study(path: Path, out: Path, *, quiet: bool = False) -> Studied:
         done = {cell.folder: finished(cell) for cell in plan.cells}
         outcomes = [each for each in done.values() if each is not None]
 
-        def on_end(outcome: Outcome) -> None:
+        def on_end(outcome: CellOutcome) -> None:
             outcomes.append(outcome)
             _write(tables_of(plan, outcomes), out)
 
@@ -78,7 +78,7 @@ def report_study(path: Path, out: Path) -> Studied:
     return _studied(plan, outcomes, out, stopped=False)
 
 
-def _studied(plan: Plan, outcomes: Sequence[Outcome], out: Path, *, stopped: bool) -> Studied:
+def _studied(plan: StudyPlan, outcomes: Sequence[CellOutcome], out: Path, *, stopped: bool) -> Studied:
     report = tables_of(plan, outcomes)
     path = _write(report, out)
     return Studied(report=report, path=path, failed=len(report.failures), stopped=stopped)

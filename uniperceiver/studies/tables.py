@@ -9,14 +9,13 @@ import numpy as np
 
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.report.numbers import in_reading_order, lower_is_better, metric_names
-from uniperceiver.report.study_contents import Arm, Compared, Failure, Row, Spread, StudyReport
-from uniperceiver.studies.cells import Outcome
+from uniperceiver.studies.cells import CellOutcome
 from uniperceiver.studies.curves import curves_of
-from uniperceiver.studies.plan import Plan
+from uniperceiver.studies.plan import StudyPlan
+from uniperceiver.studies.records import FailedCell, MetricRow, SeedEstimate, SeedSpread, StudyArm, StudyReport
 from uniperceiver.studies.run import why_failed
 from uniperceiver.studies.statistics import (
     BySeed,
-    Estimate,
     delta_mtl,
     difference,
     estimate,
@@ -29,7 +28,7 @@ from uniperceiver.studies.statistics import (
 Figures = dict[str, dict[str, dict[str, dict[str, dict[int, float]]]]]
 
 
-def tables_of(plan: Plan, outcomes: Sequence[Outcome]) -> StudyReport:
+def tables_of(plan: StudyPlan, outcomes: Sequence[CellOutcome]) -> StudyReport:
     """What has come of a study so far.
 
     Raises:
@@ -52,7 +51,7 @@ def tables_of(plan: Plan, outcomes: Sequence[Outcome]) -> StudyReport:
         arms=_arms(plan, outcomes, figures, measures),
         rows=rows,
         failures=[
-            Failure(arm=each.arm, seed=each.seed, why=why_failed(each.exit_code), last_lines=each.last_lines)
+            FailedCell(arm=each.arm, seed=each.seed, why=why_failed(each.exit_code), last_lines=each.last_lines)
             for each in failed
         ],
         curves=curves_of(plan, outcomes),
@@ -61,14 +60,14 @@ def tables_of(plan: Plan, outcomes: Sequence[Outcome]) -> StudyReport:
     )
 
 
-def _facts(plan: Plan, done: int, failed: int) -> dict[str, str]:
+def _facts(plan: StudyPlan, done: int, failed: int) -> dict[str, str]:
     steps = sorted({cell.recipe.steps for cell in plan.cells})
     facts = {"runs": f"{done} of {len(plan.cells)}", "tasks": ", ".join(plan.tasks)}
     facts["steps"] = " to ".join(f"{each:,}" for each in dict.fromkeys((steps[0], steps[-1])))
     return facts | ({"failed": str(failed)} if failed else {})
 
 
-def _figures(plan: Plan, outcomes: Sequence[Outcome]) -> Figures:
+def _figures(plan: StudyPlan, outcomes: Sequence[CellOutcome]) -> Figures:
     """The cells' figures, by task in the order of the recipe."""
     figures: Figures = {}
     order = {arm: place for place, arm in enumerate(plan.arms)}
@@ -85,7 +84,7 @@ def _figures(plan: Plan, outcomes: Sequence[Outcome]) -> Figures:
     return figures
 
 
-def _measures(plan: Plan, figures: Figures) -> dict[str, str]:
+def _measures(plan: StudyPlan, figures: Figures) -> dict[str, str]:
     """The metric by which each task is judged first."""
     given = plan.config.measure
     measures = {task: given if isinstance(given, str) else given.get(task, "loss") for task in plan.tasks}
@@ -96,35 +95,34 @@ def _measures(plan: Plan, figures: Figures) -> dict[str, str]:
     return measures
 
 
-def _row(plan: Plan, task: str, split: str, metric: str, arms: Mapping[str, BySeed], *, first: bool) -> Row:
+def _row(plan: StudyPlan, task: str, split: str, metric: str, arms: Mapping[str, BySeed], *, first: bool) -> MetricRow:
     spreads = {arm: spread(by_seed) for arm, by_seed in arms.items()}
     parts: dict[str, Any] = {}
     shared, own = arms.get(plan.config.baseline or ""), arms.get(plan.config.reference or "")
     if shared and own:
         gap = difference(own, shared)
-        parts = {"gap": _compared(gap), "is_gap": is_gap(gap)}
+        parts = {"gap": gap, "is_gap": is_gap(gap)}
         if is_gap(gap):
             others = {arm: x for arm, x in arms.items() if arm not in (plan.config.baseline, plan.config.reference)}
-            closed = {arm: estimate(_closed, [x, shared, own]) for arm, x in others.items()}
-            parts["closed"] = {arm: _compared(each) for arm, each in closed.items()}
-    return Row(task=task, split=split, metric=metric, lower=lower_is_better(metric), first=first, arms=spreads, **parts)
+            parts["closed"] = {arm: estimate(_closed, [x, shared, own]) for arm, x in others.items()}
+    return MetricRow(
+        task=task, split=split, metric=metric, lower=lower_is_better(metric), first=first, arms=spreads, **parts
+    )
 
 
 def _closed(means_G: Sequence[float]) -> float:
     return gap_closed(*means_G)
 
 
-def spread(by_seed: BySeed) -> Spread:
+def spread(by_seed: BySeed) -> SeedSpread:
     """Mean and standard error over seeds."""
     value_N = list(by_seed.values())
-    return Spread(mean=float(np.mean(value_N)), error=standard_error(value_N), seeds=by_seed)
+    return SeedSpread(mean=float(np.mean(value_N)), error=standard_error(value_N), seeds=by_seed)
 
 
-def _compared(found: Estimate) -> Compared:
-    return Compared(value=found.value, error=found.error, paired=found.paired)
-
-
-def _arms(plan: Plan, outcomes: Sequence[Outcome], figures: Figures, measures: Mapping[str, str]) -> list[Arm]:
+def _arms(
+    plan: StudyPlan, outcomes: Sequence[CellOutcome], figures: Figures, measures: Mapping[str, str]
+) -> list[StudyArm]:
     seconds: dict[str, dict[int, float]] = {arm: {} for arm in plan.arms}
     for each in outcomes:
         if each.step_seconds is not None:
@@ -135,14 +133,14 @@ def _arms(plan: Plan, outcomes: Sequence[Outcome], figures: Figures, measures: M
         own = [each for each in outcomes if each.arm == name]
         ratio = estimate(_ratio, [seconds[name], base]) if base else None
         arms.append(
-            Arm(
+            StudyArm(
                 name=name,
                 keys=_keys(plan, name),
                 done=sorted(each.seed for each in own if each.state == "done"),
                 failed=sorted(each.seed for each in own if each.state == "failed"),
                 parameters=next((each.parameters for each in own if each.parameters), None),
                 step_seconds=spread(seconds[name]) if seconds[name] else None,
-                time_ratio=_compared(ratio) if ratio and seconds[name] else None,
+                time_ratio=ratio if ratio and seconds[name] else None,
                 delta=_deltas(plan, name, figures, measures),
             )
         )
@@ -153,7 +151,7 @@ def _ratio(means_G: Sequence[float]) -> float:
     return means_G[0] / means_G[1] if means_G[1] else math.nan
 
 
-def _keys(plan: Plan, arm: str) -> dict[str, str]:
+def _keys(plan: StudyPlan, arm: str) -> dict[str, str]:
     """The keys of an arm without those that are the same in all."""
     cells = {cell.arm: cell.overrides for cell in reversed(plan.cells)}
     own = {key: value for key, value in cells[arm].items() if key not in ("seed", "threads", "tasks")}
@@ -162,7 +160,7 @@ def _keys(plan: Plan, arm: str) -> dict[str, str]:
     return keys | ({"tasks": ", ".join(tasks)} if tasks != plan.tasks else {})
 
 
-def _deltas(plan: Plan, arm: str, figures: Figures, measures: Mapping[str, str]) -> dict[str, Compared] | None:
+def _deltas(plan: StudyPlan, arm: str, figures: Figures, measures: Mapping[str, str]) -> dict[str, SeedEstimate] | None:
     """Δ_MTL of an arm by split, over the tasks that it shares with the single-task runs."""
     single = plan.config.single
     arms = dict.fromkeys(plan.tasks, single) if isinstance(single, str) else single
@@ -178,7 +176,7 @@ def _deltas(plan: Plan, arm: str, figures: Figures, measures: Mapping[str, str])
         if pairs:
             groups = [one for one, _ in pairs.values()] + [other for _, other in pairs.values()]
             lower = {task: lower_is_better(measures[task]) for task in pairs}
-            deltas[split] = _compared(estimate(functools.partial(_delta, lower), groups))
+            deltas[split] = estimate(functools.partial(_delta, lower), groups)
     return deltas or None
 
 

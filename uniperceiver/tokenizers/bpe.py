@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
 from uniperceiver.strict import parse, record
 from uniperceiver.tokenizers import clip_bpe, tokenizer_json
@@ -124,8 +125,8 @@ class TextEncoder:
         return " ".join(self.library.decode(words, skip_special_tokens=True).split())
 
     def save(self, path: str | Path) -> None:
-        """Write the one file that `load` reads; the same encoder gives the same bytes."""
-        Path(path).write_text(self._content, encoding="utf-8")
+        """Write the one file that `load` reads, whole or not at all; the same encoder gives the same bytes."""
+        write_text(Path(path), self._content)
 
     def fingerprint(self) -> str:
         """The SHA-256 of the saved file: weights name the encoder that they were trained with."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from uniperceiver.atomic import clean, remove, whole_folder
+from uniperceiver.atomic import clean, remove, sha256_of, whole_folder
 from uniperceiver.errors import UserError
 from uniperceiver.model.weights import with_own_storage
 
@@ -154,7 +154,7 @@ def _fill(
         save_file(with_own_storage(group), folder / f"{name}{_TENSORS}", metadata={"format": "pt"})
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
-    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
     contents = {"format": FORMAT, "files": files, "state": dict(state)}
     contents["sha256"] = _own_sha256(contents)
     (folder / _STATE).write_text(json.dumps(contents, indent=1), encoding="utf-8")
@@ -169,7 +169,7 @@ def _verified(folder: Path, *, deep: bool) -> dict[str, Any]:
             size = path.stat().st_size
             if size != facts["size"]:
                 raise UserError(f"{path}: truncated or changed, {size} bytes instead of {facts['size']}; {_MEND}")
-            if deep and _sha256(path) != facts["sha256"]:
+            if deep and sha256_of(path) != facts["sha256"]:
                 raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({_reason(error)}); {_MEND}") from error
@@ -209,11 +209,6 @@ def _is_finite(folder: Path) -> bool:
 def step_of(path: Path) -> int:
     """The step of a checkpoint by its name."""
     return int(path.name.removeprefix("step-"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _own_sha256(contents: Mapping[str, Any]) -> str:

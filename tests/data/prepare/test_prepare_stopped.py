@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.faulty_data import KINDS
 from tests.small_run import BASE, write_recipe
+from uniperceiver import atomic
 from uniperceiver.atomic import only_one
 from uniperceiver.data.prepare import prepare as data_prepare
 from uniperceiver.data.prepare import shard_writer
@@ -76,7 +77,7 @@ def test_a_note_without_its_shard_is_not_believed(tmp_path: Path, monkeypatch: p
         patch.setattr(data_prepare, "_finish", lambda *rest: None)
         prepare_data(path, [], tmp_path / "out", 0, quiet=True)
     (tmp_path / "out" / "p-train" / "00000.tar").write_bytes(b"cut")
-    (tmp_path / "out" / "p-train" / ".uniperceiver-tmp-00001.tar-1").write_bytes(b"cut")
+    (tmp_path / "out" / "p-train" / ".uniperceiver-tmp-00001.tar-abcdefgh").write_bytes(b"cut")
     prepare_data(path, [], tmp_path / "out", 0, quiet=True)
     prepare_data(path, [], tmp_path / "other", 0, quiet=True)
     assert hashes(tmp_path / "out") == hashes(tmp_path / "other")
@@ -90,7 +91,7 @@ def test_a_full_disk_is_one_line(workers: int, tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer.os, "fsync", full)
+        patch.setattr(atomic.os, "fsync", full)
         with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\)"):
             prepare_data(path, [], tmp_path / "out", workers, quiet=True)
     assert prepare_data(path, [], tmp_path / "out", workers, quiet=True).sets[0].samples == 4

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tests.model.official.made_up import State, older, original, write
 from tests.small_run import same_tensors
 from uniperceiver.errors import UserError
-from uniperceiver.model.official.reading import read_original, sha256_of
+from uniperceiver.model.official.reading import read_original
 
 MAPS = Path("/proc/self/maps")
 STATES = {"dense": original(), "experts": original(moe=True), "prompts": original(prompts="own", classes=2)}
@@ -197,11 +197,6 @@ def test_nothing_is_executed(place: str, zipped: bool, tmp_path: Path) -> None:
     assert not mark.exists()
     torch.load(tmp_path / "a.pth", weights_only=False)
     assert mark.exists()  # so the file would have done it
-
-
-def test_the_sum_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells which files are mapped")

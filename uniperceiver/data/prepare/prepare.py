@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from uniperceiver.atomic import only_one
+from uniperceiver.atomic import clean, only_one, write_text
 from uniperceiver.config import TaskConfig
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.recipe import prepared_recipe, write_classes
@@ -22,9 +22,7 @@ from uniperceiver.data.prepare.shard_writer import (
     SetPlan,
     ShardReport,
     ShardWriter,
-    remove_rests,
     shard_plans,
-    whole_file,
 )
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
@@ -135,8 +133,7 @@ def _done(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | None:
     if not path.exists():
         if there:
             raise UserError(f"{out}: holds other files, such as {there[0]}; use another --out")
-        with whole_file(path) as file:
-            file.write(to_json(note, indent=1).encode())
+        write_text(path, to_json(note, indent=1))
     before = json.loads(path.read_bytes())
     done = before.pop("done", None)
     if before != json.loads(to_json(note)):
@@ -144,7 +141,8 @@ def _done(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | None:
     if done is not None:
         shutil.rmtree(out / PROGRESS, ignore_errors=True)
         return [PreparedSet(**{**each, "used_by": tuple(each["used_by"])}) for each in done]
-    remove_rests(out)
+    for folder in (out, *filter(Path.is_dir, out.iterdir())):
+        clean(folder)
     return None
 
 
@@ -185,11 +183,9 @@ def _finish(
         for report in several
         for one in report.broken
     ]
-    for name, text in (("broken.json", to_json(broken, indent=1)), ("recipe.yaml", recipe)):
-        with whole_file(out / name) as file:
-            file.write(text.encode())
-    with whole_file(out / _NOTE) as file:
-        file.write(to_json(note, indent=1).encode())
+    write_text(out / "broken.json", to_json(broken, indent=1))
+    write_text(out / "recipe.yaml", recipe)
+    write_text(out / _NOTE, to_json(note, indent=1))
     shutil.rmtree(out / PROGRESS)
 
 

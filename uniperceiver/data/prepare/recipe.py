@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
+from uniperceiver.atomic import write_text
 from uniperceiver.config import Recipe
 from uniperceiver.data.formats import class_names
 from uniperceiver.data.formats.files import class_texts
 from uniperceiver.data.prepare.sets import RecipeSet
-from uniperceiver.data.prepare.shard_writer import SetPlan, whole_file
+from uniperceiver.data.prepare.shard_writer import SetPlan
 
 _CLASSES = "classes.txt"
 
@@ -45,8 +46,7 @@ def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
     for plan in plans:
         names = class_names(plan.data.source)
         if names is not None and _fit_in_lines(names):
-            with whole_file(out / plan.name / _CLASSES) as file:
-                file.write("".join(f"{name}\n" for name in names).encode())
+            write_text(out / plan.name / _CLASSES, "".join(f"{name}\n" for name in names))
 
 
 def _source(plan: SetPlan) -> dict[str, Any]:

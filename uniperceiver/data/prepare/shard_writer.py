@@ -2,14 +2,13 @@
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
+from uniperceiver.atomic import whole_file, write_text
 from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import class_names
 from uniperceiver.data.prepare.inspector import DataSet
@@ -18,7 +17,6 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 
 PROGRESS = ".progress"  # folder with a note about each shard that is done
-_HIDDEN = ".uniperceiver-tmp-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +79,7 @@ class ShardWriter:
         try:
             report = _done(note, path) or _write(one, plan.number, path)
             if not note.exists():
-                with whole_file(note) as file:
-                    file.write(json.dumps(asdict(report)).encode())
+                write_text(note, json.dumps(asdict(report)))
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be written ({error.strerror}); free or mend the disk, and give the same command again"
@@ -94,26 +91,6 @@ def shard_plans(sets: Sequence[SetPlan]) -> Iterator[ShardPlan]:
     """All shards of all sets."""
     for place, one in enumerate(sets):
         yield from (ShardPlan(set=place, number=number) for number in range(one.shards))
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, which has its name only when it is complete and on the disk."""
-    temporary = path.with_name(f"{_HIDDEN}{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_rests(folder: Path) -> None:
-    """Delete what killed processes were writing below the folder."""
-    for path in folder.rglob(f"{_HIDDEN}*"):
-        path.unlink(missing_ok=True)
 
 
 def _done(note: Path, path: Path) -> ShardReport | None:

@@ -4,7 +4,6 @@ Native files hold {model: ...}; DeepSpeed files hold {module: ...}, those of the
 Nothing is ever unpickled but tensors and plain containers.
 """
 
-import hashlib
 import re
 import warnings
 import zipfile
@@ -68,12 +67,6 @@ def read_original(path: Path) -> Original:
         tensors={name: _squeezed(name, tensors[older]) for name, older in before.items()},
         older=any(name != older for name, older in before.items()),
     )
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _safetensors(path: Path) -> Mapping[str, Any]:

@@ -2,9 +2,9 @@
 
 from uniperceiver.report.markup import Html, element, join
 from uniperceiver.report.page import header, page
-from uniperceiver.report.study_charts import dots, legend, lines
-from uniperceiver.report.study_contents import Failure, StudyReport
-from uniperceiver.report.study_tables import arms_section, figures_section, first_rows
+from uniperceiver.studies.page_charts import dots, legend, lines
+from uniperceiver.studies.page_tables import arms_section, figures_section, first_rows
+from uniperceiver.studies.records import FailedCell, StudyReport
 
 
 def render_study(report: StudyReport) -> str:
@@ -88,7 +88,7 @@ def _failures(report: StudyReport) -> Html | None:
     )
 
 
-def _failure(failure: Failure) -> Html:
+def _failure(failure: FailedCell) -> Html:
     said = "\n".join(failure.last_lines) or "(nothing)"
     summary = element("summary", f"{failure.arm}, seed {failure.seed}: {failure.why}")
     return element("details", summary, element("pre", said, class_="last"))

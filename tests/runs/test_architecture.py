@@ -6,9 +6,9 @@ import pytest
 
 from uniperceiver.config import BalanceConfig, CapacityConfig, ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
-from uniperceiver.model.sizes import experts, moe_of
 from uniperceiver.moe.conditions import CONDITIONS
 from uniperceiver.moe.settings import MoE
+from uniperceiver.runs.architecture import experts, moe_of
 
 LAYERS, TASKS = 4, 3
 BY_SEGMENT = ("attribute", "modality", "task", "task_specific")

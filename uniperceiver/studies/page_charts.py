@@ -10,7 +10,7 @@ import numpy as np
 from uniperceiver.report.chart import ticks
 from uniperceiver.report.markup import Html, element, join, shortened
 from uniperceiver.report.numbers import count, finite, is_share, written
-from uniperceiver.report.study_contents import Band, Row, Spread
+from uniperceiver.studies.records import CurveBand, MetricRow, SeedSpread
 
 _HUES = (258, 25, 165, 310, 85, 215, 345, 130, 285, 55)  # far from each other for the first few arms
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 320, 180, 46, 10, 8, 22
@@ -27,7 +27,7 @@ def legend(arms: Sequence[str]) -> Html:
     return element("div", *(element("span", arm, class_="arm", style=hue(arms, arm)) for arm in arms), class_="legend")
 
 
-def dots(arms: Sequence[str], row: Row) -> Html:
+def dots(arms: Sequence[str], row: MetricRow) -> Html:
     """A line per arm: seeds as small dots, the mean as a large one, one standard error to either side."""
     shown = {arm: row.arms[arm] for arm in arms if arm in row.arms and np.isfinite(row.arms[arm].mean)}
     low, high = _range(_numbers(shown.values()))
@@ -60,7 +60,7 @@ def dots(arms: Sequence[str], row: Row) -> Html:
     return _svg(join(*parts), bottom + 22, f"{row.task}: {row.metric} of every arm")
 
 
-def value_text(spread: Spread, metric: str) -> str:
+def value_text(spread: SeedSpread, metric: str) -> str:
     """Mean and standard error."""
     return with_error(spread.mean, spread.error, metric)
 
@@ -76,7 +76,7 @@ def with_error(value: float, error: float, metric: str) -> str:
     return f"{text} ± {rounded if float(rounded.replace(',', '')) or not shown else f'{shown:.1g}'}"
 
 
-def lines(arms: Sequence[str], curves: Mapping[str, Band], title: str) -> Html:
+def lines(arms: Sequence[str], curves: Mapping[str, CurveBand], title: str) -> Html:
     """A curve per arm, with its extremes as a band."""
     low, high = _range([value for each in curves.values() for value in (*each.low_P, *each.high_P)])
     last = max(float(each.step_P[-1]) for each in curves.values())
@@ -113,7 +113,7 @@ def lines(arms: Sequence[str], curves: Mapping[str, Band], title: str) -> Html:
     return _svg(join(*parts), _HEIGHT, title)
 
 
-def _numbers(spreads: Iterable[Spread]) -> list[float]:
+def _numbers(spreads: Iterable[SeedSpread]) -> list[float]:
     """All that is drawn of some spreads."""
     found: list[float] = []
     for each in spreads:

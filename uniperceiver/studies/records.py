@@ -1,4 +1,4 @@
-"""What the report of a study is made of."""
+"""What has come of a study, as records: study.json is made of them, and so is its page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class SeedSpread:
     """A figure over seeds."""
 
     mean: float
@@ -16,16 +16,16 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A figure that comes of several arms."""
+class SeedEstimate:
+    """A figure that comes of the seeds of several arms."""
 
     value: float
-    error: float  # standard error; NaN where it cannot be said
+    error: float  # standard error; NaN where it cannot be said, as with one seed
     paired: bool  # whether the arms had the same seeds, which were then paired by number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MetricRow:
     """A metric of a task on a split, in all arms that have it."""
 
     task: str
@@ -33,14 +33,14 @@ class Row:
     metric: str
     lower: bool  # whether lower is better
     first: bool  # whether it is the one that the task is judged by first
-    arms: Mapping[str, Spread]
-    gap: Compared | None = None  # reference minus baseline; None: the study names no such arms
+    arms: Mapping[str, SeedSpread]
+    gap: SeedEstimate | None = None  # reference minus baseline; None: the study names no such arms
     is_gap: bool = False  # whether that is more than 2 standard errors
-    closed: Mapping[str, Compared] | None = None  # share of the gap that the other arms close; None: no gap
+    closed: Mapping[str, SeedEstimate] | None = None  # share of the gap that the other arms close; None: no gap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class StudyArm:
     """What an arm is, and what it cost."""
 
     name: str
@@ -48,13 +48,13 @@ class Arm:
     done: Sequence[int]  # seeds
     failed: Sequence[int]
     parameters: int | None = None
-    step_seconds: Spread | None = None
-    time_ratio: Compared | None = None  # training seconds per step, relative to the baseline's
-    delta: Mapping[str, Compared] | None = None  # Δ_MTL by split; None: no single-task runs to compare with
+    step_seconds: SeedSpread | None = None
+    time_ratio: SeedEstimate | None = None  # training seconds per step, relative to the baseline's
+    delta: Mapping[str, SeedEstimate] | None = None  # Δ_MTL by split; None: no single-task runs to compare with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class FailedCell:
     """A cell that failed."""
 
     arm: str
@@ -64,7 +64,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
+class CurveBand:
     """A learning curve of an arm: P steps, mean and extremes over the seeds."""
 
     step_P: np.ndarray
@@ -75,15 +75,15 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyReport:
-    """Everything that the page shows."""
+    """Everything that has come of a study so far."""
 
     title: str
     facts: Mapping[str, str]
     study: str  # YAML
-    arms: Sequence[Arm]
-    rows: Sequence[Row]
-    failures: Sequence[Failure] = ()
+    arms: Sequence[StudyArm]
+    rows: Sequence[MetricRow]
+    failures: Sequence[FailedCell] = ()
     # what is drawn ("training loss", "val accuracy@1") -> task -> arm -> curve
-    curves: Mapping[str, Mapping[str, Mapping[str, Band]]] | None = None
+    curves: Mapping[str, Mapping[str, Mapping[str, CurveBand]]] | None = None
     baseline: str | None = None
     reference: str | None = None

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from uniperceiver.report.markup import Html, element, join
 from uniperceiver.report.numbers import count, finite, headline_split
-from uniperceiver.report.study_charts import hue, value_text, with_error
-from uniperceiver.report.study_contents import Arm, Compared, Row, StudyReport
+from uniperceiver.studies.page_charts import hue, value_text, with_error
+from uniperceiver.studies.records import MetricRow, SeedEstimate, StudyArm, StudyReport
 
 
-def first_rows(report: StudyReport) -> list[Row]:
+def first_rows(report: StudyReport) -> list[MetricRow]:
     """Of each task the metric that it is judged by first, on held-out data where there are such."""
-    found: list[Row] = []
+    found: list[MetricRow] = []
     for task in dict.fromkeys(row.task for row in report.rows):
         rows = {row.split: row for row in report.rows if row.task == task and row.first}
         split = headline_split(rows)
@@ -19,7 +19,7 @@ def first_rows(report: StudyReport) -> list[Row]:
     return found
 
 
-def percent(found: Compared) -> str:
+def percent(found: SeedEstimate) -> str:
     """A share with its standard error."""
     if not math.isfinite(found.value):
         return "–"
@@ -27,7 +27,7 @@ def percent(found: Compared) -> str:
     return f"{100 * found.value:.1f}\u202f%" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
-def gap_text(row: Row, arm: str, report: StudyReport) -> str:
+def gap_text(row: MetricRow, arm: str, report: StudyReport) -> str:
     """How much of the gap an arm closes, or that there is none; "" where nothing is compared."""
     if row.gap is None or arm not in row.arms:
         return ""
@@ -62,7 +62,7 @@ def arms_section(report: StudyReport) -> Html | None:
     )
 
 
-def _explained(report: StudyReport, rows: Sequence[Row]) -> str:
+def _explained(report: StudyReport, rows: Sequence[MetricRow]) -> str:
     text = "Means over the seeds, ± one standard error; ↓ means that lower is better."
     gaps = [row.gap for row in rows if row.gap is not None]
     if gaps:
@@ -79,7 +79,7 @@ def _explained(report: StudyReport, rows: Sequence[Row]) -> str:
     return text
 
 
-def _arm(report: StudyReport, arm: Arm, rows: Sequence[Row], split: str | None) -> Html:
+def _arm(report: StudyReport, arm: StudyArm, rows: Sequence[MetricRow], split: str | None) -> Html:
     names = [each.name for each in report.arms]
     keys = ", ".join(f"{key}={value}" for key, value in arm.keys.items())
     name = join(element("span", arm.name, class_="arm", style=hue(names, arm.name)), element("small", keys))
@@ -99,14 +99,14 @@ def _arm(report: StudyReport, arm: Arm, rows: Sequence[Row], split: str | None) 
     )
 
 
-def _figure(row: Row, arm: str, report: StudyReport) -> Html:
+def _figure(row: MetricRow, arm: str, report: StudyReport) -> Html:
     if arm not in row.arms:
         return _missing()
     text = gap_text(row, arm, report)
     return element("td", value_text(row.arms[arm], row.metric), element("small", text) if text else None)
 
 
-def _time(arm: Arm) -> Html:
+def _time(arm: StudyArm) -> Html:
     if arm.step_seconds is None:
         return _missing()
     ratio = arm.time_ratio
@@ -128,7 +128,7 @@ def figures_section(report: StudyReport) -> Html | None:
     arms = [arm.name for arm in report.arms]
     gap = any(row.gap for row in report.rows)
     heads = ["metric", *([f"{report.reference} − {report.baseline}"] if gap else []), *arms]
-    by_task: dict[str, list[Row]] = {}
+    by_task: dict[str, list[MetricRow]] = {}
     for row in report.rows:
         by_task.setdefault(row.task, []).append(row)
     table = element(
@@ -140,7 +140,7 @@ def figures_section(report: StudyReport) -> Html | None:
     return element("section", element("h2", "All figures"), element("div", table, class_="scrolled"), id="figures")
 
 
-def _task(report: StudyReport, task: str, rows: Sequence[Row], arms: Sequence[str], gap: bool) -> Html:
+def _task(report: StudyReport, task: str, rows: Sequence[MetricRow], arms: Sequence[str], gap: bool) -> Html:
     body = [element("tr", element("th", task, scope="rowgroup"), element("td", colspan=len(arms) + gap), class_="head")]
     for row in rows:
         label = join(f"{row.metric}{' ↓' * row.lower}", element("small", row.split))
@@ -149,7 +149,7 @@ def _task(report: StudyReport, task: str, rows: Sequence[Row], arms: Sequence[st
     return element("tbody", *body)
 
 
-def _gap(row: Row) -> Html:
+def _gap(row: MetricRow) -> Html:
     if row.gap is None:
         return _missing()
     how = "paired" if row.gap.paired else "not paired"

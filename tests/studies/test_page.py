@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.report.made_up_study import ARMS, METRICS, a_band, a_row, a_study, an_arm
-from uniperceiver.report.study import render_study
-from uniperceiver.report.study_charts import dots, lines, with_error
-from uniperceiver.report.study_contents import Compared, Spread
-from uniperceiver.report.study_tables import first_rows, gap_text, percent
+from tests.studies.made_up import ARMS, METRICS, a_band, a_row, a_study, an_arm
+from uniperceiver.studies.page import render_study
+from uniperceiver.studies.page_charts import dots, lines, with_error
+from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+from uniperceiver.studies.records import SeedEstimate, SeedSpread
 
 EMPTY = {"meta", "img", "br"}
 
@@ -64,7 +64,7 @@ def test_nothing_is_left_out_where_there_is_nothing() -> None:
 
 
 def test_a_loss_that_falls_is_better() -> None:
-    row = dataclasses.replace(a_row("words", "val", gap=True), gap=Compared(value=-0.07, error=0.02, paired=True))
+    row = dataclasses.replace(a_row("words", "val", gap=True), gap=SeedEstimate(value=-0.07, error=0.02, paired=True))
     assert "task_specific is clearly better than shared on words." in read(render_study(a_study(rows=[row])))
 
 
@@ -88,8 +88,8 @@ def test_the_words_of_a_gap(arm: str, gap: bool, text: str) -> None:
 
 
 def test_what_cannot_be_said_is_a_dash() -> None:
-    assert percent(Compared(value=math.nan, error=math.nan, paired=True)) == "–"
-    assert percent(Compared(value=0.5, error=math.nan, paired=True)) == "50.0\u202f%"
+    assert percent(SeedEstimate(value=math.nan, error=math.nan, paired=True)) == "–"
+    assert percent(SeedEstimate(value=0.5, error=math.nan, paired=True)) == "50.0\u202f%"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_dots_lie_in_the_order_of_their_values() -> None:
     assert len(places) == len(ARMS)
     assert places == sorted(places)
     assert max(places) < 320
-    lost = {**row.arms, "token": Spread(mean=math.nan, error=math.nan, seeds={0: math.nan})}
+    lost = {**row.arms, "token": SeedSpread(mean=math.nan, error=math.nan, seeds={0: math.nan})}
     less = dots(ARMS, dataclasses.replace(row, arms=lost)).text
     assert less.count('class="mean"') == len(ARMS) - 1
     assert "nan" not in less
