@@ -13,12 +13,12 @@ class Modality:
 
     kind: str
     """What its tokens are for routing: image and video are both "visual"."""
-    field: str
-    """Which field of a Sample holds it."""
     noun: str
     """What people call one of it, in messages."""
     tokenizer: str
     """Which tokenizer of a model embeds it: a key of `tokenizers.join.TOKENIZERS`."""
+    field: str | None = None
+    """Which field of a Sample holds it; None: `others`, under the modality's name."""
     suffixes: frozenset[str] = frozenset()
     """Of its files, in lower case."""
 

@@ -8,16 +8,18 @@ Shape suffixes of the whole library; a file may add letters, which it names, but
     K candidates                       V vocabulary
 """
 
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.modalities import TEXT
+from uniperceiver.modalities import MODALITIES, TEXT
 
 Side = Literal["input", "candidate"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -31,6 +33,19 @@ class Sample:
     label: int | None = None  # index into the source's classes
     boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
     masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame
+    others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
+
+    def value(self, modality: str) -> bytes | np.ndarray | str | None:
+        """What the sample has of a modality; None: nothing."""
+        name = MODALITIES[modality].field
+        value: bytes | np.ndarray | str | None = self.others.get(modality) if name is None else getattr(self, name)
+        return value
+
+    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> "Sample":
+        """The same sample with something of a modality."""
+        name = MODALITIES[modality].field
+        changes: dict[str, Any] = {"others": {**self.others, modality: value}} if name is None else {name: value}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

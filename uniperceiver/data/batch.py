@@ -60,7 +60,7 @@ def prepare(
 def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
     """What a task needs of a sample and the sample does not have, such as "label", "image" or "caption"."""
     for modality in task.media:
-        if getattr(sample, MODALITIES[modality].field) is None:
+        if sample.value(modality) is None:
             return MODALITIES[modality].noun
     if (what := task.answer.lacking(task, sample, training=training)) is not None:
         return what

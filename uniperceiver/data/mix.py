@@ -26,7 +26,7 @@ from uniperceiver.tasks.task import Task
 class Stage:
     """Sizes of a task's batches during a part of the run."""
 
-    view: Preprocess
+    preprocess: Preprocess
     batch: int
 
 
@@ -124,7 +124,7 @@ class BatchMaker:
     def __getitem__(self, plan: Plan) -> tuple[Plan, Batch | None, tuple[Broken, ...]]:
         """The batch of a plan (None if every sample is broken), and the samples that were left out."""
         one = self.mixture.sets[plan.index]
-        view = (one.late if plan.late else one.early).view
+        preprocess = (one.late if plan.late else one.early).preprocess
         items, places, broken = [], [], []
         for position in range(plan.start, plan.start + plan.count):
             epoch, place = divmod(position, len(one.source))
@@ -132,7 +132,7 @@ class BatchMaker:
             rng = numpy_stream(self.mixture.seed, "sample", one.task.name, epoch, sample_index)
             try:
                 sample = one.source.read(sample_index)
-                items.append(prepare(one.task, sample, view, self.mixture.codec, one.augment, rng))
+                items.append(prepare(one.task, sample, preprocess, self.mixture.codec, one.augment, rng))
                 places.append(position - plan.start)
             except BrokenSample as error:
                 broken.append(Broken(task=one.task.name, sample=error.sample, reason=error.reason))
@@ -154,14 +154,15 @@ class BatchMaker:
 
     def _mixed_up(self, one: TrainingSet, plan: Plan, batch: Batch) -> Batch:
         """Mixup or cutmix of a batch of labelled pictures, with the labels mixed alike."""
-        pixels, augment = batch.inputs.pixels_BTCHW, one.augment
-        if pixels is None or one.task.candidates != "labels" or not (augment.mixup or augment.cutmix):
+        augment = one.augment
+        if not one.task.answer.has_labels or not (augment.mixup or augment.cutmix):
             return batch
+        (part,) = batch.inputs.parts  # of pictures alone: other recipes are refused
         rng = numpy_stream(self.mixture.seed, "mix", plan.step, plan.place)
         soft = soft_labels(batch.readout, len(one.task.labels))
-        pixels, soft = mix(pixels, soft, augment.mixup, augment.cutmix, rng)
+        pixels, soft = mix(part.values, soft, augment.mixup, augment.cutmix, rng)
         return replace(
             batch,
-            inputs=replace(batch.inputs, pixels_BTCHW=pixels),
+            inputs=replace(batch.inputs, parts=(replace(part, values=pixels),)),
             readout=replace(batch.readout, soft_RK=soft),
         )

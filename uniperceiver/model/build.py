@@ -19,7 +19,6 @@ from uniperceiver.moe.segment_router import Embedding, SegmentRouter
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
-from uniperceiver.tokenizers.vision import sincos_1d
 
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
@@ -125,16 +124,7 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
             for linear in module.qkv.modules():
                 if isinstance(linear, nn.Linear):
                     _xavier(linear.weight, parts=3, stream=stream)
-    words, patches = model.tokenizer.words, model.tokenizer.patches
-    for table in (words.words, words.positions, words.kind):
-        table.normal_(0.0, 0.02, generator=stream)
-    # Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
-    # and short runs would not learn motion.
-    frames, width = patches.temporal.shape
-    patches.temporal.copy_(sincos_1d(torch.arange(frames), width))
-    for tokenizer in model.tokenizer.children():
-        if hasattr(tokenizer, "initialise"):
-            tokenizer.initialise(stream)
+    model.tokenizer.initialise(stream)
     if model.prompts is not None:
         model.prompts.initialise(stream)
 

@@ -4,23 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from uniperceiver.evaluation.examples import Example
 
 Metrics = Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One question that the model answered: what it saw, what is right, and what it said."""
-
-    task: str
-    split: str
-    sample: str  # the sample's name
-    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image, several: a clip, none: text only
-    text: str = ""  # a text that was read
-    truth: tuple[str, ...] = ()  # right answers, or the captions that people wrote
-    answers: tuple[tuple[str, float | None], ...] = ()  # with probability, best first; None or NaN: without one
-    right: bool | None = None  # None: not a matter of right or wrong
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
     key = "moe.capacity" if moe.capacity else ""
     if isinstance(condition, OfValues) and condition.experts_choose:
         key = f"moe.condition={moe.condition}"
-    writing = next((task.name for task in tasks if task.read_at == "next"), None)
+    writing = next((task.name for task in tasks if task.answer.causal), None)
     if key and writing is not None:
         mend = "remove moe.capacity" if key == "moe.capacity" else "use moe.condition=token"
         raise UserError(

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.split import Settings
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate, first_metric
 from uniperceiver.evaluation.intervals import above_chance
+from uniperceiver.evaluation.split import Settings
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, notes_on
 from uniperceiver.runs.prepare import check_sizes

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.experts import decisions
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import Group, Statistics, as_record, statistics
 from uniperceiver.records import Broken

@@ -31,7 +31,7 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) ->
 
 def _training_set(data: TaskData, weight: float) -> TrainingSet:
     config = data.config
-    early_view = dataclasses.replace(data.view, size=config.size, frames=config.frames)
+    early_preprocess = dataclasses.replace(data.preprocess, size=config.size, frames=config.frames)
     assert data.index is not None
     return TrainingSet(
         task=data.task,
@@ -39,8 +39,8 @@ def _training_set(data: TaskData, weight: float) -> TrainingSet:
         source=data.sources["train"],
         weight=weight,
         augment=Augment(**{field.name: getattr(config.augment, field.name) for field in dataclasses.fields(Augment)}),
-        early=Stage(view=early_view, batch=config.batch),
-        late=Stage(view=data.view, batch=config.late.batch or config.batch),
+        early=Stage(preprocess=early_preprocess, batch=config.batch),
+        late=Stage(preprocess=data.preprocess, batch=config.late.batch or config.batch),
     )
 
 

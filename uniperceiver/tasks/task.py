@@ -22,6 +22,7 @@ TEMPERATURES: tuple[str, ...] = (
     "downstream",
 )
 
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A question over an input and a set of candidate answers; everything else is derived from it.

@@ -83,6 +83,12 @@ class SequenceTokenizer(nn.Module):
             self.add_module(name, tokenizer)
         self.norm = nn.LayerNorm(width, eps=1e-5)
 
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Draw the tables of all tokenizers that have some; linears are drawn like all others of the model."""
+        for tokenizer in self.children():
+            if callable(draw := getattr(tokenizer, "initialise", None)):
+                draw(stream)
+
     def forward(
         self,
         sequences: Sequences,

@@ -110,6 +110,16 @@ class PatchTokenizer(nn.Module):
         self.spatial = spatial
         self.temporal = nn.Parameter(torch.empty(max_frames, width).normal_(0.0, 0.02))
 
+    @torch.no_grad()
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Temporal positions begin as sines and cosines; nothing is drawn.
+
+        Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
+        and short runs would not learn motion.
+        """
+        frames, width = self.temporal.shape
+        self.temporal.copy_(sincos_1d(torch.arange(frames), width))
+
     def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
 

@@ -22,6 +22,12 @@ class WordTokenizer(nn.Module):
         self.positions = nn.Parameter(torch.empty(max_text, width).normal_(0.0, 0.02))
         self.kind = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))
 
+    @torch.no_grad()
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Draw all tables from N(0, 0.02)."""
+        for table in (self.words, self.positions, self.kind):
+            table.normal_(0.0, 0.02, generator=stream)
+
     def forward(self, ids_BN: Tensor, position_BN: Tensor | None, answer_D: Tensor | None = None) -> Tensor:
         """(B, N, D) tokens; positions are 0..N-1 unless given; `answer_D` is added to every <SPE>."""
         word_BND = F.embedding(ids_BN, self.words)

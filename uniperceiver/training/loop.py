@@ -183,7 +183,7 @@ class Run:
         objective = self.objective
 
         def sampled(plan: Plan) -> bool:
-            return bool(objective.sample) and objective.tasks[plan.index].task.candidates == "vocabulary"
+            return bool(objective.sample) and objective.tasks[plan.index].task.answer.from_vocabulary
 
         return Window(sampled, lambda plan, batch: float(objective.full(self.state.model, batch, plan)))
 

@@ -8,17 +8,11 @@ from torch import Tensor
 
 from uniperceiver.data.mix import Plan
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.records import Batch, Decision, Readout, detached, to_device
-from uniperceiver.streams import numpy_stream, torch_stream
-from uniperceiver.tasks.ask import answer, loss_terms
-from uniperceiver.tasks.candidates import (
-    Candidates,
-    Model,
-    TextCodec,
-    label_candidates,
-    sampled_candidates,
-    vocabulary_candidates,
-)
+from uniperceiver.records import Batch, Decision, detached, to_device
+from uniperceiver.streams import torch_stream
+from uniperceiver.tasks.answers.kind import CandidateDraw
+from uniperceiver.tasks.ask import answer
+from uniperceiver.tasks.candidates import Candidates, Model, TextCodec
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.step import BatchLoss
 
@@ -70,30 +64,22 @@ class TrainingObjective:
     def full(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
         """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
         one = self.tasks[plan.index]
-        candidates = vocabulary_candidates(one.task, self.codec, one.index)
+        candidates = one.task.answer.all_candidates(one.task, self.codec, one.index)
+        assert candidates is not None
         terms, _ = self._terms(model, one, batch, candidates, None)
         return sum(terms.values(), start=torch.zeros(()))
 
     def candidates(self, batch: Batch, plan: Plan) -> Candidates:
         """The candidates of a training batch."""
-        one = self.tasks[plan.index]
-        task = one.task
-        if task.candidates == "in_batch":
+        task, index = self.tasks[plan.index].task, self.tasks[plan.index].index
+        draw = CandidateDraw(
+            seed=self.seed, step=plan.step, place=plan.place, sample=self.sample, proposal_V=self.proposal_V
+        )
+        candidates = task.answer.training_candidates(task, self.codec, index, batch.readout, draw)
+        if candidates is None:
             assert batch.candidates is not None
             return Candidates(sequences=batch.candidates)
-        if task.candidates == "labels":
-            rng = numpy_stream(self.seed, "label texts", plan.step, plan.place)
-            return label_candidates(task, self.codec, rng, one.index)
-        if not self.sample:
-            return vocabulary_candidates(task, self.codec, one.index)
-        return sampled_candidates(
-            batch.readout.target_R,
-            self.proposal_V,
-            self.sample,
-            torch_stream(self.seed, "candidates", plan.step, plan.place),
-            task.facts("candidate", one.index),
-            self.codec.end,
-        )
+        return candidates
 
     def _terms(
         self,
@@ -107,28 +93,8 @@ class TrainingObjective:
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(model, one.task, batch, candidates, stream)
         logits_RK = answered.logits_RK
-        terms = dict(loss_terms(one.task, logits_RK, batch.readout, candidates, one.label_smoothing))
+        kind = one.task.answer
+        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, one.label_smoothing))
         if self.accuracy_in_loss:
-            terms |= accuracies(one.task, logits_RK, batch.readout, candidates)
+            terms |= kind.accuracies(logits_RK, batch.readout, candidates)
         return terms, answered.decisions
-
-
-def accuracies(task: Task, logits_RK: Tensor, readout: Readout, candidates: Candidates) -> dict[str, Tensor]:
-    """The accuracies of a batch, without gradient, as the original release adds them to its losses.
-
-    Of retrieval, those of both directions; nothing where labels are mixed, as none of them is right then.
-    """
-    if task.candidates == "in_batch":
-        assert readout.soft_RK is not None
-        return {
-            "accuracy_to_candidate": _share_right(logits_RK, readout.soft_RK),
-            "accuracy_to_input": _share_right(logits_RK.T, readout.soft_RK.T),
-        }
-    if readout.soft_RK is not None:
-        return {}
-    target_R = readout.target_R if candidates.target_R is None else candidates.target_R
-    return {"accuracy": (logits_RK.argmax(dim=-1) == target_R).float().mean()}
-
-
-def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
-    return (right_RK.gather(1, logits_RK.argmax(dim=1, keepdim=True)) > 0).float().mean()

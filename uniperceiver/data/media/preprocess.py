@@ -37,7 +37,9 @@ class Preprocess:
         return dataclasses.asdict(self)
 
 
-def image_pixels(sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+def image_pixels(
+    sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None
+) -> Tensor:
     """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
     if sample.image is None:
         raise BrokenSample(sample.id, "has no image")
@@ -47,7 +49,9 @@ def image_pixels(sample: Sample, preprocess: Preprocess, augment: Augment | None
     return _pixels(image[None], preprocess.size, preprocess.image_mean, preprocess.image_std, augment, rng)
 
 
-def clip_pixels(sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None) -> Tensor:
+def clip_pixels(
+    sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None
+) -> Tensor:
     """The sample's clip as the model sees it, (frames, 3, size, size) float32; augmented if `rng` is given."""
     if sample.clip is None:
         raise BrokenSample(sample.id, "has no clip")

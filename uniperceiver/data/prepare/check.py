@@ -108,7 +108,7 @@ def check_data(recipe: Recipe, base: Path, workers: int, *, quiet: bool = False)
 
 def _codec(recipe: Recipe, tasks: Sequence[TaskData], base: Path) -> tuple[bpe.TextEncoder | None, str | None]:
     """The text encoder that a run of the recipe would have, and what it is."""
-    if all(data.task.inputs == (data.task.visual,) and data.task.candidates == "labels" for data in tasks):
+    if all(data.task.inputs == data.task.media and data.task.answer.has_labels for data in tasks):
         return None, None
     start, vocabulary = recipe.model.start, recipe.model.vocabulary
     if start is not None:
@@ -142,7 +142,7 @@ def _report(recipe: Recipe, one: RecipeSet, found: Findings) -> SetReport:
         sizes={name: _spread(counts) for name, counts in found.sizes.items()},
         classes=_classes(one, found),
         texts=tuple(
-            _texts(use.name, use.view.length, found.tokens[use.name]) for use in uses if found.tokens[use.name]
+            _texts(use.name, use.preprocess.length, found.tokens[use.name]) for use in uses if found.tokens[use.name]
         ),
         faults=tuple(found.faults),
         named_twice=named_twice(one.samples.source, found),

@@ -51,9 +51,7 @@ class LabelsEvaluation(Evaluation):
         names = task.answer.names(task, settings.codec)
         c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
         probability_RK = compare(model, task, input_features(model, batch), c_KD).softmax(dim=-1)
-        for sample, target, probability_K in zip(
-            samples, batch.readout.target_R.tolist(), probability_RK, strict=True
-        ):
+        for sample, target, probability_K in zip(samples, batch.readout.target_R.tolist(), probability_RK, strict=True):
             yield Shown(
                 text=sample.text or "",
                 truth=() if target < 0 else (names[target],),

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.modalities import TEXT
 from uniperceiver.records import Readout, Sample, Sequences
 from uniperceiver.tasks.answers.kind import AnswerKind, Asked, caption_of
 from uniperceiver.tasks.candidates import Candidates, TextCodec
@@ -48,9 +47,7 @@ class Retrieval(AnswerKind):
     def readout(self, task: "Task", asked: Sequence[Asked], inputs: Sequences) -> Readout:
         return replace(super().readout(task, asked, inputs), soft_RK=_same(asked))
 
-    def batch_candidates(
-        self, task: "Task", asked: Sequence[Asked], codec: TextCodec, index: int | None
-    ) -> Sequences:
+    def batch_candidates(self, task: "Task", asked: Sequence[Asked], codec: TextCodec, index: int | None) -> Sequences:
         return text_sequences([sample.candidate for sample in asked], task.facts("candidate", index), codec.end)
 
     def all_candidates(self, task: "Task", codec: TextCodec, index: int | None = None) -> None:
@@ -76,9 +73,7 @@ class Retrieval(AnswerKind):
 
 def _same(asked: Sequence[Asked]) -> Tensor:
     """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
-    return torch.tensor(
-        [[float(a.candidate == b.candidate or a.sample == b.sample) for b in asked] for a in asked]
-    )
+    return torch.tensor([[float(a.candidate == b.candidate or a.sample == b.sample) for b in asked] for a in asked])
 
 
 def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
