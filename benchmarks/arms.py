@@ -5,7 +5,7 @@ python -m benchmarks.arms DIR [--quick] [--json FILE]; DIR is a study's folder, 
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def _arm(name: str, run: Path) -> Arm:
         work.append((plan, batch))
     copy, method = load(run).model.train(), method_of(recipe, tasks, mixture)  # training moves the weights
     state = TrainState(model=copy, optimiser=method.optimiser(copy, recipe.optimiser), method=method)
-    objective = partial(objective_of(recipe, tasks, model.saved), copy)
+    objective = objective_of(recipe, tasks, replace(model.saved, model=copy))
     step = partial(train_step, state, work, objective, recipe.optimiser, share=1 / len(work))
     return Arm(name=name, model=model, work=work, train=step)
 

@@ -125,8 +125,7 @@ def _vocabulary(recipe: Recipe) -> int:
 
 def _gradient(run: Run, plan: Plan, batch: Batch) -> None:
     """Forward and backward of one batch."""
-    found = run.objective(run.state.model, batch, plan)
-    sum(found.terms.values(), start=torch.zeros(())).backward()
+    run.objective(batch, plan).loss.backward()
     run.state.optimiser.zero_grad(set_to_none=True)
 
 
@@ -140,17 +139,17 @@ def _train(run: Run) -> None:
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, run.recipe.steps, run.recipe.optimiser)
         work = [(plan, batch) for plan, batch, _ in map(made.__getitem__, plans) if batch is not None]
-        objective = partial(run.objective, state.model)
-        train_step(state, work, objective, run.recipe.optimiser, 1 / len(plans))
+        train_step(state, work, run.objective, run.recipe.optimiser, 1 / len(plans))
 
 
+@torch.no_grad()
 def _losses(run: Run, index: int, data: TaskData, scale: Scale) -> list[float]:
     """The loss over the whole vocabulary of each held-out batch."""
     source = data.sources.get("val", data.sources["train"])
     sets = [replace(each, source=source) if each.index == data.index else each for each in run.mixture.sets]
     mixture = replace(run.mixture, sets=tuple(sets))
     return [
-        float(run.objective.full(run.state.model, batch, plan))
+        float(run.objective(batch, plan, random=False, whole_vocabulary=True).loss)
         for plan, batch in _batches(mixture, index, scale.held_out)
     ]
 

@@ -5,18 +5,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.mix import Plan
 from uniperceiver.records import Batch
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.tasks.candidates import Candidates, Model
 from uniperceiver.training import loop, step
 from uniperceiver.training.loop import Run
 from uniperceiver.training.objective import TrainingObjective
@@ -81,23 +80,19 @@ class _EnoughError(Exception):
     """All parts were timed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Timed(TrainingObjective):
-    """An objective under a clock."""
+class _Timed(nn.Module):
+    """An objective under a clock, until that number of parts was timed."""
 
-    clock: Clock
-    parts: int  # after which the run is over
+    def __init__(self, objective: TrainingObjective, clock: Clock, parts: int) -> None:
+        super().__init__()
+        self.objective, self.clock, self.parts, self.samples = objective, clock, parts, objective.samples
 
-    def __call__(self, model: Model, batch: Batch, plan: Plan) -> BatchLoss:
+    def forward(self, batch: Batch, plan: Plan) -> BatchLoss:
         self.clock.step(plan.step)
         if len(self.clock.parts) == self.parts:
             raise _EnoughError
         with self.clock.on("forward"):
-            return super().__call__(model, batch, plan)
-
-    def candidates(self, batch: Batch, plan: Plan) -> Candidates:
-        with self.clock.on("candidates"):
-            return super().candidates(batch, plan)
+            return self.objective(batch, plan)
 
 
 def timed_run(recipe: Recipe, base: Path, parts: int, every: int) -> Sequence[Part]:
@@ -114,8 +109,7 @@ def timed_run(recipe: Recipe, base: Path, parts: int, every: int) -> Sequence[Pa
     clock = Clock(every)
     with tempfile.TemporaryDirectory() as folder:
         run = prepare_run(recipe, base, Path(folder) / "run", quiet=True)
-        given: dict[str, Any] = {each.name: getattr(run.objective, each.name) for each in fields(TrainingObjective)}
-        run.objective = _Timed(clock=clock, parts=parts + 1, **given)
+        run.objective = _Timed(run.objective, clock, parts + 1)  # type: ignore[assignment]
         with _under(clock), suppress(_EnoughError):
             run.train()
     return clock.parts[1:]
@@ -142,6 +136,7 @@ def _under(clock: Clock) -> Iterator[None]:
     loaded = loop.load
     with ExitStack() as patches:
         for place, name, part in (
+            (TrainingObjective, "candidates", "candidates"),
             (Tensor, "backward", "backward"),
             (step, "_update", "optimiser"),
             (step, "_clip", "clipping"),

@@ -104,16 +104,25 @@ def long_functions(source: Source, limit: int) -> Iterator[str]:
             yield f"{source.path}:{function.lineno}: {function.name} has {lines} lines, more than {limit}; split it"
 
 
+def long_classes(source: Source, limit: int) -> Iterator[str]:
+    """Classes of more than `limit` lines, from `class` to their last line."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ClassDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) > limit:
+            yield f"{source.path}:{node.lineno}: {node.name} has {lines} lines, more than {limit}; split it"
+
+
 def missing_annotations(source: Source) -> Iterator[str]:
     """Functions with a parameter or a result that has no annotation; `self` and `cls` need none."""
-    methods = {id(each) for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef) for each in node.body}
+    classes = (node for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef))
+    methods = {id(node) for definition in classes for node in definition.body}
     for function in _functions(source.tree):
-        given = function.args
-        named = [*given.posonlyargs, *given.args]
-        static = any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in function.decorator_list)
+        parameters = function.args
+        named = [*parameters.posonlyargs, *parameters.args]
+        static = any(isinstance(node, ast.Name) and node.id == "staticmethod" for node in function.decorator_list)
         skipped = 1 if id(function) in methods and not static else 0
-        rest = [*named[skipped:], *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
-        missing = [each.arg for each in rest if each.annotation is None] + ["the result"] * (function.returns is None)
+        rest = [*named[skipped:], *parameters.kwonlyargs, *filter(None, (parameters.vararg, parameters.kwarg))]
+        missing = [argument.arg for argument in rest if argument.annotation is None]
+        missing += ["the result"] * (function.returns is None)
         if missing:
             yield f"{source.path}:{function.lineno}: {function.name} has no annotation for {', '.join(missing)}"
 
@@ -134,7 +143,7 @@ def swallowed_errors(source: Source) -> Iterator[str]:
             continue
         if node.type is None:
             yield f"{source.path}:{node.lineno}: name the exception instead of a bare except"
-        elif _names_every_error(node.type) and all(isinstance(each, ast.Pass | ast.Continue) for each in node.body):
+        elif _names_every_error(node.type) and all(isinstance(step, ast.Pass | ast.Continue) for step in node.body):
             yield f"{source.path}:{node.lineno}: an error of any kind is swallowed; name it, or say what happened"
 
 
@@ -178,9 +187,9 @@ def _functions(tree: ast.Module) -> Iterator[Function]:
 
 def _imported_modules(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
-        yield from (each.name for each in node.names)
+        yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.level == 0:
-        yield from (f"{node.module}.{each.name}" for each in node.names)
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _imported_layers(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -189,20 +198,21 @@ def _imported_layers(tree: ast.Module) -> Iterator[tuple[int, str]]:
             first, *rest = module.split(".")
             if first == PACKAGE:
                 # `from uniperceiver import load` is an import of the public face, not of a file called load.
-                known = bool(rest) and rest[0] in ROOMS
-                yield node.lineno, rest[0] if known or len(rest) > 1 else "__init__"
+                is_room = bool(rest) and rest[0] in ROOMS
+                yield node.lineno, rest[0] if is_room or len(rest) > 1 else "__init__"
 
 
 def _names_every_error(node: ast.expr) -> bool:
     names = node.elts if isinstance(node, ast.Tuple) else [node]
-    return any(isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"} for each in names)
+    return any(isinstance(name, ast.Name) and name.id in {"Exception", "BaseException"} for name in names)
 
 
 def _weights_only(tree: ast.Module) -> Iterator[ast.AST]:
     """What is called as f(..., weights_only=True), literally."""
     for node in ast.walk(tree):
-        for each in node.keywords if isinstance(node, ast.Call) else ():
-            if each.arg == "weights_only" and isinstance(each.value, ast.Constant) and each.value.value is True:
+        for keyword in node.keywords if isinstance(node, ast.Call) else ():
+            value = keyword.value
+            if keyword.arg == "weights_only" and isinstance(value, ast.Constant) and value.value is True:
                 yield node.func
 
 

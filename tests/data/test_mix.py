@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.parts import flat
 from tests.tiny import tiny_codec, tiny_task
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken, Sample
@@ -45,7 +46,7 @@ class Numbers:
         return iter(())
 
 
-def mixture(*, broken: tuple[int, ...] = (), augment: Augment | None = None, **fields: Any) -> Mixture:
+def mixture(*, broken: tuple[int, ...] = (), augment: AugmentConfig | None = None, **fields: Any) -> Mixture:
     """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3."""
     sets = tuple(
         TrainingSet(
@@ -53,9 +54,9 @@ def mixture(*, broken: tuple[int, ...] = (), augment: Augment | None = None, **f
             index=index,
             source=Numbers(size, broken),
             weight=index + 1.0,
-            augment=augment or Augment(crop=0.4),
-            early=Stage(view=Preprocess(size=8, length=24), batch=3),
-            late=Stage(view=Preprocess(size=12, length=24), batch=2),
+            augment=augment or AugmentConfig(crop=0.4),
+            early=Stage(preprocess=Preprocess(size=8, length=24), batch=3),
+            late=Stage(preprocess=Preprocess(size=12, length=24), batch=2),
         )
         for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
     )
@@ -75,8 +76,8 @@ def batches(one: Mixture, count: int) -> list[tuple[Plan, Batch | None, tuple[Br
 def same(a: Batch, b: Batch) -> bool:
     def tensors(batch: Batch) -> list[torch.Tensor | None]:
         inputs, readout = batch.inputs, batch.readout
-        texts = (inputs.ids_BN, inputs.valid_BN, batch.candidates and batch.candidates.ids_BN)
-        return [inputs.pixels_BTCHW, readout.target_R, readout.position_R, readout.soft_RK, *texts]
+        texts = (flat(inputs).ids_BN, flat(inputs).valid_BN, batch.candidates and flat(batch.candidates).ids_BN)
+        return [flat(inputs).pixels_BFCHW, readout.target_R, readout.position_R, readout.soft_RK, *texts]
 
     pairs = zip(tensors(a), tensors(b), strict=True)
     equal = all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
@@ -140,7 +141,7 @@ def test_another_view_of_the_same_sample_in_each_epoch() -> None:
     one = only(mixture(), 0)
     views: dict[str, list[torch.Tensor]] = {}
     for _, batch, _ in batches(one, 7):
-        for name, pixels in zip(batch.ids, batch.inputs.pixels_BTCHW, strict=True):
+        for name, pixels in zip(batch.ids, flat(batch.inputs).pixels_BFCHW, strict=True):
             views.setdefault(name, []).append(pixels)
     assert all(len(each) == 3 for each in views.values())
     assert sum(not torch.equal(first, second) for first, second, _ in views.values()) >= 5  # small pictures, few crops
@@ -160,7 +161,7 @@ def test_the_late_stage_has_its_own_sizes() -> None:
     one = only(mixture(late_step=2), 0)
     made = batches(one, 6)
     assert [plan.late for plan, _, _ in made] == [False] * 4 + [True] * 2  # two batches a step
-    assert [batch.inputs.pixels_BTCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
+    assert [flat(batch.inputs).pixels_BFCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
     assert [len(batch.ids) for _, batch, _ in made] == [3] * 4 + [2] * 2
     assert [plan.start for plan, _, _ in made] == [0, 3, 6, 9, 12, 14]
 
@@ -178,11 +179,13 @@ def test_a_broken_sample_leaves_the_others_as_they_were(index: int) -> None:
         if broken:  # the model draws what is random for the batch as it was planned
             assert rest.inputs.place_B.tolist() == kept
             assert rest.inputs.planned == plan.count
-        if full.inputs.pixels_BTCHW is not None:
-            assert torch.equal(rest.inputs.pixels_BTCHW, full.inputs.pixels_BTCHW[kept])
-        texts = (full.inputs.ids_BN, rest.inputs.ids_BN) if index == 2 else (full.candidates, rest.candidates)
+        if flat(full.inputs).pixels_BFCHW is not None:
+            assert torch.equal(flat(rest.inputs).pixels_BFCHW, flat(full.inputs).pixels_BFCHW[kept])
+        texts = (
+            (flat(full.inputs).ids_BN, flat(rest.inputs).ids_BN) if index == 2 else (full.candidates, rest.candidates)
+        )
         if index == 1:
-            texts = (full.candidates.ids_BN, rest.candidates.ids_BN)
+            texts = (flat(full.candidates).ids_BN, flat(rest.candidates).ids_BN)
         if index:
             width = min(texts[0].shape[1], texts[1].shape[1])
             assert torch.equal(texts[0][kept][:, :width], texts[1][:, :width])
@@ -198,15 +201,15 @@ def test_a_batch_of_broken_samples_is_none() -> None:
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
-    one = only(mixture(augment=Augment(**{kind: 1.0})), 0)
-    made, plain = batches(one, 6), batches(only(mixture(augment=Augment()), 0), 6)
+    one = only(mixture(augment=AugmentConfig(**{kind: 1.0})), 0)
+    made, plain = batches(one, 6), batches(only(mixture(augment=AugmentConfig()), 0), 6)
     blended = 0
     for (_, batch, _), (_, unmixed, _) in zip(made, plain, strict=True):
         soft = batch.readout.soft_RK
         assert soft.shape == (3, len(one.sets[0].task.labels))
         torch.testing.assert_close(soft.sum(dim=1), torch.ones(3))
         assert unmixed.readout.soft_RK is None
-        blended += not torch.equal(batch.inputs.pixels_BTCHW, unmixed.inputs.pixels_BTCHW)
+        blended += not torch.equal(flat(batch.inputs).pixels_BFCHW, flat(unmixed.inputs).pixels_BFCHW)
         assert batch.ids == unmixed.ids
     assert blended >= 4
     again = batches(one, 6)
@@ -216,7 +219,7 @@ def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
 def test_only_labelled_pictures_are_mixed_up() -> None:
     for index in (1, 2):
         mixed, plain = (
-            batches(only(mixture(augment=augment), index), 2) for augment in (Augment(mixup=1.0), Augment())
+            batches(only(mixture(augment=augment), index), 2) for augment in (AugmentConfig(mixup=1.0), AugmentConfig())
         )
         assert all(same(a[1], b[1]) for a, b in zip(mixed, plain, strict=True))
 

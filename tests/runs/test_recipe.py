@@ -1,60 +1,13 @@
-"""From a recipe to opened tasks and a text encoder, and when a run may go on."""
+"""When a run may go on."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.small_run import IMAGES, TEXTS, small_recipe
-from uniperceiver.data.tasks import open_tasks, proposal, text_encoder
 from uniperceiver.errors import UserError
 from uniperceiver.runs.recipe import check_same_run, save_recipe
-
-
-def test_labels_of_a_recipe_replace_those_of_the_data(tmp_path: Path) -> None:
-    labels = {"red": ["a red thing", "red"], "blue": "a blue thing"}
-    (data,) = open_tasks(small_recipe(("colours",), tasks__colours__labels=labels), tmp_path)
-    assert data.task.labels[0] == ("a red thing", "red")
-    assert ("a blue thing",) in data.task.labels
-    assert ("yellow",) in data.task.labels
-
-
-def test_splits_and_indices(tmp_path: Path) -> None:
-    first, second = open_tasks(small_recipe(), tmp_path)
-    assert (first.index, second.index) == (0, 1)
-    assert list(first.sources) == ["train", "val"]
-    assert list(open_tasks(small_recipe(), tmp_path, ("val",))[0].sources) == ["val"]
-    assert (first.view.size, first.view.frames) == (32, 2)
-
-
-def test_a_template_is_the_tasks(tmp_path: Path) -> None:
-    recipe = small_recipe(("relations",), tasks__relations__template="{answer}: {text}")
-    assert open_tasks(recipe, tmp_path)[0].task.template == "{answer}: {text}"
-
-
-def test_the_text_encoder_is_trained_on_the_recipes_own_texts(tmp_path: Path) -> None:
-    recipe = small_recipe()
-    codec = text_encoder(recipe, open_tasks(recipe, tmp_path), tmp_path)
-    assert codec.size == 280
-    assert codec.decode(codec.encode("A Red square")) == "a red square"
-    codec.save(tmp_path / "tokenizer.json")
-    again = small_recipe(model__vocabulary="tokenizer.json")
-    assert text_encoder(again, open_tasks(again, tmp_path), tmp_path).fingerprint() == codec.fingerprint()
-
-
-def test_frequent_words_are_proposed_more_often(tmp_path: Path) -> None:
-    recipe = small_recipe(("words",))
-    tasks = open_tasks(recipe, tmp_path)
-    codec = text_encoder(recipe, tasks, tmp_path)
-    weights = proposal(codec, tasks)
-    assert weights.shape == (280,)
-    assert bool((weights >= 1).all())
-    counts = torch.ones(280, dtype=torch.float64)
-    for text in tasks[0].sources["train"].texts():
-        for token in codec.encode(text):
-            counts[token] += 1
-    torch.testing.assert_close(weights, counts**0.75)
 
 
 @pytest.mark.parametrize(

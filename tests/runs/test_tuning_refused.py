@@ -141,5 +141,5 @@ def test_a_run_does_not_replace_the_model_that_it_tunes(trained: Path, tmp_path:
         with pytest.raises(UserError, match=r"mine: is the folder of model.start .*, which the run needs; use another"):
             prepare_run(tuning(tmp_path / "mine"), tmp_path, place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
-    assert not (tmp_path / "mine/tokenizer.tmp").exists()
+    assert not list((tmp_path / "mine").glob(".uniperceiver-tmp-*"))
     assert all(np.array_equal(before[name], value) for name, value in state_of(load(tmp_path / "mine")).items())

@@ -1,15 +1,20 @@
 """The loss of a batch: which candidates, which randomness, and what is reported."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.golden.cases import batch_of, convert_folder, load_case
+from benchmarks.parts import flat
 from tests.shared import GOLDEN, needs_golden
-from tests.small_run import TASKS, log_lines, small_recipe, train
+from tests.small_run import TASKS, log_lines, same_tensors, small_recipe, train
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.records import Batch, Readout
 from uniperceiver.runs.prepare import prepare_run
@@ -19,6 +24,7 @@ from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.training.loop import Run
 from uniperceiver.training.objective import accuracies
+from uniperceiver.training.step import train_step
 
 
 def prepared(folder: Path, task: str, **changes: Any) -> tuple[Run, Batch, Plan]:
@@ -32,16 +38,68 @@ def prepared(folder: Path, task: str, **changes: Any) -> tuple[Run, Batch, Plan]
 @pytest.mark.parametrize("task", TASKS)
 def test_a_loss_is_a_function_of_the_plan(tmp_path: Path, task: str) -> None:
     run, batch, plan = prepared(tmp_path, task, **{f"tasks__{task}__loss_weight": 0.25})
-    found = run.objective(run.state.model, batch, plan)
+    found = run.objective(batch, plan)
     one, weight = found.terms, found.factor
     torch.manual_seed(99)  # global randomness is not looked at
-    other = run.objective(run.state.model, batch, plan).terms
+    other = run.objective(batch, plan).terms
     assert weight == 0.25
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert set(one) == ({"to_candidate", "to_input"} if "retrieval" in task else {"nll"})
-    later = run.objective(run.state.model, batch, replace(plan, step=1)).terms
+    later = run.objective(batch, replace(plan, step=1)).terms
     assert any(not torch.equal(one[name], later[name]) for name in one)  # DropPath is drawn anew
+
+
+def test_it_holds_the_weights_of_the_run_under_their_names(tmp_path: Path) -> None:
+    run, _, _ = prepared(tmp_path, "colours")
+    assert run.objective.model is run.state.model
+    assert [name for name, _ in run.objective.named_parameters()] == [
+        f"model.{name}" for name, _ in run.state.model.named_parameters()
+    ]
+
+
+def test_what_is_measured_holds_nothing_random(tmp_path: Path) -> None:
+    run, batch, plan = prepared(tmp_path, "colours", moe__condition="token", moe__balance__switch=0.5)
+    quiet = [run.objective(batch, replace(plan, step=step), random=False) for step in (0, 1)]
+    assert torch.equal(quiet[0].loss, quiet[1].loss)
+    assert not quiet[0].balance
+    assert not torch.equal(run.objective(batch, plan).loss, quiet[0].loss)
+
+
+@contextmanager
+def one_process(folder: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    store = distributed.FileStore(str(folder / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("condition", ["shared", "attribute", "token", "task_specific"])
+def test_a_wrapper_for_many_processes_goes_around_it(tmp_path: Path, condition: str) -> None:
+    """DDP finds all parameters in the terms, also where a batch leaves some out, and changes no bit of a step."""
+    recipe = small_recipe(("colours", "words"), moe__condition=condition, optimiser__lr=0.01, optimiser__warmup=0)
+    plain, wrapped = (prepare_run(recipe, tmp_path, tmp_path / name) for name in ("plain", "wrapped"))
+    with one_process(tmp_path):
+        module = DistributedDataParallel(wrapped.objective, find_unused_parameters=True)
+        for step in range(3):
+            reports = []
+            for run, objective in ((plain, plain.objective), (wrapped, module)):
+                (plan,) = run.mixture.plans(step, run.state.consumed or [0, 0])[:1]
+                plan, batch, _ = BatchMaker(run.mixture)[plan]
+                assert batch is not None
+                reports.append(train_step(run.state, [(plan, batch)], objective, recipe.optimiser, 1.0))
+            assert reports[0].grad_norm == reports[1].grad_norm
+            assert reports[0].losses == reports[1].losses
+            gradients = [
+                {name: each.grad for name, each in run.state.model.named_parameters() if each.grad is not None}
+                for run in (plain, wrapped)
+            ]
+            assert same_tensors(*gradients)
+            assert len(gradients[0]) < len(list(plain.state.model.parameters()))  # the other temperatures
+    assert same_tensors(plain.state.model.state_dict(), wrapped.state.model.state_dict())
 
 
 def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
@@ -50,7 +108,7 @@ def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
     lengths = set()
     for step in range(12):
         candidates = run.objective.candidates(batch, replace(plan, step=step))
-        ids_KN = candidates.sequences.ids_BN
+        ids_KN = flat(candidates.sequences).ids_BN
         assert ids_KN is not None
         assert candidates.owner_K is None
         assert len(ids_KN) == len(run.objective.tasks[0].task.labels)
@@ -61,7 +119,7 @@ def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
 def test_sampled_candidates_hold_the_targets(tmp_path: Path) -> None:
     run, batch, plan = prepared(tmp_path, "words", candidates__sample=5)
     candidates = run.objective.candidates(batch, plan)
-    ids_KN, target_R = candidates.sequences.ids_BN, candidates.target_R
+    ids_KN, target_R = flat(candidates.sequences).ids_BN, candidates.target_R
     assert ids_KN is not None
     assert target_R is not None
     assert len(ids_KN) <= 5 + len(batch.readout.target_R.unique())
@@ -72,9 +130,10 @@ def test_what_is_reported_is_over_the_whole_vocabulary(tmp_path: Path) -> None:
     run, batch, plan = prepared(tmp_path, "words", candidates__sample=5, model__drop_path=0.0)
     whole, batch_again, _ = prepared(tmp_path / "whole", "words", model__drop_path=0.0)
     assert torch.equal(batch.readout.target_R, batch_again.readout.target_R)
-    expected = whole.objective(whole.state.model, batch, plan).terms["nll"]
-    torch.testing.assert_close(run.objective.full(run.state.model, batch, plan), expected.detach())
-    sampled = run.objective(run.state.model, batch, plan).terms["nll"]
+    expected = whole.objective(batch, plan).terms["nll"]
+    reported = run.objective(batch, plan, random=False, whole_vocabulary=True)
+    torch.testing.assert_close(reported.loss, expected)
+    sampled = run.objective(batch, plan).terms["nll"]
     assert abs(float((sampled - expected).detach())) > 1e-4
 
 
@@ -88,8 +147,8 @@ def test_the_log_holds_the_whole_vocabularys_loss(tmp_path: Path) -> None:
 def test_precision_is_that_of_the_recipe(tmp_path: Path) -> None:
     plain, batch, plan = prepared(tmp_path, "colours")
     half, _, _ = prepared(tmp_path / "half", "colours", optimiser__precision="bfloat16")
-    one = plain.objective(plain.state.model, batch, plan).terms["nll"]
-    other = half.objective(half.state.model, batch, plan).terms["nll"]
+    one = plain.objective(batch, plan).terms["nll"]
+    other = half.objective(batch, plan).terms["nll"]
     assert other.dtype == torch.float32
     assert 0 < abs(float((one - other).detach())) < 0.1
 
@@ -97,15 +156,16 @@ def test_precision_is_that_of_the_recipe(tmp_path: Path) -> None:
 def test_label_smoothing_of_a_task(tmp_path: Path) -> None:
     plain, batch, plan = prepared(tmp_path, "colours")
     smooth, _, _ = prepared(tmp_path / "smooth", "colours", tasks__colours__label_smoothing=0.5)
-    losses = [float(run.objective(run.state.model, batch, plan).terms["nll"].detach()) for run in (plain, smooth)]
+    losses = [float(run.objective(batch, plan).terms["nll"].detach()) for run in (plain, smooth)]
     assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("task", ["colours", "words", "captions", "retrieval"])
 def test_the_loss_may_include_the_accuracy_as_in_the_original(task: str, tmp_path: Path) -> None:
     run, batch, plan = prepared(tmp_path, task)
-    model, plain = run.state.model, run.objective(run.state.model, batch, plan).terms
-    found = replace(run.objective, accuracy_in_loss=True)(model, batch, plan).terms
+    plain = run.objective(batch, plan).terms
+    run.objective.accuracy_in_loss = True
+    found = run.objective(batch, plan).terms
     more = {name: each for name, each in found.items() if name not in plain}
     assert set(more) == ({"accuracy_to_candidate", "accuracy_to_input"} if task == "retrieval" else {"accuracy"})
     assert all(torch.equal(found[name], each) for name, each in plain.items())

@@ -9,12 +9,12 @@ from uniperceiver.strict import record
 
 @record
 class AugmentConfig:
-    """Augmentation of images and clips in training; each is off at 0."""
+    """Augmentation of images and clips in training; each part is off at its default."""
 
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest share of the area that a random resized crop keeps; 1: resize and centre crop."""
     flip: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a horizontal flip."""
+    """Probability of a horizontal flip; captions and labels that say "left" or "right" are then untrue."""
     randaugment: int = Field(default=0, ge=0)
     """Number of RandAugment operations per image."""
     magnitude: int = Field(default=9, ge=0, le=10)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.preprocess import READERS, Preprocess
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Batch, Part, Readout, Sample, Sequences
@@ -31,7 +31,7 @@ def prepare(
     sample: Sample,
     preprocess: Preprocess,
     codec: TextCodec,
-    augment: Augment | None,
+    augment: AugmentConfig | None,
     rng: np.random.Generator,
 ) -> Prepared:
     """What a task sees of a sample.

@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import at_places, collate, prepare, soft_labels
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken
 from uniperceiver.streams import numpy_stream
@@ -38,7 +38,7 @@ class TrainingSet:
     index: int  # among the tasks of the run
     source: Source
     weight: float  # relative sampling weight
-    augment: Augment
+    augment: AugmentConfig
     early: Stage
     late: Stage  # from `Mixture.late_step` on
 

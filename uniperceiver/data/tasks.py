@@ -1,13 +1,9 @@
-"""RECIPE -> TASKS AND DATA: opened sources, the tasks on them, and a text encoder for their texts."""
+"""RECIPE -> TASKS AND DATA: opened sources and the tasks on them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from uniperceiver.config import Recipe, TaskConfig
 from uniperceiver.data.formats import Source, class_names, classes_of, open_source
@@ -15,11 +11,8 @@ from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
-from uniperceiver.tokenizers import bpe
 
 SPLITS = ("train", "val", "test")
-_TOKENIZER_TEXTS = 200_000  # most texts per source that the tokenizer is trained on
-_COUNTED_TEXTS = 5_000  # texts per source whose tokens are counted for sampling candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,32 +89,5 @@ def _labels(config: TaskConfig, sources: Mapping[str, Source], where: str) -> tu
     for name in config.labels:
         if name not in names:
             raise UserError(f"{where}.labels: no class {name!r} in the data; {nearest(name, names)}")
-    given = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in config.labels.items()}
-    return tuple(given.get(name, default) for name, default in zip(names, texts, strict=True))
-
-
-def text_encoder(recipe: Recipe, tasks: list[TaskData], base: Path) -> bpe.TextEncoder:
-    """The recipe's tokenizer: an existing file, or a BPE trained on the texts of the training sources."""
-    if isinstance(recipe.model.vocabulary, str):
-        return bpe.from_file(base / recipe.model.vocabulary)
-    texts = chain.from_iterable(_some_texts(data, _TOKENIZER_TEXTS) for data in tasks)
-    return bpe.train(texts, size=recipe.model.vocabulary, lowercase=recipe.model.lowercase)
-
-
-def _some_texts(data: TaskData, most: int) -> Iterator[str]:
-    source = data.sources.get("train") or next(iter(data.sources.values()))
-    yield from (text for texts in data.task.labels for text in texts)
-    if data.task.template:
-        yield data.task.template.replace("{text}", "").replace("{answer}", "")
-    yield from islice(source.texts(), most)
-
-
-def proposal(codec: bpe.TextEncoder, tasks: list[TaskData]) -> Tensor:
-    """Weights of vocabulary entries as sampled candidates: (1 + occurrences) ** 0.75 in some of the texts."""
-    counts = torch.ones(codec.size, dtype=torch.float64)
-    for data in tasks:
-        if data.task.answer.from_vocabulary:
-            for text in _some_texts(data, _COUNTED_TEXTS):
-                ids = torch.tensor(codec.encode(text), dtype=torch.int64)
-                counts += torch.bincount(ids, minlength=codec.size)
-    return counts**0.75
+    own_texts = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in config.labels.items()}
+    return tuple(own_texts.get(name, default) for name, default in zip(names, texts, strict=True))

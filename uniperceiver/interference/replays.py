@@ -68,7 +68,7 @@ class Replays:
         for plan, batch, _ in load(BatchMaker(self.mixture), self._plans(), self.workers):
             if batch is not None:
                 batch = to_device(batch, first.device, first.dtype)
-                loss = self.objective.still(self.model, batch, plan)
+                loss = self.objective(batch, plan, random=False).loss
                 yield TaskLoss(task=plan.index, batch=f"batch {plan.step}", loss=loss)
                 del loss, batch  # what was measured is not held while the next one is made
             self._done += 1

@@ -66,12 +66,12 @@ def interference_of_run(path: Path, question: Question, data: Path | None = None
         torch.set_num_threads(recipe.threads)
     place = device_of(question.device or recipe.device)
     model.model.to(place, torch.float64 if question.by_steps else None)
-    recipe = dataclasses.replace(recipe, device=str(place))
-    objective = dataclasses.replace(objective_of(recipe, tasks, model.saved), autocast=None)
+    optimiser = dataclasses.replace(recipe.optimiser, precision="float32")  # whatever the run was trained in
+    recipe = dataclasses.replace(recipe, device=str(place), optimiser=optimiser)
     mixture = _mixture(recipe, tasks, model, question.split)
     source = Replays(
         model=model.model,
-        objective=objective,
+        objective=objective_of(recipe, tasks, model.saved),
         mixture=mixture,
         batches=most_batches(mixture, question.batches),
         workers=recipe.data.workers,

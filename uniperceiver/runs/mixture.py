@@ -3,7 +3,6 @@
 import dataclasses
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet
 from uniperceiver.data.sampling import sampling_weights
 from uniperceiver.data.tasks import TaskData
@@ -38,7 +37,7 @@ def _training_set(data: TaskData, weight: float) -> TrainingSet:
         index=data.index,
         source=data.sources["train"],
         weight=weight,
-        augment=Augment(**{field.name: getattr(config.augment, field.name) for field in dataclasses.fields(Augment)}),
+        augment=config.augment,
         early=Stage(preprocess=early_preprocess, batch=config.batch),
         late=Stage(preprocess=data.preprocess, batch=config.late.batch or config.batch),
     )

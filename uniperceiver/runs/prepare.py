@@ -9,7 +9,8 @@ import torch
 
 from uniperceiver.cli.allocator import keep_freed_memory
 from uniperceiver.config import BalanceConfig, Recipe
-from uniperceiver.data.tasks import TaskData, open_tasks, proposal, text_encoder
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.vocabulary import proposal, text_encoder
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
@@ -126,8 +127,7 @@ def _codec_of_run(
     codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        codec.save(path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        codec.save(path)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from None
     return codec
@@ -195,7 +195,9 @@ def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> No
 
 
 def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
+    """The loss of the recipe's tasks, around the saved model itself."""
     return TrainingObjective(
+        saved.model,
         tasks=tuple(
             TaskObjective(
                 task=data.task,

@@ -3,6 +3,7 @@
 Shape suffixes: B sequences, N tokens, D width, R read-outs, K candidates.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,3 +69,10 @@ def answer(
         logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
         decisions=inputs.decisions + encoded.decisions,
     )
+
+
+def loss_terms(
+    task: Task, logits_RK: Tensor, readout: Readout, candidates: Candidates, smoothing: float = 0.0
+) -> Mapping[str, Tensor]:
+    """The named terms whose sum is the loss of a batch."""
+    return task.answer.loss_terms(logits_RK, readout, candidates, smoothing)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from uniperceiver.atomic import in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
@@ -144,7 +146,7 @@ class Run:
         report = train_step(
             state,
             work,
-            lambda batch, plan: self.objective(state.model, batch, plan),
+            self.objective,
             config,
             share=1.0 / self.mixture.batches_per_step,
             after_backward=None if self.callbacks.watch is None else self.callbacks.watch.after_backward,
@@ -182,10 +184,11 @@ class Run:
     def _window(self) -> Window:
         objective = self.objective
 
-        def sampled(plan: Plan) -> bool:
-            return bool(objective.sample) and objective.tasks[plan.index].task.answer.from_vocabulary
+        @torch.no_grad()
+        def whole(plan: Plan, batch: Batch) -> float:
+            return float(objective(batch, plan, random=False, whole_vocabulary=True).loss)
 
-        return Window(sampled, lambda plan, batch: float(objective.full(self.state.model, batch, plan)))
+        return Window(objective.samples, whole)
 
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
         state = self.state

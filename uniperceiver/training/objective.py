@@ -1,18 +1,19 @@
 """The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uniperceiver.data.mix import Plan
+from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.records import Batch, Decision, detached, to_device
+from uniperceiver.records import Batch, detached, to_device
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.answers.kind import CandidateDraw
 from uniperceiver.tasks.ask import answer
-from uniperceiver.tasks.candidates import Candidates, Model, TextCodec
+from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.step import BatchLoss
 
@@ -27,74 +28,89 @@ class TaskObjective:
     label_smoothing: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingObjective:
-    """Everything that turns (model, batch, plan) into loss terms; draws only from streams named by the plan."""
+class TrainingObjective(nn.Module):
+    """Turns (batch, plan) into loss terms by calling the model, which it holds as a submodule.
 
-    tasks: Sequence[TaskObjective]
-    codec: TextCodec
-    seed: int
-    device: torch.device
-    autocast: torch.dtype | None  # None: float32
-    sample: int  # sampled vocabulary entries; 0: the whole vocabulary
-    proposal_V: Tensor  # float, weight of each vocabulary entry when it is sampled
-    accuracy_in_loss: bool = False
-    balance: Mapping[str, float] = field(default_factory=dict)  # coefficients of losses of moe/balance.py
-    least_experts: float = 4.0
+    It holds all weights that a step trains, so that a wrapper such as DistributedDataParallel can be put around it; it
+    has none of its own. Evaluation and checkpoints see the bare model. What is random is drawn only from streams that
+    are named by the run's seed and the plan.
 
-    def __call__(self, model: Model, batch: Batch, plan: Plan) -> BatchLoss:
-        """The terms of the batch's loss and its weight."""
-        one = self.tasks[plan.index]
-        candidates = self.candidates(batch, plan)
-        stream = torch_stream(self.seed, "model", plan.step, plan.place)
-        terms, decisions = self._terms(model, one, batch, candidates, stream)
+    Args:
+        model: what is trained.
+        tasks: by `Plan.index`.
+        codec: texts of candidates to ids.
+        seed: of the run.
+        device: where the model is; batches are copied there.
+        autocast: type of the model's forward pass; None: float32.
+        sample: vocabulary entries that are sampled as candidates; 0: the whole vocabulary.
+        proposal_V: float, weight of each vocabulary entry when it is sampled.
+        accuracy_in_loss: add the accuracies to the terms, as the original release does; they have no gradient.
+        balance: coefficients of the losses in moe/balance.py.
+        least_experts: read by the loss "global_entropy".
+    """
+
+    def __init__(
+        self,
+        model: Generalist,
+        *,
+        tasks: Sequence[TaskObjective],
+        codec: TextCodec,
+        seed: int,
+        device: torch.device,
+        autocast: torch.dtype | None,
+        sample: int,
+        proposal_V: Tensor,
+        accuracy_in_loss: bool = False,
+        balance: Mapping[str, float] | None = None,
+        least_experts: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.tasks, self.codec, self.seed, self.device = model, tuple(tasks), codec, seed, device
+        self.autocast, self.sample, self.proposal_V = autocast, sample, proposal_V
+        self.accuracy_in_loss, self.balance, self.least_experts = accuracy_in_loss, dict(balance or {}), least_experts
+
+    def forward(self, batch: Batch, plan: Plan, *, random: bool = True, whole_vocabulary: bool = False) -> BatchLoss:
+        """The terms of the batch's loss and their weight.
+
+        Args:
+            random: draw what is random in the model (DropPath, noise of gates), and compute the losses that balance its
+                experts; False: the task's terms alone, as they are measured.
+            whole_vocabulary: compare with every word, also where candidates are sampled in training.
+        """
+        objective = self.tasks[plan.index]
+        task = objective.task
+        candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
+        stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
+        batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            answered = answer(self.model, task, batch, candidates, stream)
+        logits_RK, kind = answered.logits_RK, task.answer
+        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, objective.label_smoothing))
+        if self.accuracy_in_loss:
+            terms |= kind.accuracies(logits_RK, batch.readout, candidates)
         return BatchLoss(
             terms=terms,
-            factor=one.loss_weight,
-            balance=balance_terms(decisions, self.balance, self.least_experts),
-            decisions=tuple(map(detached, decisions)),
+            factor=objective.loss_weight,
+            balance=balance_terms(answered.decisions, self.balance, self.least_experts) if random else {},
+            decisions=tuple(map(detached, answered.decisions)),
         )
 
-    def still(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
-        """The task's loss on its own, with its graph, and without anything random in the model."""
-        terms, _ = self._terms(model, self.tasks[plan.index], batch, self.candidates(batch, plan), None)
-        return sum(terms.values(), start=torch.zeros(()))
+    def samples(self, plan: Plan) -> bool:
+        """Whether the plan's task is trained with a sample of the words as candidates."""
+        return bool(self.sample) and self.tasks[plan.index].task.answer.from_vocabulary
 
-    @torch.no_grad()
-    def full(self, model: Model, batch: Batch, plan: Plan) -> Tensor:
-        """The loss over the whole vocabulary, without anything random: what is reported when candidates are sampled."""
-        one = self.tasks[plan.index]
-        candidates = one.task.answer.all_candidates(one.task, self.codec, one.index)
-        assert candidates is not None
-        terms, _ = self._terms(model, one, batch, candidates, None)
-        return sum(terms.values(), start=torch.zeros(()))
-
-    def candidates(self, batch: Batch, plan: Plan) -> Candidates:
+    def candidates(self, batch: Batch, plan: Plan, *, whole_vocabulary: bool = False) -> Candidates:
         """The candidates of a training batch."""
         task, index = self.tasks[plan.index].task, self.tasks[plan.index].index
         draw = CandidateDraw(
-            seed=self.seed, step=plan.step, place=plan.place, sample=self.sample, proposal_V=self.proposal_V
+            seed=self.seed,
+            step=plan.step,
+            place=plan.place,
+            sample=0 if whole_vocabulary else self.sample,
+            proposal_V=self.proposal_V,
         )
         candidates = task.answer.training_candidates(task, self.codec, index, batch.readout, draw)
         if candidates is None:
             assert batch.candidates is not None
             return Candidates(sequences=batch.candidates)
         return candidates
-
-    def _terms(
-        self,
-        model: Model,
-        one: TaskObjective,
-        batch: Batch,
-        candidates: Candidates,
-        stream: torch.Generator | None,
-    ) -> tuple[Mapping[str, Tensor], tuple[Decision, ...]]:
-        batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            answered = answer(model, one.task, batch, candidates, stream)
-        logits_RK = answered.logits_RK
-        kind = one.task.answer
-        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, one.label_smoothing))
-        if self.accuracy_in_loss:
-            terms |= kind.accuracies(logits_RK, batch.readout, candidates)
-        return terms, answered.decisions

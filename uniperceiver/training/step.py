@@ -32,6 +32,11 @@ class BatchLoss:
     balance: Mapping[str, Tensor] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()  # of the gates
 
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the task's terms, without `factor`."""
+        return _sum(self.terms)
+
 
 Objective = Callable[[Batch, Plan], BatchLoss]
 # Of a batch: its task, and what its gradients are multiplied by beside the task's own `loss_weight`.
@@ -136,7 +141,7 @@ def _gradients(
     weights = method.weights(_means_of(found) if isinstance(found, list) else {}, state.step)
     for task, one in found:
         part = share if keeper is None else 1.0 / counts[task]
-        loss = _sum(one.terms)
+        loss = one.loss
         report.losses[task].append(loss.detach())
         scaled = loss * (one.factor * weights.get(task, 1.0) * part)
         if one.balance:
@@ -170,7 +175,7 @@ def _means(losses: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
 def _means_of(found: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
     losses: defaultdict[str, list[Tensor]] = defaultdict(list)
     for task, one in found:
-        losses[task].append(_sum(one.terms).detach())
+        losses[task].append(one.loss.detach())
     return _means(losses)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.clips import av, clip_bytes, fixed, motion_jpeg, which
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media import clips
 from uniperceiver.data.media.clips import Extent, clip_extent, clip_frames, decode_clip
 from uniperceiver.data.media.preprocess import Preprocess, clip_pixels
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 
@@ -20,7 +20,7 @@ def test_a_clip_that_is_too_short_repeats_its_last_frame() -> None:
     sample = Sample(id="x", clip=clip_bytes(frames=3))
     view = Preprocess(size=32, frames=6, stride=2, clip_mean=(0.0, 0.0, 0.0), clip_std=(1.0, 1.0, 1.0))
     for rng in (None, np.random.default_rng(0)):
-        pixels_TCHW = clip_pixels(sample, view, Augment(), rng)
+        pixels_TCHW = clip_pixels(sample, view, AugmentConfig(), rng)
         assert pixels_TCHW.shape == (6, 3, 32, 32)
         assert which(pixels_TCHW.numpy() * 255) == [0, 2, 2, 2, 2, 2]
 

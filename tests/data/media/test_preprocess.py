@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.preprocess import (
     CLIP_MEAN,
     CLIP_STD,
@@ -18,7 +19,6 @@ from uniperceiver.data.media.preprocess import (
     clip_pixels,
     image_pixels,
 )
-from uniperceiver.data.media.transforms import Augment
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
@@ -64,7 +64,7 @@ def test_an_encoded_image_is_the_same_as_its_pixels() -> None:
 
 
 def test_evaluation_has_one_view_and_training_that_of_its_stream() -> None:
-    sample, augment = Sample(id="a", image=picture()), Augment(crop=0.3)
+    sample, augment = Sample(id="a", image=picture()), AugmentConfig(crop=0.3)
     fixed = image_pixels(sample, VIEW, None, None)
     assert torch.equal(fixed, image_pixels(sample, VIEW, augment, None))
     first, again, other = (image_pixels(sample, VIEW, augment, numpy_stream(seed)) for seed in (1, 1, 2))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.randaugment import OPERATIONS, rand_augment
 from uniperceiver.data.media.transforms import (
-    Augment,
     choose_frames,
     erase,
     eval_view,
@@ -24,7 +24,7 @@ from uniperceiver.data.media.transforms import (
 )
 from uniperceiver.streams import numpy_stream
 
-ALL_ON = Augment(crop=0.3, flip=0.5, randaugment=2, magnitude=9, erasing=0.5)
+ALL_ON = AugmentConfig(crop=0.3, flip=0.5, randaugment=2, magnitude=9, erasing=0.5)
 sides = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, 3, 333, 700]))
 
 
@@ -90,9 +90,9 @@ def test_resizing_is_antialiased() -> None:
 def test_nothing_changes_where_nothing_is_asked() -> None:
     clip = noise(2, 24, 24)
     assert np.array_equal(eval_view(clip, 24), clip)
-    assert np.array_equal(train_view(clip, 24, Augment(), numpy_stream(3)), clip)
+    assert np.array_equal(train_view(clip, 24, AugmentConfig(), numpy_stream(3)), clip)
     wide = noise(1, 30, 50)
-    assert np.array_equal(train_view(wide, 24, Augment(), numpy_stream(3)), eval_view(wide, 24))
+    assert np.array_equal(train_view(wide, 24, AugmentConfig(), numpy_stream(3)), eval_view(wide, 24))
 
 
 def test_a_random_crop_is_where_and_as_large_as_it_may_be() -> None:
@@ -114,7 +114,7 @@ def test_flip_mirrors_left_and_right_only() -> None:
     assert np.array_equal(flip(clip)[:, :, 0], clip[:, :, -1])
     assert np.array_equal(flip(flip(clip)), clip)
     flipped = [
-        np.array_equal(train_view(clip, 5, Augment(flip=share), numpy_stream(seed)), flip(eval_view(clip, 5)))
+        np.array_equal(train_view(clip, 5, AugmentConfig(flip=share), numpy_stream(seed)), flip(eval_view(clip, 5)))
         for share in (0.0, 0.5, 1.0)
         for seed in range(20)
     ]

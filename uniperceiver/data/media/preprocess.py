@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.clips import decode_clip
 from uniperceiver.data.media.decode import decode_image
-from uniperceiver.data.media.transforms import Augment, choose_frames, eval_view, normalise, train_view
+from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -38,7 +39,7 @@ class Preprocess:
 
 
 def image_pixels(
-    sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None
+    sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
     """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
     if sample.image is None:
@@ -50,7 +51,7 @@ def image_pixels(
 
 
 def clip_pixels(
-    sample: Sample, preprocess: Preprocess, augment: Augment | None, rng: np.random.Generator | None
+    sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
     """The sample's clip as the model sees it, (frames, 3, size, size) float32; augmented if `rng` is given."""
     if sample.clip is None:
@@ -85,7 +86,7 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
 class Reader:
     """What is made of a sample's field of one modality."""
 
-    values: Callable[[Sample, Preprocess, Augment | None, np.random.Generator | None], Tensor]
+    values: Callable[[Sample, Preprocess, AugmentConfig | None, np.random.Generator | None], Tensor]
     """What the model sees: one tensor of the same shape for every sample of a task; augmented if a generator is given.
     Raises BrokenSample where the field cannot be decoded."""
     shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
@@ -104,7 +105,7 @@ def _pixels(
     size: int,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    augment: Augment | None,
+    augment: AugmentConfig | None,
     rng: np.random.Generator | None,
 ) -> Tensor:
     if rng is None or augment is None:

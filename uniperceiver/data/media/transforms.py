@@ -5,11 +5,11 @@ Shape suffixes: T frames, H W pixels, C colours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.randaugment import rand_augment
 
 _ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop
@@ -18,23 +18,7 @@ _TRIES = 10
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augment:
-    """Augmentation in training; each part is off at its default.
-
-    `flip` is off because captions and labels say "left" and "right": a mirrored picture makes them lies.
-    """
-
-    crop: float = 1.0  # smallest share of the area that a random crop keeps; 1: resize and centre crop
-    flip: float = 0.0  # probability of a horizontal flip
-    randaugment: int = 0  # RandAugment operations per image
-    magnitude: int = 9  # RandAugment magnitude, 0..10
-    erasing: float = 0.0  # probability of erasing a random rectangle
-    mixup: float = 0.0  # alpha of mixup; of batches, see `mixing.mix`
-    cutmix: float = 0.0  # alpha of CutMix; of batches, see `mixing.mix`
-
-
-def train_view(frames_THWC: np.ndarray, size: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def train_view(frames_THWC: np.ndarray, size: int, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """What training sees of an image or clip, (T, size, size, 3) uint8."""
     if augment.crop < 1:
         frames_THWC = random_resized_crop(frames_THWC, size, augment.crop, rng)

@@ -15,7 +15,8 @@ from uniperceiver.data.formats import class_names
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, named_twice, spans
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
-from uniperceiver.data.tasks import TaskData, open_tasks, text_encoder
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.errors import UserError
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.tokenizers import bpe

@@ -1,0 +1,50 @@
+"""TEXTS -> VOCABULARY: the text encoder of a recipe, and how often its entries occur.
+
+Shape suffixes: V entries of the vocabulary.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uniperceiver.config import Recipe
+from uniperceiver.data.tasks import TaskData
+from uniperceiver.tokenizers import bpe
+
+_TOKENIZER_TEXTS = 200_000  # most texts per source that the tokenizer is trained on
+_COUNTED_TEXTS = 5_000  # texts per source whose tokens are counted for sampling candidates
+
+
+def text_encoder(recipe: Recipe, tasks: list[TaskData], base: Path) -> bpe.TextEncoder:
+    """Make the recipe's text encoder: that of an existing file, or a BPE trained on the texts of the training data.
+
+    Raises:
+        UserError: the file is no vocabulary, or model.vocabulary is too small.
+    """
+    if isinstance(recipe.model.vocabulary, str):
+        return bpe.from_file(base / recipe.model.vocabulary)
+    texts = chain.from_iterable(_training_texts(data, _TOKENIZER_TEXTS) for data in tasks)
+    return bpe.train(texts, size=recipe.model.vocabulary, lowercase=recipe.model.lowercase)
+
+
+def _training_texts(data: TaskData, most: int) -> Iterator[str]:
+    """The texts of a task's labels and template, and the first `most` of its training data."""
+    source = data.sources.get("train") or next(iter(data.sources.values()))
+    yield from (text for texts in data.task.labels for text in texts)
+    if data.task.template:
+        yield data.task.template.replace("{text}", "").replace("{answer}", "")
+    yield from islice(source.texts(), most)
+
+
+def proposal(codec: bpe.TextEncoder, tasks: list[TaskData]) -> Tensor:
+    """Weigh vocabulary entries for sampling candidates: (1 + occurrences) ** 0.75 in some texts, (V,) float64 >= 1."""
+    count_V = torch.ones(codec.size, dtype=torch.float64)
+    for data in tasks:
+        if data.task.answer.from_vocabulary:
+            for text in _training_texts(data, _COUNTED_TEXTS):
+                ids = torch.tensor(codec.encode(text), dtype=torch.int64)
+                count_V += torch.bincount(ids, minlength=codec.size)
+    return count_V**0.75
