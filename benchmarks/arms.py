@@ -70,8 +70,10 @@ def _arm(name: str, run: Path) -> Arm:
     model, tasks = load(run), open_tasks(recipe, base)
     mixture = mixture_of(recipe, tasks, model.codec)
     maker, work = BatchMaker(mixture), []
-    for index, one in enumerate(mixture.sets):
-        plan = Plan(step=0, place=index, index=index, start=0, count=one.late.batch, late=True)
+    for index, training_set in enumerate(mixture.sets):
+        stage = len(training_set.stages) - 1
+        count = training_set.stages[stage].batch
+        plan = Plan(step=0, place=index, index=index, start=0, count=count, stage=stage)
         batch = maker[plan][1]
         assert batch is not None, "generated scenes are never broken"
         work.append((plan, batch))

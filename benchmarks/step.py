@@ -76,7 +76,7 @@ def _padding(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[Ro
                 both = [batch.inputs, run.objective.candidates(batch, plan).sequences]
                 padding, tokens = map(sum, zip(*(_tokens_of(run, each) for each in both), strict=True))
                 shares.append(padding / tokens)
-            yield figure(f"step/padding/{what}/batch{one.early.batch}/{one.task.name}", shares, "of the tokens")
+            yield figure(f"step/padding/{what}/batch{one.stages[0].batch}/{one.task.name}", shares, "of the tokens")
 
 
 @torch.no_grad()
@@ -156,9 +156,9 @@ def _losses(run: Run, index: int, data: TaskData, scale: Scale) -> list[float]:
 
 def _batches(mixture: Mixture, index: int, count: int) -> Iterator[tuple[Plan, Batch]]:
     """The first batches of a task."""
-    size = mixture.sets[index].early.batch
+    size = mixture.sets[index].stages[0].batch
     for step in range(count):
-        plan = Plan(step=step, place=0, index=index, start=step * size, count=size, late=False)
+        plan = Plan(step=step, place=0, index=index, start=step * size, count=size, stage=0)
         _, batch, _ = BatchMaker(mixture)[plan]
         if batch is not None:
             yield plan, batch

@@ -30,7 +30,7 @@ def of_a_run(folder: Path, steps: int, batches: int | None) -> None:
     prepare_run(recipe, folder / "data", folder / "run").train()
     measured = interference_of_run(folder / "run", Question(batches=batches))
     for layer in measured.layers:
-        print(layer.name, measured.tasks, layer.matrix)
+        print(layer.name, measured.tasks, layer.estimate.matrix_KK.round(2).tolist())
 
 
 def of_any_model() -> None:

@@ -8,8 +8,7 @@ import pytest
 from tests.markdown import ROOT, blocks, commands, read, section
 from tests.small_run import values_of, write_recipe
 from uniperceiver.cli.parser import parse
-from uniperceiver.studies.config import StudyConfig
-from uniperceiver.studies.plan import read_plan
+from uniperceiver.studies.plan import StudyConfig, read_plan
 
 PAGE = "docs/studies.md"
 

@@ -11,8 +11,7 @@ from tests.markdown import ROOT
 from tests.studied import ARMS, write_study
 from tests.test_config import typos
 from uniperceiver.errors import UserError
-from uniperceiver.studies.config import StudyConfig
-from uniperceiver.studies.plan import read_plan
+from uniperceiver.studies.plan import StudyConfig, read_plan
 
 STUDIES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if path.stem.endswith(("study", "rates")))
 

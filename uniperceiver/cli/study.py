@@ -3,8 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uniperceiver.cli.output import print_json
+
+if TYPE_CHECKING:
+    from uniperceiver.studies.records import StudyReport
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +21,18 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 def study(options: argparse.Namespace) -> int | None:
     """Train the runs of a study that are not done, and compare all. Exit code 1: some have failed."""
-    from uniperceiver.studies import study as studies
+    from uniperceiver.studies.study import as_json, report_study, run_study
     from uniperceiver.training.stop import EXIT_CODE
 
     path, out = Path(options.study), Path(options.out)
-    studied = studies.report_study(path, out) if options.report_only else studies.run_study(path, out)
+    studied = report_study(path, out) if options.report_only else run_study(path, out)
     if studied.stopped:
         print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
     if options.json:
-        print_json({"report_file": str(studied.path), **studies.as_json(studied.report)})
+        print_json({"report_file": str(studied.path), **as_json(studied.report)})
     else:
-        studies.print_study(studied)
+        _print(studied.report)
         print(f"tables: {out / 'study.json'}\nreport: {studied.path}")
     if studied.failed:
         cells = sum(len(arm.done) + len(arm.failed) for arm in studied.report.arms)
@@ -39,3 +43,34 @@ def study(options: argparse.Namespace) -> int | None:
         )
         return 1
     return None
+
+
+def _print(report: "StudyReport") -> None:
+    """Print a row per arm: the first figure of each task, Δ_MTL, time and runs."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from uniperceiver.report.numbers import count, headline_split
+    from uniperceiver.studies.page_charts import value_text
+    from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+
+    rows = first_rows(report)
+    split = headline_split(dict.fromkeys(row.split for row in rows)) or ""
+    deltas = any(arm.delta for arm in report.arms)
+    heads = [f"{row.task}\n{row.metric}{' ↓' * row.lower}\n{row.split}" for row in rows]
+    heads += [f"Δ_MTL\n{split}"] if deltas else []
+    table = Table("arm", *heads, "time\nper step", "runs", box=SIMPLE, pad_edge=False)
+    for arm in report.arms:
+        cells = []
+        for row in rows:
+            shown = row.arms.get(arm.name)
+            figure = "–" if shown is None else value_text(shown, row.metric)
+            cells.append("\n".join(filter(None, [figure, gap_text(row, arm.name, report)])))
+        if deltas:
+            cells.append(percent(arm.delta[split]) if arm.delta and split in arm.delta else "–")
+        ratio = f"{arm.time_ratio.value:.2f} x" if arm.time_ratio is not None else "–"
+        failed = f", {len(arm.failed)} failed" if arm.failed else ""
+        table.add_row(arm.name, *cells, ratio, count(len(arm.done)) + failed, end_section=True)
+    table.caption = "means over seeds ± standard error; ↓: lower is better"
+    Console(width=max(Console().width, 40 + 20 * len(rows))).print(table)

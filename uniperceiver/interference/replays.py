@@ -36,12 +36,13 @@ def most_batches(mixture: Mixture, wanted: int | None) -> int:
     Raises:
         UserError: batches would share samples, which counts as help of a task for itself, or there is only one.
     """
-    smallest = min(mixture.sets, key=lambda one: len(one.source) // one.late.batch)
-    there = len(smallest.source) // smallest.late.batch
+    smallest = min(mixture.sets, key=lambda candidate: len(candidate.source) // candidate.stages[-1].batch)
+    size = smallest.stages[-1].batch
+    there = len(smallest.source) // size
     if there < max(2, wanted or 0):
         raise UserError(
             f"tasks.{smallest.task.name}: its {len(smallest.source)} samples are {there} batches of "
-            f"{smallest.late.batch}; ask for fewer batches, or for smaller ones"
+            f"{size}; ask for fewer batches, or for smaller ones"
         )
     return min(there, MOST) if wanted is None else wanted
 
@@ -77,6 +78,7 @@ class Replays:
 
     def _plans(self) -> Iterator[Plan]:
         for number in range(self.batches):
-            for index, one in enumerate(self.mixture.sets):
-                size = one.late.batch
-                yield Plan(step=number, place=index, index=index, start=number * size, count=size, late=True)
+            for index, training_set in enumerate(self.mixture.sets):
+                stage = len(training_set.stages) - 1  # the sizes that training ends with
+                size = training_set.stages[stage].batch
+                yield Plan(step=number, place=index, index=index, start=number * size, count=size, stage=stage)

@@ -13,12 +13,11 @@ from rich.table import Table
 
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.experts import decisions
+from uniperceiver.evaluation.experts import Experts, decisions
 from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.moe.statistics import Group, Statistics, as_record, statistics
+from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
 from uniperceiver.records import Broken
-from uniperceiver.report.contents import Experts, GateFigures
 from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups
 from uniperceiver.report.markup import shortened
 from uniperceiver.report.run_report import RunReport, render
@@ -104,7 +103,7 @@ def experts_of(
                     progress.update(bar, completed=done, total=total)
 
                 found = _statistics(model, split, dataclasses.replace(settings, on_batch=on_batch))
-                figures += [GateFigures(task=split.task.name, **as_record(*each)) for each in found.items()]
+                figures += [gate_figures(split.task.name, *sums) for sums in found.items()]
                 progress.remove_task(bar)
     return Experts(condition=arch.moe.condition, experts=arch.moe.experts, k=arch.moe.k, figures=figures)
 

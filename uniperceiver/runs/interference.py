@@ -15,11 +15,10 @@ from uniperceiver.interference.estimate import LEAST_BLOCKS, estimate
 from uniperceiver.interference.finite_differences import finite_differences
 from uniperceiver.interference.groups import Group
 from uniperceiver.interference.products import Products, products
-from uniperceiver.interference.records import as_record
+from uniperceiver.interference.records import Interference, as_record
 from uniperceiver.interference.replays import Replays, most_batches, trained_groups
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
-from uniperceiver.report.contents import Interference
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.mixture import mixture_of
 from uniperceiver.runs.prepare import check_sizes, objective_of

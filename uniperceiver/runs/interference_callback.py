@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
 from torch import nn
 
 from uniperceiver.config import InterferenceConfig, Recipe
@@ -13,10 +14,9 @@ from uniperceiver.interference.estimate import LEAST_BLOCKS, Estimate, estimate
 from uniperceiver.interference.groups import Group
 from uniperceiver.interference.online import PairsOfSteps
 from uniperceiver.interference.products import products
-from uniperceiver.interference.records import EVENT, as_record, as_values
+from uniperceiver.interference.records import EVENT, Interference, as_record, as_values
 from uniperceiver.interference.replays import Replays, most_batches, trained_groups
 from uniperceiver.model.model import Generalist
-from uniperceiver.report.contents import Interference
 from uniperceiver.report.interference_image import heat_map_image, scalars
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
@@ -151,14 +151,12 @@ class _OfItsOwn:
 
 def _in_words(measured: Interference) -> str:
     """The pair of tasks, of all layers, in which one clearly hurts the other most."""
-    found = [
-        (value, affected, stepping, layer.name)
+    hurting = [
+        (float(layer.estimate.matrix_KK[row, column]), measured.tasks[row], measured.tasks[column], layer.name)
         for layer in measured.layers
-        for affected, values, highs in zip(measured.tasks, layer.matrix, layer.high, strict=True)
-        for stepping, value, high in zip(measured.tasks, values, highs, strict=True)
-        if value is not None and high is not None and high < 0
+        for row, column in np.argwhere(layer.estimate.high_KK < 0).tolist()  # NaN is not below 0
     ]
-    if not found:
+    if not hurting:
         return "interference: no task clearly hurts another"
-    value, affected, stepping, name = min(found)
+    value, affected, stepping, name = min(hurting)
     return f"interference: {stepping} hurts {affected} ({value:.2f}, in {name})"

@@ -1,6 +1,7 @@
 """INTERFERENCE as tables on the console, and in a run's report and TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -9,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uniperceiver.errors import UserError
-from uniperceiver.interference.records import write_measurement
-from uniperceiver.report.contents import Interference, InterferenceLayer
+from uniperceiver.interference.records import Interference, InterferenceLayer, write_measurement
 from uniperceiver.report.interference_image import heat_map_image, scalars
 from uniperceiver.runs.report import write_report
 from uniperceiver.training.log import show_in_tensorboard
@@ -35,16 +35,17 @@ def _evenly(layers: tuple[InterferenceLayer, ...]) -> list[InterferenceLayer]:
 def _table(tasks: tuple[str, ...], layer: InterferenceLayer) -> Table:
     caption = "row: the task that is affected, column: the task that steps; above 0 helps, below 0 hurts; 95 % interval"
     table = Table("", *tasks, box=SIMPLE, pad_edge=False, title=layer.name, caption=caption)
-    for task, values, low, high in zip(tasks, layer.matrix, layer.low, layer.high, strict=True):
-        table.add_row(task, *map(_cell, values, low, high))
+    estimate = layer.estimate
+    for task, *values in zip(tasks, estimate.matrix_KK, estimate.low_KK, estimate.high_KK, strict=True):
+        table.add_row(task, *map(_cell, *values))
     return table
 
 
-def _cell(value: float | None, low: float | None, high: float | None) -> Text:
+def _cell(value: float, low: float, high: float) -> Text:
     """The value, with its interval; bold where that excludes 0."""
-    if value is None:
+    if math.isnan(value):
         return Text("not measurable", style="dim")
-    if low is None or high is None:
+    if math.isnan(low) or math.isnan(high):
         return Text(f"{value:.2f}")
     clear = low > 0 or high < 0
     return Text(f"{value:.2f}  ({low:.2f} to {high:.2f})", style="bold" if clear else "")

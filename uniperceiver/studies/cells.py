@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from uniperceiver.atomic import write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.runs.recipe import check_same_run, saved_recipe
@@ -27,7 +28,7 @@ _PAUSE = 5  # times the usual time of a step: the run was stopped meanwhile, or 
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutcome:
-    """A cell that has ended."""
+    """What a cell that has ended came to: its figures, or why it failed."""
 
     arm: str
     seed: int
@@ -121,13 +122,7 @@ def _read(cell: StudyCell) -> CellOutcome | None:
 def write_outcome(cell: StudyCell, exit_code: int) -> CellOutcome:
     """Write what a run that has just ended came to."""
     outcome = _outcome(cell, exit_code)
-    path = beside(cell, ".json")
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(to_json(dataclasses.asdict(outcome), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text(beside(cell, ".json"), to_json(dataclasses.asdict(outcome), indent=1) + "\n")
     return outcome
 
 
@@ -169,15 +164,8 @@ def _parameters(folder: Path) -> int | None:
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                count += _product(file.get_slice(name).get_shape())
+                count += math.prod(file.get_slice(name).get_shape())
     return count or None
-
-
-def _product(shape: list[int]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size
 
 
 def _last_lines(path: Path) -> list[str]:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field, PositiveInt
 
-from uniperceiver import strict
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
@@ -19,15 +19,44 @@ from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.prepare import check_sizes
 from uniperceiver.runs.recipe import parse_recipe
 from uniperceiver.runs.tuning import check_tuning
-from uniperceiver.studies.config import StudyConfig
+from uniperceiver.strict import parse, read_yaml, record
 
 _NAME = re.compile(r"[\w+=,-][\w+=,.-]*")  # an arm's name is a folder's
 _WORDS = 1000  # of a vocabulary that is not known yet
 
 
+@record
+class StudyConfig:
+    """A study: one recipe trained in several ways, each with several seeds."""
+
+    recipe: str = Field(min_length=1)
+    """The recipe that all arms start from; a relative path starts at the folder of the study's file."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the recipe (dotted, as on the command line) with the values that they have in all arms."""
+    arms: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    """Arms by name, each with the keys that are its own; `tasks: [a, b]` keeps only these tasks."""
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    """Keys with lists of values: every combination is an arm, named after its values; with `arms`, each of those in
+    every combination."""
+    seeds: Annotated[list[int], Field(min_length=1)] | PositiveInt = 3
+    """The seeds that each arm is trained with; a number n is 0 to n - 1."""
+    processes: PositiveInt = 1
+    """Runs that are trained at the same time."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of each run; 0: as the recipe says."""
+    baseline: str | None = None
+    """The arm whose tasks share everything: the gap begins there, and training times are relative to it."""
+    reference: str | None = None
+    """The arm whose tasks share nothing: the gap ends there."""
+    single: str | dict[str, str] | None = None
+    """The arm, or for each task the arm, that Δ_MTL compares with: that of the single-task runs."""
+    measure: str | dict[str, str] = "loss"
+    """The metric by which all tasks, or each task, are judged first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyCell:
-    """One run of a study."""
+    """A run of a study: an arm with a seed."""
 
     arm: str
     seed: int
@@ -38,7 +67,7 @@ class StudyCell:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """A study that can be run."""
+    """A study that can be run: its cells, with their recipes read."""
 
     path: Path
     config: StudyConfig
@@ -57,7 +86,7 @@ class StudyPlan:
 
 
 def read_plan(path: Path, out: Path, *, open_data: bool = True) -> StudyPlan:
-    """The cells of a study, which are to be trained below `out`.
+    """Read the cells of a study, which are to be trained below `out`.
 
     Args:
         open_data: also check what can only be said of a recipe when its data are opened.
@@ -65,9 +94,9 @@ def read_plan(path: Path, out: Path, *, open_data: bool = True) -> StudyPlan:
     Raises:
         UserError: the study, a key of an arm or a recipe that comes of it is wrong.
     """
-    config = strict.parse(StudyConfig, strict.read_yaml(path), str(path))
+    config = parse(StudyConfig, read_yaml(path), str(path))
     recipe = (path.parent / config.recipe).resolve()
-    values = strict.read_yaml(recipe)
+    values = read_yaml(recipe)
     points = dict(_points(config, path))
     seeds = _seeds(config, path)
     cells = {
@@ -149,8 +178,8 @@ def _parts(config: StudyConfig, own: dict[str, Any], tasks: Any, where: str) -> 
     names = own.get("tasks", common.get("tasks"))
     if isinstance(names, list) and isinstance(tasks, Mapping):
         kept = _kept_tasks(names, tasks, where)
-        for each in (common, own):
-            each.pop("tasks", None)
+        common.pop("tasks", None)
+        own.pop("tasks", None)
         parts["tasks"] = kept
         for key in [*common, *own]:
             task = key.split(".")[1] if key.startswith("tasks.") else None

@@ -25,7 +25,7 @@ _TAIL = 8192  # bytes of a log in which its last line is
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Running:
+class _RunningCell:
     cell: StudyCell
     process: subprocess.Popen[bytes]
 
@@ -44,7 +44,7 @@ def run_cells(
         on_end: is told of every cell that ended, after it was written.
         quiet: no progress bar.
     """
-    waiting, running = deque(todo), list[_Running]()
+    waiting, running = deque(todo), list[_RunningCell]()
     ended, cut_off = len(plan.cells) - len(todo), False
     with _bar(len(plan.cells), quiet) as (progress, bar), _none_left(running):
         for tick in itertools.count():
@@ -54,11 +54,11 @@ def run_cells(
                 _stop(running)
             while waiting and len(running) < plan.config.processes:
                 running.append(_start(plan, waiting.popleft()))
-            for one in [each for each in running if each.process.poll() is not None]:
-                running.remove(one)
-                if not cut_off or one.process.returncode == 0:  # else it goes on with the next command
-                    outcome = write_outcome(one.cell, one.process.returncode)
-                    _tell(progress, one.cell, outcome)
+            for ending in [job for job in running if job.process.poll() is not None]:
+                running.remove(ending)
+                if not cut_off or ending.process.returncode == 0:  # else it goes on with the next command
+                    outcome = write_outcome(ending.cell, ending.process.returncode)
+                    _print_end(progress, ending.cell, outcome)
                     on_end(outcome)
                     ended += 1
             if tick % _LOOK == 0 or not running:
@@ -69,7 +69,7 @@ def run_cells(
     raise AssertionError("the loop above only ends by returning")
 
 
-def _start(plan: StudyPlan, cell: StudyCell) -> _Running:
+def _start(plan: StudyPlan, cell: StudyCell) -> _RunningCell:
     """A process of its own, which signals to this one do not reach."""
     cell.folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NO_COLOR": "1"}
@@ -84,7 +84,7 @@ def _start(plan: StudyPlan, cell: StudyCell) -> _Running:
             env=environment,
             process_group=0 if sys.platform != "win32" else None,
         )
-    return _Running(cell=cell, process=process)
+    return _RunningCell(cell=cell, process=process)
 
 
 def command_of(plan: StudyPlan, cell: StudyCell) -> list[str]:
@@ -94,21 +94,21 @@ def command_of(plan: StudyPlan, cell: StudyCell) -> list[str]:
     return [*python, str(plan.recipe), *words, "--out", str(cell.folder), "--json"]
 
 
-def _stop(running: Sequence[_Running]) -> None:
-    for one in running:
+def _stop(running: Sequence[_RunningCell]) -> None:
+    for job in running:
         with suppress(ProcessLookupError):
-            one.process.terminate()
+            job.process.terminate()
 
 
 @contextmanager
-def _none_left(running: list[_Running]) -> Iterator[None]:
+def _none_left(running: list[_RunningCell]) -> Iterator[None]:
     """Whatever happens in the block, no process outlives it."""
     try:
         yield
     finally:
         _stop(running)
-        for one in running:
-            one.process.wait()
+        for job in running:
+            job.process.wait()
 
 
 @contextmanager
@@ -129,13 +129,13 @@ def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
         yield progress, progress.add_task("cells", total=cells, note="")
 
 
-def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running: Sequence[_Running]) -> None:
+def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running: Sequence[_RunningCell]) -> None:
     """Cells that ended count as one, those that are trained as the share of their steps."""
     notes, share = [], 0.0
-    for one in running:
-        step, steps = _steps_done(one.cell.folder), one.cell.recipe.steps
+    for cell in [job.cell for job in running]:
+        step, steps = _steps_done(cell.folder), cell.recipe.steps
         share += min(step / steps, 1.0)
-        notes.append(f"{one.cell.arm}/{one.cell.seed} {step}/{steps}")
+        notes.append(f"{cell.arm}/{cell.seed} {step}/{steps}")
     text = f"cells {ended}/{len(plan.cells)}"
     progress.update(bar, completed=ended + share, description=text, note=" · ".join(notes))
 
@@ -151,14 +151,14 @@ def _steps_done(folder: Path) -> int:
         return 0
 
 
-def _tell(progress: Progress, cell: StudyCell, outcome: CellOutcome) -> None:
-    """One line about a cell that ended; of one that failed, also what it said last."""
+def _print_end(progress: Progress, cell: StudyCell, outcome: CellOutcome) -> None:
+    """Print a line about a cell that ended; of a failed cell also its last lines."""
     name = f"{cell.arm}, seed {cell.seed}"
     if outcome.state == "done":
         progress.console.print(f"{name}: done", highlight=False, markup=False)
         return
-    said = "\n".join(f"  {line}" for line in outcome.last_lines)
-    text = f"{name}: failed ({why_failed(outcome.exit_code)}); {beside(cell, '.log')} ends with\n{said}"
+    last_lines = "\n".join(f"  {line}" for line in outcome.last_lines)
+    text = f"{name}: failed ({why_failed(outcome.exit_code)}); {beside(cell, '.log')} ends with\n{last_lines}"
     progress.console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
 

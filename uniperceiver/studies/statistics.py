@@ -46,9 +46,9 @@ def is_gap(difference: SeedEstimate) -> bool:
     return abs(difference.value) > 2 * difference.error
 
 
-def difference(one: BySeed, other: BySeed) -> SeedEstimate:
-    """Mean of `one` minus mean of `other`."""
-    return estimate(lambda means_G: means_G[0] - means_G[1], [one, other])
+def difference(minuend: BySeed, subtrahend: BySeed) -> SeedEstimate:
+    """The mean of the first minus the mean of the second."""
+    return estimate(lambda means_G: means_G[0] - means_G[1], [minuend, subtrahend])
 
 
 def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[BySeed]) -> SeedEstimate:
@@ -64,12 +64,12 @@ def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[ByS
     means = [float(np.mean(list(group.values()))) for group in groups]
     if paired:
         left_out = [[_mean_without(group, seed) for group in groups] for seed in groups[0]]
-        variance = _jackknife_variance([statistic(each) for each in left_out])
+        variance = _jackknife_variance([statistic(means_G) for means_G in left_out])
     else:
         variance = 0.0
         for index, group in enumerate(groups):
             left_out = [[*means[:index], _mean_without(group, seed), *means[index + 1 :]] for seed in group]
-            variance += _jackknife_variance([statistic(each) for each in left_out])
+            variance += _jackknife_variance([statistic(means_G) for means_G in left_out])
     return SeedEstimate(value=statistic(means), error=math.sqrt(variance), paired=paired)
 
 

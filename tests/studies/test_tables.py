@@ -7,8 +7,8 @@ import pytest
 
 from tests.studied import without_training, write_study
 from uniperceiver.report.series import Series
-from uniperceiver.studies.curves import band
 from uniperceiver.studies.study import report_study, run_study
+from uniperceiver.studies.tables import band
 
 
 def series(points: dict[float, float]) -> Series:
