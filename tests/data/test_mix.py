@@ -219,11 +219,11 @@ def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: A
             if whole.inputs.place_B is not None:
                 assert torch.equal(part.inputs.place_B, whole.inputs.place_B[rows])
             if index == 0:
-                assert torch.equal(part.inputs.pixels_BTCHW, whole.inputs.pixels_BTCHW[rows])
+                assert torch.equal(flat(part.inputs).pixels_BFCHW, flat(whole.inputs).pixels_BFCHW[rows])
                 assert torch.equal(part.readout.target_R, whole.readout.target_R[rows])
             else:
-                width = part.inputs.ids_BN.shape[1]
-                assert torch.equal(part.inputs.ids_BN, whole.inputs.ids_BN[rows, :width])
+                width = flat(part.inputs).ids_BN.shape[1]
+                assert torch.equal(flat(part.inputs).ids_BN, flat(whole.inputs).ids_BN[rows, :width])
             if whole.readout.soft_RK is not None:
                 assert torch.equal(part.readout.soft_RK, whole.readout.soft_RK[rows])
         assert sorted((first[1].ids if first[1] else ()) + (rest[1].ids if rest[1] else ())) == sorted(whole.ids)

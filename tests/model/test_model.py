@@ -44,14 +44,14 @@ def encode(model: Generalist, sequences: Sequences) -> Tensor:
 WORDS = torch.tensor([[40, 51, 62, 73, 84], [95, 106, 117, 128, 139]])
 
 
-@pytest.mark.parametrize("query", range(5))
-def test_a_word_is_known_only_to_later_words_and_queries(changed: int) -> None:
+@pytest.mark.parametrize("word", range(5))
+def test_a_word_is_known_only_to_later_words_and_queries(word: int) -> None:
     model, n = tiny_model(), 5
     before = encode(model, caption(WORDS))
     words = WORDS.clone()
-    words[0, changed] = 7
+    words[0, word] = 7
     moved_N = (encode(model, caption(words)) - before).abs().amax(dim=2)
-    expected = [place >= changed for place in range(n)] + [place > changed for place in range(n)]
+    expected = [place >= word for place in range(n)] + [place > word for place in range(n)]
     assert [float(move) > 1e-4 for move in moved_N[0, PREFIX:]] == expected
     assert [float(move) <= 1e-6 for move in moved_N[0, PREFIX:]] == [not moved for moved in expected]
     assert moved_N[0, :PREFIX].max() <= 1e-6  # the picture never sees the text

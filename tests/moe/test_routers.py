@@ -215,7 +215,7 @@ def test_a_sample_that_is_left_out_changes_nothing_for_its_neighbours(condition:
     assert bool(flat(inputs).valid_BN[1].all())  # type: ignore[index]
     for fewer, n in ((part, 12), (shorter, 10)):
         found = model.encode(fewer, torch_stream(0))
-        valid_BN = torch.nn.functional.pad(fewer.valid_BN, (5, 0), value=True)  # type: ignore[arg-type]
+        valid_BN = torch.nn.functional.pad(flat(fewer).valid_BN, (5, 0), value=True)  # type: ignore[arg-type]
         torch.testing.assert_close(found.x_BND[valid_BN], whole.x_BND[kept, :n][valid_BN], atol=1e-6, rtol=1e-5)
         for one, other in zip(found.decisions, whole.decisions, strict=True):
             assert one.noise_TE is not None

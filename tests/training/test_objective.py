@@ -23,7 +23,6 @@ from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.training.loop import Run
-from uniperceiver.training.objective import accuracies
 from uniperceiver.training.step import train_step
 
 
@@ -212,7 +211,7 @@ def test_accuracies_are_those_recorded_of_the_original(folder: str) -> None:
         with torch.no_grad():
             logits_RK = ask(convert_folder(GOLDEN / folder).model, task, batch, candidates)
         theirs = [value for key, value in case.info["losses"].items() if "Accuracy" in key]
-        assert [float(each) for each in accuracies(task, logits_RK, batch.readout, candidates).values()] == theirs
+        assert [float(each) for each in task.answer.accuracies(logits_RK, batch.readout, candidates).values()] == theirs
 
 
 def test_mixed_labels_have_no_accuracy() -> None:
@@ -221,4 +220,4 @@ def test_mixed_labels_have_no_accuracy() -> None:
     candidates = Candidates(
         sequences=text_sequences([[1], [2]], CATALOGUE["image_classification"].facts("candidate"), 3, 4)
     )
-    assert accuracies(CATALOGUE["image_classification"], torch.ones(1, 2), readout, candidates) == {}
+    assert CATALOGUE["image_classification"].answer.accuracies(torch.ones(1, 2), readout, candidates) == {}
