@@ -14,13 +14,12 @@ import torch
 import uniperceiver
 from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
 from benchmarks.step_clock import OUTSIDE, timed_run
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch, Sequences
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.training.loop import Run
 from uniperceiver.training.step import train_step

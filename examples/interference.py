@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from examples import own_data
+from uniperceiver.config import read_recipe
 from uniperceiver.interference.estimate import estimate
 from uniperceiver.interference.groups import groups_of
 from uniperceiver.interference.products import TaskLoss, products
 from uniperceiver.runs.interference import Question, interference_of_run
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 
 
 def of_a_run(folder: Path, steps: int, batches: int | None) -> None:

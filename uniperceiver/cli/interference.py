@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
 
 
@@ -42,7 +43,8 @@ def interference(options: argparse.Namespace) -> int | None:
         raise UserError(f"--json: {options.json} is a folder; name a file in it")
     if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch: {options.batch} is no number of samples; give 1 or more")
-    run = Path(options.run)
+    run, data = Path(options.run), options.data and Path(options.data)
+    settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
         question = lab.Question(
@@ -56,7 +58,7 @@ def interference(options: argparse.Namespace) -> int | None:
             device=options.device,
             on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        measured = lab.interference_of_run(run, question, options.data and Path(options.data))
+        measured = lab.interference_of_run(run, question, data)
     if options.json:
         Path(options.json).write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
     print_interference(measured)

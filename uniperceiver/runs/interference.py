@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from uniperceiver.config import InterferenceConfig, Recipe
+from uniperceiver.config import InterferenceConfig, Recipe, read_recipe
 from uniperceiver.data.mix import Mixture
 from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.interference.estimate import LEAST_BLOCKS, estimate
 from uniperceiver.interference.finite_differences import finite_differences
@@ -19,12 +20,11 @@ from uniperceiver.interference.records import Interference, as_record
 from uniperceiver.interference.replays import Replays, most_batches, trained_groups
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
+from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
-from uniperceiver.runs.mixture import mixture_of
-from uniperceiver.runs.prepare import check_sizes, objective_of
-from uniperceiver.runs.recipe import read_recipe, saved_recipe
+from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.training import mixture_of, objective_of
 from uniperceiver.runs.tuning import parts
-from uniperceiver.runs.validation import device_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training import checkpoint
 
@@ -61,8 +61,6 @@ def interference_of_run(path: Path, question: Question, data: Path | None = None
     tasks = _chosen(recipe, base, model, question)
     groups = trained_groups(model.model, question.parameters)
     step = _load_step(model.model, path, question.step)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     place = device_of(question.device or recipe.device)
     model.model.to(place, torch.float64 if question.by_steps else None)
     optimiser = dataclasses.replace(recipe.optimiser, precision="float32")  # whatever the run was trained in
