@@ -90,7 +90,7 @@ def kinds_of_answer_by_name(source: Source) -> Iterator[str]:
         sides = [node.left, *node.comparators]
         attributes = {side.attr for side in sides if isinstance(side, ast.Attribute)}
         if attributes & {"candidates", "read_at", "answer_name"} and any(map(_holds_text, sides)):
-            yield f"{source.path}:{node.lineno}: asks which kind of answer a task has; ask `task.answer` for what differs"
+            yield f"{source.path}:{node.lineno}: asks which kind of answer it is; ask `task.answer` what differs"
 
 
 def relative_imports(source: Source) -> Iterator[str]:
