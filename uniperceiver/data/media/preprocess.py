@@ -83,7 +83,7 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class MediaReader:
     """What is made of a sample's field of one modality."""
 
     values: Callable[[Sample, Preprocess, AugmentConfig | None, np.random.Generator | None], Tensor]
@@ -94,9 +94,9 @@ class Reader:
 
 
 # One for each modality but text, whose reading is a matter of the kind of answer.
-READERS: dict[str, Reader] = {
-    "image": Reader(values=image_pixels, shown=image_shown),
-    "video": Reader(values=clip_pixels, shown=clip_shown),
+READERS: dict[str, MediaReader] = {
+    "image": MediaReader(values=image_pixels, shown=image_shown),
+    "video": MediaReader(values=clip_pixels, shown=clip_shown),
 }
 
 
