@@ -12,6 +12,7 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
 from uniperceiver.evaluation.split import Settings, Split
+from uniperceiver.model.model import Generalist
 from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.faults import name_broken
@@ -95,6 +96,7 @@ def averaged_weights(state: TrainState) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _assign(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def _assign(model: Generalist, weights: Mapping[str, torch.Tensor]) -> None:
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name])
+    model.weights_changed()

@@ -16,6 +16,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
+from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.inputs import Media
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
@@ -23,7 +24,7 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, for_texts, media_alone, refuse_other_classes
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import compare, input_features, represent_inputs
-from uniperceiver.tasks.candidates import CandidateCache, Candidates, represent_in_chunks
+from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.sequences import text_sequences
