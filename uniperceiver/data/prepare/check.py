@@ -111,7 +111,7 @@ def _codec(
     recipe: Recipe, tasks: Sequence[TaskData], base: Path, find_model: Callable[[str | Path], Path]
 ) -> tuple[bpe.TextEncoder | None, str | None]:
     """The text encoder that a run of the recipe would have, and what it is."""
-    if all(data.task.inputs == (data.task.visual,) and data.task.candidates == "labels" for data in tasks):
+    if all(data.task.inputs == data.task.media and data.task.answer.has_labels for data in tasks):
         return None, None
     start, vocabulary = recipe.model.start, recipe.model.vocabulary
     if start is not None:
@@ -159,7 +159,7 @@ def _spread(counts: Counter[int]) -> Spread:
 
 
 def _text_lengths(use: Use, counts: Counter[int]) -> TextLengths:
-    length = use.view.length
+    length = use.preprocess.length
     longer = sum(count for tokens, count in counts.items() if tokens > length)
     return TextLengths(use=use.name, texts=counts.total(), tokens=_spread(counts), length=length, longer=longer)
 
