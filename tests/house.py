@@ -35,7 +35,6 @@ EXCEPTIONS: dict[str, frozenset[str]] = {
     "uniperceiver/data/prepare/check.py": frozenset({"serving"}),
     "uniperceiver/data/prepare/prepare.py": frozenset({"runs"}),
     "uniperceiver/interference/records.py": frozenset({"report"}),
-    "uniperceiver/interference/replays.py": frozenset({"training"}),
     "uniperceiver/runs/prepare.py": frozenset({"cli"}),
     "uniperceiver/serving/predict.py": frozenset({"runs"}),
 }

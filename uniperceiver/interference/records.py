@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.errors import UserError
-from uniperceiver.interference.estimate import Estimate
-from uniperceiver.interference.groups import Group
+from uniperceiver.interference.estimate import InterferenceEstimate
+from uniperceiver.interference.groups import ParameterGroup
 from uniperceiver.report.contents import Interference, InterferenceLayer
 from uniperceiver.strict import to_json
 
@@ -22,7 +22,12 @@ Table = tuple[tuple[float | None, ...], ...]
 
 
 def as_record(
-    estimates: Mapping[Group, Estimate], *, step: int, tasks: Sequence[str], parameters: str, batches: int
+    estimates: Mapping[ParameterGroup, InterferenceEstimate],
+    *,
+    step: int,
+    tasks: Sequence[str],
+    parameters: str,
+    batches: int,
 ) -> Interference:
     """A measurement of several groups of parameters.
 
@@ -40,7 +45,7 @@ def as_record(
     )
 
 
-def _layer(group: Group, found: Estimate) -> InterferenceLayer:
+def _layer(group: ParameterGroup, found: InterferenceEstimate) -> InterferenceLayer:
     return InterferenceLayer(
         name=group.name,
         layer=group.layer,

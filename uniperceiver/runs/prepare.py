@@ -24,7 +24,7 @@ from uniperceiver.optimisation.balance.methods import check_balance
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts, notes_on
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
-from uniperceiver.runs.interference_callback import Watch, watch_of
+from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.mixture import method_of, mixture_of
 from uniperceiver.runs.recipe import check_same_run, save_recipe
 from uniperceiver.runs.tuning import check_tuning, freeze, parts, trains_gates
@@ -78,7 +78,7 @@ def prepare_run(
         mixture=mixture,
         objective=objective,
         state=_fresh_state(recipe, model, method_of(recipe, tasks, mixture)),
-        callbacks=_callbacks(recipe, tasks, saved, folder, watch_of(recipe, model, mixture, objective)),
+        callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
@@ -158,7 +158,7 @@ def _compile(model: Generalist) -> None:
 
 
 def _callbacks(
-    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: Watch | None
+    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
 ) -> Callbacks:
     """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
