@@ -18,9 +18,9 @@ from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch
+from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.mixture import method_of, mixture_of
 from uniperceiver.runs.prepare import objective_of
-from uniperceiver.runs.recipe import saved_recipe
 from uniperceiver.training.step import TrainState, train_step
 
 Work = list[tuple[Plan, Batch]]
@@ -70,8 +70,10 @@ def _arm(name: str, run: Path) -> Arm:
     model, tasks = load(run), open_tasks(recipe, base)
     mixture = mixture_of(recipe, tasks, model.codec)
     maker, work = BatchMaker(mixture), []
-    for index, one in enumerate(mixture.sets):
-        plan = Plan(step=0, place=index, index=index, start=0, count=one.late.batch, late=True)
+    for index, training_set in enumerate(mixture.sets):
+        stage = len(training_set.stages) - 1
+        count = training_set.stages[stage].batch
+        plan = Plan(step=0, place=index, index=index, start=0, count=count, stage=stage)
         batch = maker[plan][1]
         assert batch is not None, "generated scenes are never broken"
         work.append((plan, batch))

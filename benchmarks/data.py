@@ -91,17 +91,14 @@ def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture
     one = FORMATS[name]
     source = open_source(written(name, folder, files), name, folder)
     task = CATALOGUE[one.kind]
-    stage = Stage(view=medium.view, batch=medium.batch)
+    stage = Stage(begins=0, view=medium.view, batch=medium.batch)
     return Mixture(
-        sets=(
-            TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), early=stage, late=stage),
-        ),
+        sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), stages=(stage,)),),
         codec=bpe.train(files.captions, size=300, lowercase=True),
         seed=0,
         mode="mixed",
         tasks_per_step=1,
         accumulate=1,
-        late_step=10**9,
     )
 
 
@@ -123,10 +120,10 @@ def _given(tensor: Tensor | None) -> Tensor:
 
 
 def _plans(mixture: Mixture, samples: int) -> Iterator[Plan]:
-    size = mixture.sets[0].early.batch
+    size = mixture.sets[0].stages[0].batch
     for step, start in enumerate(range(0, samples, size)):
         count = min(size, samples - start)
-        yield Plan(step=step, place=0, index=0, start=start, count=count, late=False)
+        yield Plan(step=step, place=0, index=0, start=start, count=count, stage=0)
 
 
 class _Worker:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faulty_data import KINDS
+from uniperceiver.config import parse_recipe
 from uniperceiver.data.prepare.check import Report, check_data, workers_of
-from uniperceiver.runs.recipe import parse_recipe
 from uniperceiver.streams import numpy_stream
 
 # Of 20; clips take twenty times as long as pictures.

@@ -14,13 +14,12 @@ import torch
 import uniperceiver
 from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
 from benchmarks.step_clock import OUTSIDE, timed_run
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch, Sequences
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.training.loop import Run
 from uniperceiver.training.step import train_step
@@ -76,7 +75,7 @@ def _padding(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[Ro
                 both = [batch.inputs, run.objective.candidates(batch, plan).sequences]
                 padding, tokens = map(sum, zip(*(_tokens_of(run, each) for each in both), strict=True))
                 shares.append(padding / tokens)
-            yield figure(f"step/padding/{what}/batch{one.early.batch}/{one.task.name}", shares, "of the tokens")
+            yield figure(f"step/padding/{what}/batch{one.stages[0].batch}/{one.task.name}", shares, "of the tokens")
 
 
 @torch.no_grad()
@@ -156,9 +155,9 @@ def _losses(run: Run, index: int, data: TaskData, scale: Scale) -> list[float]:
 
 def _batches(mixture: Mixture, index: int, count: int) -> Iterator[tuple[Plan, Batch]]:
     """The first batches of a task."""
-    size = mixture.sets[index].early.batch
+    size = mixture.sets[index].stages[0].batch
     for step in range(count):
-        plan = Plan(step=step, place=0, index=index, start=step * size, count=size, late=False)
+        plan = Plan(step=step, place=0, index=index, start=step * size, count=size, stage=0)
         _, batch, _ = BatchMaker(mixture)[plan]
         if batch is not None:
             yield plan, batch

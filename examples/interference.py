@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from examples import own_data
+from uniperceiver.config import read_recipe
 from uniperceiver.interference import TaskLoss, groups_of, measure
 from uniperceiver.runs.interference import InterferenceSettings, interference_of_run
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 
 
 def of_a_run(folder: Path, steps: int, batches: int | None) -> None:
@@ -28,7 +28,7 @@ def of_a_run(folder: Path, steps: int, batches: int | None) -> None:
     prepare_run(recipe, folder / "data", folder / "run").train()
     measured = interference_of_run(folder / "run", InterferenceSettings(batches=batches))
     for layer in measured.layers:
-        print(layer.name, measured.tasks, layer.matrix)
+        print(layer.name, measured.tasks, layer.estimate.matrix_KK.round(2).tolist())
 
 
 def of_any_model() -> None:

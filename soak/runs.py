@@ -14,8 +14,7 @@ from torch import Tensor
 from tests.small_run import IMAGES, TEXTS, train, values_of
 from uniperceiver.cli import main
 from uniperceiver.config import Recipe
-from uniperceiver.runs import evaluate as figures
-from uniperceiver.runs import report
+from uniperceiver.runs import train as runs
 from uniperceiver.strict import parse
 from uniperceiver.training import checkpoint
 
@@ -58,8 +57,8 @@ def train_command(folder: Path, recipe_values: Mapping[str, Any]) -> Callable[[]
 
     def work() -> int:
         quieten()
-        setattr(figures, "evaluate_run", lambda *args, **more: {"tasks": {}})  # noqa: B010
-        setattr(report, "write_report", lambda folder, results: folder / "report.html")  # noqa: B010
+        setattr(runs, "evaluate", lambda *args, **more: {"tasks": {}})  # noqa: B010
+        setattr(runs, "write_report", lambda folder, *more: folder / "report.html")  # noqa: B010
         return main(["train", str(path), "--out", str(folder / "run")])
 
     return work

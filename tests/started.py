@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver import UniPerceiver, load
+from uniperceiver.config import read_overrides, read_recipe
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_overrides, read_recipe
 
 TASKS = ("colours", "captions", "relations")
 EXPERTS: dict[str, Any] = {"condition": "attribute", "layout": "release", "experts": 3, "k": 2, "layers": [1]}

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from tests.small_run import IMAGES, merged, small_recipe, values_of, write_recipe
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, read_overrides, read_recipe
 from uniperceiver.data.formats import open_source
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import read_overrides, read_recipe, save_recipe, saved_recipe
+from uniperceiver.runs.folder import save_recipe, saved_recipe
 from uniperceiver.strict import parse
 
 ROOT = Path(__file__).parents[1]

@@ -14,6 +14,7 @@ from examples import own_data
 from tests.markdown import ROOT, blocks, commands, read, section
 from uniperceiver import cli, config
 from uniperceiver.cli.parser import parse
+from uniperceiver.config import read_recipe
 from uniperceiver.data.formats import FORMATS, parse_source
 from uniperceiver.data.tasks import SPLITS
 from uniperceiver.model.architecture import Architecture
@@ -21,7 +22,6 @@ from uniperceiver.model.build import build
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.attributes import paper_bits
 from uniperceiver.runs.architecture import architecture
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import TEMPERATURES

@@ -9,9 +9,9 @@ import pytest
 from examples import interference, new_task, own_data
 from tests.markdown import ROOT
 from uniperceiver import load
+from uniperceiver.config import read_recipe
 from uniperceiver.errors import UserError
 from uniperceiver.moe.conditions import CONDITIONS
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.training.log import read_log
 
 

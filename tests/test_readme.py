@@ -9,8 +9,8 @@ from examples import own_data
 from tests.markdown import ROOT, blocks, commands, read, section
 from uniperceiver import cli
 from uniperceiver.cli.parser import parse
+from uniperceiver.config import read_recipe
 from uniperceiver.data.formats import FORMATS
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 README = "README.md"

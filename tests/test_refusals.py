@@ -84,8 +84,8 @@ def test_a_second_run_in_a_folder_is_refused_before_it_changes_anything(
 def test_one_damaged_checkpoint_is_passed_over_and_said(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uniperceiver.runs.evaluate.evaluate_run", lambda *args, **more: {"tasks": {}})
-    monkeypatch.setattr("uniperceiver.runs.report.write_report", lambda folder, results: folder / "report.html")
+    monkeypatch.setattr("uniperceiver.runs.train.evaluate", lambda *args, **more: {"tasks": {}})
+    monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more: folder / "report.html")
     monkeypatch.setenv("COLUMNS", "1000")
     expected = checkpoint.read(place / "run" / "checkpoints" / "step-000004")[1]
     (path,) = files_of(place, "run/checkpoints/step-000004/optimiser.safetensors")

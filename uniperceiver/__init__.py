@@ -4,6 +4,8 @@
              (what samples look like)       (one encoder for all)   P(y|x) ~ exp(cos(f(x), f(y)) / tau)
 
 Every task is the same question: which candidate is most likely, given this input?
+
+`train`, `evaluate` and `load` are all that a program needs; a `Recipe` says what is trained.
 """
 
 from importlib import import_module
@@ -12,20 +14,88 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from uniperceiver.config import (
+        AugmentConfig,
+        BalanceConfig,
+        CandidateConfig,
+        CapacityConfig,
+        CheckpointConfig,
+        DataConfig,
+        EvaluationConfig,
+        InterferenceConfig,
+        LateConfig,
+        LogConfig,
+        ModelConfig,
+        MoEConfig,
+        OptimiserConfig,
+        Recipe,
+        SamplingConfig,
+        TaskBalanceConfig,
+        TaskConfig,
+        TuneConfig,
+        read_recipe,
+    )
+    from uniperceiver.errors import UserError
+    from uniperceiver.runs.evaluate import evaluate
+    from uniperceiver.runs.train import TrainedRun, train
+    from uniperceiver.runs.tune_recipe import tune_recipe
     from uniperceiver.serving.predictor import UniPerceiver
     from uniperceiver.tasks.task import Task
 
 __version__ = "0.1.0"
-__all__ = ["Task", "UniPerceiver", "load"]
+__all__ = [
+    "AugmentConfig",
+    "BalanceConfig",
+    "CandidateConfig",
+    "CapacityConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "InterferenceConfig",
+    "LateConfig",
+    "LogConfig",
+    "MoEConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "Recipe",
+    "SamplingConfig",
+    "Task",
+    "TaskBalanceConfig",
+    "TaskConfig",
+    "TrainedRun",
+    "TuneConfig",
+    "UniPerceiver",
+    "UserError",
+    "evaluate",
+    "load",
+    "read_recipe",
+    "train",
+    "tune_recipe",
+]
 
-_HOMES = {"Task": "uniperceiver.tasks.task", "UniPerceiver": "uniperceiver.serving.predictor"}
+_HOMES = {
+    "Task": "uniperceiver.tasks.task",
+    "TrainedRun": "uniperceiver.runs.train",
+    "UniPerceiver": "uniperceiver.serving.predictor",
+    "UserError": "uniperceiver.errors",
+    "evaluate": "uniperceiver.runs.evaluate",
+    "train": "uniperceiver.runs.train",
+    "tune_recipe": "uniperceiver.runs.tune_recipe",
+}
 
 
 def load(path: "str | Path", device: str = "cpu") -> "UniPerceiver":
-    """The model of a run or of a saved model directory, ready to be asked.
+    """Load the model of a run, of a saved model directory or of the Hugging Face hub (OWNER/NAME), ready to be asked.
 
     Raises:
         UserError: there is no model, or a file of it is damaged.
+
+    Example:
+        >>> import numpy, uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
+        >>> model = uniperceiver.load("runs/tiny")
+        >>> picture = numpy.zeros((32, 32, 3), dtype=numpy.uint8)
+        >>> model.classify(picture, labels=["a red circle", "a blue square"]).shape
+        torch.Size([1, 2])
     """
     from uniperceiver.serving.predictor import UniPerceiver
 
@@ -34,6 +104,10 @@ def load(path: "str | Path", device: str = "cpu") -> "UniPerceiver":
 
 def __getattr__(name: str) -> Any:
     """The public names are imported when they are used, so that `uniperceiver --help` need not wait for torch."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'uniperceiver' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "uniperceiver.config")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -25,6 +25,13 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def warn(text: str) -> None:
+    """Show a line for people beside an answer, on the standard error stream."""
+    from rich.console import Console
+
+    Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The end of an error message about a wrong name: the nearest right one, or all that there are."""
     options = sorted(map(str, options))

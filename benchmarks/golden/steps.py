@@ -173,7 +173,7 @@ def _compare_settings(found: Findings, recording: Recording) -> None:
 def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
     """One update by the function that training uses."""
     task, batch, candidates = batch_of(case)
-    plan = Plan(step=state.step, place=0, index=0, start=0, count=len(batch.ids), late=False)
+    plan = Plan(step=state.step, place=0, index=0, start=0, count=len(batch.ids), stage=0)
 
     def objective(batch: Batch, plan: Plan) -> BatchLoss:
         return BatchLoss(terms=loss_of(case, state.model, task, batch, candidates))

@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.faulty_data import KINDS
 from tests.small_run import BASE, log_lines, train
+from uniperceiver import evaluate
 from uniperceiver.config import Recipe
 from uniperceiver.data.prepare.check import check_data
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.runs.evaluate import evaluate_run
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
@@ -68,7 +68,7 @@ def test_broken_samples(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert all(reasons[line["sample"]] in line["reason"].lower() for line in lines)
     assert capsys.readouterr().err.replace("\n", "").count("broken sample left out: ") == 2 * len(faults)
 
-    figures = evaluate_run(tmp_path / "run", splits=("val",))["tasks"][name]["val"]
+    figures = evaluate(tmp_path / "run", splits=("val",))["tasks"][name]["val"]
     assert figures["n"] == count - len(faults) or name == "lines"  # where words are counted
     said = capsys.readouterr().err.replace("\n", "")
     assert all(said.count(f"broken sample left out: {name}: {sample}: ") == 1 for sample in reasons)

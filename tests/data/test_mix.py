@@ -14,7 +14,7 @@ from tests.tiny import tiny_codec, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
+from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet, sampling_weights
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Batch, Broken, Sample
 from uniperceiver.streams import numpy_stream
@@ -45,7 +45,9 @@ class Numbers:
         return iter(())
 
 
-def mixture(*, broken: tuple[int, ...] = (), augment: AugmentConfig | None = None, **fields: Any) -> Mixture:
+def mixture(
+    *, broken: tuple[int, ...] = (), augment: AugmentConfig | None = None, late: int = 10**9, **fields: Any
+) -> Mixture:
     """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3."""
     sets = tuple(
         TrainingSet(
@@ -54,12 +56,14 @@ def mixture(*, broken: tuple[int, ...] = (), augment: AugmentConfig | None = Non
             source=Numbers(size, broken),
             weight=index + 1.0,
             augment=augment or AugmentConfig(crop=0.4),
-            early=Stage(view=Preprocess(size=8, length=24), batch=3),
-            late=Stage(view=Preprocess(size=12, length=24), batch=2),
+            stages=(
+                Stage(begins=0, view=Preprocess(size=8, length=24), batch=3),
+                Stage(begins=late, view=Preprocess(size=12, length=24), batch=2),
+            ),
         )
         for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
     )
-    values = {"seed": 0, "mode": "mixed", "tasks_per_step": 2, "accumulate": 1, "late_step": 10**9, **fields}
+    values = {"seed": 0, "mode": "mixed", "tasks_per_step": 2, "accumulate": 1, **fields}
     return Mixture(sets=sets, codec=tiny_codec(), **values)
 
 
@@ -156,10 +160,10 @@ def test_workers_change_nothing(workers: int) -> None:
         assert broken == made[2]
 
 
-def test_the_late_stage_has_its_own_sizes() -> None:
-    one = only(mixture(late_step=2), 0)
+def test_a_later_stage_has_its_own_sizes() -> None:
+    one = only(mixture(late=2), 0)
     made = batches(one, 6)
-    assert [plan.late for plan, _, _ in made] == [False] * 4 + [True] * 2  # two batches a step
+    assert [plan.stage for plan, _, _ in made] == [0] * 4 + [1] * 2  # two batches a step
     assert [batch.inputs.pixels_BTCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
     assert [len(batch.ids) for _, batch, _ in made] == [3] * 4 + [2] * 2
     assert [plan.start for plan, _, _ in made] == [0, 3, 6, 9, 12, 14]
@@ -194,6 +198,32 @@ def test_a_batch_of_broken_samples_is_none() -> None:
     ((plan, batch, broken),) = batches(one, 1)
     assert batch is None
     assert len(broken) == plan.count == 3
+
+
+@pytest.mark.parametrize("augment", [AugmentConfig(crop=0.4), AugmentConfig(mixup=1.0), AugmentConfig(cutmix=1.0)])
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: AugmentConfig) -> None:
+    one = only(mixture(broken=(2,), augment=augment), index)
+    for plan, whole, broken in batches(one, 6):
+        first, rest = (BatchMaker(one)[replace(plan, places=places)] for places in ((1,), (0, 2)))
+        assert len(first[2] + rest[2]) == len(broken)
+        for _, part, _ in (first, rest):
+            if part is None:
+                continue
+            rows = [whole.ids.index(name) for name in part.ids]
+            assert part.inputs.planned == plan.count
+            assert len(part.inputs.place_B) == len(rows)
+            if whole.inputs.place_B is not None:
+                assert torch.equal(part.inputs.place_B, whole.inputs.place_B[rows])
+            if index == 0:
+                assert torch.equal(part.inputs.pixels_BTCHW, whole.inputs.pixels_BTCHW[rows])
+                assert torch.equal(part.readout.target_R, whole.readout.target_R[rows])
+            else:
+                width = part.inputs.ids_BN.shape[1]
+                assert torch.equal(part.inputs.ids_BN, whole.inputs.ids_BN[rows, :width])
+            if whole.readout.soft_RK is not None:
+                assert torch.equal(part.readout.soft_RK, whole.readout.soft_RK[rows])
+        assert sorted((first[1].ids if first[1] else ()) + (rest[1].ids if rest[1] else ())) == sorted(whole.ids)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
@@ -235,3 +265,27 @@ def test_a_window_is_several_draws_at_once() -> None:
 
 def test_shares_add_up() -> None:
     assert mixture().shares == pytest.approx((1 / 6, 2 / 6, 3 / 6))
+
+
+SAMPLES = {"a": 100, "b": 900, "c": 5}
+
+
+def test_weights_follow_the_sizes_unless_they_are_given() -> None:
+    weights = sampling_weights(SAMPLES, {"a": None, "b": None, "c": 2.0}, 0.5)
+    assert weights == pytest.approx({"a": 0.5, "b": 1.5, "c": 2.0})  # sqrt: 10 and 30, scaled to a mean of 1
+    assert sampling_weights({"a": 4, "b": 9}, {"a": None, "b": None}, 0.0) == {"a": 1.0, "b": 1.0}
+    assert sampling_weights({"a": 4}, {"a": 3.0}, 1.0) == {"a": 3.0}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 1e9])
+def test_it_is_temperature_sampling(temperature: float) -> None:
+    weights = sampling_weights(SAMPLES, dict.fromkeys(SAMPLES), 1.0 / temperature)
+    powers = {name: size ** (1.0 / temperature) for name, size in SAMPLES.items()}
+    total, expected = sum(weights.values()), sum(powers.values())
+    assert {name: each / total for name, each in weights.items()} == pytest.approx(
+        {name: each / expected for name, each in powers.items()}
+    )
+    if temperature == 1.0:
+        assert weights["b"] / weights["a"] == pytest.approx(9.0)
+    if temperature == 1e9:
+        assert weights == pytest.approx(dict.fromkeys(SAMPLES, 1.0))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniperceiver.evaluation.captions import common_subsequence, score_captions, word_masks
+from uniperceiver.evaluation.captions import common_subsequence, score_captions
 from uniperceiver.evaluation.ptb import words
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "captions.json"
@@ -94,4 +94,4 @@ def test_any_unicode_gives_scores_in_range(corpus: list[tuple[str, list[str]]]) 
 
 @given(st.lists(st.sampled_from("abc"), max_size=80), st.lists(st.sampled_from("abc"), max_size=80))
 def test_bit_parallel_subsequence_equals_the_table(left: list[str], right: list[str]) -> None:
-    assert common_subsequence(word_masks(left), right) == lcs_plain(left, right)
+    assert common_subsequence(left, right) == lcs_plain(left, right)

@@ -1,13 +1,14 @@
 """Statistics of decisions: counted by hand, added up over batches, and deaf to padding."""
 
+import json
 import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 
 from tests.moe_cases import BY_VALUES, KINDS, ROUTINGS, inputs_of, moe_model, padded, some
-from uniperceiver.moe.statistics import Group, Statistics, as_record, statistics
+from uniperceiver.moe.statistics import Group, Statistics, gate_figures, statistics
 from uniperceiver.records import Decision, Facts, Segment
 from uniperceiver.streams import torch_stream
 
@@ -157,9 +158,11 @@ def test_each_task_s_own_copy_decides_nothing() -> None:
     assert statistics(moe_model("task_specific").encode(inputs_of("vqa")).decisions) == {}
 
 
-def test_a_record_is_plain() -> None:
+def test_figures_are_plain_and_in_the_order_of_the_log() -> None:
     group, one = next(iter(statistics([by_token()]).items()))
-    assert as_record(group, one) == {
+    figures = asdict(gate_figures("vqa", group, one))
+    expected = {
+        "task": "vqa",
         "layer": 3,
         "part": "ffn",
         "gate": 0,
@@ -173,3 +176,4 @@ def test_a_record_is_plain() -> None:
         "entropy": 0.0,
         "top1": 1.0,
     }
+    assert json.dumps(figures) == json.dumps(expected)

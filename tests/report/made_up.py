@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.report.contents import Interference, InterferenceLayer
-from uniperceiver.report.run_report import Example, RunReport
+from uniperceiver.evaluation.examples import Example
+from uniperceiver.interference.estimate import InterferenceEstimate
+from uniperceiver.interference.records import Interference, InterferenceLayer
+from uniperceiver.report.run_report import RunReport
 
 TASKS = ("birds", "words", "tales")
 METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")
@@ -89,10 +91,11 @@ def a_layer(
     layer: int | None = 0, *, tasks: int = 3, kind: str = "ffn.linear2.weight", **tables: Any
 ) -> InterferenceLayer:
     """Everyone helps everyone a little, which may be nothing."""
-    values = {"matrix": 0.2, "low": 0.0, "high": 0.4, "matrix_mean_of_ratios": 0.3, "cosine": 0.1, "conflict_rate": 0.4}
-    made = {name: a_table(value, tasks=tasks) for name, value in values.items()}
+    values = {"matrix": 0.2, "low": 0.0, "high": 0.4, "mean_of_ratios": 0.3, "cosine": 0.1, "conflict_rate": 0.4}
+    made = {name: a_table(value, tasks=tasks) for name, value in values.items()} | tables
+    arrays = {f"{name}_KK": np.array(table, dtype=np.float64) for name, table in made.items()}
     name = kind if layer is None else f"encoder.blocks.{layer}.{kind}"
-    return InterferenceLayer(name=name, layer=layer, **(made | tables))
+    return InterferenceLayer(name=name, layer=layer, estimate=InterferenceEstimate(**arrays))
 
 
 def a_measurement(tasks: tuple[str, ...] = TASKS, *, step: int = 200, **changes: Any) -> Interference:

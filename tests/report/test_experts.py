@@ -9,7 +9,8 @@ import pytest
 
 from tests.report.made_up import a_report
 from tests.report.test_run_report import EVIL, Page
-from uniperceiver.report.contents import Experts, GateFigures
+from uniperceiver.evaluation.experts import Experts
+from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.report.experts import experts_section
 from uniperceiver.report.experts_groups import gates_of, token_groups
 from uniperceiver.report.run_report import render

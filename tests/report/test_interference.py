@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.made_up import TASKS, a_layer, a_measurement, a_report, a_table
 from tests.report.test_run_report import EVIL, Page
-from uniperceiver.report.contents import Interference
+from uniperceiver.interference.records import Interference
 from uniperceiver.report.interference import interference_section
 from uniperceiver.report.interference_cells import rows_of, short_names, signed, strength
 from uniperceiver.report.run_report import render
@@ -80,7 +80,7 @@ def test_figures_are_shown_where_one_points() -> None:
         matrix=a_table(0.32),
         low=a_table(0.1),
         high=a_table(0.5),
-        matrix_mean_of_ratios=a_table(0.4),
+        mean_of_ratios=a_table(0.4),
         cosine=a_table(-0.05),
         conflict_rate=a_table(0.57),
     )

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.report.made_up import a_log, a_report, some_examples, some_results
+from uniperceiver.evaluation.examples import Example
 from uniperceiver.report.markup import element, escaped
-from uniperceiver.report.run_report import Example, RunReport, render
+from uniperceiver.report.run_report import RunReport, render
 
 EVIL = (
     "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\" onmouseover='x' & </pre>\x00\ud800\u202e"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from uniperceiver import evaluate
+from uniperceiver.cli.output import print_results
 from uniperceiver.errors import UserError
-from uniperceiver.runs.evaluate import evaluate_run, print_results, write_results
+from uniperceiver.runs.folder import write_results
 from uniperceiver.serving.info import as_text as info_text
 from uniperceiver.serving.predict import as_text
 
@@ -29,18 +31,18 @@ def test_the_table_shows_the_main_metric_with_its_chance(capsys: pytest.CaptureF
 
 
 def test_a_limit_of_training_samples(trained: Path) -> None:
-    some = evaluate_run(trained, splits=("train", "val"), task="colours", train_limit=4)["tasks"]["colours"]
+    some = evaluate(trained, splits=("train", "val"), task="colours", train_limit=4)["tasks"]["colours"]
     assert (some["train"]["n"], some["val"]["n"]) == (4, 12)
 
 
 def test_a_run_and_its_evaluation_agree(trained: Path) -> None:
-    one, other = (evaluate_run(trained, splits=("test",), task="colours") for _ in range(2))
+    one, other = (evaluate(trained, splits=("test",), task="colours") for _ in range(2))
     assert one == other
 
 
 def test_an_unknown_task(trained: Path) -> None:
     with pytest.raises(UserError, match="no task 'colour'; did you mean 'colours'"):
-        evaluate_run(trained, splits=("val",), task="colour")
+        evaluate(trained, splits=("val",), task="colour")
 
 
 def test_results_are_a_file(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.small_run import small_recipe, train
 from uniperceiver.cli import main
-from uniperceiver.report.contents import Experts, GateFigures
+from uniperceiver.evaluation.experts import Experts
+from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.runs.experts import experts_of_run, print_experts
 from uniperceiver.runs.report import write_report
 

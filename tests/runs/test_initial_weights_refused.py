@@ -10,9 +10,9 @@ import pytest
 from tests.small_run import small_recipe, train, values_of, write_recipe
 from tests.started import EXPERTS, TASKS, first_model
 from uniperceiver import load
+from uniperceiver.config import read_recipe
 from uniperceiver.errors import UserError
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.tokenizers import bpe
 
 

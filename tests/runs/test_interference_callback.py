@@ -36,8 +36,7 @@ def test_training_is_the_same_bit_for_bit_and_measured(tmp_path: Path, mode: str
     assert all(0 < line["overhead"] < 1 for line in lines)
     measured = read_measurements(tmp_path / "watched", read_log(tmp_path / "watched"))
     assert [each.step for each in measured] == [3, 6]
-    cosine_KK = np.array(measured[-1].layers[0].cosine, dtype=float)
-    assert np.isfinite(cosine_KK).any()
+    assert np.isfinite(measured[-1].layers[0].estimate.cosine_KK).any()
 
 
 def test_what_a_method_does_with_gradients_changes_no_figure(tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_what_a_method_does_with_gradients_changes_no_figure(tmp_path: Path) -> 
         recipe = small_recipe(TASKS[:2], **still, balance={"method": method}, interference={**WATCH, "every": 60})
         train(tmp_path / method, recipe)
         (measured,) = read_measurements(tmp_path / method, read_log(tmp_path / method))
-        found.append(np.array(measured.layers[0].matrix, dtype=float))
+        found.append(measured.layers[0].estimate.matrix_KK)
         assert measured.batches == 60
     for each in found[1:]:
         np.testing.assert_allclose(each, found[0], rtol=1e-3)

@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.small_run import IMAGES, log_lines, small_recipe, train, values_of, write_recipe
-from uniperceiver import cli, load
+from uniperceiver import cli, evaluate, load
+from uniperceiver.config import read_overrides, read_recipe
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
-from uniperceiver.runs import evaluate as figures
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_overrides, read_recipe
 from uniperceiver.serving import predict
 
 NOTE = "figures depend on which samples share a batch"
@@ -55,7 +54,10 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("moe.condition=task moe.balance.z=0.1", "moe.balance.z: moe.condition=task decides for whole segments"),
         ("moe.condition=token moe.noise=0 moe.balance.load=1", "moe.balance.load: "),
         ("moe.condition=token moe.copy_noise=0.1", "moe.copy_noise: without model.start nothing is copied; remove"),
-        ("moe.experts=4", "recipe.yaml: moe.experts has no effect without moe.condition; add one of token, "),
+        (
+            "moe.experts=4",
+            "recipe.yaml: moe.experts has no effect without moe.condition; add one, such as moe.condition=token, or ",
+        ),
         ("moe.condition=null moe.k=2", "recipe.yaml: key 'moe.condition' has a wrong value None"),
     ],
 )
@@ -108,7 +110,7 @@ def test_a_capacity_is_noted_in_evaluation_and_prediction(
     (tmp_path / "one.png").write_bytes(_png(source))
     for folder, noted in ((limited, 1), (trained, 0)):
         capsys.readouterr()
-        figures.evaluate_run(folder, splits=("val",), task="colours")
+        evaluate(folder, splits=("val",), task="colours")
         assert capsys.readouterr().err.count(NOTE) == noted
         words: dict[str, Any] = {"labels": ["red", "blue"], "texts": None, "task": None, "beam": 1, "device": "cpu"}
         predict.answer(folder, "classify", [str(tmp_path / "one.png")], **words)
@@ -118,7 +120,7 @@ def test_a_capacity_is_noted_in_evaluation_and_prediction(
 def test_a_capacity_is_refused_for_a_writing_task_of_another_recipe(limited: Path, tmp_path: Path) -> None:
     other = write_recipe(tmp_path / "other.yaml", values_of(("captions",)))
     with pytest.raises(UserError, match=r"^moe.capacity: cannot be used with task 'captions'.*, or leave the task out"):
-        figures.evaluate_run(limited, splits=("val",), data=other)
+        evaluate(limited, splits=("val",), data=other)
 
 
 def test_experts_by_task_cannot_be_measured_on_another_task(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_experts_by_task_cannot_be_measured_on_another_task(tmp_path: Path) -> N
     with pytest.raises(
         UserError, match=r"^tasks.shapes: this model chose its experts by task, .*; name it .* colours$"
     ):
-        figures.evaluate_run(tmp_path / "run", splits=("val",), data=other)
+        evaluate(tmp_path / "run", splits=("val",), data=other)
     assert load(tmp_path / "run").saved.arch.needs_task
 
 

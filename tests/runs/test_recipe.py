@@ -7,7 +7,7 @@ import pytest
 
 from tests.small_run import IMAGES, TEXTS, small_recipe
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import check_same_run, save_recipe
+from uniperceiver.runs.folder import check_same_run, save_recipe
 
 
 @pytest.mark.parametrize(

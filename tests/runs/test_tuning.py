@@ -9,11 +9,10 @@ import torch
 
 from tests.small_run import assert_same, log_lines, same_tensors, small_recipe, train
 from tests.tuned import pictures, state_of, tuning
-from uniperceiver import UniPerceiver, load
+from uniperceiver import UniPerceiver, evaluate, load
 from uniperceiver.data.formats import Source
 from uniperceiver.errors import UserError
 from uniperceiver.model.prompts import is_tuned
-from uniperceiver.runs.evaluate import evaluate_run
 from uniperceiver.runs.prepare import prepare_run
 
 TASKS = ("colours", "captions", "retrieval")
@@ -184,7 +183,7 @@ def test_a_tuned_run_is_measured_on_what_it_was_trained_and_evaluated_on(
     bases: Mapping[str, Path], tmp_path: Path
 ) -> None:
     train(tmp_path, tuning(bases["dense"], tune__fraction=0.25, evaluation__every=4))
-    (figures,) = evaluate_run(tmp_path, splits=("train", "val"))["tasks"].values()
+    (figures,) = evaluate(tmp_path, splits=("train", "val"))["tasks"].values()
     assert (figures["train"]["n"], figures["val"]["n"]) == (3, 12)
     (line,) = log_lines(tmp_path, "evaluate")
     assert "shapes/val/accuracy@1" in line

@@ -11,9 +11,9 @@ from tests.small_run import IMAGES, TASKS, small_recipe, train, write_recipe
 from tests.tuned import SHAPES_TASK, pictures, state_of, tuning, tuning_values
 from uniperceiver import load
 from uniperceiver.cli import main
+from uniperceiver.config import read_recipe
 from uniperceiver.errors import UserError
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 
 SEVERAL = {"shapes": SHAPES_TASK, "colours": TASKS["colours"]}
 EXPERTS: dict[str, Any] = {"condition": "token", "experts": 3}

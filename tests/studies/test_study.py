@@ -16,7 +16,7 @@ from tests.studied import ARMS, started, without_training, write_study
 from uniperceiver.atomic import only_one
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import save_recipe
+from uniperceiver.runs.folder import save_recipe
 from uniperceiver.studies import run as study_run
 from uniperceiver.studies.cells import step_seconds
 from uniperceiver.studies.plan import read_plan

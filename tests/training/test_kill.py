@@ -18,8 +18,8 @@ from soak import forked, kills
 from soak.runs import newest_hash, train_command, values, warm_up
 from tests.small_run import log_lines, small_recipe, train
 from uniperceiver.atomic import in_use, only_one
-from uniperceiver.runs import evaluate as figures
 from uniperceiver.runs import prepare as run
+from uniperceiver.runs import train as finishing
 from uniperceiver.runs import validation as measure
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import checkpoint
@@ -198,7 +198,7 @@ def test_around_a_run_a_signal_stops_at_once_and_the_former_handler_comes_back()
 
 @pytest.mark.slow
 def test_a_signal_before_the_first_step_and_after_the_last_has_the_same_exit_code(tmp_path: Path) -> None:
-    for module, name in ((run, "open_tasks"), (figures, "write_results")):
+    for module, name in ((run, "open_tasks"), (finishing, "write_results")):
         ended = forked.ended(partial(_signalled_in, tmp_path, module, name), tmp_path / "said.txt")
         assert ended.code == EXIT_CODE, ended.said
         assert "the same command goes on from there" in ended.said

@@ -9,8 +9,8 @@ import pytest
 
 from tests.small_run import assert_same, log_lines, same_tensors, small_recipe, train, values_of, write_recipe
 from uniperceiver import load
+from uniperceiver.config import read_recipe
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.training.stop import Stopped
 
 PLAIN: dict[str, Any] = {}

@@ -101,6 +101,36 @@ def test_a_wrapper_for_many_processes_goes_around_it(tmp_path: Path, condition: 
     assert same_tensors(plain.state.model.state_dict(), wrapped.state.model.state_dict())
 
 
+@pytest.mark.parametrize("task", ["colours", "motions", "relations", "words", "captions"])
+@pytest.mark.parametrize("condition", ["shared", "attribute", "token"])
+def test_a_batch_in_two_parts_is_the_batch(tmp_path: Path, task: str, condition: str) -> None:
+    """As two processes would make it: the same noise, and losses that add up, weighted by known answers."""
+    changes = {"moe__condition": condition, f"tasks__{task}__batch": 5, "model__drop_path": 0.3}
+    if task == "captions":  # queries stand behind the padding of the words, so their noise depends on the longest text
+        changes["moe__noise"] = 0.0
+    run, batch, plan = prepared(tmp_path, task, **changes)
+    whole, losses, answers = run.objective(batch, plan), [], []
+    known = int((batch.readout.target_R >= 0).sum())
+    for places in ((0, 3), (1, 2, 4)):
+        part_plan, part, _ = BatchMaker(run.mixture)[replace(plan, places=places)]
+        assert part is not None
+        made = run.objective(part, part_plan)
+        answers.append(int((part.readout.target_R >= 0).sum()))
+        losses.append(float(made.loss.detach()))
+        for decision, of_whole in zip(made.decisions, whole.decisions, strict=True):
+            if decision.noise_TE is None or decision.segments[0].facts.side == "candidate":
+                continue
+            assert of_whole.noise_TE is not None
+            noise_BNE, expected_BNE = (
+                noise_TE.unflatten(0, (size, -1))
+                for noise_TE, size in ((decision.noise_TE, len(places)), (of_whole.noise_TE, 5))
+            )
+            assert torch.equal(noise_BNE, expected_BNE[list(places), : noise_BNE.shape[1]])
+    assert sum(answers) == known
+    mean = sum(count * loss for count, loss in zip(answers, losses, strict=True)) / known
+    assert mean == pytest.approx(float(whole.loss.detach()), abs=1e-6)
+
+
 def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
     labels = {"red": ["red", "a red thing", "something red"]}
     run, batch, plan = prepared(tmp_path, "colours", tasks__colours__labels=labels)

@@ -13,8 +13,8 @@ def data_check(options: argparse.Namespace) -> int | None:
     """Read every sample of a recipe once, and name what is broken."""
     from dataclasses import asdict
 
+    from uniperceiver.config import read_overrides, read_recipe
     from uniperceiver.data.prepare import check as checking
-    from uniperceiver.runs.recipe import read_overrides, read_recipe
 
     path = Path(options.recipe)
     recipe = read_recipe(path, read_overrides(options.overrides))

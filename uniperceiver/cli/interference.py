@@ -1,13 +1,15 @@
 """The command that measures interference."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
 
 if TYPE_CHECKING:
-    from uniperceiver.report.contents import Interference
+    from uniperceiver.interference.records import Interference
 
 
 def add_interference(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,8 @@ def interference(options: argparse.Namespace) -> int | None:
         raise UserError(f"--json: {options.json} is a folder; name a file in it")
     if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch: {options.batch} is no number of samples; give 1 or more")
-    run = Path(options.run)
+    run, data = Path(options.run), options.data and Path(options.data)
+    settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
         settings = InterferenceSettings(
@@ -59,7 +62,7 @@ def interference(options: argparse.Namespace) -> int | None:
             device=options.device,
             on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        measured = interference_of_run(run, settings, options.data and Path(options.data))
+        measured = interference_of_run(run, settings, data)
     if options.json:
         Path(options.json).write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
     _print(measured)
@@ -80,10 +83,10 @@ def _print(measured: "Interference") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    def cell(value: float | None, low: float | None, high: float | None) -> Text:
-        if value is None:
+    def cell(value: float, low: float, high: float) -> Text:
+        if math.isnan(value):
             return Text("not measurable", style="dim")
-        if low is None or high is None:
+        if math.isnan(low) or math.isnan(high):
             return Text(f"{value:.2f}")
         return Text(f"{value:.2f}  ({low:.2f} to {high:.2f})", style="bold" if low > 0 or high < 0 else "")
 
@@ -91,7 +94,8 @@ def _print(measured: "Interference") -> None:
     last = len(measured.layers) - 1
     for layer in [measured.layers[index] for index in sorted({0, last // 2, last})]:
         table = Table("", *measured.tasks, box=SIMPLE, pad_edge=False, title=layer.name, caption=_CAPTION)
-        for task, *row in zip(measured.tasks, layer.matrix, layer.low, layer.high, strict=True):
+        estimate = layer.estimate
+        for task, *row in zip(measured.tasks, estimate.matrix_KK, estimate.low_KK, estimate.high_KK, strict=True):
             table.add_row(task, *map(cell, *row))
         console.print(table)
     if len(measured.layers) > _SHOWN:

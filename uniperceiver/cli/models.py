@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from uniperceiver.cli.output import print_json
+from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
 
 
@@ -50,6 +51,7 @@ def experts(options: argparse.Namespace) -> int | None:
     if options.picture and not Path(options.picture).parent.is_dir():
         raise UserError(f"--picture: there is no folder {Path(options.picture).parent}; make it first")
     run = Path(options.run)
+    settle_for_run(run)
     found = commands.experts_of_run(
         run, task=options.task, split=options.split, limit=options.limit, device=options.device
     )

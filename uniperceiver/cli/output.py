@@ -1,10 +1,40 @@
-"""What commands print for machines."""
+"""What commands print: JSON for machines, tables for people."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
 def print_json(values: Any) -> None:
-    """Values as JSON on the standard output."""
+    """Print values as JSON on the standard output."""
     from uniperceiver.strict import to_json
 
     print(to_json(values, indent=1))
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Print a table of every task and split: its main metric with interval and chance, and its loss."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from uniperceiver.evaluation.evaluate import MAIN_METRICS
+    from uniperceiver.evaluation.intervals import above_chance
+
+    headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
+    table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
+    for task, splits in results["tasks"].items():
+        for split, metrics in splits.items():
+            name = next(name for name in MAIN_METRICS if name in metrics)
+            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+            table.add_row(
+                task,
+                split,
+                name,
+                f"{metrics[name]:.3f}",
+                "" if low is None or high is None else f"{low:.3f}-{high:.3f}",
+                f"{metrics['chance']:.3f}",
+                "" if low is None else "yes" if above_chance(low, metrics["chance"]) else "no",
+                f"{metrics['loss']:.3f}",
+                str(metrics["n"]),
+            )
+    Console(width=max(Console().width, 100)).print(table)  # a pipe has 80 columns, where figures would be cut

@@ -1,25 +1,19 @@
 """Every knob of a run. A recipe is YAML over these dataclasses; the same dataclasses are the Python way."""
 
-from uniperceiver.config.balance import TaskBalanceConfig
-from uniperceiver.config.data import (
-    AugmentConfig,
-    CandidateConfig,
-    DataConfig,
-    LateConfig,
-    TaskConfig,
-)
-from uniperceiver.config.interference import InterferenceConfig
-from uniperceiver.config.model import ModelConfig
+from uniperceiver.config.data import AugmentConfig, CandidateConfig, DataConfig, LateConfig, TaskConfig
+from uniperceiver.config.model import ModelConfig, TuneConfig
 from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
+from uniperceiver.config.read import parse_recipe, read_overrides, read_recipe
 from uniperceiver.config.recipe import Recipe
 from uniperceiver.config.training import (
     CheckpointConfig,
     EvaluationConfig,
+    InterferenceConfig,
     LogConfig,
     OptimiserConfig,
     SamplingConfig,
+    TaskBalanceConfig,
 )
-from uniperceiver.config.tuning import TuneConfig
 
 __all__ = [
     "AugmentConfig",
@@ -40,4 +34,7 @@ __all__ = [
     "TaskBalanceConfig",
     "TaskConfig",
     "TuneConfig",
+    "parse_recipe",
+    "read_overrides",
+    "read_recipe",
 ]

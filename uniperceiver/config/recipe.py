@@ -2,19 +2,36 @@
 
 from pydantic import Field, PositiveInt
 
-from uniperceiver.config.balance import TaskBalanceConfig
 from uniperceiver.config.data import CandidateConfig, DataConfig, TaskConfig
-from uniperceiver.config.interference import InterferenceConfig
-from uniperceiver.config.model import ModelConfig
+from uniperceiver.config.model import ModelConfig, TuneConfig
 from uniperceiver.config.moe import MoEConfig
-from uniperceiver.config.training import CheckpointConfig, EvaluationConfig, LogConfig, OptimiserConfig, SamplingConfig
-from uniperceiver.config.tuning import TuneConfig
+from uniperceiver.config.training import (
+    CheckpointConfig,
+    EvaluationConfig,
+    InterferenceConfig,
+    LogConfig,
+    OptimiserConfig,
+    SamplingConfig,
+    TaskBalanceConfig,
+)
 from uniperceiver.strict import record
 
 
 @record
 class Recipe:
-    """A whole run."""
+    """Say everything of a run: its tasks and data, its model, how it is trained and what is measured.
+
+    Raises:
+        ValueError: an unknown field, or a value out of its range (pydantic's ValidationError).
+
+    Example:
+        >>> from uniperceiver import ModelConfig, OptimiserConfig, Recipe, TaskConfig
+        >>> things = TaskConfig(kind="image_classification", train={"format": "folder", "path": "pictures/train"})
+        >>> optimiser = OptimiserConfig(lr=3e-4)
+        >>> recipe = Recipe(tasks={"things": things}, model=ModelConfig(size="tiny"), optimiser=optimiser)
+        >>> recipe.steps, recipe.optimiser.clip
+        (1000, 1.0)
+    """
 
     tasks: dict[str, TaskConfig] = Field(min_length=1)
     """The tasks, by a name of your choice."""

@@ -1,22 +1,32 @@
-"""Batches made ahead of time by worker processes; the same batches in the same order for any number of them."""
+"""Batches made ahead of time by worker processes; the same batches in the same order for any number of them.
+
+Small tensors travel from a worker as arrays, inside the message. Torch would put each of them into shared memory of its
+own and hand over a file descriptor, which takes milliseconds a tensor (docs/performance.md). Large ones, the pixels,
+still go that way: they would be copied through a pipe.
+"""
 
 import atexit
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from multiprocessing.synchronize import Event
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from uniperceiver.data.parcel import packed, unpacked
 from uniperceiver.errors import UserError
 
 Key = TypeVar("Key", contravariant=True)
 Made = TypeVar("Made", covariant=True)
+
+_SMALL = 2**16  # bytes: what a pipe holds
 
 
 class Maker(Protocol[Key, Made]):
@@ -77,3 +87,43 @@ def _leave_signals_to_the_main_process(ending: Event, worker: int) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, terminate)
+
+
+@dataclass(frozen=True)
+class _SmallTensor:
+    """A small tensor on its way."""
+
+    array: np.ndarray
+
+
+def packed(item: Any) -> Any:
+    """The item with small tensors as arrays, also those inside records, lists and tuples."""
+
+    def pack(value: Any) -> Any:
+        is_small = isinstance(value, Tensor) and value.nbytes <= _SMALL
+        return _SmallTensor(value.numpy()) if is_small and value.dtype != torch.bfloat16 else value  # unknown to NumPy
+
+    return _with_leaves(item, pack)
+
+
+def unpacked(item: Any) -> Any:
+    """What was packed."""
+
+    def unpack(value: Any) -> Any:
+        # Cloned: memory of torch's own lies where its kernels round alike.
+        return torch.from_numpy(value.array).clone() if isinstance(value, _SmallTensor) else value
+
+    return _with_leaves(item, unpack)
+
+
+def _with_leaves(item: Any, change: Callable[[Any], Any]) -> Any:
+    """The same structure with its leaves changed; what has nothing to change stays the same object."""
+    if type(item) in (tuple, list):
+        parts = [_with_leaves(part, change) for part in item]
+        return item if all(new is old for new, old in zip(parts, item, strict=True)) else type(item)(parts)
+    if is_dataclass(item) and not isinstance(item, type | _SmallTensor):
+        values = {field.name: getattr(item, field.name) for field in fields(item) if field.init}
+        parts_of = {name: _with_leaves(value, change) for name, value in values.items()}
+        changes = {name: part for name, part in parts_of.items() if part is not values[name]}
+        return replace(item, **changes) if changes else item
+    return change(item)

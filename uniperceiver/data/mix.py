@@ -4,14 +4,14 @@ A *draw* is one task's share of a step: `accumulate` batches of that task. A ste
 steps have as many batches of one task, or of `window` tasks one after the other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.batch import at_places, collate, prepare, soft_labels
+from uniperceiver.data.batch import Prepared, at_places, collate, prepare, soft_labels
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
@@ -26,6 +26,7 @@ from uniperceiver.tasks.task import Task
 class Stage:
     """Sizes of a task's batches during a part of the run."""
 
+    begins: int  # with the step of that number; it ends where the next stage begins
     view: Preprocess
     batch: int
 
@@ -39,20 +40,38 @@ class TrainingSet:
     source: Source
     weight: float  # relative sampling weight
     augment: AugmentConfig
-    early: Stage
-    late: Stage  # from `Mixture.late_step` on
+    stages: tuple[Stage, ...]  # in the order in which they begin, the first with step 0
+
+    def stage_at(self, step: int) -> int:
+        """The number of the stage that a step belongs to: of those that have begun, the last."""
+        return max(number for number, stage in enumerate(self.stages) if stage.begins <= step)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures and labels of a batch are blended with each other."""
+        labelled = self.task.visual is not None and self.task.candidates == "labels"
+        return labelled and bool(self.augment.mixup or self.augment.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One batch to make: samples start .. start + count of the task's endless shuffled sequence."""
+    """One batch to make: samples start .. start + count of the task's endless shuffled sequence.
+
+    With `places` only a part of it is made, as it lies in the whole batch: DropPath and the noise of gates are drawn
+    as there, and pictures are blended with partners from the whole batch. So the losses of the parts, weighted by
+    their known answers, add up to that of the whole, for tasks whose candidates are labels or all words. Where a part's
+    own samples decide, it is a batch of its own: candidates that are texts of the batch or a sample around its targets,
+    an expert's capacity, the losses that balance experts, and in causal text the padding, behind which the queries
+    take their noise.
+    """
 
     step: int
     place: int  # among the batches of the step
     index: int  # task
     start: int
     count: int
-    late: bool
+    stage: int  # its number among the task's stages
+    places: tuple[int, ...] | None = None  # of 0 .. count - 1, rising: the part that is made; None: all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +84,6 @@ class Mixture:
     mode: Literal["mixed", "unmixed"]
     tasks_per_step: int
     accumulate: int
-    late_step: int
     window: int = 1  # draws of an unmixed step
 
     @property
@@ -81,12 +99,12 @@ class Mixture:
     @property
     def shares(self) -> tuple[float, ...]:
         """The sampling ratio of each task; they add up to 1."""
-        total = sum(each.weight for each in self.sets)
-        return tuple(each.weight / total for each in self.sets)
+        total = sum(training_set.weight for training_set in self.sets)
+        return tuple(training_set.weight / total for training_set in self.sets)
 
     def tasks_of(self, step: int) -> tuple[int, ...]:
         """Indices of the tasks that a step draws: with replacement, in proportion to the weights."""
-        weights = np.array([each.weight for each in self.sets])
+        weights = np.array([training_set.weight for training_set in self.sets])
         rng = numpy_stream(self.seed, "tasks", step)
         drawn = rng.choice(len(weights), size=self.draws, p=weights / weights.sum())
         return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // self.draws))
@@ -97,11 +115,12 @@ class Mixture:
         Args:
             consumed: samples that each task has seen before this step.
         """
-        consumed, late, plans = list(consumed), step >= self.late_step, []
+        starts, plans = list(consumed), []
         for place, index in enumerate(self.tasks_of(step)):
-            stage = self.sets[index].late if late else self.sets[index].early
-            plans.append(Plan(step=step, place=place, index=index, start=consumed[index], count=stage.batch, late=late))
-            consumed[index] += stage.batch
+            stage = self.sets[index].stage_at(step)
+            count = self.sets[index].stages[stage].batch
+            plans.append(Plan(step=step, place=place, index=index, start=starts[index], count=count, stage=stage))
+            starts[index] += count
         return plans
 
     def endless(self, step: int, consumed: Sequence[int]) -> Iterator[Plan]:
@@ -123,45 +142,85 @@ class BatchMaker:
 
     def __getitem__(self, plan: Plan) -> tuple[Plan, Batch | None, tuple[Broken, ...]]:
         """The batch of a plan (None if every sample is broken), and the samples that were left out."""
-        one = self.mixture.sets[plan.index]
-        view = (one.late if plan.late else one.early).view
-        items, places, broken = [], [], []
-        for position in range(plan.start, plan.start + plan.count):
-            epoch, place = divmod(position, len(one.source))
-            sample_index = int(self._order(plan.index, epoch)[place])
-            rng = numpy_stream(self.mixture.seed, "sample", one.task.name, epoch, sample_index)
+        training_set = self.mixture.sets[plan.index]
+        places = range(plan.count) if plan.places is None else plan.places
+        # Pictures are blended with any other of the batch, so all of them are made.
+        prepared, broken = self._samples(training_set, plan, range(plan.count) if training_set.mixes else places)
+        there = [place for place in places if place in prepared]
+        left_out = tuple(broken[place] for place in places if place in broken)
+        if not there:
+            return plan, None, left_out
+        items = [prepared[place] for place in there]
+        batch = collate(training_set.task, items, self.mixture.codec, training_set.index)
+        if len(there) < plan.count:
+            batch = at_places(batch, there, plan.count)
+        if training_set.mixes:
+            batch = self._mixed_up(training_set, plan, batch, prepared, there)
+        return plan, batch, left_out
+
+    def _samples(
+        self, training_set: TrainingSet, plan: Plan, places: Sequence[int]
+    ) -> tuple[dict[int, Prepared], dict[int, Broken]]:
+        """The samples at those places of a plan, and those that are broken, by place."""
+        task, source = training_set.task, training_set.source
+        view = training_set.stages[plan.stage].view
+        prepared, broken = {}, {}
+        for place in places:
+            epoch, position = divmod(plan.start + place, len(source))
+            sample_index = int(self._order(plan.index, epoch)[position])
+            rng = numpy_stream(self.mixture.seed, "sample", task.name, epoch, sample_index)
             try:
-                sample = one.source.read(sample_index)
-                items.append(prepare(one.task, sample, view, self.mixture.codec, one.augment, rng))
-                places.append(position - plan.start)
+                sample = source.read(sample_index)
+                prepared[place] = prepare(task, sample, view, self.mixture.codec, training_set.augment, rng)
             except BrokenSample as error:
-                broken.append(Broken(task=one.task.name, sample=error.sample, reason=error.reason))
-        if not items:
-            return plan, None, tuple(broken)
-        batch = collate(one.task, items, self.mixture.codec, one.index)
-        if broken:
-            batch = at_places(batch, places, plan.count)
-        return plan, self._mixed_up(one, plan, batch), tuple(broken)
+                broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
+        return prepared, broken
 
     def _order(self, index: int, epoch: int) -> np.ndarray:
         """The order of a task's samples in an epoch; the last two epochs of each task are remembered."""
         if (index, epoch) not in self._orders:
-            one = self.mixture.sets[index]
-            rng = numpy_stream(self.mixture.seed, "order", one.task.name, epoch)
+            training_set = self.mixture.sets[index]
+            rng = numpy_stream(self.mixture.seed, "order", training_set.task.name, epoch)
             self._orders.pop((index, epoch - 2), None)
-            self._orders[index, epoch] = rng.permutation(len(one.source))
+            self._orders[index, epoch] = rng.permutation(len(training_set.source))
         return self._orders[index, epoch]
 
-    def _mixed_up(self, one: TrainingSet, plan: Plan, batch: Batch) -> Batch:
-        """Mixup or cutmix of a batch of labelled pictures, with the labels mixed alike."""
-        pixels, augment = batch.inputs.pixels_BTCHW, one.augment
-        if pixels is None or one.task.candidates != "labels" or not (augment.mixup or augment.cutmix):
-            return batch
+    def _mixed_up(
+        self, training_set: TrainingSet, plan: Plan, batch: Batch, prepared: Mapping[int, Prepared], there: list[int]
+    ) -> Batch:
+        """Mixup or cutmix of a batch of labelled pictures, with the labels mixed alike.
+
+        Args:
+            prepared: the samples of the whole batch, by place.
+            there: the places of those in `batch`.
+        """
+        whole = batch
+        if len(there) < len(prepared):
+            whole = collate(training_set.task, list(prepared.values()), self.mixture.codec, training_set.index)
+        pixels_BTCHW, augment = whole.inputs.pixels_BTCHW, training_set.augment
+        assert pixels_BTCHW is not None
         rng = numpy_stream(self.mixture.seed, "mix", plan.step, plan.place)
-        soft = soft_labels(batch.readout, len(one.task.labels))
-        pixels, soft = mix(pixels, soft, augment.mixup, augment.cutmix, rng)
+        soft_BK = soft_labels(whole.readout, len(training_set.task.labels))
+        pixels_BTCHW, soft_BK = mix(pixels_BTCHW, soft_BK, augment.mixup, augment.cutmix, rng)
+        if whole is not batch:
+            rows = [row for row, place in enumerate(prepared) if place in there]
+            pixels_BTCHW, soft_BK = pixels_BTCHW[rows], soft_BK[rows]
         return replace(
             batch,
-            inputs=replace(batch.inputs, pixels_BTCHW=pixels),
-            readout=replace(batch.readout, soft_RK=soft),
+            inputs=replace(batch.inputs, pixels_BTCHW=pixels_BTCHW),
+            readout=replace(batch.readout, soft_RK=soft_BK),
         )
+
+
+def sampling_weights(sizes: Mapping[str, int], explicit: Mapping[str, float | None], alpha: float) -> dict[str, float]:
+    """Relative weight of each task: the explicit one, or n ** alpha, n the size of its training set.
+
+    This is temperature sampling, p_k ∝ n_k^(1/T) with T = 1 / alpha: alpha = 1 draws in proportion to the sizes,
+    alpha = 0 all tasks equally often (T → ∞). Implicit weights are scaled to a mean of 1, so that an explicit weight of
+    1 means "as often as the average".
+
+    Source: Arivazhagan et al., "Massively Multilingual Neural Machine Translation in the Wild" (arXiv 1907.05019).
+    """
+    implicit = {name: sizes[name] ** alpha for name, weight in explicit.items() if weight is None}
+    mean = sum(implicit.values()) / max(len(implicit), 1)
+    return {name: implicit[name] / mean if weight is None else weight for name, weight in explicit.items()}

@@ -1,7 +1,11 @@
 """BLEU-4, CIDEr-D and ROUGE-L as the COCO scorers (coco-caption, pycocoevalcap) compute them.
 
-Shape suffixes: I images, R references of all images in order of the images, E entries of an n-gram table,
-X expanded entries, 4 the n-gram lengths 1..4, ... any leading dimensions.
+There are two uses: each image has a caption of its own (a model's), or one caption is given to all images (chance, see
+`constant_caption`). Both are answer sets: which caption each image gets. What a caption shares with the references is
+looked up in tables by n-gram, never counted anew for a pair.
+
+Shape suffixes: K captions that are scored, I images, R references of all images in order of the images, A answer sets,
+E entries of an n-gram table, X joined entries, 4 the n-gram lengths 1..4, ... any leading dimensions.
 """
 
 import warnings
@@ -9,44 +13,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from uniperceiver.evaluation.ngrams import Counts, Floats, Ints, entries_of, most_per_group, spans, split_counts
+from uniperceiver.evaluation.ngrams import (
+    LONGEST,
+    Corpus,
+    Counts,
+    Floats,
+    Index,
+    Ints,
+    Pairs,
+    index_by_ngram,
+    most_per_group,
+    ngram_counts,
+    number_words,
+    same_ngram,
+)
 from uniperceiver.evaluation.ptb import words
 
 CAPTION_METRICS = ("bleu4", "cider_d", "rouge_l")
 _SIGMA = 6.0  # width of CIDEr-D's length penalty
 _BETA = 1.2  # weight of recall in ROUGE-L
+_BITS = 64  # longest reference whose words fit into one machine word
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionStatistics:
-    """What the scores of any (re)sample of the images are made of; document frequencies stay those of all images."""
+    """What the scores of any (re)sample of the images are made of; document frequencies stay those of all images.
+
+    All have leading dimensions (A,) where several answer sets are scored.
+    """
 
     correct_I4: Ints  # clipped n-gram matches
-    guess_I4: Ints  # n-grams of the candidate
-    length_I: Ints  # words of the candidate
+    guess_I4: Ints  # n-grams of the caption
+    length_I: Ints  # words of the caption
     closest_I: Ints  # words of the reference whose length is closest, the shorter one of two
     cider_I: Floats  # >= 0, 10 at most
     rouge_I: Floats  # 0..1
 
 
-@dataclass(frozen=True, kw_only=True)
-class References:
-    """The references of a corpus, flattened."""
-
-    words_R: list[list[str]]
-    image_R: Ints  # which image a reference belongs to, ascending
-    first_I: Ints  # the first reference of each image
-    number_I: Ints  # how many references each image has, at least 1
-
-    @property
-    def length_R(self) -> Ints:
-        """Words per reference."""
-        return np.array([len(words) for words in self.words_R], np.int64)
-
-
 def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """bleu4 (0..1), cider_d (0..10) and rouge_l (0..1) of one candidate per image against its references.
+    """Score one candidate per image against its references: bleu4 (0..1), cider_d (0..10) and rouge_l (0..1).
 
     Raises:
         ValueError: no image, an image without references, or unequal numbers of candidates and images.
@@ -55,52 +62,23 @@ def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
 
 
 def caption_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionStatistics:
-    """Score every image once; an empty candidate scores 0. Warns when there is only one image. Raises: as above."""
+    """Score every image once; an empty candidate scores 0. Warns when there is only one image.
+
+    Raises:
+        ValueError: as `score_captions`.
+    """
     if len(candidates) != len(references):
         raise ValueError(f"captions: {len(candidates)} candidates for {len(references)} images; give one per image")
-    flat = flatten(references)
+    tables = CaptionTables.of([words(candidate) for candidate in candidates], references, constant=False)
     if len(candidates) == 1:
         warnings.warn("CIDEr-D of a single image is 0: all its words are in every document", stacklevel=2)
-    words_I = [words(candidate) for candidate in candidates]
-    length_I = np.array([len(each) for each in words_I], np.int64)
-    split = split_counts(words_I, flat.words_R)
-    similarity_R = np.mean([_cosines(mine, theirs, flat) for mine, theirs in split], axis=0)
-    similarity_R *= length_penalty(length_I[flat.image_R], flat.length_R)
-    return CaptionStatistics(
-        correct_I4=np.stack([_matches(mine, theirs, flat) for mine, theirs in split], axis=1),
-        guess_I4=guesses(length_I),
-        length_I=length_I,
-        closest_I=closest_lengths(length_I, flat),
-        cider_I=10 * np.bincount(flat.image_R, similarity_R) / flat.number_I,
-        rouge_I=_rouge(words_I, flat),
-    )
+    statistics = answer_statistics(tables, 0, len(candidates))
+    return CaptionStatistics(**{name: values[0] for name, values in vars(statistics).items()})
 
 
 def caption_scores(statistics: CaptionStatistics) -> dict[str, float]:
     """The three scores of a corpus."""
-    bleu4 = bleu(
-        statistics.correct_I4.sum(0), statistics.guess_I4.sum(0), statistics.length_I.sum(), statistics.closest_I.sum()
-    )
-    return {
-        "bleu4": float(bleu4),
-        "cider_d": float(statistics.cider_I.mean()),
-        "rouge_l": float(statistics.rouge_I.mean()),
-    }
-
-
-def flatten(references: Sequence[Sequence[str]]) -> References:
-    """Tokenize the references. Raises ValueError: no image, or an image without references."""
-    number_I = np.array([len(texts) for texts in references], np.int64)
-    if not len(number_I):
-        raise ValueError("captions: no images to score")
-    if not number_I.all():
-        raise ValueError(f"captions: image {int(np.argmin(number_I))} has no reference caption; leave it out")
-    return References(
-        words_R=[words(text) for texts in references for text in texts],
-        image_R=np.repeat(np.arange(len(number_I)), number_I),
-        first_I=np.cumsum(number_I) - number_I,
-        number_I=number_I,
-    )
+    return {metric: float(score) for metric, score in answer_scores(statistics).items()}
 
 
 def bleu(correct: np.ndarray, guess: np.ndarray, length: np.ndarray, closest: np.ndarray) -> Floats:
@@ -114,47 +92,15 @@ def bleu(correct: np.ndarray, guess: np.ndarray, length: np.ndarray, closest: np
     return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 
-def guesses(length: Ints) -> Ints:
-    """(..., 4): how many n-grams a caption of that many words has."""
-    return np.maximum(0, length[..., None] - np.arange(4))
-
-
-def closest_lengths(length_I: Ints, references: References) -> Ints:
-    """Per image the length of the reference closest to the candidate's length; of two, the shorter."""
-    length_R = references.length_R
-    base = int(length_R.max()) + 1
-    key_R = np.abs(length_R - length_I[references.image_R]) * base + length_R  # orders by distance, then length
-    return np.minimum.reduceat(key_R, references.first_I) % base
-
-
-def inverse_document_frequency(references: Counts, image_R: Ints, images: int) -> Floats:
-    """(G,) log(images / images that have the n-gram in a reference); an n-gram in none counts as in one."""
-    per_image = most_per_group(references, image_R)
-    return np.log(images) - np.log(np.maximum(1, np.bincount(per_image.gram_E, minlength=references.grams)))
-
-
-def length_penalty(length: Ints, reference_length: Ints) -> Floats:
-    """CIDEr-D's Gaussian of the difference in words; an empty caption's similarity is 0 before it."""
-    return np.exp(-((length - reference_length) ** 2) / (2 * _SIGMA**2))
-
-
-def divide(numerator: np.ndarray, denominator: np.ndarray) -> Floats:
-    """numerator / denominator, 0 where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
-
-
-def f_measure(precision: Floats, recall: Floats) -> Floats:
-    """ROUGE-L's F (Lin 2004, eq. 4) with coco-caption's beta; 0 when nothing is common."""
-    return divide((1 + _BETA**2) * precision * recall, recall + _BETA**2 * precision)
-
-
-def common_subsequence(mask: dict[str, int], other: Sequence[str]) -> int:
-    """Length of the longest common subsequence of `other` and the caption whose `word_masks` are `mask`.
+def common_subsequence(caption: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest common subsequence of two captions of any length.
 
     Bit-parallel (Hyyro 2004, "Bit-parallel LCS-length computation revisited"): bits that become 0 count.
     """
-    full = sum(mask.values())  # the masks are disjoint
-    row = full
+    mask: dict[str, int] = {}  # the bits of the places where a word stands
+    for place, word in enumerate(caption):
+        mask[word] = mask.get(word, 0) | 1 << place
+    full = row = (1 << len(caption)) - 1
     for word in other:
         if bits := mask.get(word):
             hit = row & bits
@@ -162,48 +108,215 @@ def common_subsequence(mask: dict[str, int], other: Sequence[str]) -> int:
     return full.bit_count() - (row & full).bit_count()
 
 
-def word_masks(caption: Sequence[str]) -> dict[str, int]:
-    """For each word of a caption, the bits of the places where it stands."""
-    mask: dict[str, int] = {}
-    for place, word in enumerate(caption):
-        mask[word] = mask.get(word, 0) | 1 << place
-    return mask
+@dataclass(frozen=True, kw_only=True)
+class _NgramTables:
+    """Of one n-gram length: the captions' counts, and what they are compared with."""
+
+    counts: Counts  # of the captions
+    idf_G: Floats
+    weight_E: Floats  # tf-idf of the references' entries
+    norm_R: Floats
+    references: Index
+    most_E: Ints  # the largest count of an n-gram in a reference of an image
+    images: Index  # of these
 
 
-def _matches(mine: Counts, theirs: Counts, references: References) -> Ints:
-    """(I,) n-grams of the candidate, each at most as often as in the reference that has it most (BLEU's clipping)."""
-    most = most_per_group(theirs, references.image_R)
-    entry_E = entries_of(most, mine.row_E, mine.gram_E)
-    found = entry_E >= 0
-    common = np.minimum(mine.count_E[found], most.count_E[entry_E[found]])
-    return np.bincount(mine.row_E[found], common, len(references.first_I)).astype(np.int64)
+@dataclass(frozen=True, kw_only=True)
+class CaptionTables:
+    """Captions and references, tokenized and counted, ready to be compared."""
+
+    constant: bool  # every caption is for all images; else caption k is for image k
+    words_K: Sequence[Sequence[str]]
+    words_R: list[list[str]]
+    corpus: Corpus  # of the captions, then the references
+    length_R: Ints
+    image_R: Ints  # which image a reference belongs to, ascending
+    first_I: Ints  # the first reference of each image
+    number_I: Ints  # how many references each image has, at least 1
+    ngrams: tuple[_NgramTables, ...]  # for n = 1..4
+    place_E: NDArray[np.uint64]  # of a word in a reference of up to 64 words: the bits of its places
+    places: Index  # of these
+
+    @staticmethod
+    def of(words_K: Sequence[Sequence[str]], references: Sequence[Sequence[str]], *, constant: bool) -> "CaptionTables":
+        """Tokenize the references (per image) and count; captions are given as words.
+
+        Raises:
+            ValueError: no image, or an image without references.
+        """
+        number_I = np.array([len(texts) for texts in references], np.int64)
+        if not len(number_I):
+            raise ValueError("captions: no images to score")
+        if not number_I.all():
+            raise ValueError(f"captions: image {int(np.argmin(number_I))} has no reference caption; leave it out")
+        words_R = [words(text) for texts in references for text in texts]
+        corpus = number_words([*words_K, *words_R])
+        image_R = np.repeat(np.arange(len(number_I)), number_I)
+        counts = ngram_counts(corpus)
+        place_E, places = _word_places(corpus, len(words_K), None if constant else image_R)
+        return CaptionTables(
+            constant=constant,
+            words_K=words_K,
+            words_R=words_R,
+            corpus=corpus,
+            length_R=corpus.length_S[len(words_K) :],
+            image_R=image_R,
+            first_I=np.cumsum(number_I) - number_I,
+            number_I=number_I,
+            ngrams=tuple(_ngram_tables(table, len(words_K), image_R, constant=constant) for table in counts),
+            place_E=place_E,
+            places=places,
+        )
 
 
-def _cosines(mine: Counts, theirs: Counts, references: References) -> Floats:
-    """(R,) clipped cosine of tf-idf vectors of one n-gram length, candidate against each of its references.
+def _ngram_tables(counts: Counts, captions: int, image_R: Ints, *, constant: bool) -> _NgramTables:
+    references = counts.rows(captions, captions + len(image_R))
+    most = most_per_group(references, image_R)
+    images = int(image_R[-1]) + 1
+    # log(images / images that have the n-gram in a reference); an n-gram in none counts as in one.
+    idf_G = np.log(images) - np.log(np.maximum(1, np.bincount(most.gram_E, minlength=counts.grams)))
+    weight_E = references.count_E * idf_G[references.gram_E]
+    groups = (None, None) if constant else (image_R, np.arange(images))
+    return _NgramTables(
+        counts=counts.rows(0, captions),
+        idf_G=idf_G,
+        weight_E=weight_E,
+        norm_R=np.sqrt(np.bincount(references.row_E, weight_E**2, len(image_R))),
+        references=index_by_ngram(references.row_E, references.gram_E, counts.grams, groups[0]),
+        most_E=most.count_E,
+        images=index_by_ngram(most.row_E, most.gram_E, counts.grams, groups[1]),
+    )
+
+
+def _word_places(corpus: Corpus, captions: int, image_R: Ints | None) -> tuple[NDArray[np.uint64], Index]:
+    """For each word of each reference of up to 64 words the bits of its places, and how they are found."""
+    row_P = corpus.caption_P - captions
+    use = np.flatnonzero((row_P >= 0) & (corpus.length_S[corpus.caption_P] <= _BITS))
+    key_E, entry = np.unique(row_P[use] * corpus.words + corpus.word_P[use], return_inverse=True)
+    place_E = np.zeros(len(key_E), np.uint64)
+    np.bitwise_or.at(place_E, entry, np.uint64(1) << corpus.place_P[use].astype(np.uint64))
+    return place_E, index_by_ngram(key_E // corpus.words, key_E % corpus.words, corpus.words, image_R)
+
+
+def answer_statistics(tables: CaptionTables, start: int, stop: int) -> CaptionStatistics:
+    """Compare the captions from `start` to before `stop` with the references, (A, I) each.
+
+    Constant captions are a set of answers each; else all captions, which must be all of the tables, are one set.
+    """
+    sets = stop - start if tables.constant else 1
+    length_AI = tables.corpus.length_S[start:stop].reshape(sets, -1)  # (K, 1), or (1, I)
+    length_AR = length_AI if tables.constant else length_AI[:, tables.image_R]
+    correct = [_clipped_matches(tables, table, table.counts.rows(start, stop), sets) for table in tables.ngrams]
+    cosines = [_cosines(tables, table, table.counts.rows(start, stop), sets) for table in tables.ngrams]
+    length_AI = np.broadcast_to(length_AI, (sets, len(tables.first_I)))
+    return CaptionStatistics(
+        correct_I4=np.stack(correct, axis=-1),
+        guess_I4=np.maximum(0, length_AI[..., None] - np.arange(LONGEST)),
+        length_I=length_AI,
+        closest_I=_closest_lengths(tables, length_AR),
+        cider_I=_cider(tables, length_AR, cosines),
+        rouge_I=_rouge(tables, length_AI, _common_words(tables, start, stop, sets)),
+    )
+
+
+def answer_scores(statistics: CaptionStatistics) -> dict[str, Floats]:
+    """Score answer sets from their statistics (..., I): bleu4 (0..1), cider_d (0..10), rouge_l (0..1), (...) each."""
+    sums = statistics.correct_I4.sum(-2), statistics.guess_I4.sum(-2)
+    return {
+        "bleu4": bleu(*sums, statistics.length_I.sum(-1), statistics.closest_I.sum(-1)),
+        "cider_d": statistics.cider_I.mean(-1),
+        "rouge_l": statistics.rouge_I.mean(-1),
+    }
+
+
+def _join(tables: CaptionTables, row_E: Ints, gram_E: Ints, index: Index, columns: int) -> tuple[Pairs, Ints]:
+    """Join n-grams of captions with those that they are compared with, and say which cell (answer set, column) of a
+    table a pair belongs to; columns are references or images."""
+    pairs = same_ngram(gram_E, index, None if tables.constant else row_E)
+    cell_X = index.row_E[pairs.right_X]
+    return pairs, cell_X + row_E[pairs.left_X] * columns if tables.constant else cell_X
+
+
+def _clipped_matches(tables: CaptionTables, table: _NgramTables, captions: Counts, sets: int) -> Ints:
+    """(A, I) n-grams of a caption, each at most as often as in the reference that has it most (BLEU's clipping)."""
+    images = len(tables.first_I)
+    pairs, cell_X = _join(tables, captions.row_E, captions.gram_E, table.images, images)
+    common_X = np.minimum(captions.count_E[pairs.left_X], table.most_E[pairs.right_X])
+    return np.bincount(cell_X, common_X, sets * images).astype(np.int64).reshape(sets, images)
+
+
+def _cosines(tables: CaptionTables, table: _NgramTables, captions: Counts, sets: int) -> Floats:
+    """(A, R) clipped cosine of tf-idf vectors of one n-gram length, caption against reference.
 
     Vedantam et al. 2015, eq. 3, without the length penalty.
     """
-    images = len(references.first_I)
-    idf_G = inverse_document_frequency(theirs, references.image_R, images)
-    mine_E, theirs_E = mine.count_E * idf_G[mine.gram_E], theirs.count_E * idf_G[theirs.gram_E]
-    repeats = references.number_I[mine.row_E]
-    entry_X = np.repeat(np.arange(len(mine_E)), repeats)
-    reference_X = spans(references.first_I[mine.row_E], repeats)
-    other_X = entries_of(theirs, reference_X, mine.gram_E[entry_X])
-    entry_X, reference_X, other_X = (each[other_X >= 0] for each in (entry_X, reference_X, other_X))
-    product_X = np.minimum(mine_E[entry_X], theirs_E[other_X]) * theirs_E[other_X]
-    norm_I = np.sqrt(np.bincount(mine.row_E, mine_E**2, images))
-    norm_R = np.sqrt(np.bincount(theirs.row_E, theirs_E**2, len(references.image_R)))
-    return divide(np.bincount(reference_X, product_X, len(references.image_R)), norm_I[references.image_R] * norm_R)
+    references = len(tables.image_R)
+    pairs, cell_X = _join(tables, captions.row_E, captions.gram_E, table.references, references)
+    weight_E = captions.count_E * table.idf_G[captions.gram_E]
+    reference_X = table.weight_E[pairs.right_X]
+    product_X = np.minimum(weight_E[pairs.left_X], reference_X) * reference_X
+    product_AR = np.bincount(cell_X, product_X, sets * references).reshape(sets, references)
+    norm_K = np.sqrt(np.bincount(captions.row_E, weight_E**2, sets if tables.constant else len(tables.first_I)))
+    norm_AR = norm_K[:, None] if tables.constant else norm_K[None, tables.image_R]
+    return _divide(product_AR, norm_AR * table.norm_R)
 
 
-def _rouge(words_I: list[list[str]], references: References) -> Floats:
-    """(I,) the F of the best precision and the best recall among an image's references."""
-    masks = [word_masks(candidate) for candidate in words_I]
-    pairs = zip(references.image_R, references.words_R, strict=True)
-    common_R = np.array([common_subsequence(masks[image], other) for image, other in pairs])
-    length_I = np.array([len(candidate) for candidate in words_I])
-    best_I = np.maximum.reduceat(common_R, references.first_I)
-    recall_R = common_R / np.maximum(1, references.length_R)
-    return f_measure(best_I / np.maximum(1, length_I), np.maximum.reduceat(recall_R, references.first_I))
+def _cider(tables: CaptionTables, length_AR: Ints, cosines: list[Floats]) -> Floats:
+    """(A, I) CIDEr-D: cosines with a Gaussian of the difference in words, the mean over n-gram lengths and references.
+
+    An empty caption's similarity is 0 before the Gaussian.
+    """
+    sets, images = len(length_AR), len(tables.first_I)
+    similarity_AR = np.mean(cosines, axis=0)
+    similarity_AR *= np.exp(-((length_AR - tables.length_R) ** 2) / (2 * _SIGMA**2))
+    cell_AR = np.arange(sets)[:, None] * images + tables.image_R
+    sum_AI = np.bincount(cell_AR.ravel(), similarity_AR.ravel(), sets * images).reshape(sets, images)
+    return 10 * sum_AI / tables.number_I
+
+
+def _common_words(tables: CaptionTables, start: int, stop: int, sets: int) -> Ints:
+    """(A, R) length of the longest common subsequence of caption and reference.
+
+    As `common_subsequence`, for all pairs at once: step t takes word t of every caption. Bits beyond a reference's end
+    stay 1: row - hit keeps them, whatever carries run through row + hit.
+    """
+    references, corpus = len(tables.image_R), tables.corpus
+    first, last = np.searchsorted(corpus.caption_P, (start, stop))
+    word_P, place_P = corpus.word_P[first:last], corpus.place_P[first:last]
+    caption_P = corpus.caption_P[first:last] - start
+    row = np.full(sets * references, np.iinfo(np.uint64).max)
+    for step in range(int(place_P.max(initial=-1)) + 1):
+        now = np.flatnonzero(place_P == step)
+        pairs, cell_X = _join(tables, caption_P[now], word_P[now], tables.places, references)
+        row_X = row[cell_X]
+        hit_X = row_X & tables.place_E[pairs.right_X]
+        row[cell_X] = (row_X + hit_X) | (row_X - hit_X)
+    common_AR = np.bitwise_count(~row).astype(np.int64).reshape(sets, references)
+    for long in np.flatnonzero(tables.length_R > _BITS):
+        for answers in range(sets):
+            caption = tables.words_K[start + answers if tables.constant else tables.image_R[long]]
+            common_AR[answers, long] = common_subsequence(caption, tables.words_R[long])
+    return common_AR
+
+
+def _rouge(tables: CaptionTables, length_AI: Ints, common_AR: Ints) -> Floats:
+    """(A, I) the F of the best precision and the best recall among an image's references.
+
+    Lin 2004, eq. 4, with coco-caption's beta; 0 when nothing is common.
+    """
+    best_AI = np.maximum.reduceat(common_AR, tables.first_I, axis=-1)
+    recall_AI = np.maximum.reduceat(common_AR / np.maximum(1, tables.length_R), tables.first_I, axis=-1)
+    precision_AI = best_AI / np.maximum(1, length_AI)
+    return _divide((1 + _BETA**2) * precision_AI * recall_AI, recall_AI + _BETA**2 * precision_AI)
+
+
+def _closest_lengths(tables: CaptionTables, length_AR: Ints) -> Ints:
+    """(A, I) the length of the reference closest to the caption's length; of two, the shorter."""
+    base = int(tables.length_R.max()) + 1
+    key_AR = np.abs(tables.length_R - length_AR) * base + tables.length_R  # orders by distance, then length
+    return np.minimum.reduceat(key_AR, tables.first_I, axis=-1) % base
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> Floats:
+    """numerator / denominator, 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)

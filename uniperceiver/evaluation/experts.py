@@ -3,17 +3,28 @@
 Shape suffixes: K candidates, C of them in a chunk.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from uniperceiver.evaluation.answers import AnyModel, Settings, Split, batches
+from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.records import Decision, Sequences, to_device
 from uniperceiver.tasks.candidates import label_candidates, vocabulary_candidates
 
 _CHUNK = 1024  # candidates that are encoded together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """Holds how a model chooses its experts, and what it chose on some samples of each task."""
+
+    condition: str  # the name of the routing
+    experts: int
+    k: int  # experts of a token
+    figures: Sequence[GateFigures] = ()  # none where nothing is decided, as each task has its own copy
 
 
 def decisions(model: AnyModel, split: Split, settings: Settings) -> Iterator[tuple[Decision, ...]]:

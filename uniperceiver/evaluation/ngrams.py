@@ -1,6 +1,7 @@
-"""How often each n-gram occurs in each caption, as sorted arrays: the common ground of BLEU and CIDEr.
+"""How often each n-gram occurs in each caption, as sorted arrays: the common ground of BLEU, CIDEr and ROUGE.
 
-Shape suffixes: S captions, E entries (an n-gram in a caption), G different n-grams, X expanded entries.
+Shape suffixes: S captions, P words of all captions, E entries (an n-gram in a caption), G different n-grams, X joined
+entries.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,18 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LONGEST = 4  # both scores count n-grams of one to four words
+LONGEST = 4  # BLEU-4 and CIDEr-D count n-grams of one to four words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Tokenized captions, one after the other; equal words have equal numbers in all of them."""
+
+    word_P: Ints  # 0 .. G - 1, which are also the numbers of the unigrams
+    caption_P: Ints
+    place_P: Ints  # of the word in its caption, from 0
+    length_S: Ints  # words per caption
+    words: int  # how many different words are numbered, at least 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,37 +46,51 @@ class Counts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Index:
+    """Entries of a table by n-gram, or by n-gram and group of captions: what others are joined with."""
+
+    row_E: Ints
+    grams: int
+    order_E: Ints  # the entries sorted by key
+    key_E: Ints  # group * grams + n-gram, sorted
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Entries of one table joined with entries of another that have the same n-gram."""
+    """Entries of one table joined with entries of another that have the same n-gram (and group)."""
 
-    left_X: Ints  # index into the entries of the left table
-    right_X: Ints  # index into the entries of the right table
+    left_X: Ints  # index into the entries of the left table, ascending
+    right_X: Ints  # index into the entries of the indexed table
 
 
-def ngram_counts(captions: Sequence[Sequence[str]]) -> tuple[Counts, ...]:
-    """For n = 1..4 the n-grams of tokenized captions; equal n-grams have equal numbers in all captions."""
+def number_words(captions: Sequence[Sequence[str]]) -> Corpus:
+    """Number the words of tokenized captions."""
     number: dict[str, int] = {}
     word_P = np.array([number.setdefault(word, len(number)) for words in captions for word in words], np.int64)
     length_S = np.array([len(words) for words in captions], np.int64)
-    caption_P = np.repeat(np.arange(len(captions)), length_S)
-    left_P = np.repeat(np.cumsum(length_S), length_S) - np.arange(len(word_P))  # words from here to the caption's end
+    return Corpus(
+        word_P=word_P,
+        caption_P=np.repeat(np.arange(len(captions)), length_S),
+        place_P=spans(np.zeros_like(length_S), length_S),
+        length_S=length_S,
+        words=max(1, len(number)),
+    )
+
+
+def ngram_counts(corpus: Corpus) -> tuple[Counts, ...]:
+    """For n = 1..4 the n-grams of the captions; equal n-grams have equal numbers in all captions."""
+    left_P = corpus.length_S[corpus.caption_P] - corpus.place_P  # words from here to the caption's end
     counts = []
-    gram_P = np.zeros_like(word_P)  # the number of the (n-1)-gram that begins at a position
+    gram_P = np.zeros_like(corpus.word_P)  # the number of the (n-1)-gram that begins at a position
     for n in range(1, LONGEST + 1):
         start = np.flatnonzero(left_P >= n)
-        different, gram = np.unique(gram_P[start] * max(1, len(number)) + word_P[start + n - 1], return_inverse=True)
+        different, gram = np.unique(gram_P[start] * corpus.words + corpus.word_P[start + n - 1], return_inverse=True)
         grams = max(1, len(different))
-        key_E, count_E = np.unique(caption_P[start] * grams + gram, return_counts=True)
+        key_E, count_E = np.unique(corpus.caption_P[start] * grams + gram, return_counts=True)
         counts.append(Counts(row_E=key_E // grams, gram_E=key_E % grams, count_E=count_E, grams=grams))
-        gram_P = np.zeros_like(word_P)
+        gram_P = np.zeros_like(corpus.word_P)
         gram_P[start] = gram
     return tuple(counts)
-
-
-def split_counts(left: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) -> list[tuple[Counts, Counts]]:
-    """For n = 1..4 a table of the captions on the left and one of those on the right, with common numbers."""
-    tables = ngram_counts([*left, *right])
-    return [(table.rows(0, len(left)), table.rows(len(left), len(left) + len(right))) for table in tables]
 
 
 def most_per_group(counts: Counts, group_S: Ints) -> Counts:
@@ -76,25 +102,19 @@ def most_per_group(counts: Counts, group_S: Ints) -> Counts:
     return Counts(row_E=key // counts.grams, gram_E=key % counts.grams, count_E=most, grams=counts.grams)
 
 
-def entries_of(counts: Counts, row_X: Ints, gram_X: Ints) -> Ints:
-    """The entry for each (caption, n-gram), -1 where that caption does not have the n-gram."""
-    if not len(counts.row_E):
-        return np.full(len(row_X), -1, np.int64)
-    key_E, key_X = counts.row_E * counts.grams + counts.gram_E, row_X * counts.grams + gram_X
-    place_X = np.minimum(np.searchsorted(key_E, key_X), len(key_E) - 1)
-    return np.where(key_E[place_X] == key_X, place_X, -1)
+def index_by_ngram(row_E: Ints, gram_E: Ints, grams: int, group_S: Ints | None = None) -> Index:
+    """Index entries (a caption and an n-gram each), also by the group of their caption if groups are given."""
+    key_E = gram_E if group_S is None else group_S[row_E] * grams + gram_E
+    order_E = np.argsort(key_E, kind="stable")
+    return Index(row_E=row_E, grams=grams, order_E=order_E, key_E=key_E[order_E])
 
 
-def same_ngram(left: Counts, right: Counts) -> Pairs:
-    """Every entry of `left` with every entry of `right` that has the same n-gram."""
-    by_gram_E = np.argsort(right.gram_E, kind="stable")
-    how_many_G = np.bincount(right.gram_E, minlength=right.grams)
-    first_G = np.cumsum(how_many_G) - how_many_G
-    repeats = how_many_G[left.gram_E]
-    return Pairs(
-        left_X=np.repeat(np.arange(len(left.gram_E)), repeats),
-        right_X=by_gram_E[spans(first_G[left.gram_E], repeats)],
-    )
+def same_ngram(gram_E: Ints, index: Index, group_E: Ints | None = None) -> Pairs:
+    """Join each n-gram with all indexed entries that have it, in the same group if the index has groups."""
+    key_E = gram_E if group_E is None else group_E * index.grams + gram_E
+    first_E = np.searchsorted(index.key_E, key_E, side="left")
+    repeats_E = np.searchsorted(index.key_E, key_E, side="right") - first_E
+    return Pairs(left_X=np.repeat(np.arange(len(gram_E)), repeats_E), right_X=index.order_E[spans(first_E, repeats_E)])
 
 
 def spans(first: Ints, length: Ints) -> Ints:

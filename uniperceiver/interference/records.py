@@ -1,9 +1,9 @@
-"""INTERFERENCE as plain records: for JSON, for the report, for TensorBoard."""
+"""INTERFERENCE as a record: for JSON, for the report, for TensorBoard."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,43 @@ import numpy as np
 from uniperceiver.errors import UserError
 from uniperceiver.interference.estimate import InterferenceEstimate
 from uniperceiver.interference.groups import ParameterGroup
-from uniperceiver.report.contents import Interference, InterferenceLayer
 from uniperceiver.strict import to_json
 
 FOLDER = "interference"
 EVENT = "interference"  # of log.jsonl
 
-Table = tuple[tuple[float | None, ...], ...]
+# Each table of an estimate: its key in JSON -> its field, in the order of the file.
+_TABLES = {
+    "matrix": "matrix_KK",
+    "low": "low_KK",
+    "high": "high_KK",
+    "matrix_mean_of_ratios": "mean_of_ratios_KK",
+    "cosine": "cosine_KK",
+    "conflict_rate": "conflict_rate_KK",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InterferenceLayer:
+    """Holds who helps and who hurts whom in one group of parameters.
+
+    In every table row i is the affected task, column j the task that takes the step; NaN: not measurable.
+    """
+
+    name: str  # "encoder.blocks.3.ffn.linear2.weight"
+    layer: int | None  # depth; None: not in one layer
+    estimate: InterferenceEstimate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Interference:
+    """Holds one measurement of interference."""
+
+    step: int  # training steps done
+    tasks: tuple[str, ...]
+    parameters: str  # the pattern by which parameters were chosen
+    batches: int  # per task
+    layers: tuple[InterferenceLayer, ...]
 
 
 def as_record(
@@ -29,70 +59,73 @@ def as_record(
     parameters: str,
     batches: int,
 ) -> Interference:
-    """A measurement of several groups of parameters.
+    """Put the estimates of several groups of parameters together as one measurement.
 
     Args:
         step: training steps of the weights.
         parameters: the pattern that chose the groups.
         batches: of each task.
     """
-    return Interference(
-        step=step,
-        tasks=tuple(tasks),
-        parameters=parameters,
-        batches=batches,
-        layers=tuple(_layer(group, each) for group, each in estimates.items()),
+    layers = (
+        InterferenceLayer(name=group.name, layer=group.layer, estimate=estimate)
+        for group, estimate in estimates.items()
     )
-
-
-def _layer(group: ParameterGroup, found: InterferenceEstimate) -> InterferenceLayer:
-    return InterferenceLayer(
-        name=group.name,
-        layer=group.layer,
-        matrix=_table(found.matrix_KK),
-        low=_table(found.low_KK),
-        high=_table(found.high_KK),
-        matrix_mean_of_ratios=_table(found.mean_of_ratios_KK),
-        cosine=_table(found.cosine_KK),
-        conflict_rate=_table(found.conflict_rate_KK),
-    )
-
-
-def _table(value_KK: np.ndarray) -> Table:
-    return tuple(tuple(float(each) if math.isfinite(each) else None for each in row) for row in value_KK)
+    return Interference(step=step, tasks=tuple(tasks), parameters=parameters, batches=batches, layers=tuple(layers))
 
 
 def as_values(measured: Interference) -> dict[str, Any]:
-    """A measurement for JSON: {"step", "tasks", "parameters", "batches", "layers": [{"name", "matrix", ...}]}."""
-    return asdict(measured)
+    """Turn a measurement into values for JSON: {"step", "tasks", ..., "layers": [{"name", "matrix", ...}]}."""
+    return {
+        "step": measured.step,
+        "tasks": measured.tasks,
+        "parameters": measured.parameters,
+        "batches": measured.batches,
+        "layers": [
+            {"name": layer.name, "layer": layer.layer}
+            | {
+                key: [
+                    [float(value) if math.isfinite(value) else None for value in value_K]
+                    for value_K in getattr(layer.estimate, field)
+                ]
+                for key, field in _TABLES.items()
+            }
+            for layer in measured.layers
+        ],
+    }
 
 
 def from_values(values: Mapping[str, Any]) -> Interference:
-    """What `as_values` was made of.
+    """Restore what `as_values` was made of.
 
     Raises:
-        KeyError, TypeError: it is something else.
+        KeyError, TypeError, ValueError: it is something else.
     """
-    tables = {each.name for each in fields(InterferenceLayer)} - {"name", "layer"}
-    layers = tuple(
+    tasks = tuple(values["tasks"])
+    shape = (len(tasks), len(tasks))
+    layers = (
         InterferenceLayer(
-            name=each["name"],
-            layer=each["layer"],
-            **{name: tuple(tuple(row) for row in each[name]) for name in sorted(tables)},
+            name=layer["name"],
+            layer=layer["layer"],
+            estimate=InterferenceEstimate(
+                **{
+                    field: np.array(layer[key], dtype=np.float64).reshape(shape)  # None becomes NaN
+                    for key, field in _TABLES.items()
+                }
+            ),
         )
-        for each in values["layers"]
+        for layer in values["layers"]
     )
     return Interference(
         step=values["step"],
-        tasks=tuple(values["tasks"]),
+        tasks=tasks,
         parameters=values["parameters"],
         batches=values["batches"],
-        layers=layers,
+        layers=tuple(layers),
     )
 
 
 def write_measurement(run: Path, measured: Interference) -> Path:
-    """Keep a measurement in the run's folder, in place of an earlier one of the same step."""
+    """Keep a measurement in the run's folder, in place of an earlier measurement of the same step."""
     path = run / FOLDER / f"step-{measured.step:06d}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
@@ -105,11 +138,11 @@ def read_measurements(run: Path, log: Sequence[Mapping[str, Any]]) -> list[Inter
     Raises:
         UserError: a file holds something else.
     """
-    found = {line["step"]: from_values(line) for line in log if line["event"] == EVENT}
+    measurements = {line["step"]: from_values(line) for line in log if line["event"] == EVENT}
     for path in sorted((run / FOLDER).glob("step-*.json")):
         try:
-            one = from_values(json.loads(path.read_text(encoding="utf-8")))
+            measured = from_values(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path}: no measurement of interference; remove the file, or measure again") from None
-        found[one.step] = one
-    return [found[step] for step in sorted(found)]
+        measurements[measured.step] = measured
+    return [measurements[step] for step in sorted(measurements)]

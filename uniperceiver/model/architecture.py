@@ -79,3 +79,13 @@ class Architecture:
         """Whether only tasks that the model was trained on can be asked, as each has parameters of its own."""
         condition = None if self.moe is None else condition_of(self.moe.condition)
         return isinstance(condition, OfSegment) and condition.needs_task
+
+
+def notes_on(arch: Architecture) -> list[str]:
+    """Say what a user of this model should know before metrics are computed."""
+    if arch.moe is None or not arch.moe.capacity:
+        return []
+    return [
+        "moe.capacity: an expert that is full leaves tokens out, so figures depend on which samples share a batch "
+        "and on its size"
+    ]

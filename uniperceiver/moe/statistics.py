@@ -3,9 +3,8 @@
 Shape suffixes: T tokens or rows, V of them without padding, E experts, S segments, F features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +70,28 @@ class Statistics:
         return self.top1 / self.tokens
 
 
+@dataclass(frozen=True, kw_only=True)
+class GateFigures:
+    """Holds what a gate decided for the tokens of one group of a task, as plain values for files and pictures.
+
+    Shares and means have four decimals. The order of the fields is that of the lines in log.jsonl.
+    """
+
+    task: str
+    layer: int
+    part: str  # "attention" or "ffn"
+    gate: int  # of the part's gates
+    side: str  # "input" or "candidate"
+    kind: str  # "visual" or "text"
+    tokens: int
+    load: Sequence[float]  # E: each expert's share of the assignments, which add up to 1
+    weight: Sequence[float]  # E: each expert's mean weight
+    drop_rate: float  # share of the assignments for which the expert had no room, 0 to 1
+    unserved: float  # share of the tokens that no expert computed, 0 to 1
+    entropy: float  # mean entropy of a token's probabilities, in nats
+    top1: float  # mean probability of a token's likeliest expert
+
+
 @torch.no_grad()
 def statistics(decisions: Iterable[Decision]) -> dict[Group, Statistics]:
     """The statistics of each group that has tokens, in the order of the decisions."""
@@ -134,15 +155,16 @@ def _of(sums_F: Tensor, tokens: float) -> Statistics:
     )
 
 
-def as_record(group: Group, one: Statistics) -> dict[str, Any]:
-    """A group's figures as plain values, for files and machines; shares and means with four decimals."""
-    return {
+def gate_figures(task: str, group: Group, sums: Statistics) -> GateFigures:
+    """Compute a group's figures from its sums."""
+    return GateFigures(
+        task=task,
         **asdict(group),
-        "tokens": round(one.tokens),
-        "load": [round(each, 4) for each in one.load],
-        "weight": [round(each, 4) for each in one.mean_weight],
-        "drop_rate": round(one.drop_rate, 4),
-        "unserved": round(one.unserved, 4),
-        "entropy": round(one.mean_entropy, 4),
-        "top1": round(one.mean_top1, 4),
-    }
+        tokens=round(sums.tokens),
+        load=[round(share, 4) for share in sums.load],
+        weight=[round(weight, 4) for weight in sums.mean_weight],
+        drop_rate=round(sums.drop_rate, 4),
+        unserved=round(sums.unserved, 4),
+        entropy=round(sums.mean_entropy, 4),
+        top1=round(sums.mean_top1, 4),
+    )

@@ -4,81 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from uniperceiver.evaluation.examples import Example
+from uniperceiver.evaluation.experts import Experts
+from uniperceiver.interference.records import Interference
 
 Metrics = Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One question that the model answered: what it saw, what is right, and what it said."""
-
-    task: str
-    split: str
-    sample: str  # the sample's name
-    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image, several: a clip, none: text only
-    text: str = ""  # a text that was read
-    truth: tuple[str, ...] = ()  # right answers, or the captions that people wrote
-    answers: tuple[tuple[str, float | None], ...] = ()  # with probability, best first; None or NaN: without one
-    right: bool | None = None  # None: not a matter of right or wrong
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateFigures:
-    """What one gate decided for the tokens of one modality of a task."""
-
-    task: str
-    side: str  # "input" or "candidate"
-    kind: str  # "visual" or "text"
-    layer: int
-    part: str  # "attention" or "ffn"
-    gate: int  # of the part's gates
-    tokens: int
-    load: Sequence[float]  # each expert's share of the assignments
-    weight: Sequence[float]  # each expert's mean weight
-    drop_rate: float  # share of the assignments for which the expert had no room
-    unserved: float  # share of the tokens that no expert computed
-    entropy: float  # mean entropy of a token's probabilities, in nats
-    top1: float  # mean probability of a token's likeliest expert
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experts:
-    """How a model chooses its experts, and what it chose on some samples of each task."""
-
-    condition: str  # the name of the routing
-    experts: int
-    k: int  # experts of a token
-    figures: Sequence[GateFigures] = ()  # none where nothing is decided, as each task has its own copy
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterferenceLayer:
-    """Who helps and who hurts whom in one group of parameters.
-
-    Each table is tasks x tasks: rows are the affected tasks, columns the tasks that take the step. None stands for what
-    cannot be measured: a task that does not reach these parameters, or whose own step does not lower its loss.
-    """
-
-    name: str  # "encoder.blocks.3.ffn.linear2.weight"
-    layer: int | None  # depth; None: not in one layer
-    matrix: tuple[tuple[float | None, ...], ...]  # change of the loss by the step, relative to the own task's step
-    low: tuple[tuple[float | None, ...], ...]  # ends of the 95 % interval; all None where none was asked for
-    high: tuple[tuple[float | None, ...], ...]
-    matrix_mean_of_ratios: tuple[tuple[float | None, ...], ...]
-    cosine: tuple[tuple[float | None, ...], ...]  # mean cosine between the gradients
-    conflict_rate: tuple[tuple[float | None, ...], ...]  # share of the pairs of gradients with a negative cosine
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interference:
-    """One measurement of interference."""
-
-    step: int  # training steps done
-    tasks: tuple[str, ...]
-    parameters: str  # the pattern by which parameters were chosen
-    batches: int  # per task
-    layers: tuple[InterferenceLayer, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

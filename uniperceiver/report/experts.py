@@ -6,7 +6,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from uniperceiver.report.contents import Experts, GateFigures, RunReport
+from uniperceiver.evaluation.experts import Experts
+from uniperceiver.moe.statistics import GateFigures
+from uniperceiver.report.contents import RunReport
 from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups
 from uniperceiver.report.markup import Html, element, join, shortened
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from uniperceiver.report.contents import GateFigures
+from uniperceiver.moe.statistics import GateFigures
 
 Gate = tuple[str, int, int]  # part, gate of the part, layer
 

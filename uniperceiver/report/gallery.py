@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from uniperceiver.report.contents import Example, RunReport, tasks_of
+from uniperceiver.evaluation.examples import Example
+from uniperceiver.report.contents import RunReport, tasks_of
 from uniperceiver.report.markup import Html, element, join, shortened
 from uniperceiver.report.numbers import finite
 from uniperceiver.report.pictures import Picture, fit_pictures

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from uniperceiver.report.contents import Interference, InterferenceLayer, RunReport
+from uniperceiver.interference.records import Interference, InterferenceLayer
+from uniperceiver.report.contents import RunReport
 from uniperceiver.report.interference_cells import cell_of, kinds_of, rows_of, short_names
 from uniperceiver.report.interference_chart import LIMIT, Line, draw_lines
 from uniperceiver.report.interference_heat import heat_legend, heat_maps

@@ -4,15 +4,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uniperceiver.report.contents import Interference, InterferenceLayer
+import numpy as np
+
+from uniperceiver.interference.records import Interference, InterferenceLayer
 from uniperceiver.report.markup import shortened
 from uniperceiver.report.numbers import finite
 
 MINUS = "\u2212"
 _POWER = 0.6  # of colours: small effects are seen as well
 _OUTSIDE = ""  # the kind of all parameters that are not in one layer
-
-Table = Sequence[Sequence[float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +95,19 @@ def _kind(layer: InterferenceLayer) -> str:
 
 
 def _cell(tasks: Sequence[str], layer: InterferenceLayer, row: int, column: int) -> Cell:
-    def at(table: Table) -> float | None:
-        return finite(table[row][column])
+    estimate = layer.estimate
+
+    def at(value_KK: np.ndarray) -> float | None:
+        return finite(float(value_KK[row, column]))
 
     return Cell(
         affected=tasks[row],
         stepping=tasks[column],
         own=row == column,
-        value=at(layer.matrix),
-        low=at(layer.low),
-        high=at(layer.high),
-        mean_of_ratios=at(layer.matrix_mean_of_ratios),
-        cosine=at(layer.cosine),
-        conflict_rate=at(layer.conflict_rate),
+        value=at(estimate.matrix_KK),
+        low=at(estimate.low_KK),
+        high=at(estimate.high_KK),
+        mean_of_ratios=at(estimate.mean_of_ratios_KK),
+        cosine=at(estimate.cosine_KK),
+        conflict_rate=at(estimate.conflict_rate_KK),
     )

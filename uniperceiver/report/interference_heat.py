@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from uniperceiver.report.contents import InterferenceLayer
+from uniperceiver.interference.records import InterferenceLayer
 from uniperceiver.report.interference_cells import Cell, rows_of, short_names, signed, strength, written_in
 from uniperceiver.report.markup import Html, element
 

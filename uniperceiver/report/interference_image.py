@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from uniperceiver.report.contents import Interference, InterferenceLayer
+from uniperceiver.interference.records import Interference, InterferenceLayer
 from uniperceiver.report.interference_cells import MINUS, Cell, rows_of, short_names, strength, written_in
 
 Colour = tuple[int, int, int]

@@ -1,6 +1,6 @@
 """report.html of a run: one file that needs nothing else, to be looked at rather than read."""
 
-from uniperceiver.report.contents import Example, RunReport
+from uniperceiver.report.contents import RunReport
 from uniperceiver.report.curves import curves_section
 from uniperceiver.report.experts import experts_section
 from uniperceiver.report.gallery import gallery_section
@@ -10,7 +10,7 @@ from uniperceiver.report.remarks import recipe_section, remarks_section
 from uniperceiver.report.summary import cards_section, header
 from uniperceiver.report.table import table_section
 
-__all__ = ["Example", "RunReport", "render"]
+__all__ = ["RunReport", "render"]
 
 
 def render(report: RunReport) -> str:

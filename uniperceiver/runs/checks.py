@@ -1,34 +1,13 @@
 """What is wrong with a recipe, said before any data are decoded and any weight is trained."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
-from uniperceiver.model.architecture import Architecture
-from uniperceiver.moe.conditions import CONDITIONS, OfValues, condition_of
+from uniperceiver.moe.conditions import OfValues, condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.runs.architecture import moe_of
 from uniperceiver.tasks.task import Task
-
-
-def check_section(values: Mapping[str, Any], where: str) -> None:
-    """A `moe` section must say its condition: without one there are no experts, whatever else it says.
-
-    `condition: shared` is the way to say that the rest is not wanted now, as when a dense model is compared.
-
-    Raises:
-        UserError: it does not.
-    """
-    section, tune = values.get("moe"), values.get("tune")
-    if isinstance(tune, Mapping) and tune.get("method"):
-        return  # the experts are those of the model that is tuned
-    if isinstance(section, Mapping) and section and "condition" not in section:
-        names = ", ".join(CONDITIONS)
-        raise UserError(
-            f"{where}: moe.{next(iter(section))} has no effect without moe.condition; add one of {names}, or "
-            "moe.condition=shared for a dense model"
-        )
 
 
 def check_experts(recipe: Recipe, tasks: Iterable[Task]) -> None:
@@ -59,13 +38,3 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
             f"{key}: cannot be used with task {writing!r}, which writes word after word: what is chosen for a word "
             f"would depend on the words after it; {mend}, or leave the task out"
         )
-
-
-def notes_on(arch: Architecture) -> list[str]:
-    """What a user of this model should be told before figures are made."""
-    if arch.moe is None or not arch.moe.capacity:
-        return []
-    return [
-        "moe.capacity: an expert that is full leaves tokens out, so figures depend on which samples share a batch "
-        "and on its size"
-    ]

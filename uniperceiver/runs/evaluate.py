@@ -1,70 +1,86 @@
-"""RUN -> FIGURES: a run is evaluated, and shown as a table, as JSON and as a report."""
+"""RUN -> METRICS: a run or a saved model is measured on the splits of its tasks."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from uniperceiver.config import read_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers import Settings
-from uniperceiver.evaluation.evaluate import MAIN_METRICS, Metrics, evaluate
-from uniperceiver.evaluation.intervals import above_chance
+from uniperceiver.evaluation.evaluate import Metrics
+from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
+from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
-from uniperceiver.runs.checks import check_causal, notes_on
+from uniperceiver.runs.checks import check_causal
+from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.prepare import check_sizes
-from uniperceiver.runs.recipe import read_recipe, saved_recipe
 from uniperceiver.runs.tuning import parts
-from uniperceiver.runs.validation import device_of, evaluation_settings, splits_of
+from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.task_choice import refuse_other_classes
-from uniperceiver.strict import to_json
 
 Results = dict[str, dict[str, dict[str, Metrics]]]  # {"tasks": {task: {split: {metric: value}}}}
 
 
-def evaluate_run(
-    path: Path,
+def evaluate(
+    run: str | Path,
     *,
-    splits: tuple[str, ...],
+    splits: Sequence[str] = ("val", "test"),
     task: str | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
+    tasks: Sequence[TaskData] | None = None,
     train_limit: int = 0,
     device: str | None = None,
+    quiet: bool = False,
 ) -> Results:
-    """All figures of a run's (or saved model's) splits, on its own data or on those of another recipe.
+    """Measure the splits of a run's (or saved model's) tasks, on its own data or on those of another recipe.
 
     Args:
+        splits: of train, val and test; those that a task does not have are left out.
+        task: only this one.
+        data: the recipe whose data are used instead of the run's own; a saved model that is no run needs one.
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
         train_limit: samples of each training split, spread evenly over it; 0: all.
         device: where to compute, instead of where the recipe says.
+        quiet: show no progress.
+
+    Returns:
+        {"tasks": {task: {split: {metric: value}}}}; a metric has its 95 % interval beside it (NAME_low, NAME_high), and
+        there are `chance`, `loss` and the number of samples `n`.
 
     Raises:
         UserError: no such task or split, data that do not fit the model, no recipe to take data from.
+
+    Example:
+        >>> import uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
+        >>> metrics = uniperceiver.evaluate("runs/tiny", splits=["train"], quiet=True)["tasks"]["colours"]["train"]
+        >>> 0 <= metrics["accuracy@1_low"] <= metrics["accuracy@1"] <= 1
+        True
     """
+    path = Path(run)
     model = UniPerceiver.from_pretrained(path)
-    recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
+    recipe, base = (read_recipe(data), Path(data).parent) if data is not None else saved_recipe(path)
     if task is not None and task not in recipe.tasks:
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
-    tasks = [as_trained(one, model) for one in parts(recipe, open_tasks(recipe, base))]
+    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
+    measured = [as_trained(item, model) for item in parts(recipe, opened)]
     arch = model.saved.arch
-    check_sizes(recipe, tasks, arch)
+    check_sizes(recipe, measured, arch)
     if arch.moe is not None:
-        check_causal(arch.moe, [one.task for one in tasks])
+        check_causal(arch.moe, [item.task for item in measured])
     for note in notes_on(arch):
-        tell(note)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    place = device_of(device or recipe.device)
-    model.model.to(place)
-    settings = evaluation_settings(recipe, model.codec, place)
-    results = _evaluate_tasks(model, tasks, splits, settings, train_limit)
+        warn(note)
+    settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
+    model.model.to(settings.device)
+    results = _evaluate_tasks(model, measured, tuple(splits), settings, train_limit, quiet)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
     return results
@@ -73,22 +89,27 @@ def evaluate_run(
 def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
     """The task with the index and the preprocessing it had in training; a task the model does not know is anonymous."""
     refuse_other_classes(model.saved, data.task)
-    known = model.saved.tasks.get(data.task.name)
-    if known is None and model.saved.arch.needs_task:
+    trained = model.saved.tasks.get(data.task.name)
+    if trained is None and model.saved.arch.needs_task:
         raise UserError(
             f"tasks.{data.task.name}: this model chose its experts by task, and it was not trained on this one; name "
             f"it as one of {', '.join(model.saved.tasks)}"
         )
-    if known is None:
+    if trained is None:
         return dataclasses.replace(data, index=None)
-    return dataclasses.replace(data, index=known.index, view=known.view)
+    return dataclasses.replace(data, index=trained.index, view=trained.view)
 
 
 def _evaluate_tasks(
-    model: UniPerceiver, tasks: list[TaskData], splits: tuple[str, ...], settings: Settings, train_limit: int
+    model: UniPerceiver,
+    tasks: list[TaskData],
+    splits: tuple[str, ...],
+    settings: Settings,
+    train_limit: int,
+    quiet: bool,
 ) -> Results:
-    figures: dict[str, dict[str, Metrics]] = {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    metrics: dict[str, dict[str, Metrics]] = {}
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         for data in tasks:
             for split in splits_of(data, splits):
                 bar = progress.add_task(f"{data.task.name}/{split.name}", total=None)
@@ -97,43 +118,12 @@ def _evaluate_tasks(
                     progress.update(bar, completed=done, total=total)
 
                 limit = train_limit if split.name == "train" else 0
-                with_bar = dataclasses.replace(settings, on_batch=on_batch, on_broken=_tell, limit=limit)
-                figures.setdefault(data.task.name, {})[split.name] = evaluate(model.model, split, with_bar)
+                with_bar = dataclasses.replace(settings, on_batch=on_batch, on_broken=warn_of_broken, limit=limit)
+                metrics.setdefault(data.task.name, {})[split.name] = evaluate_split(model.model, split, with_bar)
                 progress.remove_task(bar)
-    return {"tasks": figures}
+    return {"tasks": metrics}
 
 
-def _tell(broken: Broken) -> None:
-    tell(f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}")
-
-
-def tell(text: str) -> None:
-    """A line for people beside a command's answer."""
-    Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def write_results(folder: Path, results: Results) -> None:
-    """results.json of a run."""
-    (folder / "results.json").write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
-
-
-def print_results(results: Results) -> None:
-    """A table of every task and split: its main metric with interval and chance, and its loss."""
-    headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
-    table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
-    for task, splits in results["tasks"].items():
-        for split, metrics in splits.items():
-            name = next(name for name in MAIN_METRICS if name in metrics)
-            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-            table.add_row(
-                task,
-                split,
-                name,
-                f"{metrics[name]:.3f}",
-                "" if low is None or high is None else f"{low:.3f}-{high:.3f}",
-                f"{metrics['chance']:.3f}",
-                "" if low is None else "yes" if above_chance(low, metrics["chance"]) else "no",
-                f"{metrics['loss']:.3f}",
-                str(metrics["n"]),
-            )
-    Console(width=max(Console().width, 100)).print(table)  # a pipe has 80 columns, where figures would be cut
+def warn_of_broken(broken: Broken) -> None:
+    """Name a sample that was left out."""
+    warn(f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}")

@@ -15,8 +15,8 @@ from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.media.preprocess import Preprocess, choose
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import BrokenSample
+from uniperceiver.evaluation.examples import Example
 from uniperceiver.records import Sample
-from uniperceiver.report.contents import Example
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import ask

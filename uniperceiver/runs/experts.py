@@ -5,26 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.answers import Settings, Split
-from uniperceiver.evaluation.experts import decisions
+from uniperceiver.evaluation.experts import Experts, decisions
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.moe.statistics import Group, Statistics, as_record, statistics
-from uniperceiver.records import Broken
-from uniperceiver.report.contents import Experts, GateFigures
+from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
 from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups
 from uniperceiver.report.markup import shortened
 from uniperceiver.report.run_report import RunReport, render
-from uniperceiver.runs.evaluate import tell
-from uniperceiver.runs.recipe import saved_recipe
-from uniperceiver.runs.validation import device_of, evaluation_settings, splits_of
+from uniperceiver.runs.evaluate import warn_of_broken
+from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 
 _SPLITS = ("val", "test", "train")  # the first that there is is looked at
@@ -58,12 +56,10 @@ def experts_of_run(
     recipe, base = saved_recipe(path)
     if task is not None and task not in recipe.tasks:
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     place = device_of(device or recipe.device)
     model.model.to(place)
     settings = evaluation_settings(recipe, model.codec, place)
-    settings = dataclasses.replace(settings, limit=limit, on_broken=_tell_broken)
+    settings = dataclasses.replace(settings, limit=limit, on_broken=warn_of_broken)
     tasks = [data for data in open_tasks(recipe, base) if task in (None, data.task.name)]
     splits = _SPLITS if split is None else (split,)
     if not any(splits_of(data, splits) for data in tasks):
@@ -71,10 +67,6 @@ def experts_of_run(
     found = experts_of(model, tasks, settings, splits)
     assert found is not None
     return found
-
-
-def _tell_broken(broken: Broken) -> None:
-    tell(f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}")
 
 
 def _check_gates(arch: Architecture, path: Path) -> None:
@@ -104,7 +96,7 @@ def experts_of(
                     progress.update(bar, completed=done, total=total)
 
                 found = _statistics(model, split, dataclasses.replace(settings, on_batch=on_batch))
-                figures += [GateFigures(task=split.task.name, **as_record(*each)) for each in found.items()]
+                figures += [gate_figures(split.task.name, *sums) for sums in found.items()]
                 progress.remove_task(bar)
     return Experts(condition=arch.moe.condition, experts=arch.moe.experts, k=arch.moe.k, figures=figures)
 

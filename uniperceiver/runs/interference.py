@@ -8,26 +8,25 @@ from pathlib import Path
 
 import torch
 
-from uniperceiver.config import InterferenceConfig, Recipe
+from uniperceiver.config import InterferenceConfig, Recipe, read_recipe
 from uniperceiver.data.mix import Mixture
 from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.interference.estimate import LEAST_BLOCKS, InterferenceEstimate, estimate, measure
 from uniperceiver.interference.finite_differences import finite_differences
 from uniperceiver.interference.groups import ParameterGroup
-from uniperceiver.interference.records import as_record, write_measurement
+from uniperceiver.interference.records import Interference, as_record, write_measurement
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
-from uniperceiver.report.contents import Interference
 from uniperceiver.report.interference_image import heat_map_image, scalars
 from uniperceiver.runs.evaluate import as_trained
+from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference_callback import RepeatableBatches, batches_of_each_task, trained_groups
 from uniperceiver.runs.mixture import mixture_of
 from uniperceiver.runs.prepare import check_sizes, objective_of
-from uniperceiver.runs.recipe import read_recipe, saved_recipe
 from uniperceiver.runs.report import write_report
 from uniperceiver.runs.tuning import parts
-from uniperceiver.runs.validation import device_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training import checkpoint
 from uniperceiver.training.log import show_in_tensorboard
@@ -66,8 +65,6 @@ def interference_of_run(path: Path, settings: InterferenceSettings, data: Path |
     tasks = _chosen(recipe, base, model, settings)
     groups = trained_groups(model.model, settings.parameters)
     step = _load_step(model.model, path, settings.step)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     device = device_of(settings.device or recipe.device)
     model.model.to(device, torch.float64 if settings.by_steps else None)
     optimiser = dataclasses.replace(recipe.optimiser, precision="float32")  # whatever the run was trained in

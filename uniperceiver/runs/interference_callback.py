@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from uniperceiver.config import InterferenceConfig, Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -11,11 +13,10 @@ from uniperceiver.errors import UserError
 from uniperceiver.interference.groups import ParameterGroup, groups_of
 from uniperceiver.interference.online import GradientsOnDemand, GradientSource, PairsOfSteps
 from uniperceiver.interference.products import TaskLoss
-from uniperceiver.interference.records import EVENT, as_record, as_values
+from uniperceiver.interference.records import EVENT, Interference, as_record, as_values
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.upcycle import dense_name
 from uniperceiver.records import to_device
-from uniperceiver.report.contents import Interference
 from uniperceiver.report.interference_image import heat_map_image, scalars
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
@@ -43,12 +44,13 @@ def batches_of_each_task(mixture: Mixture, asked: int | None) -> int:
     Raises:
         UserError: batches would share samples, which counts as help of a task for itself, or there is only one.
     """
-    smallest = min(mixture.sets, key=lambda task: len(task.source) // task.late.batch)
-    there = len(smallest.source) // smallest.late.batch
+    smallest = min(mixture.sets, key=lambda task: len(task.source) // task.stages[-1].batch)
+    size = smallest.stages[-1].batch
+    there = len(smallest.source) // size
     if there < max(2, asked or 0):
         raise UserError(
             f"tasks.{smallest.task.name}: its {len(smallest.source)} samples are {there} batches of "
-            f"{smallest.late.batch}; ask for fewer batches, or for smaller ones"
+            f"{size}; ask for fewer batches, or for smaller ones"
         )
     return min(there, MOST) if asked is None else asked
 
@@ -85,8 +87,9 @@ class RepeatableBatches:
     def _plans(self) -> Iterator[Plan]:
         for number in range(self.batches):
             for index, task in enumerate(self.mixture.sets):
-                size = task.late.batch
-                yield Plan(step=number, place=index, index=index, start=number * size, count=size, late=True)
+                stage = len(task.stages) - 1  # the sizes that training ends with
+                size = task.stages[stage].batch
+                yield Plan(step=number, place=index, index=index, start=number * size, count=size, stage=stage)
 
 
 class InterferenceCallback:
@@ -159,14 +162,12 @@ def interference_callback(
 
 def _in_words(measured: Interference) -> str:
     """The pair of tasks, of all layers, in which one clearly hurts the other most."""
-    found = [
-        (value, affected, stepping, layer.name)
+    hurting = [
+        (float(layer.estimate.matrix_KK[row, column]), measured.tasks[row], measured.tasks[column], layer.name)
         for layer in measured.layers
-        for affected, values, highs in zip(measured.tasks, layer.matrix, layer.high, strict=True)
-        for stepping, value, high in zip(measured.tasks, values, highs, strict=True)
-        if value is not None and high is not None and high < 0
+        for row, column in np.argwhere(layer.estimate.high_KK < 0).tolist()  # NaN is not below 0
     ]
-    if not found:
+    if not hurting:
         return "interference: no task clearly hurts another"
-    value, affected, stepping, name = min(found)
+    value, affected, stepping, name = min(hurting)
     return f"interference: {stepping} hurts {affected} ({value:.2f}, in {name})"

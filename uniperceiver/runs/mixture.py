@@ -3,8 +3,7 @@
 import dataclasses
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.mix import Mixture, Stage, TrainingSet
-from uniperceiver.data.sampling import sampling_weights
+from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.optimisation.balance.methods import make
@@ -16,19 +15,20 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) ->
     sizes = {data.task.name: len(data.sources["train"]) for data in tasks}
     explicit = {data.task.name: data.config.weight for data in tasks}
     weights = sampling_weights(sizes, explicit, recipe.sampling.alpha)
+    late = round(recipe.late_from * recipe.steps)
     return Mixture(
-        sets=tuple(_training_set(data, weights[data.task.name]) for data in tasks),
+        sets=tuple(_training_set(data, weights[data.task.name], late) for data in tasks),
         codec=codec,
         seed=recipe.seed,
         mode=recipe.sampling.mode,
         tasks_per_step=recipe.sampling.tasks_per_step,
         accumulate=recipe.optimiser.accumulate,
-        late_step=round(recipe.late_from * recipe.steps),
         window=recipe.balance.window,
     )
 
 
-def _training_set(data: TaskData, weight: float) -> TrainingSet:
+def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
+    """A task with its samples, whose batches have the sizes of `tasks.NAME.late` from that step on."""
     config = data.config
     early_view = dataclasses.replace(data.view, size=config.size, frames=config.frames)
     assert data.index is not None
@@ -38,8 +38,10 @@ def _training_set(data: TaskData, weight: float) -> TrainingSet:
         source=data.sources["train"],
         weight=weight,
         augment=config.augment,
-        early=Stage(view=early_view, batch=config.batch),
-        late=Stage(view=data.view, batch=config.late.batch or config.batch),
+        stages=(
+            Stage(begins=0, view=early_view, batch=config.batch),
+            Stage(begins=late, view=data.view, batch=config.late.batch or config.batch),
+        ),
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from uniperceiver.cli.allocator import keep_freed_memory
 from uniperceiver.config import BalanceConfig, Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.data.vocabulary import proposal, text_encoder
+from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
-from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import LOSSES
@@ -22,13 +22,13 @@ from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import check_balance
 from uniperceiver.runs.architecture import architecture
-from uniperceiver.runs.checks import check_experts, notes_on
+from uniperceiver.runs.checks import check_experts
+from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
 from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.mixture import method_of, mixture_of
-from uniperceiver.runs.recipe import check_same_run, save_recipe
 from uniperceiver.runs.tuning import check_tuning, freeze, parts, trains_gates
-from uniperceiver.runs.validation import device_of, evaluation_settings, validate
+from uniperceiver.runs.validation import evaluation_settings, validate
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
@@ -41,6 +41,7 @@ from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
 
 _SCALE = 2.0**13  # of float16 gradients at the start, as the original release
+_GRAPHS = 64  # of a compiled block
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -60,7 +61,6 @@ def prepare_run(
     _check(recipe, tasks)
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
-    _settle_process(recipe)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
     wanted = architecture(
         recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
@@ -84,14 +84,6 @@ def prepare_run(
         tokenizer=codec.fingerprint(),
         quiet=quiet,
     )
-
-
-def _settle_process(recipe: Recipe) -> None:
-    """Threads and memory of this process."""
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    if device_of(recipe.device).type == "cpu":
-        keep_freed_memory()
 
 
 def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
@@ -148,13 +140,14 @@ def _fresh_state(recipe: Recipe, model: Generalist, method: Method) -> TrainStat
 
 def _compile(model: Generalist) -> None:
     """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step."""
-    # One graph for each combination of mask, summary and DropPath, of which eight are too few for a mixture.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in model.encoder.modules():
         if isinstance(module, SegmentRouter | TokenRouter | ExpertLinear | ExpertFeedForward):
             module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+    # One graph for each combination of mask, summary and DropPath, of which torch's eight are too few for a mixture.
+    enough_graphs = torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, _GRAPHS))
     for block in model.encoder.blocks:
         block.compile(dynamic=True)
+        block._compiled_call_impl = enough_graphs(block._compiled_call_impl)
 
 
 def _callbacks(

@@ -13,7 +13,7 @@ from uniperceiver.report.run_report import RunReport, render
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.examples import examples_of
 from uniperceiver.runs.experts import experts_of
-from uniperceiver.runs.recipe import saved_recipe
+from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.validation import evaluation_settings
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
@@ -22,15 +22,18 @@ _EXAMPLES = 4  # per task
 _ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
 
 
-def write_report(folder: Path, results: Results) -> Path:
+def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None = None) -> Path:
     """Write the report of a run; returns its path.
+
+    Args:
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
 
     Raises:
         UserError: the folder holds no run with a model, or its data are gone.
     """
     recipe, base = saved_recipe(folder)
     model = UniPerceiver.from_pretrained(folder)
-    tasks = open_tasks(recipe, base)
+    tasks = open_tasks(recipe, base) if tasks is None else tasks
     examples = [one for data in tasks for one in examples_of(model, data, _shown_split(data), _EXAMPLES)]
     log = read_log(folder)
     settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)

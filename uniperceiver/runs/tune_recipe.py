@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver import strict
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.formats.files import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import parse_recipe
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.task_choice import view_for
@@ -26,18 +25,33 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
 _TRAINED, _HELD_OUT = [0.0, 0.8], [0.8, 1.0]  # of pictures without a split to evaluate on
 
 
-def tune_recipe(model: str, data: Path, method: str | None, overrides: Mapping[str, str]) -> Recipe:
-    """The recipe that tunes a model on data.
+def tune_recipe(
+    model: str, data: str | Path, method: str | None = None, overrides: Mapping[str, str] | None = None
+) -> Recipe:
+    """Make the recipe that tunes a model on data.
 
     Args:
         model: a run, a saved model, or OWNER/NAME on the hub.
         data: a recipe; or a folder CLASS/FILE, or SPLIT/CLASS/FILE, of pictures or clips. For a folder, steps and
             learning rate are those of `recipes/tune_METHOD.yaml`.
         method: prompt or full; None: as the recipe says, or else prompt.
+        overrides: keys of the recipe, as on the command line: {"steps": "300"}.
 
     Raises:
         UserError: there is no such model or data, or a key is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> import uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
+        >>> for name in ("cat", "dog"):
+        ...     Path("pictures", name).mkdir(parents=True)
+        ...     Image.new("RGB", (32, 32)).save(f"pictures/{name}/one.png")
+        >>> recipe = uniperceiver.tune_recipe("runs/tiny", "pictures", overrides={"steps": "1"})
+        >>> recipe.tune.method, recipe.tasks["pictures"].kind
+        ('prompt', 'image_classification')
     """
+    data, overrides = Path(data), overrides or {}
     start = Path(model).expanduser()
     if not data.exists():
         raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from uniperceiver.config import ModelConfig, MoEConfig, Recipe, TuneConfig
-from uniperceiver.data.formats.subset import part_of
+from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, PromptShape
@@ -55,7 +55,7 @@ def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
         sources = dict(data.sources)
         if "train" in sources:
             where = f"tasks.{data.task.name}.train: tune.fraction"
-            sources["train"] = part_of(sources["train"], 0.0, share, recipe.seed, where)
+            sources["train"] = random_part(sources["train"], 0.0, share, recipe.seed, where)
         found.append(dataclasses.replace(data, sources=sources))
     return found
 

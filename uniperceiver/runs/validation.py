@@ -9,7 +9,6 @@ import torch
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
 from uniperceiver.records import Broken
@@ -18,23 +17,6 @@ from uniperceiver.training.faults import name_broken
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; "auto" is the first accelerator, or the CPU.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found if found is not None else torch.device("cpu")
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r}: {reason}; use device=cpu, or auto") from None
 
 
 def evaluation_settings(recipe: Recipe, codec: bpe.TextEncoder, device: torch.device) -> Settings:

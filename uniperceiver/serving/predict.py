@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.errors import UserError
-from uniperceiver.runs.checks import notes_on
-from uniperceiver.runs.evaluate import tell
-from uniperceiver.runs.validation import device_of
+from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError, warn
+from uniperceiver.model.architecture import notes_on
 from uniperceiver.serving.predictor import UniPerceiver
 
 _SHOWN = 5  # candidates per file on the console
@@ -31,7 +30,7 @@ def answer(
     """
     model = UniPerceiver.from_pretrained(path, device_of(device))
     for note in notes_on(model.saved.arch):
-        tell(note)
+        warn(note)
     if question == "caption":
         captions = model.caption(files, beam, task)
         return [{"file": file, "answer": caption} for file, caption in zip(files, captions, strict=True)]

@@ -52,6 +52,14 @@ class UniPerceiver:
         saved: the parts of the model.
         device: where it computes.
         batch: items encoded together.
+
+    Example:
+        >>> import numpy
+        >>> from uniperceiver import UniPerceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
+        >>> model = UniPerceiver.from_pretrained("runs/tiny")
+        >>> pictures = [numpy.zeros((32, 32, 3), dtype=numpy.uint8)] * 2
+        >>> model.rank(pictures, ["a red circle", "a blue square", "a cat"]).shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64) -> None:

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from uniperceiver.atomic import write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import check_same_run, saved_recipe
-from uniperceiver.strict import parse, to_json
+from uniperceiver.runs.folder import check_same_run, saved_recipe
+from uniperceiver.strict import flat, parse, to_json
 from uniperceiver.studies.plan import StudyCell
 from uniperceiver.training.log import read_log
 
@@ -84,15 +84,8 @@ def _refuse(path: Path, key: str, old: Any, new: Any) -> None:
 
 def _figures_of(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe may change a figure, by dotted keys."""
-    values = _flat(json.loads(to_json(dataclasses.asdict(recipe))))
+    values = flat(json.loads(to_json(dataclasses.asdict(recipe))))
     return {key: value for key, value in values.items() if not key.startswith(_NO_MATTER)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def reported(cell: StudyCell) -> CellOutcome | None:

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, PositiveInt
 
-from uniperceiver.config import Recipe
+from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.runs.prepare import check_sizes
-from uniperceiver.runs.recipe import parse_recipe
 from uniperceiver.runs.tuning import check_tuning
 from uniperceiver.strict import parse, read_yaml, record
 

@@ -31,6 +31,13 @@ class Task:
 
     Raises:
         ValueError: the fields contradict each other.
+
+    Example:
+        >>> from uniperceiver import Task
+        >>> answers = (("yes",), ("no",))
+        >>> task = Task(name="pets", inputs=("image",), candidates="labels", temperature="img_cls", labels=answers)
+        >>> task.read_at
+        'summary'
     """
 
     name: str

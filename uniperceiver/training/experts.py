@@ -6,7 +6,7 @@ Shape suffixes: E experts.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import moved_bias
-from uniperceiver.moe.statistics import Group, Statistics, as_record, statistics
+from uniperceiver.moe.statistics import Group, Statistics, gate_figures, statistics
 from uniperceiver.records import Decision
 
 Place = tuple[int, str, int]  # layer, part, gate
@@ -73,7 +73,7 @@ class ExpertFigures:
     def take(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The values of a log line and numbers for TensorBoard; empty where nothing was due, or no gate decided."""
         found, self._found = self._found, {}
-        groups = [{"task": task, **as_record(*each)} for task, several in found.items() for each in several.items()]
+        groups = [asdict(gate_figures(task, *each)) for task, several in found.items() for each in several.items()]
         return ({"groups": groups} if groups else {}), scalars(found)
 
 

@@ -13,9 +13,9 @@ from benchmarks.faulty_data import KINDS
 from tests.small_run import values_of, write_recipe
 from tests.tiny import tiny_codec
 from uniperceiver.cli import main
+from uniperceiver.config import parse_recipe
 from uniperceiver.data.formats.coco_captions import CocoCaptionsData
 from uniperceiver.data.prepare.check import Report, Spread, as_text, check_data
-from uniperceiver.runs.recipe import parse_recipe
 
 FAULTS = sum(len(kind.faults) for kind in KINDS.values())
 

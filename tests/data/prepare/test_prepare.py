@@ -13,6 +13,7 @@ from benchmarks import faulty_data
 from benchmarks.faulty_data import CLASSES, KINDS
 from tests.small_run import BASE, IMAGES, TEXTS, write_recipe
 from uniperceiver.cli import main
+from uniperceiver.config import read_recipe
 from uniperceiver.data.media.clips import clip_extent
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.prepare import prepare as data_prepare
@@ -21,7 +22,6 @@ from uniperceiver.data.prepare.prepare import Prepared, prepare_data
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
-from uniperceiver.runs.recipe import read_recipe
 
 LABELLED = {**IMAGES, "label": "shape"}
 

@@ -9,12 +9,11 @@ import pytest
 from tests.balancing import method
 from tests.markdown import blocks, read, section
 from tests.small_run import assert_same, log_lines, small_recipe, train
-from uniperceiver.config import TaskBalanceConfig
-from uniperceiver.config.balance import BalanceMethod
+from uniperceiver.config import TaskBalanceConfig, read_recipe
+from uniperceiver.config.training import BalanceMethod
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.balance.methods import METHODS, check_balance
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.recipe import read_recipe
 from uniperceiver.training.state import pack
 
 TEXTS = ("relations", "words")

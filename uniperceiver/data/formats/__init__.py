@@ -3,20 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from uniperceiver import strict
 from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
-from uniperceiver.data.formats.csv import CsvSource
-from uniperceiver.data.formats.file_list import FileListSource
 from uniperceiver.data.formats.folder import FolderSource
-from uniperceiver.data.formats.huggingface import HuggingfaceSource
-from uniperceiver.data.formats.jsonl import JsonlSource
-from uniperceiver.data.formats.only import OnlyConfig, only_of
-from uniperceiver.data.formats.parquet import ParquetSource
-from uniperceiver.data.formats.subset import PartConfig, part_of
+from uniperceiver.data.formats.subset import SubsetConfig
+from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
+from uniperceiver.data.formats.tables.file_list import FileListSource
+from uniperceiver.data.formats.tables.huggingface import HuggingfaceSource
+from uniperceiver.data.formats.tables.jsonl import JsonlSource
+from uniperceiver.data.formats.tables.parquet import ParquetSource
 from uniperceiver.data.formats.text import TextSource
-from uniperceiver.data.formats.tsv import TsvSource
 from uniperceiver.data.formats.webdataset import WebdatasetSource
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError, nearest
@@ -24,16 +22,21 @@ from uniperceiver.records import Sample
 
 
 class Source(Protocol):
-    """An opened data set: an index in memory, samples on demand. It can be pickled and forked."""
+    """An opened data set: an index in memory, samples on demand. It can be pickled and forked.
+
+    A source may have two things more: `class_names` (see `Named`), and `names()` (see `subset.Listing`), which the key
+    `only` needs.
+    """
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...] | None:
         """Texts per class; None: the samples have no label."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many samples there are, broken ones among them."""
 
     def read(self, index: int) -> Sample:
-        """One sample, media still encoded.
+        """Sample `index` (0 .. len - 1), media still encoded.
 
         Raises:
             BrokenSample: it cannot be used.
@@ -43,9 +46,10 @@ class Source(Protocol):
         """All captions, input texts and class texts, for training a tokenizer; no media are decoded."""
 
 
-@runtime_checkable
 class Format(Protocol):
-    """What a recipe says about data that lie in files, made with `strict.record`."""
+    """What a recipe says about a data set: a `strict.record` whose fields are the format's keys."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def open(self, base: Path, where: str) -> Source:
         """Find the samples; relative paths start at `base`, and messages at `where`.
@@ -64,7 +68,7 @@ class Named(Protocol):
         """Name per class."""
 
 
-FORMATS: dict[str, type] = {
+FORMATS: dict[str, type[Format]] = {
     "folder": FolderSource,
     "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
@@ -81,11 +85,10 @@ FORMATS: dict[str, type] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """A recipe's mapping {format: ..., ...}, its keys checked: what every format takes, and the format's own."""
+    """A recipe's mapping {format: ..., ...}, its keys checked: the format's own, and those that every format takes."""
 
-    format: Any  # one of FORMATS
-    only: OnlyConfig
-    part: PartConfig
+    format: Format
+    subset: SubsetConfig
 
 
 def parse_source(spec: Mapping[str, Any], where: str) -> SourceSpec:
@@ -100,32 +103,23 @@ def parse_source(spec: Mapping[str, Any], where: str) -> SourceSpec:
         raise UserError(f"{where}: key 'format' is missing; choose one of {', '.join(sorted(FORMATS))}")
     if name not in FORMATS:
         raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
-    keys = {cls: [each.name for each in fields(cls)] for cls in (FORMATS[name], OnlyConfig, PartConfig)}
-    known = [key for names in keys.values() for key in names]
-    if unknown := next((key for key in options if key not in known), None):
-        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, known)}")
-    own, only, part = ({key: options[key] for key in names if key in options} for names in keys.values())
+    own, common = ([field.name for field in fields(cls)] for cls in (FORMATS[name], SubsetConfig))
+    if unknown := next((key for key in options if key not in (*own, *common)), None):
+        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, (*own, *common))}")
     return SourceSpec(
-        format=strict.parse(FORMATS[name], own, where),
-        only=strict.parse(OnlyConfig, only, where),
-        part=strict.parse(PartConfig, part, where),
+        format=strict.parse(FORMATS[name], {key: options[key] for key in own if key in options}, where),
+        subset=strict.parse(SubsetConfig, {key: options[key] for key in common if key in options}, where),
     )
 
 
 def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
-    """The data set that a recipe's mapping {format: ..., ...} names.
+    """Open the data set that a recipe's mapping {format: ..., ...} names; relative paths start at `base`.
 
     Raises:
         UserError: unknown format or key, or data that are not there; one line that begins with `where`.
     """
     parsed = parse_source(spec, where)
-    bounds = parsed.part.bounds(where)
-    # What lies in no file is complete with its options.
-    source: Source = parsed.format
-    if isinstance(parsed.format, Format):
-        source = parsed.format.open(Path(base), where)
-    chosen = only_of(source, parsed.only.only, Path(base), where)
-    return part_of(chosen, *bounds, parsed.part.part_seed, where)
+    return parsed.subset.of(parsed.format.open(Path(base), where), Path(base), where)
 
 
 def class_names(source: Source) -> tuple[str, ...] | None:

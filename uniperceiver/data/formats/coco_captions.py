@@ -27,26 +27,28 @@ class CocoCaptionsSource:
         """Read the JSON file and gather each image's captions."""
         path = existing_file(base, self.path, where)
         named = (self.images,) if isinstance(self.images, str) else self.images
-        folders = tuple(dict.fromkeys(existing_folder(base, each, f"{where}: images") for each in named))
+        folders = tuple(dict.fromkeys(existing_folder(base, folder, f"{where}: images") for folder in named))
         if not folders:
             raise UserError(f"{where}: key 'images' is an empty list; name the folder of the images")
         document = read_json(path, where)
         files = _files(document, path, where)
         captions: dict[Any, list[str]] = {image: [] for image in files}
-        for place, entry in enumerate(_entries(document, "annotations", path, where)):
-            image, caption = _fields(entry, ("image_id", "caption"), f"annotations[{place}]", path, where)
+        for number, entry in enumerate(_entries(document, "annotations", path, where)):
+            image, caption = _fields(entry, ("image_id", "caption"), f"annotations[{number}]", path, where)
             if image not in captions:
-                raise UserError(f"{where}: {path}: annotations[{place}]: image_id {image!r} is not among the images")
+                raise UserError(f"{where}: {path}: annotations[{number}]: image_id {image!r} is not among the images")
             if text := str(caption).strip():
                 captions[image].append(text)
         kept = [image for image in files if captions[image]]
         if not kept:
             raise UserError(f"{where}: {path}: no image has a caption; is this the captions file?")
-        folder_N = np.array(_places(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16)
+        folder_N = np.array(
+            _folder_indices(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16
+        )
         if (folder_N < 0).all():
-            there = " and ".join(map(str, folders))
+            names = " and ".join(map(str, folders))
             hold = "hold" if len(folders) > 1 else "holds"
-            raise UserError(f"{where}: images: {there} {hold} no image of {path.name}, not even {files[kept[0]]}")
+            raise UserError(f"{where}: images: {names} {hold} no image of {path.name}, not even {files[kept[0]]}")
         return CocoCaptionsData(
             folders=folders,
             folder_N=folder_N,
@@ -75,7 +77,7 @@ class CocoCaptionsData:
         """The encoded image and its captions."""
         file = self.files[index]
         start = int(self.stop_N[index - 1]) if index else 0
-        captions = tuple(self.captions[place] for place in range(start, int(self.stop_N[index])))
+        captions = tuple(self.captions[number] for number in range(start, int(self.stop_N[index])))
         if any(printable(caption) != caption for caption in captions):
             raise BrokenSample(printable(file), "a caption is not valid UTF-8")
         image = read_bytes(self.folders[max(0, int(self.folder_N[index]))] / file, printable(file))
@@ -93,30 +95,30 @@ class CocoCaptionsData:
 def _files(document: Any, path: Path, where: str) -> dict[Any, str]:
     """File name by image id."""
     files: dict[Any, str] = {}
-    for place, entry in enumerate(_entries(document, "images", path, where)):
-        image, file = _fields(entry, ("id", "file_name"), f"images[{place}]", path, where)
+    for number, entry in enumerate(_entries(document, "images", path, where)):
+        image, file = _fields(entry, ("id", "file_name"), f"images[{number}]", path, where)
         if image in files:
-            raise UserError(f"{where}: {path}: images[{place}]: id {image!r} stands there twice")
+            raise UserError(f"{where}: {path}: images[{number}]: id {image!r} stands there twice")
         files[image] = str(file)
     return files
 
 
-def _places(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:
+def _folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:
     """The folder that holds each file, -1 where none does."""
     listed = [frozenset(os.listdir(folder)) for folder in folders]  # far faster than to ask for each file
-    places = []
+    indices = []
     for file in files:
         nested = "/" in file
         holding = [
-            place
-            for place, folder in enumerate(folders)
-            if (os.path.isfile(folder / file) if nested else file in listed[place])
+            index
+            for index, folder in enumerate(folders)
+            if (os.path.isfile(folder / file) if nested else file in listed[index])
         ]
         if len(holding) > 1:
-            one, other = (folders[place] for place in holding[:2])
-            raise UserError(f"{where}: {file} is in {one} and in {other}; name only the folder that is meant")
-        places.append(holding[0] if holding else -1)
-    return places
+            first, second = (folders[index] for index in holding[:2])
+            raise UserError(f"{where}: {file} is in {first} and in {second}; name only the folder that is meant")
+        indices.append(holding[0] if holding else -1)
+    return indices
 
 
 def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:
@@ -128,9 +130,9 @@ def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:
     return entries
 
 
-def _fields(entry: Any, keys: tuple[str, str], place: str, path: Path, where: str) -> tuple[Any, Any]:
+def _fields(entry: Any, keys: tuple[str, str], name: str, path: Path, where: str) -> tuple[Any, Any]:
     for key in keys:
         if not isinstance(entry, dict) or not isinstance(entry.get(key), str | int):
             hint = "; is this an instances file? Give the captions file" if key == "caption" else ""
-            raise UserError(f"{where}: {path}: {place} has no {key!r}{hint}")
+            raise UserError(f"{where}: {path}: {name} has no {key!r}{hint}")
     return entry[keys[0]], entry[keys[1]]

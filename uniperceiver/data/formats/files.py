@@ -57,7 +57,7 @@ def printable(name: str) -> str:
 
 
 def existing(base: Path, path: str, where: str) -> Path:
-    """`path`, relative to `base`, which must exist."""
+    """`path`, relative to `base`, which must exist; else a UserError that offers the nearest name."""
     full = base / Path(path).expanduser()
     if not full.exists():
         raise UserError(f"{where}: {full}: no such file or folder; {_offer(full)}")
@@ -65,7 +65,7 @@ def existing(base: Path, path: str, where: str) -> Path:
 
 
 def existing_folder(base: Path, path: str, where: str) -> Path:
-    """`path`, relative to `base`, which must be a folder."""
+    """`path`, relative to `base`, which must be a folder; else a UserError."""
     full = existing(base, path, where)
     if not full.is_dir():
         raise UserError(f"{where}: {full} is a file; give a folder")
@@ -73,7 +73,7 @@ def existing_folder(base: Path, path: str, where: str) -> Path:
 
 
 def existing_file(base: Path, path: str, where: str) -> Path:
-    """`path`, relative to `base`, which must be a file."""
+    """`path`, relative to `base`, which must be a file; else a UserError."""
     full = existing(base, path, where)
     if not full.is_file():
         raise UserError(f"{where}: {full} is a folder; give a file")
@@ -82,11 +82,15 @@ def existing_file(base: Path, path: str, where: str) -> Path:
 
 def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -> tuple[Path, ...]:
     """The files that a file, a folder (its files with that suffix, sorted), a pattern (braces such as {00..12}, or
-    *, ? and [...] for what is there, sorted) or a list of these name, each once."""
+    *, ? and [...] for what is there, sorted) or a list of these name, each once.
+
+    Raises:
+        UserError: a name without a file, or a file that is named twice.
+    """
     files: dict[Path, None] = {}
     for entry in [path] if isinstance(path, str) else path:
-        for one in expand_braces(entry, where):
-            for file in _files(base, one, suffix, where):
+        for pattern in expand_braces(entry, where):
+            for file in _matching_files(base, pattern, suffix, where):
                 if file in files:
                     raise UserError(f"{where}: key 'path' names {file} twice; name each file once")
                 files[file] = None
@@ -95,19 +99,18 @@ def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -
     return tuple(files)
 
 
-def _files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
+def _matching_files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
     pattern = base / Path(path).expanduser()
     if _WILD.search(path) and not pattern.exists():
-        found = [Path(file) for file in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(file)]
-        if not found:
+        files = [Path(file) for file in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(file)]
+        if not files:
             raise UserError(f"{where}: {pattern}: no file is named like this; check the pattern")
-        return found
+        return files
     full = existing(base, path, where)
-    inside = sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]
-    found = [file for file in inside if file.is_file()]
-    if not found:
+    files = [file for file in (sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]) if file.is_file()]
+    if not files:
         raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
-    return found
+    return files
 
 
 def short_names(files: Sequence[Path]) -> tuple[str, ...]:
@@ -119,20 +122,33 @@ def short_names(files: Sequence[Path]) -> tuple[str, ...]:
 def expand_braces(pattern: str, where: str = "path") -> list[str]:
     """`a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar; `{a,b}.tar` is a.tar, b.tar; several braces multiply."""
     pieces = _BRACES.split(pattern)  # text, inside of braces, text, ...
-    choices = [[piece] if place % 2 == 0 else _brace(piece) for place, piece in enumerate(pieces)]
+    choices = [[piece] if number % 2 == 0 else _brace(piece) for number, piece in enumerate(pieces)]
     if np.prod([float(len(choice)) for choice in choices]) > _MOST_FILES:
         raise UserError(f"{where}: {pattern} names more than {_MOST_FILES} files; check the numbers in braces")
     return ["".join(parts) for parts in itertools.product(*choices)]
 
 
 def read_json(path: Path, where: str) -> Any:
-    """The content of a JSON file."""
+    """The content of a JSON file; a UserError where it is none."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: {path}: not valid JSON ({error}); is the file complete?") from None
+
+
+def read_lines(path: Path, where: str) -> list[tuple[int, str]]:
+    """The lines of a UTF-8 file that are not empty, without white space around them, after their numbers from 1.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error})") from None
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes:
@@ -155,7 +171,7 @@ def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes
 
 
 def decode_text(data: bytes, sample: str) -> str:
-    """UTF-8 bytes as a text that is not empty, without white space around it."""
+    """UTF-8 bytes as a text that is not empty, without white space around it; else a BrokenSample."""
     try:
         text = data.decode("utf-8").strip()
     except UnicodeDecodeError as error:
@@ -168,12 +184,7 @@ def decode_text(data: bytes, sample: str) -> str:
 def read_classes(base: Path, classes: str | Sequence[str], where: str) -> tuple[str, ...]:
     """Class names in label order: a list, or the path of a file with one per line."""
     if isinstance(classes, str):
-        path = existing_file(base, classes, where)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error})") from None
-        classes = [line.strip() for line in lines if line.strip()]
+        classes = [line for _, line in read_lines(existing_file(base, classes, where), where)]
     if not classes:
         raise UserError(f"{where}: key 'classes' names no class; give a list, or a file with one name per line")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
@@ -215,8 +226,8 @@ def _brace(inside: str) -> list[str]:
 
 def _offer(full: Path) -> str:
     try:
-        there = [entry for entry in os.listdir(full.parent) if not entry.startswith(".")]
+        names = [entry for entry in os.listdir(full.parent) if not entry.startswith(".")]
     except OSError:
         return f"there is no {full.parent} either; relative paths start at the recipe's folder"
-    offer = nearest(full.name, there)
-    return offer if len(there) <= 12 or offer.startswith("did") else "check the name"
+    offer = nearest(full.name, names)
+    return offer if len(names) <= 12 or offer.startswith("did") else "check the name"

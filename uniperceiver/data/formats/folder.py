@@ -43,12 +43,12 @@ class FolderSource:
             raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / names[0]}")
         files, labels = [], []
         for label, name in enumerate(names):
-            found = sorted(_walk(root, name, suffixes))
-            if not found:
+            class_files = sorted(_walk(root, name, suffixes))
+            if not class_files:
                 types = " ".join(suffixes)
                 raise UserError(f"{where}: {root / name}: class folder without files ({types}); fill or remove it")
-            files += found
-            labels += [label] * len(found)
+            files += class_files
+            labels += [label] * len(class_files)
         return FolderData(
             root=root,
             class_names=tuple(map(printable, names)),
@@ -58,10 +58,12 @@ class FolderSource:
         )
 
     def _suffixes(self, where: str) -> tuple[str, ...]:
-        known = (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)
-        chosen = known if self.extensions is None else tuple(each.lower().lstrip(".") for each in self.extensions)
-        if unknown := [suffix for suffix in chosen if suffix not in known]:
-            raise UserError(f"{where}: extensions: no decoder for {unknown[0]!r}; {nearest(unknown[0], known)}")
+        decoded = (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)
+        if self.extensions is None:
+            return decoded
+        chosen = tuple(extension.lower().lstrip(".") for extension in self.extensions)
+        if unknown := [suffix for suffix in chosen if suffix not in decoded]:
+            raise UserError(f"{where}: extensions: no decoder for {unknown[0]!r}; {nearest(unknown[0], decoded)}")
         return chosen
 
 
@@ -101,10 +103,10 @@ class FolderData:
         return (text for texts in self.classes for text in texts)
 
 
-def _walk(root: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+def _walk(root: Path, class_name: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Files of one class as paths below `root`, at any depth."""
-    for folder, below, files in os.walk(root / name):
-        below[:] = [each for each in below if not each.startswith(".")]
+    for folder, below, files in os.walk(root / class_name):
+        below[:] = [name for name in below if not name.startswith(".")]
         inside = Path(folder).relative_to(root).as_posix()
         yield from (f"{inside}/{file}" for file in files if file[0] != "." and _suffix(file) in suffixes)
 

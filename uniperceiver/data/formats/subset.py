@@ -1,11 +1,13 @@
-"""A part of another source."""
+"""Keys of every format: some of the samples, those that a list names or a part that a seed draws."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from uniperceiver.data.formats.files import existing_file, read_lines
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
@@ -16,29 +18,47 @@ if TYPE_CHECKING:
 
 
 @record
-class PartConfig:
-    """Keys of every format: which part of its samples is taken."""
+class SubsetConfig:
+    """Which of a source's samples are taken; `part` counts among those that `only` names.
 
+    Raises:
+        ValueError: the shares are no part.
+    """
+
+    only: str | None = None
+    """A text file with a name per line: a sample's id as logs show it, or its path as the data name it."""
     part: tuple[float, float] = (0.0, 1.0)
     """From which share of the samples to which, in an order drawn by `part_seed`: [0, 0.8] to train, [0.8, 1] to
     evaluate."""
     part_seed: int = 0
     """Another number, other samples in each part."""
 
-    def bounds(self, where: str) -> tuple[float, float]:
-        """The two shares.
-
-        Raises:
-            UserError: they are no part.
-        """
+    def __post_init__(self) -> None:
         first, last = self.part
         if not 0 <= first < last <= 1:
-            raise UserError(f"{where}: part: expected two shares such as [0, 0.8], found [{first:g}, {last:g}]")
-        return first, last
+            raise ValueError(f"part: expected two shares such as [0, 0.8], found [{first:g}, {last:g}]")
+
+    def of(self, source: "Source", base: Path, where: str) -> "Source":
+        """The samples of a source that are taken, in its order.
+
+        Raises:
+            UserError: a name is unknown, or no sample is left; one line that begins with `where`.
+        """
+        if self.only is not None:
+            source = named_samples(source, self.only, base, where)
+        return random_part(source, *self.part, self.part_seed, where)
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A source that can tell the names of its samples without reading them."""
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """What a list may call each sample, in order; its id first."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Subset:
     """Some of the samples of a source, with all of its classes."""
 
     whole: "Source"
@@ -63,12 +83,45 @@ class Part:
         return self.whole.read(int(self.index_N[index]))
 
     def texts(self) -> Iterator[str]:
-        """The texts of the whole: its files are not read again to find out which of them are in this part."""
+        """The texts of the whole: its files are not read again to find out which of them belong to these samples."""
         return self.whole.texts()
 
 
-def part_of(source: "Source", first: float, last: float, seed: int, where: str) -> "Source":
-    """The samples from one share to another of a source, in an order drawn by `seed`.
+def named_samples(source: "Source", path: str, base: Path, where: str) -> Subset:
+    """The samples that a list names, in the order of the source.
+
+    Args:
+        path: the list, a text file with a name per line; relative to `base`.
+
+    Raises:
+        UserError: the list is empty, or names what is not there.
+    """
+    where = f"{where}: only"
+    file = existing_file(base, path, where)
+    if not isinstance(source, Listing):
+        raise UserError(f"{where}: the samples of this format have no names; leave the key out")
+    # By name; of a name that stands there twice, the last line.
+    line_of = {line.removeprefix("./"): number for number, line in read_lines(file, where)}
+    if not line_of:
+        raise UserError(f"{where}: {file}: names no sample; write one name per line")
+    used: set[str] = set()
+    taken = []
+    example: tuple[str, ...] = ()
+    for index, names in enumerate(source.names()):
+        example = example or names
+        if matching := line_of.keys() & set(names):
+            taken.append(index)
+            used |= matching
+    if unused := next((name for name in line_of if name not in used), None):
+        raise UserError(
+            f"{where}: {file}:{line_of[unused]}: {unused!r} names no sample; "
+            f"they are named like {' or '.join(map(repr, example))}"
+        )
+    return Subset(whole=source, index_N=np.array(taken, dtype=np.int64))
+
+
+def random_part(source: "Source", first: float, last: float, seed: int, where: str) -> "Source":
+    """The samples from one share (0..1) to another of a source, in an order drawn by `seed`; all if that is all.
 
     Parts of one seed that do not overlap share no sample; [0, 0.1] lies in [0, 0.2].
 
@@ -81,4 +134,4 @@ def part_of(source: "Source", first: float, last: float, seed: int, where: str) 
     start, stop = round(first * len(source)), round(last * len(source))
     if start == stop:
         raise UserError(f"{where}: from {first:g} to {last:g} of {len(source)} samples there is none; take more")
-    return Part(whole=source, index_N=np.sort(order_N[start:stop]))
+    return Subset(whole=source, index_N=np.sort(order_N[start:stop]))

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from uniperceiver.data.formats.files import decode_text, list_files, read_bytes, short_names
-from uniperceiver.data.formats.lines import Lines, index_lines
+from uniperceiver.data.formats.line_index import Lines, index_lines
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -29,13 +29,13 @@ class TextSource:
     def open(self, base: Path, where: str) -> "TextData":
         """Find the lines of all files."""
         files = list_files(base, self.path, ".txt", where)
-        indexed = [(place, index_lines(file, where)) for place, file in enumerate(files)]
+        indexed = [(number, index_lines(file, where)) for number, file in enumerate(files)]
         starts, stops = zip(*(_documents(lines, self.min_words) for _, lines in indexed), strict=True)
         keep = slice(self.max_documents or None)
         data = TextData(
             files=files,
             short=short_names(files),
-            file_N=np.concatenate([np.full(len(lines.start_L), place) for place, lines in indexed])[keep],
+            file_N=np.concatenate([np.full(len(lines.start_L), number) for number, lines in indexed])[keep],
             number_N=np.concatenate([lines.number_L for _, lines in indexed])[keep],
             line_N=np.concatenate([np.stack([lines.start_L, lines.stop_L], axis=1) for _, lines in indexed])[keep],
             span_N=np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)[keep],
@@ -78,12 +78,12 @@ class TextData:
 
     def texts(self) -> Iterator[str]:
         """Every line once, however documents overlap; lines that are not valid UTF-8 are left out."""
-        for place, path in enumerate(self.files):
+        for number, path in enumerate(self.files):
             with open(path, "rb") as file:
-                for start, stop in self.line_N[self.file_N == place].tolist():
+                for start, stop in self.line_N[self.file_N == number].tolist():
                     file.seek(start)
                     try:
-                        yield decode_text(file.read(stop - start), self.short[place])
+                        yield decode_text(file.read(stop - start), self.short[number])
                     except BrokenSample:
                         continue
 

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.formats.cells import filled
 from uniperceiver.data.formats.files import (
     class_texts,
     decode_text,
@@ -15,7 +15,8 @@ from uniperceiver.data.formats.files import (
     read_classes,
     short_names,
 )
-from uniperceiver.data.formats.shards import Shards, index_shards
+from uniperceiver.data.formats.tables.values import filled
+from uniperceiver.data.formats.tar_shards import Shards, index_shards
 from uniperceiver.errors import BrokenSample, UserError, nearest
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -50,20 +51,21 @@ class WebdatasetSource:
         files = list_files(base, self.path, ".tar", where)
         shards = index_shards(files, short_names(files), where)
         names = None if self.classes is None else read_classes(base, self.classes, where)
+        media = (*_as_tuple(self.image), *_as_tuple(self.clip))
         data = WebdatasetData(
             shards=shards,
             class_names=names,
             index_of={name: label for label, name in enumerate(names or ())},
-            media=(*_several(self.image), *_several(self.clip)),
-            clips=frozenset(_several(self.clip)),
+            media=media,
+            clips=frozenset(_as_tuple(self.clip)),
             text=self.text,
             label=self.label,
             id=self.id,
-            has_media=not shards.kinds.isdisjoint((*_several(self.image), *_several(self.clip))),
+            has_media=not shards.kinds.isdisjoint(media),
         )
-        there = ", ".join(f".{kind}" for kind in sorted(shards.kinds))
+        kinds = ", ".join(f".{kind}" for kind in sorted(shards.kinds))
         if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
-            raise UserError(f"{where}: {files[0]}: no image, clip or text, only {there}; set key image, clip or text")
+            raise UserError(f"{where}: {files[0]}: no image, clip or text, only {kinds}; set key image, clip or text")
         if names is not None and _member(self.label) not in shards.kinds:
             offer = nearest(self.label, shards.kinds)
             raise UserError(f"{where}: {files[0]}: no member .{_member(self.label)} for key 'label'; {offer}")
@@ -102,8 +104,8 @@ class WebdatasetData:
         kind = next((kind for kind in self.media if kind in members), None)
         texts = self._texts(values, name)
         if kind is None and (self.has_media or not texts):
-            there = ", ".join(f".{kind}" for kind in members) or "nothing"
-            raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {there}")
+            kinds = ", ".join(f".{kind}" for kind in members) or "nothing"
+            raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {kinds}")
         label = self._label(values, name) if self.class_names is not None else None
         if kind is None:
             return Sample(id=name, text="\n".join(texts), label=label)
@@ -116,7 +118,12 @@ class WebdatasetData:
         """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
         for index, key in enumerate(self.shards.keys()):
             name = self.shards.name(index)
-            yield (name, key) if self.id is None else (self._name_or(index, name), name, key)
+            names: tuple[str, ...] = (name, key)
+            if self.id is not None:
+                # A sample whose own name cannot be read has the other two.
+                with suppress(BrokenSample):
+                    names = (self._name(_Values(self.shards, index)), name, key)
+            yield names
 
     def texts(self) -> Iterator[str]:
         """The class texts, then the texts of every sample that is not broken."""
@@ -127,12 +134,6 @@ class WebdatasetData:
             except BrokenSample:
                 continue
 
-    def _name_or(self, index: int, name: str) -> str:
-        try:
-            return self._name(_Values(self.shards, index))
-        except BrokenSample:
-            return name
-
     def _name(self, values: "_Values") -> str:
         assert self.id is not None
         name = self.shards.name(values.index)
@@ -142,8 +143,8 @@ class WebdatasetData:
 
     def _texts(self, values: "_Values", name: str) -> tuple[str, ...]:
         value = None if self.text is None else values.get(self.text, name)
-        several = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(_as_text(each, str(self.text), name) for each in several)
+        texts = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as_text(text, str(self.text), name) for text in texts)
 
     def _label(self, values: "_Values", name: str) -> int:
         value = values.get(self.label, name)
@@ -172,15 +173,11 @@ class _Values:
         if not key.startswith(_JSON):
             return self.shards.read(self.index, member)
         if self._document is None:
-            self._document = _parsed(self.shards.read(self.index, member), name)
+            try:
+                self._document = json.loads(self.shards.read(self.index, member))
+            except (ValueError, RecursionError) as error:
+                raise BrokenSample(name, f"not valid JSON ({error})") from None
         return self._document.get(key.removeprefix(_JSON)) if isinstance(self._document, dict) else None
-
-
-def _parsed(data: bytes, name: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BrokenSample(name, f"not valid JSON ({error})") from None
 
 
 def _as_text(value: Any, key: str, name: str) -> str:
@@ -191,5 +188,5 @@ def _member(key: str) -> str:
     return "json" if key.startswith(_JSON) else key
 
 
-def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
+def _as_tuple(keys: str | tuple[str, ...]) -> tuple[str, ...]:
     return (keys,) if isinstance(keys, str) else keys

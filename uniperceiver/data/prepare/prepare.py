@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from uniperceiver.atomic import clean, only_one, write_text
-from uniperceiver.config import TaskConfig
+from uniperceiver.config import TaskConfig, parse_recipe, read_overrides
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.recipe import prepared_recipe, write_classes
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
@@ -26,7 +26,6 @@ from uniperceiver.data.prepare.shard_writer import (
 )
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
-from uniperceiver.runs.recipe import parse_recipe, read_overrides
 from uniperceiver.strict import read_yaml, to_json
 
 _MOST_ROOM = 1.5  # for random crops: how much larger than `size` pictures are stored at most

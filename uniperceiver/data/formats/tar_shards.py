@@ -1,13 +1,23 @@
-"""What a tar file holds, by sample: members with the same key. A damaged header costs its own sample, not the file."""
+"""TAR SHARDS: which samples they hold, and where their members lie, so that any sample is read by its offset.
+
+Members with the same key are one sample. A damaged header costs its own sample, not the file.
+
+Shape suffixes: N samples, M members of all samples.
+"""
 
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO
+
+import numpy as np
+
+from uniperceiver.data.formats.files import Strings, printable, read_bytes, short_names
+from uniperceiver.errors import BrokenSample, UserError
 
 _BLOCK = tarfile.BLOCKSIZE
 _MAGIC, _MAGIC_AT = b"ustar", 257  # in every header but those of the 1980s
@@ -28,8 +38,104 @@ class _Damage:
     """A header that cannot be read."""
 
     key: str  # a name for it among the samples
-    said: str | None  # the key of the name that it still shows, if that can be read
+    visible_key: str | None  # of the name that it still shows, if that can be read
     of_next: bool  # it said more about the member behind it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """The samples of all shards, in the order in which they stand there."""
+
+    files: tuple[Path, ...]
+    names: Strings  # of the samples: shard/key
+    shard_N: np.ndarray  # int32, index into `files`
+    stop_N: np.ndarray  # int64, end of each sample's members
+    kind_names: tuple[str, ...]
+    kind_M: np.ndarray  # int32, index into kind_names
+    offset_M: np.ndarray  # int64, first byte
+    size_M: np.ndarray  # int64, bytes
+    refused: dict[int, str]  # samples that must not be read, and why
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """All that stands behind the keys: jpg, cls, ..."""
+        return frozenset(self.kind_names)
+
+    def name(self, index: int) -> str:
+        """Name of a sample, such as 00000.tar/000123."""
+        return self.names[index]
+
+    def keys(self) -> Iterator[str]:
+        """The key of each sample, without its shard."""
+        lengths = [len(name) + 1 for name in short_names(self.files)]
+        return (name[lengths[shard] :] for name, shard in zip(self.names, self.shard_N.tolist(), strict=True))
+
+    def members(self, index: int) -> dict[str, int]:
+        """Index of each of a sample's members, by what stands behind the key.
+
+        Raises:
+            BrokenSample: it must not be read.
+        """
+        if index in self.refused:
+            raise BrokenSample(self.name(index), self.refused[index])
+        members = range(int(self.stop_N[index - 1]) if index else 0, int(self.stop_N[index]))
+        return {self.kind_names[self.kind_M[member]]: member for member in members}
+
+    def read(self, index: int, kind: str) -> bytes:
+        """The bytes of a member."""
+        member = self.members(index)[kind]
+        file = self.files[self.shard_N[index]]
+        return read_bytes(file, self.name(index), int(self.offset_M[member]), int(self.size_M[member]))
+
+
+def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Shards:
+    """Read the headers of all members once.
+
+    Raises:
+        UserError: a shard that is no tar file, is compressed, empty or damaged.
+    """
+    sample_names: list[str] = []
+    shards: list[int] = []
+    stops = [0]
+    members: list[tuple[int, int, int]] = []
+    refused: dict[int, str] = {}
+    kinds: dict[str, int] = {}
+    for shard, (file, short) in enumerate(zip(files, names, strict=True)):
+        for key, sample in _read_shard(file, where).items():
+            if sample.refused:
+                refused[len(sample_names)] = sample.refused[0]
+            sample_names.append(f"{short}/{printable(key)}")
+            shards.append(shard)
+            stops.append(stops[-1] + len(sample.members))
+            members += [(kinds.setdefault(kind, len(kinds)), *span) for kind, span in sample.members.items()]
+    kind_M, offset_M, size_M = np.array(members, dtype=np.int64).reshape(-1, 3).T  # (M, 3)
+    return Shards(
+        files=tuple(files),
+        names=Strings.of(sample_names),
+        shard_N=np.array(shards, dtype=np.int32),
+        stop_N=np.array(stops[1:], dtype=np.int64),
+        kind_names=tuple(kinds),
+        kind_M=kind_M.astype(np.int32),
+        offset_M=offset_M.copy(),
+        size_M=size_M.copy(),
+        refused=refused,
+    )
+
+
+def _read_shard(path: Path, where: str) -> dict[str, TarSample]:
+    try:
+        with open(path, "rb") as file:
+            samples = read_samples(file)
+    except OSError as error:
+        raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
+    except tarfile.TarError as error:
+        raise UserError(f"{where}: {path}: {error}; copy or unpack it again") from None
+    if not samples:
+        raise UserError(f"{where}: {path}: an empty tar file; leave it out")
+    return samples
 
 
 def read_samples(file: IO[bytes]) -> dict[str, TarSample]:
@@ -54,10 +160,10 @@ def read_samples(file: IO[bytes]) -> dict[str, TarSample]:
         start = _next_header(file, stop + _BLOCK)
         if start is None and stop == 0:
             raise tarfile.ReadError("not an uncompressed tar file")
-        if start is None and not _ends_with_zeros(file):
+        if start is None and not _has_end_mark(file, size):
             raise tarfile.ReadError(f"damaged or truncated after {len(samples)} samples")
         of_next = block[_TYPE_AT : _TYPE_AT + 1] in _OF_NEXT
-        damage = _Damage(key=f"byte {stop}", said=_key_in(block), of_next=of_next)
+        damage = _Damage(key=f"byte {stop}", visible_key=_key_in(block), of_next=of_next)
         damaged.append(damage)
         keys.append(damage.key)
         samples[damage.key] = TarSample(refused=["the header of a member is damaged"])
@@ -117,19 +223,18 @@ def _magics(file: IO[bytes], start: int) -> Iterator[int]:
     while True:
         file.seek(start)
         chunk = file.read(_CHUNK)  # whole blocks, so that no header lies across two
-        place = chunk.find(_MAGIC)
-        while place >= 0:
-            if place % _BLOCK == _MAGIC_AT:
-                yield start + place - _MAGIC_AT
-            place = chunk.find(_MAGIC, place + 1)
+        at = chunk.find(_MAGIC)
+        while at >= 0:
+            if at % _BLOCK == _MAGIC_AT:
+                yield start + at - _MAGIC_AT
+            at = chunk.find(_MAGIC, at + 1)
         if len(chunk) < _CHUNK:
             return
         start += _CHUNK
 
 
-def _ends_with_zeros(file: IO[bytes]) -> bool:
-    """Whether the mark is there that ends an archive."""
-    size = file.seek(0, os.SEEK_END)
+def _has_end_mark(file: IO[bytes], size: int) -> bool:
+    """Whether the archive ends with a block of zeros."""
     file.seek(max(0, size - _BLOCK))
     return not file.read(_BLOCK).strip(b"\0")
 
@@ -150,22 +255,20 @@ def _attributed(samples: dict[str, TarSample], keys: list[str], damaged: list[_D
     """
     if not damaged:
         return samples
-    ((usual, _),) = Counter(frozenset(each.members) for each in samples.values() if each.members).most_common(1) or [
-        (frozenset(), 0)
-    ]
+    kinds = Counter(frozenset(sample.members) for sample in samples.values() if sample.members)
+    usual = kinds.most_common(1)[0][0] if kinds else frozenset()
     names: dict[str, str] = {}  # damaged header -> sample
     for damage in damaged:
-        place = keys.index(damage.key)
-        beside = [keys[near] for near in (place + 1, place - 1) if 0 <= near < len(keys)]
+        position = keys.index(damage.key)
+        beside = [keys[near] for near in (position + 1, position - 1) if 0 <= near < len(keys)]
         lacking = [key for key in beside if samples[key].members.keys() < usual]
-        own = damage.said if damage.said is not None else damage.key
+        own = damage.key if damage.visible_key is None else damage.visible_key
         if damage.of_next and beside:
             own = beside[0]
         names[damage.key] = own if own in beside or not lacking else lacking[0]
-    found: dict[str, TarSample] = {}
+    merged: dict[str, TarSample] = {}
     for key, sample in samples.items():
-        name = names.get(key, key)
-        into = found.setdefault(name, TarSample())
+        into = merged.setdefault(names.get(key, key), TarSample())
         into.members.update(sample.members)
         into.refused.extend(sample.refused)
-    return found
+    return merged

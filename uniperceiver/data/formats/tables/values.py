@@ -1,4 +1,4 @@
-"""The values of a row as parts of a sample: texts, labels, and the bytes of pictures and clips."""
+"""VALUES of a row as parts of a sample: texts, labels, and the bytes of pictures and clips."""
 
 import math
 from collections.abc import Collection
@@ -40,8 +40,8 @@ def plain(value: Any) -> str:
     return text
 
 
-def filled(value: Any, place: str, sample: str, missing: str = "empty text") -> str:
-    """A value as text that is not empty; `place` is what a message calls it.
+def filled(value: Any, name: str, sample: str, missing: str = "empty text") -> str:
+    """A value as text that is not empty; `name` is what a message calls it.
 
     Raises:
         BrokenSample: there is none.
@@ -49,9 +49,9 @@ def filled(value: Any, place: str, sample: str, missing: str = "empty text") -> 
     try:
         text = plain(value)
     except ValueError as error:
-        raise BrokenSample(sample, f"{place} {error}") from None
+        raise BrokenSample(sample, f"{name} {error}") from None
     if not text:
-        raise BrokenSample(sample, f"{missing} in {place}")
+        raise BrokenSample(sample, f"{missing} in {name}")
     return text
 
 
@@ -71,10 +71,10 @@ def texts_of(value: Any, column: str, sample: str) -> tuple[str, ...]:
         BrokenSample: there is none, or one of them is none.
     """
     values = value if isinstance(value, list | tuple) and value else [value]
-    return tuple(text_of(each, column, sample) for each in values)
+    return tuple(text_of(text, column, sample) for text in values)
 
 
-def label_of_row(value: Any, column: str, sample: str, names: Collection[str]) -> str:
+def label_text(value: Any, column: str, sample: str, names: Collection[str]) -> str:
     """What a row says about its class; "nan" says nothing, unless a class has that name.
 
     Raises:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from uniperceiver.data.formats import FORMATS, class_names, classes_of, open_source
-from uniperceiver.data.formats.columns import Columns
-from uniperceiver.data.formats.only import only_of
+from uniperceiver.data.formats.subset import named_samples
+from uniperceiver.data.formats.tables.columns import Columns
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
+from uniperceiver.strict import record
 
 COLUMNS = [name for name, each in FORMATS.items() if issubclass(each, Columns)]
 _GIVEN = os.environ.get("UNIPERCEIVER_DATA")
@@ -85,7 +86,48 @@ def test_a_source_of_others_has_no_lists(tmp_path: Path) -> None:
 
     (tmp_path / "list.txt").write_text("x\n")
     with pytest.raises(UserError, match=r"^w: only: the samples of this format have no names; leave"):
-        only_of(Other(), "list.txt", tmp_path, "w")
+        named_samples(Other(), "list.txt", tmp_path, "w")
+
+
+@record
+class Counting:
+    """A format of somebody else: numbers as texts."""
+
+    most: int
+
+    def open(self, base: Path, where: str) -> "Counting":
+        if not base.is_dir():
+            raise UserError(f"{where}: {base}: no such folder")
+        return self
+
+    @property
+    def classes(self) -> None:
+        return None
+
+    def __len__(self) -> int:
+        return self.most
+
+    def read(self, index: int) -> Sample:
+        return Sample(id=str(index), text=str(index))
+
+    def texts(self) -> Iterator[str]:
+        return map(str, range(self.most))
+
+
+def test_a_format_is_one_record_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "counting", Counting)
+    source = open_source({"format": "counting", "most": 10, "part": [0, 0.3]}, "w", tmp_path)
+    assert len(source) == 3
+    assert len({source.read(index).text for index in range(3)}) == 3
+    for spec, message in (
+        ({"most": 10, "moost": 1}, "w: unknown key 'moost'; did you mean 'most'?"),
+        ({"most": "x"}, "w: key 'most' has a wrong value 'x'"),
+    ):
+        with pytest.raises(UserError) as caught:
+            open_source({"format": "counting", **spec}, "w", tmp_path)
+        assert str(caught.value).startswith(message)
+    with pytest.raises(UserError, match=r"w: .*nowhere: no such folder"):
+        open_source({"format": "counting", "most": 1}, "w", tmp_path / "nowhere")
 
 
 def test_a_source_without_classes_says_how_to_give_them(tmp_path: Path) -> None:

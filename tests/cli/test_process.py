@@ -10,7 +10,7 @@ import pytest
 # Eight blocks of 16 MiB, written and freed, several times; then how many pages the last time asked for.
 PROGRAM = """
 import ctypes, resource
-from uniperceiver.cli.allocator import keep_freed_memory
+from uniperceiver.cli.process import keep_freed_memory
 print(keep_freed_memory() if {ask} else "not asked")
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

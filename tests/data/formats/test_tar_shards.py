@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uniperceiver.data.formats.tar_samples import TarSample, read_samples
+from uniperceiver.data.formats.tar_shards import TarSample, read_samples
 
 GNU, PAX, USTAR = tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.formats.arrow import class_of, is_text, library, rows_of
-from uniperceiver.data.formats.columns import Columns, ColumnsData
 from uniperceiver.data.formats.files import existing_folder
-from uniperceiver.data.formats.rows import check_columns
+from uniperceiver.data.formats.tables.arrow import class_of, is_text, optional_package, rows_of
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.rows import check_columns
 from uniperceiver.errors import BrokenSample, UserError, nearest
 from uniperceiver.strict import record
 
@@ -36,8 +36,8 @@ class HuggingfaceSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Open the memory maps, which are made first where the folder holds other files; read the labels."""
-        datasets = library("datasets", "huggingface", where)
-        wanted = self.wanted(where)
+        datasets = optional_package("datasets", "huggingface", where)
+        columns = self.named_columns(where)
         if (self.path is None) == (self.hub is None):
             raise UserError(f"{where}: give one of the keys path (a folder) and hub (OWNER/NAME)")
         folder = base if self.path is None else existing_folder(base, self.path, where)
@@ -45,8 +45,8 @@ class HuggingfaceSource(Columns):
         dataset = self._split(self._load(datasets, folder, what, where), what, where)
         if not len(dataset):
             raise UserError(f"{where}: {what}: no rows; is it complete?")
-        check_columns(wanted, dataset.column_names, what, where)
-        dataset = dataset.with_format(None).select_columns(list(wanted))
+        check_columns(columns, dataset.column_names, what, where)
+        dataset = dataset.with_format(None).select_columns(list(columns))
         for name, feature in list(dataset.features.items()):
             if getattr(feature, "decode", False):
                 dataset = dataset.cast_column(name, type(feature)(decode=False))
@@ -68,21 +68,21 @@ class HuggingfaceSource(Columns):
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"{where}: {what}: cannot be opened ({type(error).__name__}: {reason})") from None
 
-    def _split(self, found: Any, what: str, where: str) -> Any:
-        """The wanted one of a mapping of splits, or the data set that has none."""
-        if not isinstance(found, dict):
-            there = None if found.split is None else str(found.split)
-            if self.split not in (None, there):
-                state = "has no splits" if there is None else f"is the split {there!r}"
+    def _split(self, opened: Any, what: str, where: str) -> Any:
+        """The split that the recipe names of a mapping of splits, or the data set that has none."""
+        if not isinstance(opened, dict):
+            own = None if opened.split is None else str(opened.split)
+            if self.split not in (None, own):
+                state = "has no splits" if own is None else f"is the split {own!r}"
                 raise UserError(f"{where}: split {self.split!r}: {what} {state}; leave the key out")
-            return found
-        if self.split is None and len(found) == 1:
-            return next(iter(found.values()))
+            return opened
+        if self.split is None and len(opened) == 1:
+            return next(iter(opened.values()))
         if self.split is None:
-            raise UserError(f"{where}: {what} has the splits {', '.join(found)}; set key split to one of them")
-        if self.split not in found:
-            raise UserError(f"{where}: {what} has no split {self.split!r}; {nearest(self.split, found)}")
-        return found[self.split]
+            raise UserError(f"{where}: {what} has the splits {', '.join(opened)}; set key split to one of them")
+        if self.split not in opened:
+            raise UserError(f"{where}: {what} has no split {self.split!r}; {nearest(self.split, opened)}")
+        return opened[self.split]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,11 @@ class HuggingfaceRows:
     def of(dataset: Any, short: str) -> "HuggingfaceRows":
         """What its features say of the columns."""
         features = dataset.features
-        listed = {name: each.names for name, each in features.items() if getattr(each, "_type", "") == "ClassLabel"}
+        labels = {name: label for name, label in features.items() if getattr(label, "_type", "") == "ClassLabel"}
         return HuggingfaceRows(
             dataset=dataset,
             short=short,
-            classes={name: tuple(names) for name, names in listed.items()},
+            classes={name: tuple(label.names) for name, label in labels.items()},
             text_columns=frozenset(field.name for field in features.arrow_schema if is_text(field.type)),
         )
 

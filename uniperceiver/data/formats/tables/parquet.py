@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.arrow import (
+from uniperceiver.data.formats.files import list_files
+from uniperceiver.data.formats.tables.arrow import (
     class_of,
     has_path,
     is_large,
     is_text,
-    library,
     listed_classes,
+    optional_package,
     rows_of,
     value_of,
 )
-from uniperceiver.data.formats.columns import Columns, ColumnsData
-from uniperceiver.data.formats.files import list_files
-from uniperceiver.data.formats.rows import check_columns, open_all
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
@@ -37,10 +37,10 @@ class ParquetSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Read the footers, and the labels."""
-        library("pyarrow.parquet", "parquet", where)
-        wanted, files = self.wanted(where), list_files(base, self.path, ".parquet", where)
+        optional_package("pyarrow.parquet", "parquet", where)
+        columns, files = self.named_columns(where), list_files(base, self.path, ".parquet", where)
         memory = Memory(limit=_KEPT_BYTES)
-        rows = open_all(files, lambda file, name: _open(file, name, wanted, memory, where))
+        rows = open_all(files, lambda file, name: _open(file, name, columns, memory, where))
         return self.samples(rows, files[0].parent, base, where)
 
 
@@ -72,7 +72,7 @@ class ParquetRows:
     short: str  # its name in messages
     footer: Any  # pyarrow's FileMetaData
     stop_G: np.ndarray  # int64, end of each row group
-    wanted: tuple[str, ...]
+    columns: tuple[str, ...]  # those that are read
     classes: dict[str, tuple[str, ...]]  # that the file lists, by column
     text_columns: frozenset[str]
     large_columns: frozenset[str]  # that hold bytes
@@ -87,19 +87,20 @@ class ParquetRows:
         return f"{self.short}:{index}"
 
     def read(self, index: int) -> Mapping[str, Any]:
-        """The wanted values."""
+        """The values of the columns."""
         group = int(np.searchsorted(self.stop_G, index, side="right"))
         try:
-            table = self.memory.get((self.path, group), lambda: self._decode(group, self.wanted))
+            table = self.memory.get((self.path, group), lambda: self._decode(group, self.columns))
         except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
             raise BrokenSample(self.name(index), f"{self.path}: row group {group} cannot be read ({error})") from None
         row = index - (int(self.stop_G[group - 1]) if group else 0)
-        return {name: class_of(value_of(table.column(name)[row]), self.classes.get(name)) for name in self.wanted}
+        return {name: class_of(value_of(table.column(name)[row]), self.classes.get(name)) for name in self.columns}
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
         """The values of some columns, without decoding bytes."""
-        there = [name for name in columns if name not in self.large_columns]
-        small = [f"{name}.path" if name in self.path_columns else name for name in there]
+        small = [
+            f"{name}.path" if name in self.path_columns else name for name in columns if name not in self.large_columns
+        ]
         for group, size in enumerate(np.diff(self.stop_G, prepend=0).tolist()):
             try:
                 table = self._decode(group, small) if small else None
@@ -124,7 +125,7 @@ class ParquetRows:
             return file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
-def _open(path: Path, short: str, wanted: tuple[str, ...], memory: Memory, where: str) -> ParquetRows:
+def _open(path: Path, short: str, columns: tuple[str, ...], memory: Memory, where: str) -> ParquetRows:
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -133,17 +134,17 @@ def _open(path: Path, short: str, wanted: tuple[str, ...], memory: Memory, where
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: {path}: not a Parquet file ({reason}); is it complete?") from None
-    check_columns(wanted, schema.names, path, where)
+    check_columns(columns, schema.names, path, where)
     sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
     if not sum(sizes):
         raise UserError(f"{where}: {path}: no rows; is it complete?")
-    types = {name: schema.field(name).type for name in wanted}
+    types = {name: schema.field(name).type for name in columns}
     return ParquetRows(
         path=path,
         short=short,
         footer=footer,
         stop_G=np.cumsum(sizes, dtype=np.int64),
-        wanted=wanted,
+        columns=columns,
         classes=listed_classes(schema.metadata),
         text_columns=frozenset(name for name, type_ in types.items() if is_text(type_)),
         large_columns=frozenset(name for name, type_ in types.items() if is_large(type_)),

@@ -1,4 +1,4 @@
-"""What parquet and huggingface share: the optional package, and columns of Arrow tables as plain values."""
+"""ARROW TABLES, which parquet and huggingface share: their optional packages, and columns as plain values."""
 
 import importlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from uniperceiver.errors import UserError
 
 
-def library(name: str, format_: str, where: str) -> Any:
+def optional_package(name: str, format_: str, where: str) -> Any:
     """A module of an optional package.
 
     Raises:
@@ -60,7 +60,7 @@ def rows_of(table: Any, columns: Sequence[str], classes: Mapping[str, tuple[str,
         column = table.column(name)
         if has_path(column.type):
             column = column.flatten()[column.type.get_field_index("path")]
-        values.append([class_of(each, classes.get(name)) for each in values_of(column)])
+        values.append([class_of(value, classes.get(name)) for value in values_of(column)])
     return list(zip(*values, strict=True))
 
 
@@ -69,17 +69,17 @@ def values_of(column: Any) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
-        values = [value_of(each) for each in column]
+        values = [value_of(scalar) for scalar in column]
     return values
 
 
 def value_of(scalar: Any) -> Any:
-    """One value, in the same way."""
+    """The value of a scalar, in the same way."""
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
-        parts = getattr(scalar, "values", None)  # those of a list
-        return scalar.as_buffer().to_pybytes() if parts is None else [value_of(each) for each in parts]
+        items = getattr(scalar, "values", None)  # those of a list
+        return scalar.as_buffer().to_pybytes() if items is None else [value_of(item) for item in items]
 
 
 def class_of(value: Any, names: tuple[str, ...] | None) -> Any:

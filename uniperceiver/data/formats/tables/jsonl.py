@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.columns import Columns, ColumnsData
 from uniperceiver.data.formats.files import list_files, read_bytes
-from uniperceiver.data.formats.lines import index_lines
-from uniperceiver.data.formats.rows import check_columns, open_all
+from uniperceiver.data.formats.line_index import index_lines
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
@@ -28,8 +28,8 @@ class JsonlSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Find the lines and read their labels."""
-        wanted, files = self.wanted(where), list_files(base, self.path, ".jsonl", where)
-        rows = open_all(files, lambda file, name: _open(file, name, wanted, where))
+        columns, files = self.named_columns(where), list_files(base, self.path, ".jsonl", where)
+        rows = open_all(files, lambda file, name: _open(file, name, columns, where))
         return self.samples(rows, files[0].parent, base, where)
 
 
@@ -41,7 +41,7 @@ class JsonlRows:
     short: str  # its name in messages
     line_N2: np.ndarray  # (N, 2) int64, first byte and byte after the last
     number_N: np.ndarray  # int64, line in the file, from 1
-    wanted: tuple[str, ...]
+    columns: tuple[str, ...]  # those that are read
 
     def __len__(self) -> int:
         return len(self.number_N)
@@ -51,11 +51,11 @@ class JsonlRows:
         return f"{self.short}:{self.number_N[index]}"
 
     def read(self, index: int) -> Mapping[str, Any]:
-        """The wanted values; None where the object lacks the key."""
+        """The values of the columns; None where the object lacks the key."""
         start, stop = self.line_N2[index].tolist()
         name = self.name(index)
         values = _parse(read_bytes(self.path, name, start, stop - start), name)
-        return {column: values.get(column) for column in self.wanted}
+        return {column: values.get(column) for column in self.columns}
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
         """The values of some columns."""
@@ -80,7 +80,7 @@ class JsonlRows:
         """None: such a file lists no classes."""
 
 
-def _open(path: Path, short: str, wanted: tuple[str, ...], where: str) -> JsonlRows:
+def _open(path: Path, short: str, columns: tuple[str, ...], where: str) -> JsonlRows:
     lines = index_lines(path, where)
     if not len(lines.start_L):
         raise UserError(f"{where}: {path}: no lines; is it complete?")
@@ -89,18 +89,18 @@ def _open(path: Path, short: str, wanted: tuple[str, ...], where: str) -> JsonlR
         short=short,
         line_N2=np.stack([lines.start_L, lines.stop_L], axis=1),
         number_N=lines.number_L,
-        wanted=wanted,
+        columns=columns,
     )
-    seen = [values for values in islice(rows.objects(), _LOOKED_AT) if values is not None]
-    if not seen:
+    first = [values for values in islice(rows.objects(), _LOOKED_AT) if values is not None]
+    if not first:
         raise UserError(f"{where}: {path}: no object in the first lines; expected JSON Lines: {{...}} on each line")
-    check_columns(wanted, list(dict.fromkeys(key for values in seen for key in values)), path, where)
+    check_columns(columns, list(dict.fromkeys(key for values in first for key in values)), path, where)
     return rows
 
 
 def _parse(line: bytes, name: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
+        values = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         raise BrokenSample(name, f"not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -110,7 +110,7 @@ def _parse(line: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from uniperceiver.data.formats.columns import Columns, ColumnsData
-from uniperceiver.data.formats.delimited import DelimitedRows, Dialect, open_delimited
 from uniperceiver.data.formats.files import CLIP_SUFFIXES, existing_file
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.delimited import DelimitedRows, Dialect, open_delimited
 from uniperceiver.errors import UserError
 from uniperceiver.strict import record
 

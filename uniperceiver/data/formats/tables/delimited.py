@@ -1,4 +1,8 @@
-"""Tables whose columns are separated by a character: what csv and tsv share. Rows are read by their offset."""
+"""Tables whose columns are separated by a character. Rows are read by their offset.
+
+csv, as spreadsheets and pandas write it: "..." around a cell lets it hold delimiters, line breaks, and "" for a
+quotation mark (RFC 4180). tsv, as GLUE has it: tabs; quotation marks are ordinary characters.
+"""
 
 import csv
 from array import array
@@ -8,11 +12,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from pydantic import Field
 
-from uniperceiver.data.formats.files import read_bytes
-from uniperceiver.data.formats.lines import index_lines, utf8_start
-from uniperceiver.data.formats.rows import check_columns
+from uniperceiver.data.formats.files import list_files, read_bytes
+from uniperceiver.data.formats.line_index import index_lines, utf8_start
+from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
+from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.strict import record
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -24,6 +31,49 @@ class Dialect:
     delimiter: str  # between columns
     quotes: bool  # whether "..." holds delimiters and line breaks; else quotation marks are ordinary characters
     header: bool  # whether the first row names the columns
+
+
+@record
+class CsvSource(Columns):
+    """A sample per row. Without a header, columns are named by their number: "0", "1", ..."""
+
+    path: str | tuple[str, ...]
+    """A file, a folder of .csv files, a pattern such as part-{00..12}.csv or part-*.csv, or a list of these."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """The character between columns."""
+    header: bool = True
+    """The first row names the columns."""
+
+    def __post_init__(self) -> None:
+        if self.delimiter in '"\r\n':
+            raise ValueError("delimiter cannot be a quotation mark or a line break; use one of , ; | or a tab")
+
+    def open(self, base: Path, where: str) -> ColumnsData:
+        """Find the rows and read their labels."""
+        dialect = Dialect(delimiter=self.delimiter, quotes=True, header=self.header)
+        return _open(self, self.path, ".csv", dialect, base, where)
+
+
+@record
+class TsvSource(Columns):
+    """A sample per line. Without a header, columns are named by their number: "0", "1", ..."""
+
+    path: str | tuple[str, ...]
+    """A file, a folder of .tsv files, a pattern such as part-{00..12}.tsv or part-*.tsv, or a list of these."""
+    header: bool = True
+    """The first row names the columns."""
+
+    def open(self, base: Path, where: str) -> ColumnsData:
+        """Find the rows and read their labels."""
+        return _open(self, self.path, ".tsv", Dialect(delimiter="\t", quotes=False, header=self.header), base, where)
+
+
+def _open(
+    keys: Columns, path: str | tuple[str, ...], suffix: str, dialect: Dialect, base: Path, where: str
+) -> ColumnsData:
+    columns, files = keys.named_columns(where), list_files(base, path, suffix, where)
+    rows = open_all(files, lambda file, name: open_delimited(file, name, dialect, columns, where))
+    return keys.samples(rows, files[0].parent, base, where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +105,7 @@ class DelimitedRows:
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
         """The cells of some columns."""
-        places = [self.columns.index(name) for name in columns]
+        positions = [self.columns.index(name) for name in columns]
         with open(self.path, "rb") as file:
             for start, stop in self.row_N2.tolist():
                 file.seek(start)
@@ -63,7 +113,7 @@ class DelimitedRows:
                     cells = _cells(file.read(stop - start), self.dialect, self.short)
                 except BrokenSample:
                     cells = []
-                yield tuple(cells[place] for place in places) if len(cells) == len(self.columns) else None
+                yield tuple(cells[position] for position in positions) if len(cells) == len(self.columns) else None
 
     def holds_paths(self, column: str) -> bool:
         """Always: there is no place for bytes."""
@@ -73,18 +123,18 @@ class DelimitedRows:
         """None: such a file lists no classes."""
 
 
-def open_delimited(path: Path, short: str, dialect: Dialect, wanted: Sequence[str], where: str) -> DelimitedRows:
+def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str], where: str) -> DelimitedRows:
     """Find the rows of a table.
 
     Raises:
-        UserError: it cannot be read, has no rows, or lacks a wanted column.
+        UserError: it cannot be read, has no rows, or lacks a named column.
     """
     row_N2, number_N = _index(path, dialect, where)
     if len(row_N2) <= dialect.header:
         raise UserError(f"{where}: {path}: no rows{' below the header' if dialect.header else ''}; is it complete?")
     start, stop = row_N2[0].tolist()
     columns = _columns(read_bytes(path, path.name, start, stop - start), dialect, path, where)
-    check_columns(wanted, columns, path, where, _hint(columns, dialect))
+    check_columns(named, columns, path, where, _hint(columns, dialect))
     return DelimitedRows(
         path=path,
         short=short,
@@ -115,14 +165,14 @@ def _columns(first: bytes, dialect: Dialect, path: Path, where: str) -> list[str
         raise UserError(f"{where}: {path}: the first row is not valid UTF-8; save the file as UTF-8") from None
     except BrokenSample as error:
         raise UserError(f"{where}: {path}: the first row is {error.reason}; mend it") from None
-    return [cell.strip() for cell in cells] if dialect.header else [str(place) for place in range(len(cells))]
+    return [cell.strip() for cell in cells] if dialect.header else [str(number) for number in range(len(cells))]
 
 
 def _hint(columns: Sequence[str], dialect: Dialect) -> str:
     """What is probably wrong with a table of one column."""
     if len(columns) > 1:
         return ""
-    other = next((each for each in _DELIMITERS if each in columns[0]), None)
+    other = next((delimiter for delimiter in _DELIMITERS if delimiter in columns[0]), None)
     if other is None:
         return ""
     if not dialect.quotes:
@@ -135,13 +185,13 @@ def _index(path: Path, dialect: Dialect, where: str) -> tuple[np.ndarray, np.nda
     if not dialect.quotes:
         lines = index_lines(path, where)
         return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L
-    flat, numbers = array("q"), array("q")
+    offsets, numbers = array("q"), array("q")
     try:
         with open(path, "rb") as file:
-            lines_ = _CountedLines(file, utf8_start(file, path, where))
-            reader = csv.reader(lines_, delimiter=dialect.delimiter, strict=True)
+            counted = _CountedLines(file, utf8_start(file, path, where))
+            reader = csv.reader(counted, delimiter=dialect.delimiter, strict=True)
             while True:
-                start, number = lines_.offset, lines_.number + 1
+                start, number = counted.offset, counted.number + 1
                 try:
                     cells = next(reader)
                 except StopIteration:
@@ -149,11 +199,11 @@ def _index(path: Path, dialect: Dialect, where: str) -> tuple[np.ndarray, np.nda
                 except csv.Error:
                     cells = ["?"]  # a row that is broken where it is read
                 if any(map(str.strip, cells)):
-                    flat.extend((start, lines_.offset))
+                    offsets.extend((start, counted.offset))
                     numbers.append(number)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
-    return np.array(flat, dtype=np.int64).reshape(-1, 2), np.array(numbers, dtype=np.int64)
+    return np.array(offsets, dtype=np.int64).reshape(-1, 2), np.array(numbers, dtype=np.int64)
 
 
 class _CountedLines:

@@ -1,4 +1,7 @@
-"""COLUMNS -> SAMPLES: the keys that csv, tsv, jsonl, parquet and huggingface share, and what is made of a row."""
+"""COLUMNS -> SAMPLES: the keys that csv, tsv, jsonl, parquet and huggingface share, and what is made of a row.
+
+Shape suffixes: R rows of all samples, one sample after the other, N samples, L rows of the table.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.cells import label_of_row, media_of, path_of, text_of, texts_of
 from uniperceiver.data.formats.files import class_texts, existing_folder
-from uniperceiver.data.formats.row_index import NO_CLASS, NO_LABEL, Wanted, index_rows
-from uniperceiver.data.formats.rows import Rows
+from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows
+from uniperceiver.data.formats.tables.values import label_text, media_of, path_of, text_of, texts_of
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -44,10 +46,10 @@ class Columns:
     @property
     def caption_columns(self) -> tuple[str, ...]:
         """The columns with captions."""
-        return (self.captions,) if isinstance(self.captions, str) else self.captions or ()
+        return _as_tuple(self.captions or ())
 
-    def wanted(self, where: str) -> tuple[str, ...]:
-        """All columns that are named, each once.
+    def named_columns(self, where: str) -> tuple[str, ...]:
+        """All columns that the recipe names, each once.
 
         Raises:
             UserError: together they make no sample.
@@ -75,22 +77,22 @@ class Columns:
             UserError: an unknown label, no row left, a picture twice, none of the files there.
         """
         folder = home if self.files is None else existing_folder(base, self.files, f"{where}: files")
-        wanted = Wanted(
+        query = RowQuery(
             media=next((name for name in (self.image, self.clip) if name and rows.holds_paths(name)), None),
             folder=folder,
             label=self.label,
             classes=self.classes,
-            chosen={name: (one,) if isinstance(one, str) else one for name, one in (self.rows or {}).items()},
+            chosen={name: _as_tuple(values) for name, values in (self.rows or {}).items()},
             gather=bool(self.caption_columns) and self.text is None,
             once=self.text is None,
         )
-        index = index_rows(rows, wanted, base, where)
+        index = index_rows(rows, query, base, where)
         return ColumnsData(
             rows=rows,
             keys=self,
             folder=folder,
             class_names=index.class_names,
-            row_M=index.row_M,
+            row_R=index.row_R,
             stop_N=index.stop_N,
             label_N=index.label_N,
         )
@@ -105,7 +107,7 @@ class ColumnsData:
     keys: Columns
     folder: Path
     class_names: tuple[str, ...] | None
-    row_M: np.ndarray  # int64, the rows of all samples, one sample after the other
+    row_R: np.ndarray  # int64
     stop_N: np.ndarray  # int64, end of each sample's rows
     label_N: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
 
@@ -119,14 +121,14 @@ class ColumnsData:
 
     def read(self, index: int) -> Sample:
         """The sample of a row, or of all rows with one image."""
-        rows = self.row_M[self.stop_N[index - 1] if index else 0 : self.stop_N[index]].tolist()
+        rows = self.row_R[self.stop_N[index - 1] if index else 0 : self.stop_N[index]].tolist()
         name, keys = self.rows.name(rows[0]), self.keys
         values = [self.rows.read(row) for row in rows]
         label = int(self.label_N[index])
         if label == NO_LABEL:
             assert keys.label is not None
-            said = label_of_row(values[0][keys.label], keys.label, name, self.class_names or ())
-            raise BrokenSample(name, f"label {said!r} was not there when the file was opened; it has changed")
+            text = label_text(values[0][keys.label], keys.label, name, self.class_names or ())
+            raise BrokenSample(name, f"label {text!r} was not there when the file was opened; it has changed")
         image, clip = (
             None if column is None else media_of(values[0][column], column, self.folder, name)
             for column in (keys.image, keys.clip)
@@ -148,14 +150,14 @@ class ColumnsData:
     def names(self) -> Iterator[tuple[str, ...]]:
         """What a list may call each sample: its row or, where the rows have one, its path."""
         first_N = np.concatenate([[0], self.stop_N[:-1]])
-        is_first_R = np.zeros(len(self.rows), dtype=bool)
-        is_first_R[self.row_M[first_N]] = True
+        is_first_L = np.zeros(len(self.rows), dtype=bool)
+        is_first_L[self.row_R[first_N]] = True
         paths: dict[int, str] = {}
         column = self.keys.image or self.keys.clip
         for row, values in enumerate(self.rows.scan([column]) if column is not None else ()):
-            if is_first_R[row] and values is not None and (path := path_of(values[0])) is not None:
+            if is_first_L[row] and values is not None and (path := path_of(values[0])) is not None:
                 paths[row] = path
-        for row in self.row_M[first_N].tolist():
+        for row in self.row_R[first_N].tolist():
             yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)
 
     def texts(self) -> Iterator[str]:
@@ -165,10 +167,10 @@ class ColumnsData:
         columns = [name for name in (keys.text, keys.text_pair, *keys.caption_columns) if name is not None]
         if not columns:
             return
-        is_ours_R = np.zeros(len(self.rows), dtype=bool)
-        is_ours_R[self.row_M] = True
+        is_taken_L = np.zeros(len(self.rows), dtype=bool)
+        is_taken_L[self.row_R] = True
         for row, cells in enumerate(self.rows.scan(columns)):
-            if is_ours_R[row] and cells is not None:
+            if is_taken_L[row] and cells is not None:
                 yield from self._readable(dict(zip(columns, cells, strict=True)))
 
     def _readable(self, values: Mapping[str, Any]) -> Iterator[str]:
@@ -184,3 +186,7 @@ class ColumnsData:
 
     def _captions(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
         return tuple(text for column in self.keys.caption_columns for text in texts_of(values[column], column, name))
+
+
+def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from uniperceiver.data.formats import Source, class_names, open_source
-from uniperceiver.data.formats.columns import ColumnsData
-from uniperceiver.data.formats.parquet import Memory, ParquetRows
+from uniperceiver.data.formats.tables.columns import ColumnsData
+from uniperceiver.data.formats.tables.parquet import Memory, ParquetRows
 from uniperceiver.errors import BrokenSample, UserError
 
 pa = pytest.importorskip("pyarrow")

@@ -1,0 +1,103 @@
+"""RECIPES: a YAML file becomes checked settings."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from uniperceiver import strict
+from uniperceiver.config.recipe import Recipe
+from uniperceiver.errors import UserError
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def read_overrides(words: Sequence[str]) -> dict[str, str]:
+    """The `key.sub=value` words of a command line.
+
+    Raises:
+        UserError: a word without "=".
+    """
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"{word!r}: expected key=value, such as optimiser.lr=3e-4")
+    return dict(word.split("=", 1) for word in words)
+
+
+def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """Read a recipe from YAML, with dotted `key=value` overrides whose values are YAML too.
+
+    Raises:
+        UserError: the file or a key is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import uniperceiver
+        >>> text = "tasks: {things: {kind: image_classification, train: {format: folder, path: pictures}}}"
+        >>> _ = Path("recipe.yaml").write_text(text)
+        >>> uniperceiver.read_recipe("recipe.yaml", {"optimiser.lr": "3e-4"}).optimiser.lr
+        0.0003
+    """
+    return parse_recipe(strict.read_yaml(path), overrides or {}, str(path))
+
+
+def parse_recipe(values: dict[str, Any], overrides: Mapping[str, str], where: str) -> Recipe:
+    """As `read_recipe`, for values that were read already; `where` is their file.
+
+    Raises:
+        UserError: a key is wrong.
+    """
+    for key, text in overrides.items():
+        _set(values, key.split("."), _value(text, f"{key}={text}"), f"{key}={text}")
+    _check_moe(values, where)
+    return strict.parse(Recipe, _expanded(values, where), where)
+
+
+def _check_moe(values: Mapping[str, Any], where: str) -> None:
+    """A `moe` section must say its condition: without one there are no experts, whatever else it says.
+
+    `condition: shared` is the way to say that the rest is not wanted now, as when a dense model is compared. Of a model
+    that is tuned, the experts are its own.
+    """
+    section, tune = values.get("moe"), values.get("tune")
+    tuned = isinstance(tune, Mapping) and tune.get("method")
+    if isinstance(section, Mapping) and section and "condition" not in section and not tuned:
+        raise UserError(
+            f"{where}: moe.{next(iter(section))} has no effect without moe.condition; add one, such as "
+            "moe.condition=token, or moe.condition=shared for a dense model"
+        )
+
+
+def _expanded(value: Any, where: str) -> Any:
+    """The value with `${NAME}` in its strings replaced by that environment variable, relative paths made absolute."""
+    if isinstance(value, dict):
+        return {key: _expanded(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, where) for item in value]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if not os.environ.get(name):
+            raise UserError(f"{where}: {value!r} needs the environment variable {name}; set it to a folder")
+        value = value.replace(f"${{{name}}}", str(Path(os.environ[name]).resolve()))
+    return value
+
+
+def _value(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{what}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _set(values: dict[str, Any], key: list[str], value: Any, what: str) -> None:
+    for part in key[:-1]:
+        section = values.get(part, {})
+        if not isinstance(section, dict):
+            raise UserError(f"{what}: {part!r} is not a section of the recipe")
+        values[part] = dict(section)  # a copy: the aliases of a YAML anchor are one mapping
+        values = values[part]
+    values[key[-1]] = value

@@ -1,0 +1,288 @@
+"""ROWS: what the tables have in common, whatever kind of file the rows lie in, and what must be known of all rows at
+the start: which are taken, which belong together, and their labels.
+
+Shape suffixes: R rows that are taken, N samples, P files.
+"""
+
+import re
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from uniperceiver.data.formats.files import label_of, read_classes, short_names, sorted_names
+from uniperceiver.data.formats.tables.values import label_text, path_of, plain
+from uniperceiver.errors import BrokenSample, UserError, nearest
+
+NO_CLASS = -1  # no label column is named
+NO_LABEL = -2  # the row has no label
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+]+:/")  # https://..., which a path writes with one slash
+_MOST_VALUES = 1000  # of a column, that are kept to offer the nearest
+
+
+class Rows(Protocol):
+    """Some columns of a table: an index in memory, rows on demand. It can be pickled and forked."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def name(self, index: int) -> str:
+        """Where the row stands, such as table.csv:17."""
+
+    def read(self, index: int) -> Mapping[str, Any]:
+        """The row's values by column.
+
+        Raises:
+            BrokenSample: it has none.
+        """
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
+        """The values of some columns, row after row; None where a row is broken. Nothing large is read: of a
+        picture that lies in the file comes its path, or else None."""
+
+    def holds_paths(self, column: str) -> bool:
+        """Whether pictures in that column are paths, not bytes."""
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """The classes, in their order, that the file itself lists for a column; its values are names then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatenatedRows:
+    """The rows of several files, one after the other."""
+
+    files: tuple[Rows, ...]
+    stop_P: np.ndarray  # int64, end of each file among all rows
+
+    def __len__(self) -> int:
+        return int(self.stop_P[-1])
+
+    def name(self, index: int) -> str:
+        """Where the row stands."""
+        rows, row = self._locate(index)
+        return rows.name(row)
+
+    def read(self, index: int) -> Mapping[str, Any]:
+        """The row's values by column."""
+        rows, row = self._locate(index)
+        return rows.read(row)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
+        """The values of some columns."""
+        for rows in self.files:
+            yield from rows.scan(columns)
+
+    def holds_paths(self, column: str) -> bool:
+        """Whether pictures in that column are paths."""
+        return all(rows.holds_paths(column) for rows in self.files)
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """The classes that the files list, if all list the same."""
+        names = {rows.class_names(column) for rows in self.files}
+        return names.pop() if len(names) == 1 else None
+
+    def _locate(self, index: int) -> tuple[Rows, int]:
+        file = int(np.searchsorted(self.stop_P, index, side="right"))
+        return self.files[file], index - (int(self.stop_P[file - 1]) if file else 0)
+
+
+def open_all(files: Sequence[Path], open_file: Callable[[Path, str], Rows]) -> Rows:
+    """The rows of all files; `open_file` gets a file and its short name."""
+    opened = tuple(open_file(file, name) for file, name in zip(files, short_names(files), strict=True))
+    if len(opened) == 1:
+        return opened[0]
+    return ConcatenatedRows(files=opened, stop_P=np.cumsum([len(rows) for rows in opened], dtype=np.int64))
+
+
+def check_columns(named: Sequence[str], present: Sequence[str], what: object, where: str, hint: str = "") -> None:
+    """Every column that a recipe names must be in the table, once.
+
+    Raises:
+        UserError: one is not; the nearest is offered.
+    """
+    for name in named:
+        if name not in present:
+            raise UserError(f"{where}: {what}: no column {name!r}; {hint}{nearest(name, present)}")
+        if list(present).count(name) > 1:
+            raise UserError(f"{where}: {what}: two columns {name!r}; rename one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowQuery:
+    """What a recipe asks of the rows."""
+
+    media: str | None  # column with the paths of pictures or clips
+    folder: Path  # that they start at
+    label: str | None  # column
+    classes: str | tuple[str, ...] | None  # as the recipe says
+    chosen: Mapping[str, tuple[str, ...]]  # column -> values; other rows are left out
+    gather: bool  # rows with the same path are one sample
+    once: bool  # otherwise: a path may stand in one row only
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowIndex:
+    """Rows as samples."""
+
+    class_names: tuple[str, ...] | None
+    row_R: np.ndarray  # int64, the rows of all samples, one sample after the other
+    stop_N: np.ndarray  # int64, end of each sample's rows
+    label_N: np.ndarray  # int32, index into class_names, or NO_CLASS, NO_LABEL
+
+
+@dataclass
+class _Scan:
+    """What one pass over the rows collects; a few bytes per row."""
+
+    row: "array[int]" = field(default_factory=lambda: array("q"))  # of those that are taken
+    path: "array[int]" = field(default_factory=lambda: array("q"))  # hash of its path
+    label: "array[int]" = field(default_factory=lambda: array("i"))  # index into `label_texts`, or NO_LABEL
+    label_texts: dict[str, int] = field(default_factory=dict)  # labels that occur, in all rows
+    any_file: bool = False  # a file that a row names exists
+    missing: Path | None = None  # the first that does not
+    matched: set[str] = field(default_factory=set)  # columns in which some row has a chosen value
+    unmatched: dict[str, set[str]] = field(default_factory=dict)  # other values, by column
+
+
+def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
+    """Choose, gather and label the rows in one pass.
+
+    Raises:
+        UserError: an unknown label, no row left, a picture twice, none of the files there.
+    """
+    names = None if query.classes is None else read_classes(base, query.classes, where)
+    if names is None and query.label is not None:
+        names = rows.class_names(query.label) or None
+    scan = _scan(rows, query, names or ())
+    if not scan.row:
+        raise UserError(f"{where}: {_why_none_left(scan, query)}")
+    if scan.missing is not None and not scan.any_file:
+        raise UserError(f"{where}: {_why_no_file(scan.missing, query)}")
+    row_R = np.array(scan.row, dtype=np.int64)
+    names, label_R = _labels(scan, row_R, rows, query, names, where)
+    if query.media is None or not (query.gather or query.once):
+        return RowIndex(class_names=names, row_R=row_R, stop_N=np.arange(1, len(row_R) + 1), label_N=label_R)
+    order_R, stop_N = _by_path(np.array(scan.path, dtype=np.int64))
+    first_N = np.concatenate([[0], stop_N[:-1]])
+    row_R, label_R = row_R[order_R], label_R[order_R]
+    if not query.gather and len(stop_N) < len(row_R):
+        first = int(first_N[np.flatnonzero(np.diff(stop_N, prepend=0) > 1)[0]])
+        raise UserError(
+            f"{where}: column {query.media!r} names one file in {rows.name(row_R[first])} and "
+            f"{rows.name(row_R[first + 1])}; leave one of them out"
+        )
+    other_R = np.flatnonzero(label_R != np.repeat(label_R[first_N], np.diff(stop_N, prepend=0)))
+    if len(other_R):
+        first = int(first_N[np.searchsorted(stop_N, other_R[0], side="right")])
+        first_name, other_name = (rows.name(row_R[row]) for row in (first, other_R[0]))
+        raise UserError(f"{where}: {first_name} and {other_name} name one file with two labels; a file has one class")
+    return RowIndex(class_names=names, row_R=row_R, stop_N=stop_N, label_N=label_R[first_N])
+
+
+def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
+    scan = _Scan()
+    columns = list(dict.fromkeys([*query.chosen, *(column for column in (query.label, query.media) if column)]))
+    if not columns:
+        scan.row = array("q", range(len(rows)))
+        return scan
+    for row, cells in enumerate(rows.scan(columns)):
+        # A row that is broken may belong to the chosen ones: it stays, and is named when it is read.
+        values = None if cells is None else dict(zip(columns, cells, strict=True))
+        if query.label is not None:
+            label = NO_LABEL if values is None else _label_index(values[query.label], scan, query.label, names)
+        if values is not None and not _is_chosen(values, scan, query):
+            continue
+        scan.row.append(row)
+        if query.label is not None:
+            scan.label.append(label)
+        if query.media is not None:
+            path = None if values is None else path_of(values[query.media])
+            scan.path.append(hash((path, row if path is None else 0)))
+            if path is not None and not scan.any_file:
+                _look_for(query.folder / path, scan)
+    return scan
+
+
+def _label_index(value: Any, scan: _Scan, column: str, names: tuple[str, ...]) -> int:
+    try:
+        text = label_text(value, column, "", names)
+    except BrokenSample:
+        return NO_LABEL
+    return scan.label_texts.setdefault(text, len(scan.label_texts))
+
+
+def _is_chosen(values: Mapping[str, Any], scan: _Scan, query: RowQuery) -> bool:
+    all_match = True
+    for column, chosen in query.chosen.items():
+        try:
+            value = plain(values[column])
+        except ValueError:
+            value = ""
+        if value in chosen:
+            scan.matched.add(column)
+            continue
+        all_match = False
+        unmatched = scan.unmatched.setdefault(column, set())
+        if len(unmatched) < _MOST_VALUES:
+            unmatched.add(value)
+    return all_match
+
+
+def _look_for(path: Path, scan: _Scan) -> None:
+    try:
+        scan.any_file = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        scan.any_file = False
+    if not scan.any_file and scan.missing is None:
+        scan.missing = path
+
+
+def _labels(
+    scan: _Scan, row_R: np.ndarray, rows: Rows, query: RowQuery, names: tuple[str, ...] | None, where: str
+) -> tuple[tuple[str, ...] | None, np.ndarray]:
+    """Class names, and the (R,) int32 label of each row that is taken."""
+    if query.label is None:
+        return None, np.full(len(row_R), NO_CLASS, dtype=np.int32)
+    text_R = np.array(scan.label, dtype=np.int64)
+    names = sorted_names(scan.label_texts) if names is None else names
+    if not names or not (text_R >= 0).any():
+        raise UserError(f"{where}: column {query.label!r} is empty; name the column with the class")
+    index_of = {name: label for label, name in enumerate(names)}
+    labels = [label_of(text, index_of) for text in scan.label_texts]
+    for text, index in scan.label_texts.items():
+        if labels[index] is None and len(first := np.flatnonzero(text_R == index)):
+            raise UserError(
+                f"{where}: {rows.name(row_R[first[0]])}: label {text!r} is not in `classes`; {nearest(text, names)}"
+            )
+    table = np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int32)
+    return names, np.where(text_R >= 0, table[text_R.clip(0)], NO_LABEL).astype(np.int32)
+
+
+def _by_path(path_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows in which those with one path follow each other, paths as they occur first; and the end of
+    each path's rows."""
+    _, first_N, group_R, count_N = np.unique(path_R, return_index=True, return_inverse=True, return_counts=True)
+    by_first_N = np.argsort(first_N)
+    rank_N = np.empty_like(by_first_N)
+    rank_N[by_first_N] = np.arange(len(by_first_N))
+    return np.argsort(rank_N[group_R], kind="stable"), np.cumsum(count_N[by_first_N])
+
+
+def _why_none_left(scan: _Scan, query: RowQuery) -> str:
+    for column in query.chosen:
+        if column not in scan.matched:
+            value, others = query.chosen[column][0], scan.unmatched.get(column, ())
+            return f"rows: no row has {value!r} in column {column!r}; {nearest(value, others)}"
+    return f"rows: no row has all of {', '.join(query.chosen)} as wanted; take more values"
+
+
+def _why_no_file(missing: Path, query: RowQuery) -> str:
+    if _ADDRESS.search(missing.as_posix()):
+        return f"column {query.media!r} holds addresses, not files; download them first and name the files"
+    return (
+        f"column {query.media!r}: none of the files is there, not even {missing}; set key files to the folder that "
+        "the paths start at"
+    )

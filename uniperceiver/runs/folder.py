@@ -1,0 +1,83 @@
+"""THE FOLDER OF A RUN: its recipe, and whether a run may go on there."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from uniperceiver import strict
+from uniperceiver.atomic import write_text
+from uniperceiver.config import Recipe
+from uniperceiver.errors import UserError
+from uniperceiver.training.loop import refuse_second
+
+# What a resumed run's recipe may say anew; everything else decides what is computed.
+_MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.", "optimiser.recompute")
+
+
+def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
+    """The resolved recipe, with the folder that its relative paths start at.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    values = dataclasses.asdict(recipe)
+    text = f"# relative paths start at: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
+    path = folder / "recipe.yaml"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); free or repair the disk, or use another --out"
+        ) from error
+
+
+def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
+    """The recipe of a run, and the folder that its relative paths start at.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: not a run (it has no recipe.yaml); give the folder that train wrote, or --data RECIPE.yaml"
+        )
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    base = Path(first.partition(": ")[2]) if first.startswith("# relative paths") else folder
+    return strict.parse(Recipe, strict.read_yaml(path), str(path)), base
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json of a run."""
+    (folder / "results.json").write_text(strict.to_json(results, indent=1) + "\n", encoding="utf-8")
+
+
+def check_same_run(recipe: Recipe, folder: Path) -> None:
+    """A run is resumed with the recipe it was started with, except for what does not change what is computed.
+
+    Raises:
+        UserError: another process is training there, or the run there has another recipe.
+    """
+    refuse_second(folder)
+    if not (folder / "recipe.yaml").is_file():
+        return
+    before, _ = saved_recipe(folder)
+    old, new = strict.flat(dataclasses.asdict(before)), strict.flat(dataclasses.asdict(recipe))
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key) and not key.startswith(_MAY_CHANGE):
+            raise UserError(
+                f"{folder}: holds a run with {key}={old.get(key)!r}, the recipe says {new.get(key)!r}; "
+                "use another --out, or the recipe of that run"
+            )
+    if list(before.tasks) != list(recipe.tasks):
+        raise UserError(f"{folder}: holds a run with the tasks in the order {', '.join(before.tasks)}; keep that order")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML can write without tags."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

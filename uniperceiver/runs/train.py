@@ -1,0 +1,85 @@
+"""RECIPE -> FINISHED RUN: training to the end, final evaluation and report in one call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uniperceiver.config import Recipe, read_recipe
+from uniperceiver.data.tasks import SPLITS, TaskData
+from uniperceiver.errors import UserError
+from uniperceiver.runs.evaluate import Results, evaluate
+from uniperceiver.runs.folder import write_results
+from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.runs.report import write_report
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.training.log import read_log
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """Hold what a finished run has left: its folder, its figures, and where its report is."""
+
+    folder: Path
+    results: Results  # {"tasks": {task: {split: {metric: value}}}}, as in results.json
+    report: Path  # an HTML page
+
+    def load(self, device: str = "cpu") -> UniPerceiver:
+        """Load the trained model, ready to be asked."""
+        return UniPerceiver.from_pretrained(self.folder, device)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Read the lines of log.jsonl: losses, rates and evaluations by step."""
+        return read_log(self.folder)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    base: str | Path | None = None,
+    tasks: Sequence[TaskData] | None = None,
+    quiet: bool = False,
+) -> TrainedRun:
+    """Train a recipe to its end in the folder `out`, evaluate it, and write results.json and report.html there.
+
+    A run that was stopped goes on where it was saved; a finished one is only evaluated anew. The process is left as it
+    is: the recipe's `threads` is for the command line, here `torch.set_num_threads` decides. The call that makes a
+    run without training it is `uniperceiver.runs.prepare.prepare_run`.
+
+    Args:
+        recipe: a Recipe, or the path of a YAML file.
+        overrides: keys of the file to replace, as on the command line: {"optimiser.lr": "3e-4"}.
+        base: where relative paths of the recipe start; None: the folder of the file, or the current one.
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
+        quiet: show no progress.
+
+    Raises:
+        UserError: something in the recipe cannot be had, or `out` holds a run of another recipe.
+        Stopped: a signal asked for it; everything is saved, and the same call goes on.
+
+    Example:
+        >>> import uniperceiver
+        >>> from uniperceiver import ModelConfig, Recipe, TaskConfig
+        >>> scenes = {"format": "scenes", "items": 24, "pixels": 32, "label": "colour"}
+        >>> colours = TaskConfig(kind="image_classification", size=32, batch=8, train=scenes)
+        >>> tiny = ModelConfig(width=32, layers=1, heads=2, vocabulary=300)
+        >>> run = uniperceiver.train(Recipe(steps=4, model=tiny, tasks={"colours": colours}), "runs/tiny", quiet=True)
+        >>> run.results["tasks"]["colours"]["train"]["n"]
+        24
+        >>> sorted(path.name for path in run.folder.glob("*.*") if path.suffix in (".html", ".json"))
+        ['report.html', 'results.json', 'tokenizer.json']
+    """
+    if not isinstance(recipe, Recipe):
+        base = Path(recipe).parent if base is None else base
+        recipe = read_recipe(recipe, overrides)
+    elif overrides:
+        raise UserError("overrides: are for a recipe's file; change a Recipe with dataclasses.replace")
+    folder = Path(out)
+    tasks = None if tasks is None else list(tasks)
+    prepare_run(recipe, Path(base or "."), folder, tasks=tasks, quiet=quiet).train()
+    limit = recipe.evaluation.train_limit
+    results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet)
+    write_results(folder, results)
+    return TrainedRun(folder=folder, results=results, report=write_report(folder, results, tasks))
