@@ -19,8 +19,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.mixture import method_of, mixture_of
-from uniperceiver.runs.prepare import objective_of
+from uniperceiver.runs.training import method_of, mixture_of, objective_of
 from uniperceiver.training.step import TrainState, train_step
 
 Work = list[tuple[Plan, Batch]]

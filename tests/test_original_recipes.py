@@ -9,7 +9,7 @@ import pytest
 from tests.markdown import ROOT
 from tests.small_run import CLIPS, IMAGES, train
 from uniperceiver.config import Recipe, TaskConfig
-from uniperceiver.runs.tune_recipe import tune_recipe
+from uniperceiver.runs.tuning import tune_recipe
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 FOLDER = ROOT / "examples/original"

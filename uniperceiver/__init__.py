@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from uniperceiver.errors import UserError
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.train import TrainedRun, train
-    from uniperceiver.runs.tune_recipe import tune_recipe
+    from uniperceiver.runs.tuning import tune_recipe
     from uniperceiver.serving.predictor import UniPerceiver
     from uniperceiver.tasks.task import Task
 
@@ -80,7 +80,7 @@ _HOMES = {
     "UserError": "uniperceiver.errors",
     "evaluate": "uniperceiver.runs.evaluate",
     "train": "uniperceiver.runs.train",
-    "tune_recipe": "uniperceiver.runs.tune_recipe",
+    "tune_recipe": "uniperceiver.runs.tuning",
 }
 
 

@@ -11,7 +11,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
-from uniperceiver.runs.tune_recipe import tune_recipe
+from uniperceiver.runs.tuning import tune_recipe
 
 
 def sizes(recipe: Recipe) -> dict[str, int]:

@@ -33,7 +33,7 @@ def train(options: argparse.Namespace) -> int | None:
 def tune(options: argparse.Namespace) -> int | None:
     """Adapt a finished model to a recipe's tasks, or to a folder of pictures."""
     from uniperceiver.config import read_overrides
-    from uniperceiver.runs.tune_recipe import tune_recipe
+    from uniperceiver.runs.tuning import tune_recipe
 
     overrides = read_overrides(options.overrides)
     if options.fraction is not None:

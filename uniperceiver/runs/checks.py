@@ -1,24 +1,36 @@
 """What is wrong with a recipe, said before any data are decoded and any weight is trained."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 
-from uniperceiver.config import Recipe
+from uniperceiver.config import ModelConfig, MoEConfig, Recipe, TuneConfig
+from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
-from uniperceiver.moe.conditions import OfValues, condition_of
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import MoE
+from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.runs.architecture import moe_of
 from uniperceiver.tasks.task import Task
 
+_OF_TRAINING = ("start", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
+_OF_PROMPTS = ("vectors", "shared", "head", "labels")  # keys of `tune` that only prompts have
 
-def check_experts(recipe: Recipe, tasks: Iterable[Task]) -> None:
-    """The experts that the recipe asks for must be possible, and leave its causal tasks causal.
+
+def check_recipe(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
+    """Refuse what can be refused before any model is read or made.
 
     Raises:
-        UserError: they are not, or do not.
+        UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
     """
+    without = next((data.task.name for data in tasks if "train" not in data.sources), None)
+    if without is not None:
+        raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
     moe = moe_of(recipe.model, recipe.moe, len(recipe.tasks))
     if moe is not None:
-        check_causal(moe, tasks)
+        check_causal(moe, [data.task for data in tasks])
+    _check_tuning(recipe, tasks)
+    check_balance(recipe, len(tasks))
 
 
 def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
@@ -27,14 +39,107 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
     Raises:
         UserError: there is one; its name is said.
     """
-    condition = condition_of(moe.condition)
-    key = "moe.capacity" if moe.capacity else ""
-    if isinstance(condition, OfValues) and condition.experts_choose:
-        key = f"moe.condition={moe.condition}"
+    key = condition_of(moe.condition).not_causal(moe)
     writing = next((task.name for task in tasks if task.read_at == "next"), None)
-    if key and writing is not None:
+    if key is not None and writing is not None:
         mend = "remove moe.capacity" if key == "moe.capacity" else "use moe.condition=token"
+        key = key if key == "moe.capacity" else f"{key}={moe.condition}"
         raise UserError(
             f"{key}: cannot be used with task {writing!r}, which writes word after word: what is chosen for a word "
             f"would depend on the words after it; {mend}, or leave the task out"
+        )
+
+
+def check_sizes(recipe: Recipe, tasks: Sequence[TaskData], arch: Architecture) -> None:
+    """Refuse pictures that are not whole patches, and texts without positions.
+
+    Raises:
+        UserError: the key of the task is said.
+    """
+    for data in tasks:
+        where, config = f"tasks.{data.task.name}", data.config
+        for key, size in (("size", config.size), ("late.size", config.late.size or config.size)):
+            if data.task.visual and size % arch.patch:
+                raise UserError(f"{where}.{key}: {size} is not a multiple of the patch side {arch.patch}")
+        if config.length > arch.max_text:
+            raise UserError(f"{where}.length: {config.length} is more than model.max_text {arch.max_text}")
+    if recipe.evaluation.max_words > arch.max_text:
+        raise UserError(
+            f"evaluation.max_words: {recipe.evaluation.max_words} is more than model.max_text {arch.max_text}"
+        )
+
+
+def check_balance(recipe: Recipe, tasks: int) -> None:
+    """Refuse a balancing method to which the sampling does not give what it needs.
+
+    Args:
+        tasks: how many the run has.
+
+    Raises:
+        UserError: it does not.
+    """
+    method, window, mixed = METHODS[recipe.balance.method], recipe.balance.window, recipe.sampling.mode == "mixed"
+    name = f"balance.method={recipe.balance.method}"
+    if tasks < method.least_tasks:
+        raise UserError(f"{name}: balances several tasks, the run has {tasks}; add tasks, or use balance.method=fixed")
+    if mixed and window > 1:
+        raise UserError(
+            "balance.window: is for sampling.mode=unmixed; in mixed steps, set sampling.tasks_per_step instead"
+        )
+    if method.one_at_once and mixed:
+        raise UserError(f"{name}: needs steps of one task; set sampling.mode=unmixed")
+    if method.one_at_once and window > 1:
+        raise UserError(f"{name}: needs steps of one task; remove balance.window")
+    if method.several_at_once and mixed and recipe.sampling.tasks_per_step < 2:
+        raise UserError(f"{name}: needs several tasks in a step; set sampling.tasks_per_step to 2 or more")
+    if method.several_at_once and not mixed and window < 2:
+        raise UserError(
+            f"{name}: needs several tasks at the same weights, and unmixed steps have one; set sampling.mode=mixed, "
+            "or balance.window to 2 or more"
+        )
+
+
+def _check_tuning(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
+    """Refuse a tuning that cannot be.
+
+    Raises:
+        UserError: no model to tune; keys of another model, or of prompts without prompts; a head for several tasks.
+    """
+    tune = recipe.tune
+    if tune.method is None:
+        if tune != TuneConfig(fraction=tune.fraction):
+            raise UserError("tune: has no effect without tune.method; add full or prompt")
+        return
+    if recipe.model.start is None:
+        raise UserError(f"tune.method={tune.method}: needs model.start, the model to tune")
+    _refuse_other_model(recipe)
+    if tune.method == "full":
+        other = next((key for key in _OF_PROMPTS if getattr(tune, key) != getattr(TuneConfig(), key)), None)
+        if other is not None:
+            raise UserError(f"tune.{other}: only with tune.method=prompt; remove the key, or tune prompts")
+        return
+    key = "head" if tune.head else "labels" if tune.labels else None
+    if key and [data.task.candidates for data in tasks] != ["labels"]:
+        names = ", ".join(f"{data.task.name} ({data.config.kind})" for data in tasks)
+        raise UserError(f"tune.{key}: is for one task with classes; remove the key, or leave that one alone of {names}")
+
+
+def _refuse_other_model(recipe: Recipe) -> None:
+    """Refuse keys that describe a model: a tuned model is what its start is."""
+    default, config = ModelConfig(), recipe.model
+    for field in dataclasses.fields(ModelConfig):
+        if field.name not in _OF_TRAINING and getattr(config, field.name) != getattr(default, field.name):
+            raise UserError(
+                f"model.{field.name}: a model that is tuned keeps its own; remove the key, or tune.method to train a "
+                "model of this kind"
+            )
+    if dataclasses.replace(recipe.moe, balance=MoEConfig().balance) != MoEConfig():
+        raise UserError(
+            "moe: a model that is tuned keeps its experts; remove the section (tune.method=full may have moe.balance), "
+            "or remove tune.method"
+        )
+    if recipe.tune.method == "prompt" and recipe.moe != MoEConfig():
+        raise UserError(
+            "moe.balance: tuning prompts leaves the gates as they are, so there is nothing to balance; remove the key, "
+            "or use tune.method=full"
         )

@@ -17,9 +17,8 @@ from uniperceiver.evaluation.evaluate import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
-from uniperceiver.runs.checks import check_causal
+from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.prepare import check_sizes
 from uniperceiver.runs.tuning import parts
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver

@@ -20,12 +20,12 @@ from uniperceiver.interference.records import Interference, as_record, write_mea
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.report.interference_image import heat_map_image, scalars
+from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference_callback import RepeatableBatches, batches_of_each_task, trained_groups
-from uniperceiver.runs.mixture import mixture_of
-from uniperceiver.runs.prepare import check_sizes, objective_of
 from uniperceiver.runs.report import write_report
+from uniperceiver.runs.training import mixture_of, objective_of
 from uniperceiver.runs.tuning import parts
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training import checkpoint

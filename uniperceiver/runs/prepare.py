@@ -5,29 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from uniperceiver.config import BalanceConfig, Recipe
+from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
-from uniperceiver.data.vocabulary import proposal, text_encoder
+from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
-from uniperceiver.moe.segment_router import SegmentRouter
-from uniperceiver.moe.token_router import TokenRouter
-from uniperceiver.optimisation.balance.method import Method
-from uniperceiver.optimisation.balance.methods import check_balance
 from uniperceiver.runs.architecture import architecture
-from uniperceiver.runs.checks import check_experts
+from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
 from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
-from uniperceiver.runs.mixture import method_of, mixture_of
-from uniperceiver.runs.tuning import check_tuning, freeze, parts, trains_gates
+from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
+from uniperceiver.runs.tuning import freeze, parts, trains_gates
 from uniperceiver.runs.validation import evaluation_settings, validate
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -36,13 +28,8 @@ from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.loop import Callbacks, Run
-from uniperceiver.training.objective import TaskObjective, TrainingObjective
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
-
-_SCALE = 2.0**13  # of float16 gradients at the start, as the original release
-_GRAPHS = 64  # of a compiled block
-_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def prepare_run(
@@ -58,7 +45,7 @@ def prepare_run(
     """
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    _check(recipe, tasks)
+    check_recipe(recipe, tasks)
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
@@ -77,27 +64,13 @@ def prepare_run(
         recipe=recipe,
         mixture=mixture,
         objective=objective,
-        state=_fresh_state(recipe, model, method_of(recipe, tasks, mixture)),
+        state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
         callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         quiet=quiet,
     )
-
-
-def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
-    """What can be said before any model is read or made.
-
-    Raises:
-        UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
-    """
-    without = [data.task.name for data in tasks if "train" not in data.sources]
-    if without:
-        raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
-    check_experts(recipe, [data.task for data in tasks])
-    check_tuning(recipe, tasks)
-    check_balance(recipe, len(tasks))
 
 
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
@@ -125,31 +98,6 @@ def _codec_of_run(
     return codec
 
 
-def _fresh_state(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
-    """The state before the first step."""
-    config = recipe.optimiser
-    model.encoder.recompute = config.recompute
-    if config.compile:
-        _compile(model)
-    average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
-    device = next(model.parameters()).device
-    scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
-    optimiser = method.optimiser(model, config)
-    return TrainState(model=model, optimiser=optimiser, average=average, scaler=scaler, method=method)
-
-
-def _compile(model: Generalist) -> None:
-    """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step."""
-    for module in model.encoder.modules():
-        if isinstance(module, SegmentRouter | TokenRouter | ExpertLinear | ExpertFeedForward):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
-    # One graph for each combination of mask, summary and DropPath, of which torch's eight are too few for a mixture.
-    enough_graphs = torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, _GRAPHS))
-    for block in model.encoder.blocks:
-        block.compile(dynamic=True)
-        block._compiled_call_impl = enough_graphs(block._compiled_call_impl)
-
-
 def _callbacks(
     recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
 ) -> Callbacks:
@@ -165,52 +113,4 @@ def _callbacks(
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
         return validate(state, tasks, settings, stop, log)
 
-    return Callbacks(evaluate=evaluate, export=export, watch=watch)
-
-
-def check_sizes(recipe: Recipe, tasks: list[TaskData], arch: Architecture) -> None:
-    """Pictures must be whole patches, and texts must have positions.
-
-    Raises:
-        UserError: they have not.
-    """
-    for data in tasks:
-        where, config = f"tasks.{data.task.name}", data.config
-        for key, size in (("size", config.size), ("late.size", config.late.size or config.size)):
-            if data.task.visual and size % arch.patch:
-                raise UserError(f"{where}.{key}: {size} is not a multiple of the patch side {arch.patch}")
-        if config.length > arch.max_text:
-            raise UserError(f"{where}.length: {config.length} is more than model.max_text {arch.max_text}")
-    if recipe.evaluation.max_words > arch.max_text:
-        raise UserError(
-            f"evaluation.max_words: {recipe.evaluation.max_words} is more than model.max_text {arch.max_text}"
-        )
-
-
-def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> TrainingObjective:
-    """The loss of the recipe's tasks, around the saved model itself."""
-    return TrainingObjective(
-        saved.model,
-        tasks=tuple(
-            TaskObjective(
-                task=data.task,
-                index=data.index,
-                loss_weight=data.config.loss_weight,
-                label_smoothing=data.config.label_smoothing,
-            )
-            for data in tasks
-        ),
-        codec=saved.codec,
-        seed=recipe.seed,
-        device=device_of(recipe.device),
-        autocast=_AUTOCAST[recipe.optimiser.precision],
-        sample=min(recipe.candidates.sample, saved.codec.size),
-        proposal_V=proposal(saved.codec, tasks) if recipe.candidates.sample else torch.ones(0),
-        accuracy_in_loss=saved.arch.accuracy_in_loss,
-        balance=_coefficients(recipe.moe.balance) if trains_gates(recipe) else {},
-        least_experts=recipe.moe.balance.least_experts,
-    )
-
-
-def _coefficients(balance: BalanceConfig) -> dict[str, float]:
-    return {name: getattr(balance, name) for name in (*LOSSES, "global_entropy")}
+    return Callbacks(evaluate=evaluate, export=export, gradients=watch)

@@ -1,46 +1,122 @@
-"""A FINISHED MODEL -> THE MODEL TO TUNE: what is added to it, and which of its parameters are trained."""
+"""MODEL + DATA -> TUNED MODEL: the recipe of `uniperceiver tune`, what is added to the model, and what is trained."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from uniperceiver.config import ModelConfig, MoEConfig, Recipe, TuneConfig
+from uniperceiver import strict
+from uniperceiver.config import MoEConfig, Recipe, TuneConfig, parse_recipe
+from uniperceiver.data.formats.files import CLIP_SUFFIXES, IMAGE_SUFFIXES
 from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import is_tuned
-from uniperceiver.moe.conditions import OfValues, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.runs.checks import check_causal
+from uniperceiver.serving import saved as saved_files
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.task_choice import view_for
+from uniperceiver.tasks.catalogue import CATALOGUE
 
-_OF_TRAINING = ("start", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
-_OF_PROMPTS = ("vectors", "shared", "head", "labels")
+_RECIPES = Path(__file__).parents[1] / "recipes"
+_OF_METHOD = {"prompt": _RECIPES / "tune_prompt.yaml", "full": _RECIPES / "tune_full.yaml"}
+_DEFAULT_METHOD = "prompt"
+_SPLITS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test",),
+}
+_TRAINED, _HELD_OUT = [0.0, 0.8], [0.8, 1.0]  # of pictures without a split to evaluate on
 
 
-def check_tuning(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
-    """Whether the recipe asks for a tuning that can be.
+def tune_recipe(
+    model: str, data: str | Path, method: str | None = None, overrides: Mapping[str, str] | None = None
+) -> Recipe:
+    """Make the recipe that tunes a model on data.
+
+    Args:
+        model: a run, a saved model, or OWNER/NAME on the hub.
+        data: a recipe; or a folder CLASS/FILE, or SPLIT/CLASS/FILE, of pictures or clips. For a folder, steps and
+            learning rate are those of `recipes/tune_METHOD.yaml`.
+        method: prompt or full; None: as the recipe says, or else prompt.
+        overrides: keys of the recipe, as on the command line: {"steps": "300"}.
 
     Raises:
-        UserError: no model to tune; keys of another model, or of prompts without prompts; a head for several tasks.
+        UserError: there is no such model or data, or a key is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> import uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
+        >>> for name in ("cat", "dog"):
+        ...     Path("pictures", name).mkdir(parents=True)
+        ...     Image.new("RGB", (32, 32)).save(f"pictures/{name}/one.png")
+        >>> recipe = uniperceiver.tune_recipe("runs/tiny", "pictures", overrides={"steps": "1"})
+        >>> recipe.tune.method, recipe.tasks["pictures"].kind
+        ('prompt', 'image_classification')
     """
-    tune = recipe.tune
-    if tune.method is None:
-        if tune != TuneConfig(fraction=tune.fraction):
-            raise UserError("tune: has no effect without tune.method; add full or prompt")
-        return
-    if recipe.model.start is None:
-        raise UserError(f"tune.method={tune.method}: needs model.start, the model to tune")
-    _refuse_other_model(recipe)
-    if tune.method == "full":
-        other = next((key for key in _OF_PROMPTS if getattr(tune, key) != getattr(TuneConfig(), key)), None)
-        if other is not None:
-            raise UserError(f"tune.{other}: only with tune.method=prompt; remove the key, or tune prompts")
-        return
-    key = "head" if tune.head else "labels" if tune.labels else None
-    if key and [data.task.candidates for data in tasks] != ["labels"]:
-        found = ", ".join(f"{data.task.name} ({data.config.kind})" for data in tasks)
-        raise UserError(f"tune.{key}: is for one task with classes; remove the key, or leave that one alone of {found}")
+    data, overrides = Path(data), overrides or {}
+    start = Path(model).expanduser()
+    if not data.exists():
+        raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")
+    if data.is_dir():
+        wanted = overrides.get("tune.method", method) or _DEFAULT_METHOD
+        values = strict.read_yaml(_OF_METHOD.get(wanted, _OF_METHOD[_DEFAULT_METHOD]))
+        values["tasks"] = {data.resolve().name: _task_of(data, model_folder(start if start.exists() else model))}
+    else:
+        values = strict.read_yaml(data)
+    tune, kept = _section(values, "tune", data), _section(values, "model", data)
+    values["tune"] = {**tune, "method": method or tune.get("method") or _DEFAULT_METHOD}
+    values["model"] = {**kept, "start": str(start.resolve()) if start.exists() else model}
+    return parse_recipe(values, overrides, str(data))
+
+
+def _section(values: Mapping[str, Any], name: str, where: Path) -> Mapping[str, Any]:
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where}: {name} must be a mapping of keys to values, found {section!r}")
+    return section
+
+
+def _task_of(folder: Path, model: Path) -> dict[str, Any]:
+    """A classification task on a folder, seen as the model saw its own pictures or clips."""
+    root = folder.resolve()
+    kind = "video_classification" if _has_clips(root) else "image_classification"
+    view = view_for(saved_files.read_tasks(model), CATALOGUE[kind])
+    sight = {"size": view.size, "frames": view.frames, "stride": view.stride, "length": view.length}
+    return {"kind": kind, "batch": 32, **sight, **_sources(root)}
+
+
+def _sources(root: Path) -> dict[str, Any]:
+    """The folder's splits; without one to evaluate on, a part of the training pictures is held out."""
+    inside = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    named = {split: next((name for name in names if name in inside), None) for split, names in _SPLITS.items()}
+    # "train" alone among others may be a class: a picture of a train.
+    if not named["train"] or not (named["val"] or named["test"] or inside == {"train"}):
+        named = {"train": ""}
+    sources: dict[str, Any] = {
+        split: {"format": "folder", "path": str(root / name)} for split, name in named.items() if name is not None
+    }
+    if "val" not in sources:
+        sources["val"] = {**sources["train"], "part": _HELD_OUT}
+        sources["train"] = {**sources["train"], "part": _TRAINED}
+    return sources
+
+
+def _has_clips(root: Path) -> bool:
+    """Whether the first picture or clip is a clip; a folder that mixes both is refused when it is opened."""
+    for _, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        suffixes = [Path(name).suffix.lower().lstrip(".") for name in sorted(files) if not name.startswith(".")]
+        known = [suffix for suffix in suffixes if suffix in (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)]
+        if known:
+            return known[0] in CLIP_SUFFIXES
+    raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
 
 
 def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
@@ -112,33 +188,12 @@ def _shape(tune: TuneConfig, tasks: Sequence[TaskData]) -> PromptShape:
     )
 
 
-def _refuse_other_model(recipe: Recipe) -> None:
-    """Refuse keys that describe a model: a tuned model is what its start is."""
-    usual, found = ModelConfig(), recipe.model
-    for field in dataclasses.fields(ModelConfig):
-        if field.name not in _OF_TRAINING and getattr(found, field.name) != getattr(usual, field.name):
-            raise UserError(
-                f"model.{field.name}: a model that is tuned keeps its own; remove the key, or tune.method to train a "
-                "model of this kind"
-            )
-    if dataclasses.replace(recipe.moe, balance=MoEConfig().balance) != MoEConfig():
-        raise UserError(
-            "moe: a model that is tuned keeps its experts; remove the section (tune.method=full may have moe.balance), "
-            "or remove tune.method"
-        )
-    if recipe.tune.method == "prompt" and recipe.moe != MoEConfig():
-        raise UserError(
-            "moe.balance: tuning prompts leaves the gates as they are, so there is nothing to balance; remove the key, "
-            "or use tune.method=full"
-        )
-
-
 def _refuse_balance(recipe: Recipe, start: SavedModel, where: str) -> None:
     """Refuse balancing where there is nothing to balance."""
     balance, moe = recipe.moe.balance, start.arch.moe
     if balance == MoEConfig().balance:
         return
-    if moe is None or not isinstance(condition_of(moe.condition), OfValues):
+    if moe is None or not condition_of(moe.condition).by_token:
         raise UserError(
             f"moe.balance: {where} routes nothing token by token, so there is nothing to balance; remove it"
         )

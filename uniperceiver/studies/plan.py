@@ -15,9 +15,7 @@ from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.runs.architecture import architecture
-from uniperceiver.runs.checks import check_experts
-from uniperceiver.runs.prepare import check_sizes
-from uniperceiver.runs.tuning import check_tuning
+from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.strict import parse, read_yaml, record
 
 _NAME = re.compile(r"[\w+=,-][\w+=,.-]*")  # an arm's name is a folder's
@@ -229,11 +227,7 @@ def _check_recipes(plan: StudyPlan) -> None:
 
 
 def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
-    without = [data.task.name for data in tasks if "train" not in data.sources]
-    if without:
-        raise UserError(f"tasks.{without[0]}: key 'train' is missing; training needs samples")
-    check_experts(recipe, [data.task for data in tasks])
-    check_tuning(recipe, tasks)
+    check_recipe(recipe, tasks)
     if recipe.model.start is None:
         words = recipe.model.vocabulary if isinstance(recipe.model.vocabulary, int) else _WORDS
         arch = architecture(recipe.model, recipe.moe, tasks=len(tasks), vocabulary=words, end=0, answer=1)
