@@ -17,7 +17,7 @@ from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
-from uniperceiver.runs.interference_callback import Watch, watch_of
+from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, parts, trains_gates
 from uniperceiver.runs.validation import evaluation_settings, validate
@@ -56,7 +56,7 @@ def prepare_run(
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
-    known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
+    known = {data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
@@ -65,7 +65,7 @@ def prepare_run(
         mixture=mixture,
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
-        callbacks=_callbacks(recipe, tasks, saved, folder, watch_of(recipe, model, mixture, objective)),
+        callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
@@ -99,7 +99,7 @@ def _codec_of_run(
 
 
 def _callbacks(
-    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: Watch | None
+    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
 ) -> Callbacks:
     """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
