@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.interference.products import Replay, TaskLoss
+from uniperceiver.interference.products import RepeatableLosses, TaskLoss
 from uniperceiver.streams import torch_stream
 
 Loss = Callable[[nn.Module, int], Tensor]  # of a batch of that number
+
+
+class ToyLinear(nn.Linear):
+    """A linear map that may stand in the place of a model whose weights are trained."""
+
+    def weights_changed(self) -> None:
+        """Nothing is kept of the old ones."""
 
 
 def toy_model(inputs: int = 5, outputs: int = 3) -> nn.Module:
@@ -39,12 +46,12 @@ def towards(sign: float, noise: float = 0.3) -> Loss:
     return loss
 
 
-def replay_of(model: nn.Module, losses: Sequence[Loss], batches: int) -> Replay:
+def replay_of(model: nn.Module, losses: Sequence[Loss], batches: int) -> RepeatableLosses:
     """Every task's batches, task after task."""
 
-    def replay() -> Iterator[TaskLoss]:
+    def losses_again() -> Iterator[TaskLoss]:
         for batch in range(batches):
             for task, loss in enumerate(losses):
                 yield TaskLoss(task=task, batch=f"batch {batch}", loss=loss(model, 100 * task + batch))
 
-    return replay
+    return losses_again

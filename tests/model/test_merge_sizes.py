@@ -6,12 +6,12 @@ import pytest
 
 from tests.merging import NAMES, needs_of, routed_and_merged
 from tests.moe_cases import moe_of
+from tests.tasks.test_catalogue import EXPECTED as OF_THE_ORIGINAL
 from tests.tiny import tiny_architecture
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.merge import parameters_of, planned_architecture
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import TEMPERATURES
 
 
@@ -35,7 +35,7 @@ def test_the_papers_sizes(size: Any, dense: int, merged: int) -> None:
     layers = architecture(config, MoEConfig(), tasks=1, vocabulary=49411, end=0, answer=1)
     settings = MoEConfig(condition="attribute", layout="release", layers=2)
     routed = architecture(config, settings, tasks=8, vocabulary=49411, end=0, answer=1)
-    plan = planned_architecture(routed, {"r": segments_of(CATALOGUE["image_text_retrieval"], 3)})
+    plan = planned_architecture(routed, {"r": CATALOGUE["image_text_retrieval"].segments(3)})
     assert plan.merged is not None
     assert plan.merged.rows == 2
     before, after = parameters_of(layers, TEMPERATURES), parameters_of(plan, TEMPERATURES)
@@ -45,9 +45,9 @@ def test_the_papers_sizes(size: Any, dense: int, merged: int) -> None:
 
 
 @pytest.mark.parametrize(("layout", "rows"), [("paper", 7), ("release", 6)])
-def test_rows_of_the_whole_catalogue(layout: Any, rows: int) -> None:
+def test_rows_of_all_tasks_of_the_original(layout: Any, rows: int) -> None:
     """The original's table has six rows; the paper's bits also tell words of captions from words of texts."""
     arch = tiny_architecture(moe=moe_of("attribute", layout=layout))
-    merged = planned_architecture(arch, needs_of(list(CATALOGUE))).merged
+    merged = planned_architecture(arch, needs_of(list(OF_THE_ORIGINAL))).merged
     assert merged is not None
     assert merged.rows == len(merged.codes) == rows

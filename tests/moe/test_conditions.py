@@ -1,22 +1,32 @@
 """What each condition looks at, and a condition of one's own."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.markdown import ROOT
 from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
-from uniperceiver.moe.attributes import paper_bits, release_bits
-from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment, OfValues, condition_of, context, token
+from uniperceiver.moe.conditions import (
+    CONDITIONS,
+    Code,
+    OfSegment,
+    OfValues,
+    condition_of,
+    context,
+    paper_bits,
+    release_bits,
+    token,
+)
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Decision, Segment
 from uniperceiver.runs.architecture import experts
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 
 SETTINGS = MoE(condition="attribute", tasks=3)
 
@@ -29,13 +39,13 @@ def code(name: str, segment: Segment, settings: MoE = SETTINGS) -> Code:
 
 def every_segment(index: int | None = 1) -> Iterator[Segment]:
     for task in CATALOGUE.values():
-        yield from segments_of(task, index)
+        yield from task.segments(index)
 
 
 def test_modality_tells_what_is_seen_from_what_is_read() -> None:
     for segment in every_segment():
         assert code("modality", segment) == ((1.0, 0.0) if segment.kind == "visual" else (0.0, 1.0))
-    image, video = (segments_of(CATALOGUE[f"{each}_captioning"]) for each in ("image", "video"))
+    image, video = (CATALOGUE[f"{each}_captioning"].segments() for each in ("image", "video"))
     assert [code("modality", each) for each in image] == [code("modality", each) for each in video]
     assert [code("modality", each) for each in image] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
 
@@ -110,8 +120,8 @@ def test_a_condition_of_ones_own_without_values(monkeypatch: pytest.MonkeyPatch)
     of_inputs, of_candidates = decisions(model, "image_captioning")
     assert len(of_inputs) == len(of_candidates) == 4
     for one, other in zip(of_inputs, of_candidates, strict=True):
-        assert one.row_S == (0, 0)  # picture and words are one row
-        assert other.row_S == (0,)
+        assert one.group_S == (0, 0)  # picture and words are one row
+        assert other.group_S == (0,)
         assert not torch.equal(one.probability_TE, other.probability_TE)
     again = decisions(model, "masked_language_modelling")
     assert all(torch.equal(a.weight_TE, b.weight_TE) for a, b in zip(again[0], of_inputs, strict=True))
@@ -126,3 +136,40 @@ def test_a_condition_of_ones_own_with_values(monkeypatch: pytest.MonkeyPatch) ->
     chosen_VE = first.chosen_TE[first.segment_T >= 0]
     assert bool((chosen_VE.sum(dim=1) == 2).all())
     assert len(chosen_VE.unique(dim=0)) > 1
+
+
+QUESTIONS = ("by_token", "gated", "needs_task", "experts_choose")
+
+
+def test_conditions_answer_for_themselves() -> None:
+    answers = {
+        name: {question for question in QUESTIONS if getattr(condition, question)}
+        for name, condition in CONDITIONS.items()
+    }
+    assert answers == {
+        "token": {"by_token", "gated"},
+        "context": {"by_token", "gated"},
+        "expert_choice": {"by_token", "gated", "experts_choose"},
+        "modality": {"gated"},
+        "task": {"gated", "needs_task"},
+        "attribute": {"gated"},
+        "task_specific": {"needs_task"},
+    }
+
+
+@pytest.mark.parametrize("capacity", [None, 1.0])
+def test_what_experts_depend_on_beside_the_token(capacity: float | None) -> None:
+    neighbours, keys = {}, {}
+    for name, condition in CONDITIONS.items():
+        settings = MoE(condition=name, evaluation_capacity=capacity)
+        neighbours[name], keys[name] = condition.looks_at_neighbours(settings), condition.not_causal(settings)
+    whole = {"context", "expert_choice"} if capacity is None else {"token", "context", "expert_choice"}
+    assert {name for name, looks in neighbours.items() if looks} == whole
+    assert keys.pop("expert_choice") == "moe.condition"
+    assert set(keys.values()) == {None if capacity is None else "moe.capacity"}
+
+
+def test_nobody_asks_which_kind_a_condition_is() -> None:
+    asking = re.compile(r"isinstance\([^)]*\b(OfSegment|OfValues)\b")
+    files = [path for path in (ROOT / "uniperceiver").rglob("*.py") if asking.search(path.read_text(encoding="utf-8"))]
+    assert files == []

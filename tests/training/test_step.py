@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.small_run import IMAGES, log_lines, same_tensors, small_recipe, train
+from tests.toys import ToyLinear
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.data.scenes.source import ScenesSource
@@ -26,7 +28,7 @@ CONFIG = OptimiserConfig(clip=0.0, ema=0.5)
 
 def tiny_state(seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
-    model = nn.Linear(3, 2)
+    model = ToyLinear(3, 2)
     average = {name: each.detach().clone() for name, each in model.named_parameters()}
     return TrainState(model=model, optimiser=adamw(model, CONFIG), average=average)
 
@@ -223,9 +225,9 @@ def test_the_others_are_as_if_nothing_were_broken(tmp_path: Path, broken: set[in
         assert after.ids == tuple(before.ids[place] for place in staying)
         assert len(left_out) == 4 - len(staying)
         seen += len(left_out)
-        assert before.inputs.pixels_BTCHW is not None
-        assert after.inputs.pixels_BTCHW is not None
-        assert torch.equal(after.inputs.pixels_BTCHW, before.inputs.pixels_BTCHW[staying])
+        assert flat(before.inputs).pixels_BFCHW is not None
+        assert flat(after.inputs).pixels_BFCHW is not None
+        assert torch.equal(flat(after.inputs).pixels_BFCHW, flat(before.inputs).pixels_BFCHW[staying])
     assert seen == 2
 
 

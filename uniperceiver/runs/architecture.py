@@ -1,6 +1,7 @@
 """RECIPE -> ARCHITECTURE: what the `model` and `moe` sections ask for, resolved for the tasks of the run."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig
@@ -8,17 +9,25 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.conditions import Condition, OfSegment, OfValues, condition_of
-from uniperceiver.moe.settings import MoE, check
+from uniperceiver.moe.conditions import Condition, condition_of
+from uniperceiver.moe.settings import KINDS, MoE, check
 
 
 def architecture(
-    config: ModelConfig, moe: MoEConfig, *, tasks: int, vocabulary: int, end: int, answer: int
+    config: ModelConfig,
+    moe: MoEConfig,
+    *,
+    tasks: int,
+    vocabulary: int,
+    end: int,
+    answer: int,
+    kinds: Iterable[str] = (),
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
 
     Args:
         tasks: how many tasks the run has.
+        kinds: what its tokens may be; visual and text ones are always possible.
 
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
@@ -27,6 +36,7 @@ def architecture(
     width, heads = config.width or size.width, config.heads or size.heads
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
+    settings = moe_of(config, moe, tasks)
     return Architecture(
         width=width,
         layers=config.layers or size.layers,
@@ -42,7 +52,7 @@ def architecture(
         layer_scale=config.layer_scale,
         drop_path=config.drop_path,
         frame_offset=config.frame_offset,
-        moe=moe_of(config, moe, tasks),
+        moe=settings and dataclasses.replace(settings, kinds=tuple(dict.fromkeys((*KINDS, *kinds)))),
     )
 
 
@@ -71,21 +81,20 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
         raise UserError(wrong)
     if config.level == "ffn" and config.gates == "linear":
         raise UserError("moe.gates linear: a whole FFN is chosen by one gate; remove the key, or use moe.level=linear")
-    ungated = isinstance(condition, OfSegment) and not condition.gated
     gates: Literal[1, 2] = 1 if config.gates == "half_block" else 2
     return check(
         MoE(
             condition=config.condition,
             layout=config.layout,
-            experts=tasks if ungated else config.experts,
-            k=1 if ungated else config.k,
+            experts=config.experts if condition.gated else tasks,
+            k=config.k if condition.gated else 1,
             attention_layers=() if config.where == "ffn" else tuple(chosen),
             ffn_layers=() if config.where == "attention" else tuple(chosen),
             level=config.level,
             attention_gates=gates,
             ffn_gates=gates,
             noise=config.noise,
-            renormalise=not ungated and (config.k > 1 if config.renormalise is None else config.renormalise),
+            renormalise=condition.gated and (config.k > 1 if config.renormalise is None else config.renormalise),
             training_capacity=None if config.capacity is None else config.capacity.training,
             evaluation_capacity=None if config.capacity is None else config.capacity.evaluation,
             selection_bias=config.balance.bias_rate > 0,
@@ -96,7 +105,7 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
 
 def _wrong_for_segments(config: MoEConfig, condition: Condition) -> Iterator[str]:
     """What has no meaning where a gate decides for whole segments."""
-    if not isinstance(condition, OfSegment):
+    if condition.by_token:
         return
     why = f"moe.condition={config.condition} decides for whole segments, whatever their tokens are"
     if config.capacity is not None:
@@ -109,7 +118,7 @@ def _wrong_for_segments(config: MoEConfig, condition: Condition) -> Iterator[str
 
 def _wrong_for_values(config: MoEConfig, condition: Condition) -> Iterator[str]:
     """What has no meaning, or no effect, where tokens are routed one by one."""
-    if not isinstance(condition, OfValues):
+    if not condition.by_token:
         return
     balance = config.balance
     if condition.experts_choose:

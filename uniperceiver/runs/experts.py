@@ -14,8 +14,8 @@ from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.experts import Experts, decisions
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
 from uniperceiver.report.parts.numbers import shortened

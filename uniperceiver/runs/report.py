@@ -11,20 +11,22 @@ from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.evaluate import main_metric
+from uniperceiver.evaluation.examples import Example, examples_of
+from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
 from uniperceiver.report.figures import save_figures
 from uniperceiver.report.run.figures import run_figures
 from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
-from uniperceiver.runs.examples import examples_of
 from uniperceiver.runs.experts import experts_of
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.validation import evaluation_settings
+from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 
 _EXAMPLES = 4  # per task
+_BEAMS, _WORDS = 2, 21  # of captions, as a model's `caption` has them
 _ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
 
 
@@ -85,10 +87,6 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
     recipe, base = saved_recipe(folder)
     model = UniPerceiver.from_pretrained(folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    examples = []
-    for data in tasks:
-        split = next(split for split in ("test", "val", "train") if split in data.sources)
-        examples += examples_of(model, data, split, _EXAMPLES)
     log = read_log(folder)
     settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
     return RunReport(
@@ -98,10 +96,18 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
         log=log,
         results=results["tasks"],
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
-        examples=examples,
+        examples=_examples(model, tasks, settings),
         experts=experts_of(model, tasks, settings),
         interference=read_measurements(folder, log),
     )
+
+
+def _examples(model: UniPerceiver, tasks: Sequence[TaskData], settings: Settings) -> list[Example]:
+    """Some answers of each task on its test split, or else its validation or training split."""
+    words = min(_WORDS, model.saved.arch.max_text)
+    settings = dataclasses.replace(settings, beams=_BEAMS, max_words=words)
+    splits = (splits_of(data, ("test", "val", "train"))[0] for data in tasks)
+    return [example for split in splits for example in examples_of(model.model, split, settings, _EXAMPLES)]
 
 
 def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]:

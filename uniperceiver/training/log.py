@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
 from uniperceiver.strict import to_json
 
@@ -41,8 +42,8 @@ class RunLog:
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        wanted = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
-        self._scalars = _tensorboard(folder / "tensorboard", first_step) if wanted else None
+        with_events = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
+        self._scalars = _tensorboard(folder / "tensorboard", first_step) if with_events else None
         self._progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -57,7 +58,7 @@ class RunLog:
         )
         self._bar = self._progress.add_task("training", total=steps, completed=first_step, note="")
         self._progress.start()
-        if tensorboard == "auto" and not wanted:
+        if tensorboard == "auto" and not with_events:
             self.say("no TensorBoard events: pip install tensorboard to have them; log.jsonl has the same numbers")
 
     def line(
@@ -139,9 +140,7 @@ def _cut_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = [line for line in read_log(path.parent) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _tensorboard(folder: Path, first_step: int) -> Scalars:

@@ -1,10 +1,12 @@
-"""EVERY SAMPLE ONCE: what a data set holds, and what in it is broken."""
+"""EVERY SAMPLE ONCE: what a data set holds, and what in it is broken.
+
+Shape suffixes: I samples.
+"""
 
 import hashlib
-import sys
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,15 +15,14 @@ from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.clips import Extent, clip_extent
 from uniperceiver.data.media.decode import decode_image
-from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.preprocess import READERS, Preprocess
 from uniperceiver.errors import BrokenSample
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
-from uniperceiver.tasks.text import masked, plain, templated
 
 _SPAN = 64  # samples that a process reads before it reports
-_UNCUT = sys.maxsize  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Use:
 
     name: str  # task/split
     task: Task
-    view: Preprocess
+    preprocess: Preprocess
     training: bool
 
 
@@ -69,21 +70,21 @@ class Findings:
     sizes: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
     labels: Counter[int] = field(default_factory=Counter)
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
-    hash_N: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
+    hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
 
     def add(self, other: "Findings") -> None:
         """Take in what was found in later samples of the set."""
         self.faults.extend(other.faults)
         self.labels.update(other.labels)
-        for ours, theirs in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
-            for name, counts in theirs.items():
-                ours[name].update(counts)
-        self.hash_N.extend(other.hash_N)
+        for mine, more in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
+            for name, counts in more.items():
+                mine[name].update(counts)
+        self.hash_I.extend(other.hash_I)
 
     @property
     def samples(self) -> int:
         """How many were read."""
-        return len(self.hash_N)
+        return len(self.hash_I)
 
     @property
     def broken(self) -> int:
@@ -93,9 +94,9 @@ class Findings:
 
 def spans(sets: Sequence[DataSet]) -> Iterator[Span]:
     """All samples of all sets, in portions."""
-    for place, one in enumerate(sets):
-        for start in range(0, len(one.source), _SPAN):
-            yield Span(set=place, start=start, stop=min(start + _SPAN, len(one.source)))
+    for index, data_set in enumerate(sets):
+        for start in range(0, len(data_set.source), _SPAN):
+            yield Span(set=index, start=start, stop=min(start + _SPAN, len(data_set.source)))
 
 
 @dataclass(frozen=True)
@@ -107,51 +108,54 @@ class Inspector:
 
     def __getitem__(self, span: Span) -> tuple[Span, Findings]:
         """Read, decode and count the samples of a span."""
-        found = Findings()
+        findings = Findings()
         for index in range(span.start, span.stop):
-            name = self._inspect(self.sets[span.set], index, found)
-            found.hash_N.append(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
-        return span, found
+            name = self._inspect(self.sets[span.set], index, findings)
+            findings.hash_I.append(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+        return span, findings
 
-    def _inspect(self, one: DataSet, index: int, found: Findings) -> str:
-        """Add what is to be said of a sample; its name."""
+    def _inspect(self, data_set: DataSet, index: int, findings: Findings) -> str:
+        """Add what is to be said of a sample, and give its name."""
         try:
-            sample = one.source.read(index)
+            sample = data_set.source.read(index)
         except BrokenSample as error:
-            names = tuple(use.name for use in one.uses)
-            found.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
+            names = tuple(use.name for use in data_set.uses)
+            findings.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
             return error.sample
         reasons: dict[str, str] = {}  # by use
-        for use in one.uses:
+        for use in data_set.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:
                 reasons[use.name] = f"has no {what}"
-        for modality in ("image", "video"):
-            asking = [use.name for use in one.uses if use.task.visual == modality and use.name not in reasons]
-            if asking and (damage := _measure(sample, modality, found)) is not None:
-                reasons |= dict.fromkeys(asking, damage)
-        fit = [use for use in one.uses if use.name not in reasons]
+        for modality in dict.fromkeys(modality for use in data_set.uses for modality in use.task.media):
+            asking = [use for use in data_set.uses if modality in use.task.media and use.name not in reasons]
+            if asking and (damage := _measure(sample, modality, asking[0].preprocess, findings)) is not None:
+                reasons |= dict.fromkeys([use.name for use in asking], damage)
+        fit = [use for use in data_set.uses if use.name not in reasons]
         if self.codec is not None:
             for use in fit:
-                found.tokens[use.name].update(tokens_needed(use.task, sample, self.codec))
+                findings.tokens[use.name].update(use.task.answer.lengths(use.task, sample, self.codec))
         if fit and sample.label is not None:
-            found.labels[sample.label] += 1
+            findings.labels[sample.label] += 1
         for reason in dict.fromkeys(reasons.values()):
             names = tuple(name for name, why in reasons.items() if why == reason)
-            found.faults.append(Fault(sample=sample.id, reason=reason, uses=names, index=index))
+            findings.faults.append(Fault(sample=sample.id, reason=reason, uses=names, index=index))
         return sample.id
 
 
-def _measure(sample: Sample, modality: str, found: Findings) -> str | None:
-    """Decode the whole image or clip and note its size; what is wrong with it, if anything."""
+def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Findings) -> str | None:
+    """Decode all that the sample has of a modality, and note its size; what is wrong with it, if anything."""
     try:
-        extent = _image_extent(sample) if modality == "image" else _clip_extent(sample)
+        if modality not in _EXTENTS:
+            READERS[modality].values(sample, preprocess, None, None)
+            return None
+        extent = _EXTENTS[modality](sample)
     except BrokenSample as error:
         return error.reason
-    kind = "image" if modality == "image" else "clip"
-    found.sizes[f"{kind} width"][extent.width] += 1
-    found.sizes[f"{kind} height"][extent.height] += 1
-    if modality == "video":
-        found.sizes["clip frames"][extent.frames] += 1
+    noun = MODALITIES[modality].noun
+    findings.sizes[f"{noun} width"][extent.width] += 1
+    findings.sizes[f"{noun} height"][extent.height] += 1
+    if extent.frames is not None:
+        findings.sizes[f"{noun} frames"][extent.frames] += 1
     return None
 
 
@@ -159,7 +163,7 @@ def _image_extent(sample: Sample) -> Extent:
     image = sample.image
     x_HWC = decode_image(image, sample.id) if isinstance(image, bytes) else image
     assert x_HWC is not None
-    return Extent(frames=1, height=x_HWC.shape[0], width=x_HWC.shape[1])
+    return Extent(frames=None, height=x_HWC.shape[0], width=x_HWC.shape[1])
 
 
 def _clip_extent(sample: Sample) -> Extent:
@@ -169,29 +173,18 @@ def _clip_extent(sample: Sample) -> Extent:
     return Extent(frames=sample.clip.shape[0], height=sample.clip.shape[1], width=sample.clip.shape[2])
 
 
-def tokens_needed(task: Task, sample: Sample, codec: TextCodec) -> list[int]:
-    """The lengths of a sample's texts for a task in tokens, if none were cut: with end token, template and answer."""
-    if task.read_at == "next" or task.candidates == "in_batch":
-        return [len(codec.encode(caption)) + 1 for caption in sample.captions]
-    if "text" not in task.inputs or sample.text is None:
-        return []
-    if task.read_at == "summary":
-        return [len(plain(codec, sample.text, _UNCUT, task.template or "{text}").ids)]
-    if task.candidates == "labels":
-        return [len(templated(codec, task.template, sample.text, _UNCUT, 0).ids)]
-    return [len(masked(codec, sample.text, _UNCUT, np.random.default_rng(0)).ids)]
+# What people want to know of the sizes of a modality; others are only read.
+_EXTENTS: Mapping[str, Callable[[Sample], Extent]] = {"image": _image_extent, "video": _clip_extent}
 
 
-def named_twice(source: Source, found: Findings) -> dict[str, int]:
+def named_twice(source: Source, findings: Findings) -> dict[str, int]:
     """How often a name occurs that several samples of the set have."""
-    hash_N = np.array(found.hash_N, dtype=np.uint64)
-    _, first_N, count_N = np.unique(hash_N, return_index=True, return_counts=True)
-    several = sorted(zip(first_N[count_N > 1].tolist(), count_N[count_N > 1].tolist(), strict=True))
-    return {_name(source, first): count for first, count in several}
-
-
-def _name(source: Source, index: int) -> str:
-    try:
-        return source.read(index).id
-    except BrokenSample as error:
-        return error.sample
+    hash_I = np.array(findings.hash_I, dtype=np.uint64)
+    _, first_I, count_I = np.unique(hash_I, return_index=True, return_counts=True)
+    counts: dict[str, int] = {}
+    for first, count in sorted(zip(first_I[count_I > 1].tolist(), count_I[count_I > 1].tolist(), strict=True)):
+        try:
+            counts[source.read(first).id] = count
+        except BrokenSample as error:
+            counts[error.sample] = count
+    return counts

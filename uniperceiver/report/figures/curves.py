@@ -45,7 +45,7 @@ class LearningCurve:
         return smoothed(self.series, half_life=max(1.5, len(self.series) / 40))
 
 
-class Band(Protocol):
+class MeanBand(Protocol):
     """A curve with its extremes, over P steps."""
 
     @property
@@ -160,7 +160,7 @@ def _level(axes: "Axes", value: float, name: str) -> None:
 
 @drawn
 def band_curves(
-    panels: Mapping[str, Mapping[str, Band]], names: Sequence[str], *, columns: int = 3, titles: bool = True
+    panels: Mapping[str, Mapping[str, MeanBand]], names: Sequence[str], *, columns: int = 3, titles: bool = True
 ) -> "Figure":
     """Draw learning curves over seeds: in every panel a line for each arm, in a band from the lowest to the highest.
 
@@ -190,7 +190,7 @@ def band_curves(
     return figure
 
 
-def _draw_bands(axes: "Axes", curves: Mapping[str, Band], names: Sequence[str]) -> None:
+def _draw_bands(axes: "Axes", curves: Mapping[str, MeanBand], names: Sequence[str]) -> None:
     value_M = np.concatenate([np.concatenate([band.low_P, band.high_P]) for band in curves.values()])
     value_M = value_M[np.isfinite(value_M)] if np.isfinite(value_M).any() else np.array([0.0, 1.0])
     low, high = value_M.min(), value_M.max()

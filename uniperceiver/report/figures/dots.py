@@ -26,7 +26,7 @@ _LINE = 22  # the height of a line of dots
 _NAME = 17  # most characters of a line's name
 
 
-class Spread(Protocol):
+class SeedValues(Protocol):
     """A value over seeds: their mean, its standard error (NaN with a single seed), and each seed's value."""
 
     @property
@@ -114,7 +114,7 @@ def _draw_value(axes: "Axes", place: int, value: MetricValue, colour: str) -> No
 
 @drawn
 def seed_dots(
-    panels: Mapping[str, Mapping[str, Spread]],
+    panels: Mapping[str, Mapping[str, SeedValues]],
     metrics: Sequence[str],
     names: Sequence[str],
     *,
@@ -150,7 +150,7 @@ def seed_dots(
     return figure
 
 
-def _draw_spreads(axes: "Axes", spreads: Mapping[str, Spread], metric: str, names: Sequence[str]) -> None:
+def _draw_spreads(axes: "Axes", spreads: Mapping[str, SeedValues], metric: str, names: Sequence[str]) -> None:
     ends = [0.0, 1.0] if not spreads else []
     for spread in spreads.values():
         error = finite(spread.error) or 0.0
