@@ -61,11 +61,12 @@ def run_figures(run: str | Path) -> "dict[str, Figure]":
         UserError: the folder holds no finished run, or its data are gone.
 
     Example:
+        >>> from pathlib import Path
         >>> from uniperceiver.figures import run_figures, save_figures
         >>> figures = run_figures("runs/tiny")  # the run that `uniperceiver.train` has as its example
         >>> list(figures)
         ['metrics_accuracy_1', 'training_loss', 'run']
-        >>> [path.name for path in save_figures(figures, run_folder / "figures")][:2]
+        >>> [path.name for path in save_figures(figures, Path("runs/tiny/figures"))][:2]
         ['metrics_accuracy_1.pdf', 'metrics_accuracy_1.png']
     """
     from uniperceiver.runs.report import read_results, run_report

@@ -69,6 +69,7 @@ def learning_curves(
         titles: the names of the curves above them, for a figure that stands alone.
 
     Example:
+        >>> import numpy as np
         >>> from uniperceiver.figures import LearningCurve, Series, learning_curves
         >>> series = Series(step_N=np.arange(4.0), value_N=np.array([0.1, 0.4, 0.6, 0.7]))
         >>> figure = learning_curves([LearningCurve(name="shapes", metric="accuracy@1", series=series, chance=0.1)])
@@ -170,6 +171,7 @@ def band_curves(
         titles: names of the panels and of the arms, for a figure that stands alone.
 
     Example:
+        >>> import numpy as np
         >>> from types import SimpleNamespace
         >>> from uniperceiver.figures import band_curves
         >>> loss_P = np.array([3.0, 2.0, 1.5])

@@ -41,6 +41,18 @@ def interference_over_depth(
     Args:
         layers: the same parameters of several layers, in order; None: all groups that are of a layer.
         affected: tasks with a panel; None: all.
+
+    Example:
+        >>> from uniperceiver.figures import interference_over_depth, read_interference
+        >>> keys = ("matrix", "low", "high", "matrix_mean_of_ratios", "cosine", "conflict_rate")
+        >>> layers = [
+        ...     {"name": f"layer.{depth}", "layer": depth} | dict.fromkeys(keys, [[1.0, 0.1 * depth], [0.4, 1.0]])
+        ...     for depth in range(3)
+        ... ]
+        >>> measured = {"step": 9, "tasks": ["a", "b"], "parameters": "layer.*", "batches": 20, "layers": layers}
+        >>> figure = interference_over_depth(read_interference(measured), affected=["a"])
+        >>> figure.axes[0].lines[-2].get_xdata().tolist()
+        [0.0, 1.0, 2.0]
     """
     depths = [layer for layer in (measured.layers if layers is None else layers) if layer.layer is not None]
     points = [(measured, layer.name) for layer in depths]
@@ -62,6 +74,19 @@ def interference_over_training(
     Args:
         measurements: in the order of their steps; those that did not look at the layer leave a gap.
         affected: tasks with a panel; None: all of the last measurement.
+
+    Example:
+        >>> from uniperceiver.figures import interference_over_training, read_interference
+        >>> keys = ("matrix", "low", "high", "matrix_mean_of_ratios", "cosine", "conflict_rate")
+        >>> layer = {"name": "head.weight", "layer": None} | dict.fromkeys(keys, [[1.0, -0.2], [0.4, 1.0]])
+        >>> lines = [
+        ...     {"step": step, "tasks": ["a", "b"], "parameters": "head.weight", "batches": 20, "layers": [layer]}
+        ...     for step in (100, 200)
+        ... ]
+        >>> measurements = [read_interference(line) for line in lines]
+        >>> figure = interference_over_training(measurements, measurements[0].layers[0])
+        >>> [text.get_text() for text in figure.texts][:2]
+        ['a is affected', 'b is affected']
     """
     points = [(measured, layer.name) for measured in measurements]
     places = [float(measured.step) for measured in measurements]
