@@ -10,13 +10,21 @@ from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
-from uniperceiver.moe.attributes import paper_bits, release_bits
-from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment, OfValues, condition_of, context, token
+from uniperceiver.moe.conditions import (
+    CONDITIONS,
+    Code,
+    OfSegment,
+    OfValues,
+    condition_of,
+    context,
+    paper_bits,
+    release_bits,
+    token,
+)
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Decision, Segment
 from uniperceiver.runs.architecture import experts
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 
 SETTINGS = MoE(condition="attribute", tasks=3)
 
@@ -29,13 +37,13 @@ def code(name: str, segment: Segment, settings: MoE = SETTINGS) -> Code:
 
 def every_segment(index: int | None = 1) -> Iterator[Segment]:
     for task in CATALOGUE.values():
-        yield from segments_of(task, index)
+        yield from task.segments(index)
 
 
 def test_modality_tells_what_is_seen_from_what_is_read() -> None:
     for segment in every_segment():
         assert code("modality", segment) == ((1.0, 0.0) if segment.kind == "visual" else (0.0, 1.0))
-    image, video = (segments_of(CATALOGUE[f"{each}_captioning"]) for each in ("image", "video"))
+    image, video = (CATALOGUE[f"{each}_captioning"].segments() for each in ("image", "video"))
     assert [code("modality", each) for each in image] == [code("modality", each) for each in video]
     assert [code("modality", each) for each in image] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
 
@@ -110,8 +118,8 @@ def test_a_condition_of_ones_own_without_values(monkeypatch: pytest.MonkeyPatch)
     of_inputs, of_candidates = decisions(model, "image_captioning")
     assert len(of_inputs) == len(of_candidates) == 4
     for one, other in zip(of_inputs, of_candidates, strict=True):
-        assert one.row_S == (0, 0)  # picture and words are one row
-        assert other.row_S == (0,)
+        assert one.group_S == (0, 0)  # picture and words are one row
+        assert other.group_S == (0,)
         assert not torch.equal(one.probability_TE, other.probability_TE)
     again = decisions(model, "masked_language_modelling")
     assert all(torch.equal(a.weight_TE, b.weight_TE) for a, b in zip(again[0], of_inputs, strict=True))

@@ -1,10 +1,12 @@
 """Commands that read the data of a recipe."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from uniperceiver.cli.output import print_json
+from uniperceiver.errors import UserError
 
 _FAULTS = 1  # exit code of a check that found some
 
@@ -13,29 +15,42 @@ def data_check(options: argparse.Namespace) -> int | None:
     """Read every sample of a recipe once, and name what is broken."""
     from dataclasses import asdict
 
+    from uniperceiver.cli.data_lines import check_lines
     from uniperceiver.config import read_overrides, read_recipe
-    from uniperceiver.data.prepare import check as checking
+    from uniperceiver.data.prepare.check import check_data
+    from uniperceiver.serving.locate import model_folder
 
     path = Path(options.recipe)
     recipe = read_recipe(path, read_overrides(options.overrides))
-    report = checking.check_data(recipe, path.parent, checking.workers_of(options.workers))
+    report = check_data(recipe, path.parent, processes(options.workers), find_model=model_folder)
     if options.json:
         print_json(asdict(report))
     else:
-        print("\n".join(checking.as_text(report)))
+        print("\n".join(check_lines(report)))
     return None if report.clean else _FAULTS
 
 
 def data_prepare(options: argparse.Namespace) -> int | None:
     """Write the data of a recipe as shards of small pictures and clips, and a recipe that reads them."""
-    from uniperceiver.data.prepare import prepare as preparing
-    from uniperceiver.data.prepare.check import workers_of
+    from uniperceiver.cli.data_lines import prepared_lines
+    from uniperceiver.data.prepare.prepare import prepare_data
 
-    prepared = preparing.prepare_data(
-        Path(options.recipe), options.overrides, Path(options.out), workers_of(options.workers)
-    )
-    print("\n".join(preparing.as_text(prepared)))
+    prepared = prepare_data(Path(options.recipe), options.overrides, Path(options.out), processes(options.workers))
+    print("\n".join(prepared_lines(prepared)))
     return None
+
+
+def processes(workers: int | None) -> int:
+    """How many processes read: as many as `--workers` says, or as there are cores.
+
+    Raises:
+        UserError: not a number of processes.
+    """
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers < 0:
+        raise UserError(f"--workers: {workers} is no number of processes; give 1 or more, or 0 to read in this one")
+    return workers
 
 
 def add_data(one: argparse.ArgumentParser) -> None:

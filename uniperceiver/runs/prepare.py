@@ -56,7 +56,7 @@ def prepare_run(
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
-    known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
+    known = {data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(

@@ -7,7 +7,6 @@ from uniperceiver.errors import UserError, nearest
 from uniperceiver.model.merge import MergedSize, Merging, merge_model
 from uniperceiver.records import Segment
 from uniperceiver.serving.saved import SavedModel
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import Task
 
 
@@ -43,11 +42,11 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
 
 def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
     if isinstance(task, Task):
-        return segments_of(task)
+        return task.segments()
     if task not in saved.tasks:
         raise UserError(f"merge: unknown task {task!r}; {nearest(task, saved.tasks)}")
     known = saved.tasks[task]
-    return segments_of(known.task, known.index)
+    return known.task.segments(known.index)
 
 
 def note(size: MergedSize, routed: MergedSize) -> str:
