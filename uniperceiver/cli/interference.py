@@ -1,10 +1,15 @@
 """The command that measures interference."""
 
 import argparse
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uniperceiver.cli.process import settle_for_run
 from uniperceiver.errors import UserError
+
+if TYPE_CHECKING:
+    from uniperceiver.interference.records import Interference
 
 
 def add_interference(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +38,7 @@ def interference(options: argparse.Namespace) -> int | None:
 
     from uniperceiver.config import InterferenceConfig
     from uniperceiver.interference.records import as_values
-    from uniperceiver.runs import interference as lab
-    from uniperceiver.runs.interference_table import keep_in_run, print_interference
+    from uniperceiver.runs.interference import InterferenceSettings, interference_of_run, keep_in_run
     from uniperceiver.strict import to_json
 
     if options.json and not Path(options.json).parent.is_dir():
@@ -47,7 +51,7 @@ def interference(options: argparse.Namespace) -> int | None:
     settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
-        question = lab.Question(
+        settings = InterferenceSettings(
             parameters=options.parameters or InterferenceConfig().parameters,
             batches=options.batches,
             batch=options.batch,
@@ -58,11 +62,41 @@ def interference(options: argparse.Namespace) -> int | None:
             device=options.device,
             on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        measured = lab.interference_of_run(run, question, data)
+        measured = interference_of_run(run, settings, data)
     if options.json:
         Path(options.json).write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
-    print_interference(measured)
+    _print(measured)
     if (run / "recipe.yaml").is_file():
         for path in keep_in_run(run, measured):
             print(path)
     return None
+
+
+_SHOWN = 3  # groups of parameters with a table of their own
+_CAPTION = "row: the task that is affected, column: the task that steps; above 0 helps, below 0 hurts; 95 % interval"
+
+
+def _print(measured: "Interference") -> None:
+    """Print a table of the first, a middle and the last group of parameters; intervals that exclude 0 are bold."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    def cell(value: float, low: float, high: float) -> Text:
+        if math.isnan(value):
+            return Text("not measurable", style="dim")
+        if math.isnan(low) or math.isnan(high):
+            return Text(f"{value:.2f}")
+        return Text(f"{value:.2f}  ({low:.2f} to {high:.2f})", style="bold" if low > 0 or high < 0 else "")
+
+    console = Console(width=max(Console().width, 100))
+    last = len(measured.layers) - 1
+    for layer in [measured.layers[index] for index in sorted({0, last // 2, last})]:
+        table = Table("", *measured.tasks, box=SIMPLE, pad_edge=False, title=layer.name, caption=_CAPTION)
+        estimate = layer.estimate
+        for task, *row in zip(measured.tasks, estimate.matrix_KK, estimate.low_KK, estimate.high_KK, strict=True):
+            table.add_row(task, *map(cell, *row))
+        console.print(table)
+    if len(measured.layers) > _SHOWN:
+        console.print(f"{len(measured.layers)} groups were measured; the others are in the report and in --json FILE")

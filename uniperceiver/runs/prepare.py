@@ -10,6 +10,7 @@ from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import kind_of
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -17,7 +18,7 @@ from uniperceiver.runs.architecture import architecture
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
-from uniperceiver.runs.interference_callback import Watch, watch_of
+from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, parts, trains_gates
 from uniperceiver.runs.validation import evaluation_settings, validate
@@ -50,7 +51,13 @@ def prepare_run(
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
     wanted = architecture(
-        recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
+        recipe.model,
+        recipe.moe,
+        tasks=len(tasks),
+        vocabulary=codec.size,
+        end=codec.end,
+        answer=codec.answer,
+        kinds=[kind_of(modality) for data in tasks for modality in data.task.inputs],
     )
     arch = fitted(recipe, tasks, wanted, start, folder)
     check_sizes(recipe, tasks, arch)
@@ -65,7 +72,7 @@ def prepare_run(
         mixture=mixture,
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
-        callbacks=_callbacks(recipe, tasks, saved, folder, watch_of(recipe, model, mixture, objective)),
+        callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
@@ -99,7 +106,7 @@ def _codec_of_run(
 
 
 def _callbacks(
-    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: Watch | None
+    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
 ) -> Callbacks:
     """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))

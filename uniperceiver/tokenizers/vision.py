@@ -64,7 +64,7 @@ class SpatialPositions(nn.Module):
         self.table_grid = table_grid
         if kind == "table":
             axis = torch.arange(table_grid) * (reference_grid / table_grid)
-            row_G, column_G = (each.reshape(-1) for each in torch.meshgrid(axis, axis, indexing="ij"))
+            row_G, column_G = (coordinate.reshape(-1) for coordinate in torch.meshgrid(axis, axis, indexing="ij"))
             # Frozen, as the original's: it starts as a sin-cos table and stays one.
             self.table = nn.Parameter(sincos_2d(row_G, column_G, width), requires_grad=False)
 
