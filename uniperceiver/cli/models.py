@@ -19,6 +19,7 @@ def predict(options: argparse.Namespace) -> int | None:
         options.files,
         labels=options.labels,
         texts=options.texts,
+        asked=options.asked,
         task=options.task,
         beam=options.beam,
         device=options.device,

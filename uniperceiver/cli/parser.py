@@ -69,6 +69,9 @@ def _add_questions(commands: Any) -> None:
     one.add_argument("run", metavar="RUN")
     one.add_argument("question", choices=["classify", "caption", "rank"])
     one.add_argument("--labels", nargs="+", metavar="TEXT", help="classify: the candidates (default: the task's)")
+    one.add_argument(
+        "--question", dest="asked", metavar="TEXT", help="classify: the text that is read beside each file"
+    )
     one.add_argument("--texts", nargs="+", metavar="TEXT", help="rank: the texts to compare with")
     one.add_argument("--task", help="a task of the run")
     one.add_argument("--beam", type=int, default=2, help="caption: number of beams (default: %(default)s)")

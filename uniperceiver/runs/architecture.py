@@ -1,6 +1,7 @@
 """RECIPE -> ARCHITECTURE: what the `model` and `moe` sections ask for, resolved for the tasks of the run."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig
@@ -9,16 +10,24 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.conditions import Condition, condition_of
-from uniperceiver.moe.settings import MoE, check
+from uniperceiver.moe.settings import KINDS, MoE, check
 
 
 def architecture(
-    config: ModelConfig, moe: MoEConfig, *, tasks: int, vocabulary: int, end: int, answer: int
+    config: ModelConfig,
+    moe: MoEConfig,
+    *,
+    tasks: int,
+    vocabulary: int,
+    end: int,
+    answer: int,
+    kinds: Iterable[str] = (),
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
 
     Args:
         tasks: how many tasks the run has.
+        kinds: what its tokens may be; visual and text ones are always possible.
 
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
@@ -27,6 +36,7 @@ def architecture(
     width, heads = config.width or size.width, config.heads or size.heads
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
+    settings = moe_of(config, moe, tasks)
     return Architecture(
         width=width,
         layers=config.layers or size.layers,
@@ -42,7 +52,7 @@ def architecture(
         layer_scale=config.layer_scale,
         drop_path=config.drop_path,
         frame_offset=config.frame_offset,
-        moe=moe_of(config, moe, tasks),
+        moe=settings and dataclasses.replace(settings, kinds=tuple(dict.fromkeys((*KINDS, *kinds)))),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, warn
+from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.serving.predictor import UniPerceiver
 
@@ -20,10 +21,14 @@ def answer(
     labels: Sequence[str] | None,
     texts: Sequence[str] | None,
     task: str | None,
+    asked: str | None = None,
     beam: int,
     device: str,
 ) -> list[dict[str, Any]]:
     """One mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
+
+    Args:
+        asked: a text that is read beside each file, such as a question about it.
 
     Raises:
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
@@ -39,14 +44,19 @@ def answer(
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
         return _scored(files, texts, model.rank(files, texts, task).tolist())
     if labels is None and task is None:
-        raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_with_labels(model)}")
-    rows = model.classify(files, labels, task).tolist()
-    names = labels if labels is not None else [texts[0] for texts in model.saved.tasks[str(task)].task.labels]
-    return _scored(files, names, rows)
+        raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_classifying(model)}")
+    known = None if task is None else model.saved.tasks.get(task)
+    if known is not None and known.task.media and TEXT in known.task.inputs and not asked:
+        raise UserError(f"predict classify: task {task!r} reads a text beside each file; give it with --question TEXT")
+    rows = model.classify(files, labels, task, texts=asked).tolist()
+    if known is not None and labels is None:
+        labels = known.task.answer.names(known.task, model.codec)
+    return _scored(files, labels or (), rows)
 
 
-def _with_labels(model: UniPerceiver) -> str:
-    return ", ".join(name for name, known in model.saved.tasks.items() if known.task.labels) or "(none has labels)"
+def _classifying(model: UniPerceiver) -> str:
+    tasks = (name for name, known in model.saved.tasks.items() if known.task.answer.question == "classify")
+    return ", ".join(tasks) or "(none has labels)"
 
 
 def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.weights import with_own_storage
+from uniperceiver.moe.settings import KINDS
 from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
@@ -99,7 +100,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         state = _tuned(state)
     config = {
         "format": FORMAT,
-        "architecture": dataclasses.asdict(saved.arch),
+        "architecture": _plain(saved.arch),
         "tokenizer": saved.codec.fingerprint(),
         "trained": saved.trained,
         "base": None if saved.base is None else to_json(saved.base, folder),
@@ -117,6 +118,14 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
             saved.arch, [trained.task for trained in saved.tasks.values()], saved.trained, alone=saved.base is None
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def _plain(arch: Architecture) -> dict[str, Any]:
+    """The architecture for JSON; what came later stands there only where it says something."""
+    values = dataclasses.asdict(arch)
+    if arch.moe is not None and arch.moe.kinds == KINDS:
+        del values["moe"]["kinds"]
+    return values
 
 
 def load(folder: Path) -> SavedModel:
