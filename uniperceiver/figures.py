@@ -65,7 +65,7 @@ def run_figures(run: str | Path) -> "dict[str, Figure]":
         >>> from uniperceiver.figures import run_figures, save_figures
         >>> figures = run_figures("runs/tiny")  # the run that `uniperceiver.train` has as its example
         >>> list(figures)
-        ['metrics_accuracy_1', 'training_loss', 'run']
+        ['metrics_accuracy_1', 'training_loss', 'validation', 'run']
         >>> [path.name for path in save_figures(figures, Path("runs/tiny/figures"))][:2]
         ['metrics_accuracy_1.pdf', 'metrics_accuracy_1.png']
     """

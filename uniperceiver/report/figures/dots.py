@@ -56,8 +56,9 @@ def metric_dots(
     Example:
         >>> from uniperceiver.figures import MetricValue, metric_dots
         >>> value = MetricValue(name="accuracy@1", value=0.7, low=0.6, high=0.8, chance=0.1)
-        >>> metric_dots({"shapes": value}).axes[0].get_xlim()
-        (0.0, 1.0)
+        >>> figure = metric_dots({"shapes": value})
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['shapes']
     """
     right = scale_of(list(values.values())) if right is None else right
     names = short_names(list(values), _NAME)
