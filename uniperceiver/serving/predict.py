@@ -12,7 +12,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 _SHOWN = 5  # candidates per file on the console
 
 
-def answer(
+def predict(
     path: Path,
     question: str,
     files: Sequence[str],
@@ -23,7 +23,10 @@ def answer(
     beam: int,
     device: str,
 ) -> list[dict[str, Any]]:
-    """One mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
+    """Ask a model a question about files.
+
+    Returns:
+        A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
 
     Raises:
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
@@ -40,19 +43,19 @@ def answer(
         return _scored(files, texts, model.rank(files, texts, task).tolist())
     if labels is None and task is None:
         raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_with_labels(model)}")
-    rows = model.classify(files, labels, task).tolist()
+    scores_NK = model.classify(files, labels, task).tolist()
     names = labels if labels is not None else [texts[0] for texts in model.saved.tasks[str(task)].task.labels]
-    return _scored(files, names, rows)
+    return _scored(files, names, scores_NK)
 
 
 def _with_labels(model: UniPerceiver) -> str:
-    return ", ".join(name for name, known in model.saved.tasks.items() if known.task.labels) or "(none has labels)"
+    return ", ".join(name for name, trained in model.saved.tasks.items() if trained.task.labels) or "(none has labels)"
 
 
-def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]]) -> list[dict[str, Any]]:
+def _scored(files: Sequence[str], names: Sequence[str], scores_NK: list[list[float]]) -> list[dict[str, Any]]:
     answers = []
-    for file, row in zip(files, rows, strict=True):
-        scores = dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1]))
+    for file, scores_K in zip(files, scores_NK, strict=True):
+        scores = dict(sorted(zip(names, scores_K, strict=True), key=lambda pair: -pair[1]))
         answers.append({"file": file, "answer": next(iter(scores)), "scores": scores})
     return answers
 
@@ -60,7 +63,7 @@ def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]])
 def as_text(answers: Sequence[dict[str, Any]]) -> list[str]:
     """Lines for people."""
     lines = []
-    for one in answers:
-        lines.append(f"{one['file']}: {one['answer']}")
-        lines += [f"    {value:7.3f}  {name}" for name, value in list(one.get("scores", {}).items())[:_SHOWN]]
+    for answer in answers:
+        lines.append(f"{answer['file']}: {answer['answer']}")
+        lines += [f"    {score:7.3f}  {name}" for name, score in list(answer.get("scores", {}).items())[:_SHOWN]]
     return lines
