@@ -29,9 +29,9 @@ def write_clip(file: io.BytesIO | str, frames: int, kind: str, codec: str, **opt
         container.mux(stream.encode())
 
 
-def which(clip_THWC: np.ndarray) -> list[int]:
+def which(clip_FHWC: np.ndarray) -> list[int]:
     """The frames' indices, by their brightness."""
-    return [round((float(frame.mean()) - 30) / 16) for frame in clip_THWC]
+    return [round((float(frame.mean()) - 30) / 16) for frame in clip_FHWC]
 
 
 def fixed(*indices: int, sees: list[int] | None = None) -> Callable[[int], np.ndarray]:

@@ -4,8 +4,8 @@ There are two uses: each image has a caption of its own (a model's), or one capt
 `constant_caption`). Both are answer sets: which caption each image gets. What a caption shares with the references is
 looked up in tables by n-gram, never counted anew for a pair.
 
-Shape suffixes: K captions that are scored, I images, R references of all images in order of the images, A answer sets,
-E entries of an n-gram table, X joined entries, 4 the n-gram lengths 1..4, ... any leading dimensions.
+Shape suffixes: K captions that are scored, I images, J references of all images in order of the images, A answer sets,
+G n-grams, U entries of an n-gram table, X joined entries, 4 the n-gram lengths 1..4, ... any leading dimensions.
 """
 
 import warnings
@@ -114,10 +114,10 @@ class _NgramTables:
 
     counts: Counts  # of the captions
     idf_G: Floats
-    weight_E: Floats  # tf-idf of the references' entries
-    norm_R: Floats
+    weight_U: Floats  # tf-idf of the references' entries
+    norm_J: Floats
     references: Index
-    most_E: Ints  # the largest count of an n-gram in a reference of an image
+    most_U: Ints  # the largest count of an n-gram in a reference of an image
     images: Index  # of these
 
 
@@ -127,14 +127,14 @@ class CaptionTables:
 
     constant: bool  # every caption is for all images; else caption k is for image k
     words_K: Sequence[Sequence[str]]
-    words_R: list[list[str]]
+    words_J: list[list[str]]
     corpus: Corpus  # of the captions, then the references
-    length_R: Ints
-    image_R: Ints  # which image a reference belongs to, ascending
+    length_J: Ints
+    image_J: Ints  # which image a reference belongs to, ascending
     first_I: Ints  # the first reference of each image
     number_I: Ints  # how many references each image has, at least 1
     ngrams: tuple[_NgramTables, ...]  # for n = 1..4
-    place_E: NDArray[np.uint64]  # of a word in a reference of up to 64 words: the bits of its places
+    place_U: NDArray[np.uint64]  # of a word in a reference of up to 64 words: the bits of its places
     places: Index  # of these
 
     @staticmethod
@@ -149,53 +149,53 @@ class CaptionTables:
             raise ValueError("captions: no images to score")
         if not number_I.all():
             raise ValueError(f"captions: image {int(np.argmin(number_I))} has no reference caption; leave it out")
-        words_R = [words(text) for texts in references for text in texts]
-        corpus = number_words([*words_K, *words_R])
-        image_R = np.repeat(np.arange(len(number_I)), number_I)
+        words_J = [words(text) for texts in references for text in texts]
+        corpus = number_words([*words_K, *words_J])
+        image_J = np.repeat(np.arange(len(number_I)), number_I)
         counts = ngram_counts(corpus)
-        place_E, places = _word_places(corpus, len(words_K), None if constant else image_R)
+        place_U, places = _word_places(corpus, len(words_K), None if constant else image_J)
         return CaptionTables(
             constant=constant,
             words_K=words_K,
-            words_R=words_R,
+            words_J=words_J,
             corpus=corpus,
-            length_R=corpus.length_S[len(words_K) :],
-            image_R=image_R,
+            length_J=corpus.length_L[len(words_K) :],
+            image_J=image_J,
             first_I=np.cumsum(number_I) - number_I,
             number_I=number_I,
-            ngrams=tuple(_ngram_tables(table, len(words_K), image_R, constant=constant) for table in counts),
-            place_E=place_E,
+            ngrams=tuple(_ngram_tables(table, len(words_K), image_J, constant=constant) for table in counts),
+            place_U=place_U,
             places=places,
         )
 
 
-def _ngram_tables(counts: Counts, captions: int, image_R: Ints, *, constant: bool) -> _NgramTables:
-    references = counts.rows(captions, captions + len(image_R))
-    most = most_per_group(references, image_R)
-    images = int(image_R[-1]) + 1
+def _ngram_tables(counts: Counts, captions: int, image_J: Ints, *, constant: bool) -> _NgramTables:
+    references = counts.rows(captions, captions + len(image_J))
+    most = most_per_group(references, image_J)
+    images = int(image_J[-1]) + 1
     # log(images / images that have the n-gram in a reference); an n-gram in none counts as in one.
-    idf_G = np.log(images) - np.log(np.maximum(1, np.bincount(most.gram_E, minlength=counts.grams)))
-    weight_E = references.count_E * idf_G[references.gram_E]
-    groups = (None, None) if constant else (image_R, np.arange(images))
+    idf_G = np.log(images) - np.log(np.maximum(1, np.bincount(most.gram_U, minlength=counts.grams)))
+    weight_U = references.count_U * idf_G[references.gram_U]
+    groups = (None, None) if constant else (image_J, np.arange(images))
     return _NgramTables(
         counts=counts.rows(0, captions),
         idf_G=idf_G,
-        weight_E=weight_E,
-        norm_R=np.sqrt(np.bincount(references.row_E, weight_E**2, len(image_R))),
-        references=index_by_ngram(references.row_E, references.gram_E, counts.grams, groups[0]),
-        most_E=most.count_E,
-        images=index_by_ngram(most.row_E, most.gram_E, counts.grams, groups[1]),
+        weight_U=weight_U,
+        norm_J=np.sqrt(np.bincount(references.row_U, weight_U**2, len(image_J))),
+        references=index_by_ngram(references.row_U, references.gram_U, counts.grams, groups[0]),
+        most_U=most.count_U,
+        images=index_by_ngram(most.row_U, most.gram_U, counts.grams, groups[1]),
     )
 
 
-def _word_places(corpus: Corpus, captions: int, image_R: Ints | None) -> tuple[NDArray[np.uint64], Index]:
+def _word_places(corpus: Corpus, captions: int, image_J: Ints | None) -> tuple[NDArray[np.uint64], Index]:
     """For each word of each reference of up to 64 words the bits of its places, and how they are found."""
     row_P = corpus.caption_P - captions
-    use = np.flatnonzero((row_P >= 0) & (corpus.length_S[corpus.caption_P] <= _BITS))
-    key_E, entry = np.unique(row_P[use] * corpus.words + corpus.word_P[use], return_inverse=True)
-    place_E = np.zeros(len(key_E), np.uint64)
-    np.bitwise_or.at(place_E, entry, np.uint64(1) << corpus.place_P[use].astype(np.uint64))
-    return place_E, index_by_ngram(key_E // corpus.words, key_E % corpus.words, corpus.words, image_R)
+    use = np.flatnonzero((row_P >= 0) & (corpus.length_L[corpus.caption_P] <= _BITS))
+    key_U, entry = np.unique(row_P[use] * corpus.words + corpus.word_P[use], return_inverse=True)
+    place_U = np.zeros(len(key_U), np.uint64)
+    np.bitwise_or.at(place_U, entry, np.uint64(1) << corpus.place_P[use].astype(np.uint64))
+    return place_U, index_by_ngram(key_U // corpus.words, key_U % corpus.words, corpus.words, image_J)
 
 
 def answer_statistics(tables: CaptionTables, start: int, stop: int) -> CaptionStatistics:
@@ -204,8 +204,8 @@ def answer_statistics(tables: CaptionTables, start: int, stop: int) -> CaptionSt
     Constant captions are a set of answers each; else all captions, which must be all of the tables, are one set.
     """
     sets = stop - start if tables.constant else 1
-    length_AI = tables.corpus.length_S[start:stop].reshape(sets, -1)  # (K, 1), or (1, I)
-    length_AR = length_AI if tables.constant else length_AI[:, tables.image_R]
+    length_AI = tables.corpus.length_L[start:stop].reshape(sets, -1)  # (K, 1), or (1, I)
+    length_AJ = length_AI if tables.constant else length_AI[:, tables.image_J]
     correct = [_clipped_matches(tables, table, table.counts.rows(start, stop), sets) for table in tables.ngrams]
     cosines = [_cosines(tables, table, table.counts.rows(start, stop), sets) for table in tables.ngrams]
     length_AI = np.broadcast_to(length_AI, (sets, len(tables.first_I)))
@@ -213,8 +213,8 @@ def answer_statistics(tables: CaptionTables, start: int, stop: int) -> CaptionSt
         correct_I4=np.stack(correct, axis=-1),
         guess_I4=np.maximum(0, length_AI[..., None] - np.arange(LONGEST)),
         length_I=length_AI,
-        closest_I=_closest_lengths(tables, length_AR),
-        cider_I=_cider(tables, length_AR, cosines),
+        closest_I=_closest_lengths(tables, length_AJ),
+        cider_I=_cider(tables, length_AJ, cosines),
         rouge_I=_rouge(tables, length_AI, _common_words(tables, start, stop, sets)),
     )
 
@@ -229,19 +229,19 @@ def answer_scores(statistics: CaptionStatistics) -> dict[str, Floats]:
     }
 
 
-def _join(tables: CaptionTables, row_E: Ints, gram_E: Ints, index: Index, columns: int) -> tuple[Pairs, Ints]:
+def _join(tables: CaptionTables, row_U: Ints, gram_U: Ints, index: Index, columns: int) -> tuple[Pairs, Ints]:
     """Join n-grams of captions with those that they are compared with, and say which cell (answer set, column) of a
     table a pair belongs to; columns are references or images."""
-    pairs = same_ngram(gram_E, index, None if tables.constant else row_E)
-    cell_X = index.row_E[pairs.right_X]
-    return pairs, cell_X + row_E[pairs.left_X] * columns if tables.constant else cell_X
+    pairs = same_ngram(gram_U, index, None if tables.constant else row_U)
+    cell_X = index.row_U[pairs.right_X]
+    return pairs, cell_X + row_U[pairs.left_X] * columns if tables.constant else cell_X
 
 
 def _clipped_matches(tables: CaptionTables, table: _NgramTables, captions: Counts, sets: int) -> Ints:
     """(A, I) n-grams of a caption, each at most as often as in the reference that has it most (BLEU's clipping)."""
     images = len(tables.first_I)
-    pairs, cell_X = _join(tables, captions.row_E, captions.gram_E, table.images, images)
-    common_X = np.minimum(captions.count_E[pairs.left_X], table.most_E[pairs.right_X])
+    pairs, cell_X = _join(tables, captions.row_U, captions.gram_U, table.images, images)
+    common_X = np.minimum(captions.count_U[pairs.left_X], table.most_U[pairs.right_X])
     return np.bincount(cell_X, common_X, sets * images).astype(np.int64).reshape(sets, images)
 
 
@@ -250,27 +250,27 @@ def _cosines(tables: CaptionTables, table: _NgramTables, captions: Counts, sets:
 
     Vedantam et al. 2015, eq. 3, without the length penalty.
     """
-    references = len(tables.image_R)
-    pairs, cell_X = _join(tables, captions.row_E, captions.gram_E, table.references, references)
-    weight_E = captions.count_E * table.idf_G[captions.gram_E]
-    reference_X = table.weight_E[pairs.right_X]
-    product_X = np.minimum(weight_E[pairs.left_X], reference_X) * reference_X
-    product_AR = np.bincount(cell_X, product_X, sets * references).reshape(sets, references)
-    norm_K = np.sqrt(np.bincount(captions.row_E, weight_E**2, sets if tables.constant else len(tables.first_I)))
-    norm_AR = norm_K[:, None] if tables.constant else norm_K[None, tables.image_R]
-    return _divide(product_AR, norm_AR * table.norm_R)
+    references = len(tables.image_J)
+    pairs, cell_X = _join(tables, captions.row_U, captions.gram_U, table.references, references)
+    weight_U = captions.count_U * table.idf_G[captions.gram_U]
+    reference_X = table.weight_U[pairs.right_X]
+    product_X = np.minimum(weight_U[pairs.left_X], reference_X) * reference_X
+    product_AJ = np.bincount(cell_X, product_X, sets * references).reshape(sets, references)
+    norm_K = np.sqrt(np.bincount(captions.row_U, weight_U**2, sets if tables.constant else len(tables.first_I)))
+    norm_AJ = norm_K[:, None] if tables.constant else norm_K[None, tables.image_J]
+    return _divide(product_AJ, norm_AJ * table.norm_J)
 
 
-def _cider(tables: CaptionTables, length_AR: Ints, cosines: list[Floats]) -> Floats:
+def _cider(tables: CaptionTables, length_AJ: Ints, cosines: list[Floats]) -> Floats:
     """(A, I) CIDEr-D: cosines with a Gaussian of the difference in words, the mean over n-gram lengths and references.
 
     An empty caption's similarity is 0 before the Gaussian.
     """
-    sets, images = len(length_AR), len(tables.first_I)
-    similarity_AR = np.mean(cosines, axis=0)
-    similarity_AR *= np.exp(-((length_AR - tables.length_R) ** 2) / (2 * _SIGMA**2))
-    cell_AR = np.arange(sets)[:, None] * images + tables.image_R
-    sum_AI = np.bincount(cell_AR.ravel(), similarity_AR.ravel(), sets * images).reshape(sets, images)
+    sets, images = len(length_AJ), len(tables.first_I)
+    similarity_AJ = np.mean(cosines, axis=0)
+    similarity_AJ *= np.exp(-((length_AJ - tables.length_J) ** 2) / (2 * _SIGMA**2))
+    cell_AJ = np.arange(sets)[:, None] * images + tables.image_J
+    sum_AI = np.bincount(cell_AJ.ravel(), similarity_AJ.ravel(), sets * images).reshape(sets, images)
     return 10 * sum_AI / tables.number_I
 
 
@@ -280,7 +280,7 @@ def _common_words(tables: CaptionTables, start: int, stop: int, sets: int) -> In
     As `common_subsequence`, for all pairs at once: step t takes word t of every caption. Bits beyond a reference's end
     stay 1: row - hit keeps them, whatever carries run through row + hit.
     """
-    references, corpus = len(tables.image_R), tables.corpus
+    references, corpus = len(tables.image_J), tables.corpus
     first, last = np.searchsorted(corpus.caption_P, (start, stop))
     word_P, place_P = corpus.word_P[first:last], corpus.place_P[first:last]
     caption_P = corpus.caption_P[first:last] - start
@@ -289,32 +289,32 @@ def _common_words(tables: CaptionTables, start: int, stop: int, sets: int) -> In
         now = np.flatnonzero(place_P == step)
         pairs, cell_X = _join(tables, caption_P[now], word_P[now], tables.places, references)
         row_X = row[cell_X]
-        hit_X = row_X & tables.place_E[pairs.right_X]
+        hit_X = row_X & tables.place_U[pairs.right_X]
         row[cell_X] = (row_X + hit_X) | (row_X - hit_X)
-    common_AR = np.bitwise_count(~row).astype(np.int64).reshape(sets, references)
-    for long in np.flatnonzero(tables.length_R > _BITS):
+    common_AJ = np.bitwise_count(~row).astype(np.int64).reshape(sets, references)
+    for long in np.flatnonzero(tables.length_J > _BITS):
         for answers in range(sets):
-            caption = tables.words_K[start + answers if tables.constant else tables.image_R[long]]
-            common_AR[answers, long] = common_subsequence(caption, tables.words_R[long])
-    return common_AR
+            caption = tables.words_K[start + answers if tables.constant else tables.image_J[long]]
+            common_AJ[answers, long] = common_subsequence(caption, tables.words_J[long])
+    return common_AJ
 
 
-def _rouge(tables: CaptionTables, length_AI: Ints, common_AR: Ints) -> Floats:
+def _rouge(tables: CaptionTables, length_AI: Ints, common_AJ: Ints) -> Floats:
     """(A, I) the F of the best precision and the best recall among an image's references.
 
     Lin 2004, eq. 4, with coco-caption's beta; 0 when nothing is common.
     """
-    best_AI = np.maximum.reduceat(common_AR, tables.first_I, axis=-1)
-    recall_AI = np.maximum.reduceat(common_AR / np.maximum(1, tables.length_R), tables.first_I, axis=-1)
+    best_AI = np.maximum.reduceat(common_AJ, tables.first_I, axis=-1)
+    recall_AI = np.maximum.reduceat(common_AJ / np.maximum(1, tables.length_J), tables.first_I, axis=-1)
     precision_AI = best_AI / np.maximum(1, length_AI)
     return _divide((1 + _BETA**2) * precision_AI * recall_AI, recall_AI + _BETA**2 * precision_AI)
 
 
-def _closest_lengths(tables: CaptionTables, length_AR: Ints) -> Ints:
+def _closest_lengths(tables: CaptionTables, length_AJ: Ints) -> Ints:
     """(A, I) the length of the reference closest to the caption's length; of two, the shorter."""
-    base = int(tables.length_R.max()) + 1
-    key_AR = np.abs(tables.length_R - length_AR) * base + tables.length_R  # orders by distance, then length
-    return np.minimum.reduceat(key_AR, tables.first_I, axis=-1) % base
+    base = int(tables.length_J.max()) + 1
+    key_AJ = np.abs(tables.length_J - length_AJ) * base + tables.length_J  # orders by distance, then length
+    return np.minimum.reduceat(key_AJ, tables.first_I, axis=-1) % base
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> Floats:

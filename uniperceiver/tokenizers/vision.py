@@ -1,6 +1,6 @@
 """Images and clips become patch tokens: one linear map per patch, positions made for the grid at hand.
 
-Shape suffixes: B sequences, T frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
+Shape suffixes: B sequences, F frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
 """
 
 from typing import Literal
@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def patches(pixels_BTCHW: Tensor, side: int, depth: int = 1) -> Tensor:
+def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
     """Non-overlapping patches of `depth` frames, (B, G, depth * C * side * side), in order of time, then rows.
 
     The last frame is repeated where the frames do not fill a patch: a still image shows the same frame `depth` times.
     """
-    missing = -pixels_BTCHW.shape[1] % depth
+    missing = -pixels_BFCHW.shape[1] % depth
     if missing:
-        last = pixels_BTCHW[:, -1:].expand(-1, missing, -1, -1, -1)
-        pixels_BTCHW = torch.cat([pixels_BTCHW, last], dim=1)
-    b, t, c, h, w = pixels_BTCHW.shape
+        last = pixels_BFCHW[:, -1:].expand(-1, missing, -1, -1, -1)
+        pixels_BFCHW = torch.cat([pixels_BFCHW, last], dim=1)
+    b, t, c, h, w = pixels_BFCHW.shape
     times, rows, columns = t // depth, h // side, w // side
-    split = pixels_BTCHW.reshape(b, times, depth, c, rows, side, columns, side)
+    split = pixels_BFCHW.reshape(b, times, depth, c, rows, side, columns, side)
     return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(b, times * rows * columns, depth * c * side * side)
 
 
@@ -96,19 +96,19 @@ class PatchTokenizer(nn.Module):
         self.spatial = spatial
         self.temporal = nn.Parameter(torch.empty(max_frames, width).normal_(0.0, 0.02))
 
-    def forward(self, pixels_BTCHW: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
 
         Args:
             first_frame: row of the temporal table that the first frame takes.
         """
-        _, frames, _, height, width = pixels_BTCHW.shape
+        _, frames, _, height, width = pixels_BFCHW.shape
         rows, columns = height // self.patch, width // self.patch
-        x_BGD = self.project(patches(pixels_BTCHW, self.patch, self.depth))
+        x_BGD = self.project(patches(pixels_BFCHW, self.patch, self.depth))
         times = self.times(frames)
         coordinate_G3 = grid_coordinates(times, rows, columns, x_BGD.device)
-        temporal_TD = self._temporal_rows(times, first_frame)
-        position_GD = self.spatial(coordinate_G3, rows, columns) + temporal_TD[coordinate_G3[:, 0]]
+        temporal_FD = self._temporal_rows(times, first_frame)
+        position_GD = self.spatial(coordinate_G3, rows, columns) + temporal_FD[coordinate_G3[:, 0]]
         return x_BGD + position_GD.to(x_BGD.dtype)
 
     def times(self, frames: int) -> int:

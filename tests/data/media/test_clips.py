@@ -20,9 +20,9 @@ def test_a_clip_that_is_too_short_repeats_its_last_frame() -> None:
     sample = Sample(id="x", clip=clip_bytes(frames=3))
     view = Preprocess(size=32, frames=6, stride=2, clip_mean=(0.0, 0.0, 0.0), clip_std=(1.0, 1.0, 1.0))
     for rng in (None, np.random.default_rng(0)):
-        pixels_TCHW = clip_pixels(sample, view, AugmentConfig(), rng)
-        assert pixels_TCHW.shape == (6, 3, 32, 32)
-        assert which(pixels_TCHW.numpy() * 255) == [0, 2, 2, 2, 2, 2]
+        pixels_FCHW = clip_pixels(sample, view, AugmentConfig(), rng)
+        assert pixels_FCHW.shape == (6, 3, 32, 32)
+        assert which(pixels_FCHW.numpy() * 255) == [0, 2, 2, 2, 2, 2]
 
 
 def test_frames_of_a_variable_rate_are_chosen_by_number() -> None:

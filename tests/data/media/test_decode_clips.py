@@ -20,10 +20,10 @@ from uniperceiver.errors import BrokenSample, UserError
 )
 def test_the_chosen_frames_are_taken(kind: str, codec: str) -> None:
     seen: list[int] = []
-    clip_THWC = decode_clip(clip_bytes(kind=kind, codec=codec), "x", fixed(0, 3, 4, 11, sees=seen))
-    assert clip_THWC.shape == (4, 32, 48, 3)
-    assert clip_THWC.dtype == np.uint8
-    assert which(clip_THWC) == [0, 3, 4, 11]
+    clip_FHWC = decode_clip(clip_bytes(kind=kind, codec=codec), "x", fixed(0, 3, 4, 11, sees=seen))
+    assert clip_FHWC.shape == (4, 32, 48, 3)
+    assert clip_FHWC.dtype == np.uint8
+    assert which(clip_FHWC) == [0, 3, 4, 11]
     assert seen == [12]
 
 

@@ -1,4 +1,7 @@
-"""COCO captions: a JSON file with `images` and `annotations`, and folders of images."""
+"""COCO captions: a JSON file with `images` and `annotations`, and folders of images.
+
+Shape suffixes: I images.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -42,19 +45,19 @@ class CocoCaptionsSource:
         kept = [image for image in files if captions[image]]
         if not kept:
             raise UserError(f"{where}: {path}: no image has a caption; is this the captions file?")
-        folder_N = np.array(
+        folder_I = np.array(
             _folder_indices(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16
         )
-        if (folder_N < 0).all():
+        if (folder_I < 0).all():
             names = " and ".join(map(str, folders))
             hold = "hold" if len(folders) > 1 else "holds"
             raise UserError(f"{where}: images: {names} {hold} no image of {path.name}, not even {files[kept[0]]}")
         return CocoCaptionsData(
             folders=folders,
-            folder_N=folder_N,
+            folder_I=folder_I,
             files=Strings.of(files[image] for image in kept),
             captions=Strings.of(text for image in kept for text in captions[image]),
-            stop_N=np.cumsum([len(captions[image]) for image in kept], dtype=np.int64),
+            stop_I=np.cumsum([len(captions[image]) for image in kept], dtype=np.int64),
         )
 
 
@@ -63,10 +66,10 @@ class CocoCaptionsData:
     """The opened file."""
 
     folders: tuple[Path, ...]
-    folder_N: np.ndarray  # int16, index into `folders`; -1: the image was nowhere
+    folder_I: np.ndarray  # int16, index into `folders`; -1: the image was nowhere
     files: Strings  # below their folder
     captions: Strings  # of all images, one after the other
-    stop_N: np.ndarray  # int64, end of each image's captions
+    stop_I: np.ndarray  # int64, end of each image's captions
     classes: None = None
     class_names: None = None
 
@@ -76,11 +79,11 @@ class CocoCaptionsData:
     def read(self, index: int) -> Sample:
         """The encoded image and its captions."""
         file = self.files[index]
-        start = int(self.stop_N[index - 1]) if index else 0
-        captions = tuple(self.captions[number] for number in range(start, int(self.stop_N[index])))
+        start = int(self.stop_I[index - 1]) if index else 0
+        captions = tuple(self.captions[number] for number in range(start, int(self.stop_I[index])))
         if any(printable(caption) != caption for caption in captions):
             raise BrokenSample(printable(file), "a caption is not valid UTF-8")
-        image = read_bytes(self.folders[max(0, int(self.folder_N[index]))] / file, printable(file))
+        image = read_bytes(self.folders[max(0, int(self.folder_I[index]))] / file, printable(file))
         return Sample(id=printable(file), image=image, captions=captions)
 
     def names(self) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,7 @@
-"""What the formats share: paths that must exist, lists of files, JSON, class names, many strings in little room."""
+"""What the formats share: paths that must exist, lists of files, JSON, class names, many strings in little room.
+
+Shape suffixes: U strings.
+"""
 
 import glob
 import itertools
@@ -28,21 +31,21 @@ class Strings:
     """Many strings in two buffers: loader processes share them, where a list of strings would be copied to each."""
 
     blob: bytes
-    stop_S: np.ndarray  # int64, end of each string in `blob`
+    stop_U: np.ndarray  # int64, end of each string in `blob`
 
     @staticmethod
     def of(texts: Iterable[str]) -> "Strings":
         """Pack them; halves of characters survive, as file names and JSON may have them."""
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        return Strings(blob=b"".join(parts), stop_S=np.cumsum([len(part) for part in parts], dtype=np.int64))
+        return Strings(blob=b"".join(parts), stop_U=np.cumsum([len(part) for part in parts], dtype=np.int64))
 
     def __len__(self) -> int:
-        return len(self.stop_S)
+        return len(self.stop_U)
 
     def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]
-        start = int(self.stop_S[index - 1]) if index else 0
-        return self.blob[start : int(self.stop_S[index])].decode("utf-8", "surrogatepass")
+        start = int(self.stop_U[index - 1]) if index else 0
+        return self.blob[start : int(self.stop_U[index])].decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))

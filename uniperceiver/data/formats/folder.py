@@ -1,4 +1,7 @@
-"""A folder per class: images or clips, the sub-folder's name is the class."""
+"""A folder per class: images or clips, the sub-folder's name is the class.
+
+Shape suffixes: I files.
+"""
 
 import os
 from collections.abc import Iterator
@@ -53,7 +56,7 @@ class FolderSource:
             root=root,
             class_names=tuple(map(printable, names)),
             files=Strings.of(files),
-            label_N=np.array(labels, dtype=np.int32),
+            label_I=np.array(labels, dtype=np.int32),
             clips=_are_clips(files, root, where),
         )
 
@@ -74,7 +77,7 @@ class FolderData:
     root: Path
     class_names: tuple[str, ...]
     files: Strings  # paths below `root`
-    label_N: np.ndarray  # int32, index into class_names
+    label_I: np.ndarray  # int32, index into class_names
     clips: bool  # the files are clips, not images
 
     @property
@@ -89,7 +92,7 @@ class FolderData:
         """The encoded file and its class."""
         file = self.files[index]
         data = read_bytes(self.root / file, printable(file))
-        label = int(self.label_N[index])
+        label = int(self.label_I[index])
         if self.clips:
             return Sample(id=printable(file), clip=data, label=label)
         return Sample(id=printable(file), image=data, label=label)

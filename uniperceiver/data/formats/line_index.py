@@ -1,6 +1,6 @@
 """Where the lines of a text file lie: arrays of offsets, so that a file of any size is shared by all processes.
 
-Shape suffixes: L lines, B bytes.
+Shape suffixes: L lines, Y bytes.
 """
 
 from collections.abc import Iterator
@@ -82,14 +82,14 @@ def _blocks(path: Path, where: str) -> Iterator[tuple[int, bytes]]:
             yield begin, rest
 
 
-def _index_block(byte_B: np.ndarray) -> np.ndarray:
+def _index_block(byte_Y: np.ndarray) -> np.ndarray:
     """Start, stop, number and words of every line, (4, L) int64."""
-    stop_L = np.flatnonzero(byte_B == _NEWLINE)
-    if byte_B[-1] != _NEWLINE:
-        stop_L = np.append(stop_L, len(byte_B))
+    stop_L = np.flatnonzero(byte_Y == _NEWLINE)
+    if byte_Y[-1] != _NEWLINE:
+        stop_L = np.append(stop_L, len(byte_Y))
     start_L = np.concatenate([[0], stop_L[:-1] + 1])
-    space_B = _IS_SPACE[byte_B]
-    word_start_B = ~space_B
-    word_start_B[1:] &= space_B[:-1]
-    words_L = np.add.reduceat(word_start_B, start_L, dtype=np.int64)
+    space_Y = _IS_SPACE[byte_Y]
+    word_start_Y = ~space_Y
+    word_start_Y[1:] &= space_Y[:-1]
+    words_L = np.add.reduceat(word_start_Y, start_L, dtype=np.int64)
     return np.stack([start_L, stop_L, np.arange(1, len(stop_L) + 1), words_L]).astype(np.int64)

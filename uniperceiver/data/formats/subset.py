@@ -1,4 +1,7 @@
-"""Keys of every format: some of the samples, those that a list names or a part that a seed draws."""
+"""Keys of every format: some of the samples, those that a list names or a part that a seed draws.
+
+Shape suffixes: I samples.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +65,7 @@ class Subset:
     """Some of the samples of a source, with all of its classes."""
 
     whole: "Source"
-    index_N: np.ndarray  # int64, ascending
+    index_I: np.ndarray  # int64, ascending
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...] | None:
@@ -76,11 +79,11 @@ class Subset:
         return names
 
     def __len__(self) -> int:
-        return len(self.index_N)
+        return len(self.index_I)
 
     def read(self, index: int) -> Sample:
         """The sample of the whole."""
-        return self.whole.read(int(self.index_N[index]))
+        return self.whole.read(int(self.index_I[index]))
 
     def texts(self) -> Iterator[str]:
         """The texts of the whole: its files are not read again to find out which of them belong to these samples."""
@@ -117,7 +120,7 @@ def named_samples(source: "Source", path: str, base: Path, where: str) -> Subset
             f"{where}: {file}:{line_of[unused]}: {unused!r} names no sample; "
             f"they are named like {' or '.join(map(repr, example))}"
         )
-    return Subset(whole=source, index_N=np.array(taken, dtype=np.int64))
+    return Subset(whole=source, index_I=np.array(taken, dtype=np.int64))
 
 
 def random_part(source: "Source", first: float, last: float, seed: int, where: str) -> "Source":
@@ -130,8 +133,8 @@ def random_part(source: "Source", first: float, last: float, seed: int, where: s
     """
     if (first, last) == (0.0, 1.0):
         return source
-    order_N = numpy_stream(seed, "part").permutation(len(source))
+    order_I = numpy_stream(seed, "part").permutation(len(source))
     start, stop = round(first * len(source)), round(last * len(source))
     if start == stop:
         raise UserError(f"{where}: from {first:g} to {last:g} of {len(source)} samples there is none; take more")
-    return Subset(whole=source, index_N=np.sort(order_N[start:stop]))
+    return Subset(whole=source, index_I=np.sort(order_I[start:stop]))

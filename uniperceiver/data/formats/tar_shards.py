@@ -2,7 +2,7 @@
 
 Members with the same key are one sample. A damaged header costs its own sample, not the file.
 
-Shape suffixes: N samples, M members of all samples.
+Shape suffixes: I samples, M members of all samples.
 """
 
 import os
@@ -48,8 +48,8 @@ class Shards:
 
     files: tuple[Path, ...]
     names: Strings  # of the samples: shard/key
-    shard_N: np.ndarray  # int32, index into `files`
-    stop_N: np.ndarray  # int64, end of each sample's members
+    shard_I: np.ndarray  # int32, index into `files`
+    stop_I: np.ndarray  # int64, end of each sample's members
     kind_names: tuple[str, ...]
     kind_M: np.ndarray  # int32, index into kind_names
     offset_M: np.ndarray  # int64, first byte
@@ -71,7 +71,7 @@ class Shards:
     def keys(self) -> Iterator[str]:
         """The key of each sample, without its shard."""
         lengths = [len(name) + 1 for name in short_names(self.files)]
-        return (name[lengths[shard] :] for name, shard in zip(self.names, self.shard_N.tolist(), strict=True))
+        return (name[lengths[shard] :] for name, shard in zip(self.names, self.shard_I.tolist(), strict=True))
 
     def members(self, index: int) -> dict[str, int]:
         """Index of each of a sample's members, by what stands behind the key.
@@ -81,13 +81,13 @@ class Shards:
         """
         if index in self.refused:
             raise BrokenSample(self.name(index), self.refused[index])
-        members = range(int(self.stop_N[index - 1]) if index else 0, int(self.stop_N[index]))
+        members = range(int(self.stop_I[index - 1]) if index else 0, int(self.stop_I[index]))
         return {self.kind_names[self.kind_M[member]]: member for member in members}
 
     def read(self, index: int, kind: str) -> bytes:
         """The bytes of a member."""
         member = self.members(index)[kind]
-        file = self.files[self.shard_N[index]]
+        file = self.files[self.shard_I[index]]
         return read_bytes(file, self.name(index), int(self.offset_M[member]), int(self.size_M[member]))
 
 
@@ -115,8 +115,8 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
     return Shards(
         files=tuple(files),
         names=Strings.of(sample_names),
-        shard_N=np.array(shards, dtype=np.int32),
-        stop_N=np.array(stops[1:], dtype=np.int64),
+        shard_I=np.array(shards, dtype=np.int32),
+        stop_I=np.array(stops[1:], dtype=np.int64),
         kind_names=tuple(kinds),
         kind_M=kind_M.astype(np.int32),
         offset_M=offset_M.copy(),

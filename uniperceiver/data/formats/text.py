@@ -1,4 +1,7 @@
-"""Plain text: one document per line."""
+"""Plain text: one document per line.
+
+Shape suffixes: I documents, L lines of a file.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,10 +38,10 @@ class TextSource:
         data = TextData(
             files=files,
             short=short_names(files),
-            file_N=np.concatenate([np.full(len(lines.start_L), number) for number, lines in indexed])[keep],
-            number_N=np.concatenate([lines.number_L for _, lines in indexed])[keep],
-            line_N=np.concatenate([np.stack([lines.start_L, lines.stop_L], axis=1) for _, lines in indexed])[keep],
-            span_N=np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)[keep],
+            file_I=np.concatenate([np.full(len(lines.start_L), number) for number, lines in indexed])[keep],
+            number_I=np.concatenate([lines.number_L for _, lines in indexed])[keep],
+            line_I2=np.concatenate([np.stack([lines.start_L, lines.stop_L], axis=1) for _, lines in indexed])[keep],
+            span_I2=np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)[keep],
         )
         if not len(data):
             raise UserError(
@@ -53,34 +56,34 @@ class TextData:
 
     files: tuple[Path, ...]
     short: tuple[str, ...]  # names of the files, for sample names
-    file_N: np.ndarray  # int64, index into `files`
-    number_N: np.ndarray  # int64, number of the line that the document belongs to
-    line_N: np.ndarray  # (N, 2) int64, first byte and byte after the last of that line
-    span_N: np.ndarray  # (N, 2) int64, the same of the document
+    file_I: np.ndarray  # int64, index into `files`
+    number_I: np.ndarray  # int64, number of the line that the document belongs to
+    line_I2: np.ndarray  # (I, 2) int64, first byte and byte after the last of that line
+    span_I2: np.ndarray  # (I, 2) int64, the same of the document
     classes: None = None
     class_names: None = None
 
     def __len__(self) -> int:
-        return len(self.file_N)
+        return len(self.file_I)
 
     def read(self, index: int) -> Sample:
         """The document; its lines are joined by line breaks."""
-        start, stop = self.span_N[index].tolist()
-        file = int(self.file_N[index])
-        name = f"{self.short[file]}:{self.number_N[index]}"
+        start, stop = self.span_I2[index].tolist()
+        file = int(self.file_I[index])
+        name = f"{self.short[file]}:{self.number_I[index]}"
         text = decode_text(read_bytes(self.files[file], name, start, stop - start), name)
         lines = (line.strip() for line in text.split("\n"))
         return Sample(id=name, text="\n".join(line for line in lines if line))
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """File and line of each document."""
-        return ((f"{self.short[file]}:{number}",) for file, number in zip(self.file_N, self.number_N, strict=True))
+        return ((f"{self.short[file]}:{number}",) for file, number in zip(self.file_I, self.number_I, strict=True))
 
     def texts(self) -> Iterator[str]:
         """Every line once, however documents overlap; lines that are not valid UTF-8 are left out."""
         for number, path in enumerate(self.files):
             with open(path, "rb") as file:
-                for start, stop in self.line_N[self.file_N == number].tolist():
+                for start, stop in self.line_I2[self.file_I == number].tolist():
                     file.seek(start)
                     try:
                         yield decode_text(file.read(stop - start), self.short[number])

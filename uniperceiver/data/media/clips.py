@@ -1,6 +1,6 @@
 """ENCODED BYTES -> FRAMES of clips, through PyAV. No file is opened here.
 
-Shape suffixes: T frames, H W pixels, C colour channels.
+Shape suffixes: F frames, H W pixels, C colour channels.
 """
 
 import io
@@ -27,9 +27,9 @@ _NO_FRAMES, _CHANGES, _TRUNCATED = "no frames", "the size of the frames changes"
 
 
 def decode_clip(data: bytes, name: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-    """The chosen frames of an encoded clip (MP4, MOV, AVI, WebM, MKV) as upright RGB, (T, H, W, 3) uint8.
+    """The chosen frames of an encoded clip (MP4, MOV, AVI, WebM, MKV) as upright RGB, (F, H, W, 3) uint8.
 
-    `choose(number of frames)` gives the sorted indices of the T frames; repeats are fine. It is called again where
+    `choose(number of frames)` gives the sorted indices of the F frames; repeats are fine. It is called again where
     the container announces more frames than it holds, so it must depend on that number alone.
 
     Raises:
@@ -38,15 +38,15 @@ def decode_clip(data: bytes, name: str, choose: Callable[[int], np.ndarray]) -> 
     """
     with _opened(data, name) as packets:
         count = sum(packet.size > 0 and not packet.is_discard for packet in packets)
-        chosen_T = _choose(choose, count, name)
-        frames, decoded = _decode_frames(packets, chosen_T)
-        if decoded <= chosen_T[-1]:
+        chosen_F = _choose(choose, count, name)
+        frames, decoded = _decode_frames(packets, chosen_F)
+        if decoded <= chosen_F[-1]:
             packets[0].stream.codec_context.flush_buffers()
-            chosen_T = _choose(choose, decoded, name)
-            frames, _ = _decode_frames(packets, chosen_T)
+            chosen_F = _choose(choose, decoded, name)
+            frames, _ = _decode_frames(packets, chosen_F)
     if len({x_HWC.shape for x_HWC in frames.values()}) != 1:
         raise BrokenSample(name, _CHANGES)
-    return np.stack([frames[index] for index in chosen_T.tolist()])
+    return np.stack([frames[index] for index in chosen_F.tolist()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,52 +126,52 @@ def _packets(container: "InputContainer", name: str) -> list["Packet"]:
 
 def _matroska_ends_early(data: bytes) -> bool:
     """Whether a WebM or MKV file is shorter than its outermost elements say; FFmpeg takes a cut for its end."""
-    place = 0
-    while place + 12 <= len(data) and (place or data[:4] == _EBML):
+    offset = 0
+    while offset + 12 <= len(data) and (offset or data[:4] == _EBML):
         # An identifier of 1 to 4 bytes, then a size of 1 to 8: as many leading zero bits, so many further bytes.
-        id_bytes, size_bytes = 9 - data[place].bit_length(), 0
+        id_bytes, size_bytes = 9 - data[offset].bit_length(), 0
         if 1 <= id_bytes <= 4:
-            size_bytes = 9 - data[place + id_bytes].bit_length()
+            size_bytes = 9 - data[offset + id_bytes].bit_length()
         if not 1 <= size_bytes <= 8:
             return False  # no element: what follows is not Matroska
-        start = place + id_bytes + size_bytes
-        size = int.from_bytes(data[place + id_bytes : start], "big") & ((1 << 7 * size_bytes) - 1)
+        start = offset + id_bytes + size_bytes
+        size = int.from_bytes(data[offset + id_bytes : start], "big") & ((1 << 7 * size_bytes) - 1)
         if size == (1 << 7 * size_bytes) - 1:
             return False  # a recording that was going on does not know its size
-        place = start + size
-    return place > len(data)
+        offset = start + size
+    return offset > len(data)
 
 
 def _avi_ends_early(data: bytes) -> bool:
     """The same of an AVI file, which is cut unnoticed between two frames."""
-    place = 0
-    while data[place : place + 4] == b"RIFF" and data[place + 8 : place + 11] == b"AVI":
-        size = int.from_bytes(data[place + 4 : place + 8], "little")
+    offset = 0
+    while data[offset : offset + 4] == b"RIFF" and data[offset + 8 : offset + 11] == b"AVI":
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
         if size in (0, 0xFFFFFFFF):
             return False  # a recording that was going on
-        place += 8 + size + size % 2
-    return place > len(data) + 1  # the byte that makes a size even may be missing at the end
+        offset += 8 + size + size % 2
+    return offset > len(data) + 1  # the byte that makes a size even may be missing at the end
 
 
 def _choose(choose: Callable[[int], np.ndarray], count: int, name: str) -> np.ndarray:
     if not count:
         raise BrokenSample(name, _NO_FRAMES)
-    chosen_T = np.asarray(choose(count))
-    if not (chosen_T.size and chosen_T[0] >= 0 and chosen_T[-1] < count and (np.diff(chosen_T) >= 0).all()):
-        raise ValueError(f"choose() must give sorted indices below {count}, not {chosen_T.tolist()}")
-    return chosen_T
+    chosen_F = np.asarray(choose(count))
+    if not (chosen_F.size and chosen_F[0] >= 0 and chosen_F[-1] < count and (np.diff(chosen_F) >= 0).all()):
+        raise ValueError(f"choose() must give sorted indices below {count}, not {chosen_F.tolist()}")
+    return chosen_F
 
 
-def _decode_frames(packets: list["Packet"], chosen_T: np.ndarray) -> tuple[dict[int, np.ndarray], int]:
+def _decode_frames(packets: list["Packet"], chosen_F: np.ndarray) -> tuple[dict[int, np.ndarray], int]:
     """The chosen frames by index, each (H, W, 3) uint8, and how many frames were decoded until the last of them."""
     from av.video.reformatter import VideoReformatter
 
     # One for all frames, and without threads: PyAV would build tables and start threads anew for each frame.
     reformatter = VideoReformatter()
-    wanted, last, decoded = set(chosen_T.tolist()), int(chosen_T[-1]), 0
+    chosen, last, decoded = set(chosen_F.tolist()), int(chosen_F[-1]), 0
     frames: dict[int, np.ndarray] = {}
     for frame in _decoded(packets):
-        if decoded in wanted:
+        if decoded in chosen:
             frames[decoded] = _upright_frame(frame, reformatter)
         decoded += 1
         if decoded > last:

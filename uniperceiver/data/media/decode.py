@@ -46,7 +46,10 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndar
         BrokenSample: not such an image, truncated, or more than 40 megapixels (refused before decoding).
     """
     try:
-        with _opened(data) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            opened = Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+        with opened as image:
             refuse_giants(image.width, image.height, name)
             if at_least is not None:
                 image.draft("", (at_least, at_least))
@@ -57,12 +60,6 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndar
         raise BrokenSample(name, f"more than {MOST_PIXELS // 10**6} megapixels") from None
     except _PILLOW_ERRORS as error:
         raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
-
-
-def _opened(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-        return Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
 
 
 def upright_rgb(image: Image.Image) -> np.ndarray:

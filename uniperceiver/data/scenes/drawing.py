@@ -1,6 +1,6 @@
 """Scenes as pixels: frames, and the mask and box of each thing in the first frame.
 
-Shape suffixes: T frames, H W pixels (H = W = the picture's side), C = 3 colours, K things.
+Shape suffixes: F frames, H W pixels (H = W = the picture's side), C = 3 colours, O things.
 """
 
 from collections.abc import Callable
@@ -24,42 +24,42 @@ class _Patch:
 
 
 def render(scene: Scene, pixels: int, frames: int = 1) -> np.ndarray:
-    """The scene as a clip of `frames` frames (an image is one frame), (T, H, W, 3) uint8."""
+    """The scene as a clip of `frames` frames (an image is one frame), (F, H, W, 3) uint8."""
     rng = np.random.Generator(np.random.PCG64(scene.seed))
-    clip_THWC = _background(rng, pixels, frames)
-    times_T = frame_times(frames)
+    clip_FHWC = _background(rng, pixels, frames)
+    times_F = frame_times(frames)
     for thing in scene.things:
         colour_C = np.array(thing.rgb, dtype=np.float64)
-        for frame_HWC, (x, y, radius) in zip(clip_THWC, track(thing, times_T).tolist(), strict=True):
+        for frame_HWC, (x, y, radius) in zip(clip_FHWC, track(thing, times_F).tolist(), strict=True):
             patch = _patch(thing.shape, x, y, radius, pixels)
             area_HWC = frame_HWC[patch.rows, patch.columns]
             area_HWC += ((colour_C - area_HWC) * patch.cover_HW[..., None]).astype(np.int16).astype(np.uint8)
-    return clip_THWC
+    return clip_FHWC
 
 
 def masks(scene: Scene, pixels: int) -> np.ndarray:
-    """Where each thing is in the first frame, (K, H, W) bool."""
-    masks_KHW = np.zeros((len(scene.things), pixels, pixels), dtype=bool)
-    for mask_HW, thing in zip(masks_KHW, scene.things, strict=True):
+    """Where each thing is in the first frame, (O, H, W) bool."""
+    masks_OHW = np.zeros((len(scene.things), pixels, pixels), dtype=bool)
+    for mask_HW, thing in zip(masks_OHW, scene.things, strict=True):
         x, y, radius = track(thing, frame_times(1))[0].tolist()
         patch = _patch(thing.shape, x, y, radius, pixels)
         # A thing smaller than a pixel still has one: no mask is empty.
         mask_HW[patch.rows, patch.columns] = patch.cover_HW >= min(0.5, patch.cover_HW.max())
-    return masks_KHW
+    return masks_OHW
 
 
-def boxes(masks_KHW: np.ndarray) -> np.ndarray:
-    """The tight box of each mask, (K, 4) float32: x0 y0 x1 y1 in pixels, x1 and y1 just outside."""
-    boxes_K4 = np.zeros((len(masks_KHW), 4), dtype=np.float32)
-    for box, mask_HW in zip(boxes_K4, masks_KHW, strict=True):
+def boxes(masks_OHW: np.ndarray) -> np.ndarray:
+    """The tight box of each mask, (O, 4) float32: x0 y0 x1 y1 in pixels, x1 and y1 just outside."""
+    boxes_O4 = np.zeros((len(masks_OHW), 4), dtype=np.float32)
+    for box, mask_HW in zip(boxes_O4, masks_OHW, strict=True):
         columns, rows = np.flatnonzero(mask_HW.any(axis=0)), np.flatnonzero(mask_HW.any(axis=1))
         if len(rows):
             box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes_K4
+    return boxes_O4
 
 
 def _background(rng: np.random.Generator, pixels: int, frames: int) -> np.ndarray:
-    """Four dim corners blended into each other, and noise that is new in every frame, (T, H, W, 3) uint8."""
+    """Four dim corners blended into each other, and noise that is new in every frame, (F, H, W, 3) uint8."""
     corners = rng.uniform(_DIMMEST, _DIM, (2, 2, 3))
     share = np.linspace(0.0, 1.0, pixels)
     weights = np.stack([1 - share, share], axis=1)  # (pixels, 2)

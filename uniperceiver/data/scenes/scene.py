@@ -1,7 +1,9 @@
 """Scenes: a few coloured shapes that stand or move on a dim background, and what is true of them.
 
-The embedded data set draws them (`scene_drawing`) and tells about them (`scene_texts`). Lengths are shares of the
-picture's side; x grows to the right, y grows downwards. Shape suffixes: T frames.
+The embedded data set draws them (`drawing`) and tells about them (`texts`). Lengths are shares of the picture's side; x
+grows to the right, y grows downwards.
+
+Shape suffixes: F frames.
 """
 
 import itertools
@@ -10,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-Size = Literal["small", "large"]
+ThingSize = Literal["small", "large"]
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star")
 # Bright, so that nothing of the background can be mistaken for a thing; each is far from the others.
@@ -36,7 +38,7 @@ MOTIONS = {
     "circling": (1, 1),
 }
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-RADIUS: dict[Size, tuple[float, float]] = {"small": (0.085, 0.11), "large": (0.16, 0.20)}
+RADIUS: dict[ThingSize, tuple[float, float]] = {"small": (0.085, 0.11), "large": (0.16, 0.20)}
 _SMALLEST = 0.45  # scale of a thing in time when it begins to grow or has shrunk
 _MARGIN = 0.03  # least distance between two things, at any time
 _DECIDED = 0.06  # how much clearer "above" must be than "left of" before we say it
@@ -49,7 +51,7 @@ class Thing:
 
     shape: str
     colour: str
-    size: Size  # at its largest
+    size: ThingSize  # at its largest
     motion: str
     x: float  # the middle of its path
     y: float
@@ -72,13 +74,13 @@ def make_scene(rng: np.random.Generator, *, objects: int = 2, least: int = 1, mo
     """A random scene of `least` to `objects` things, all of different colours, whose relations are unambiguous."""
     count = int(rng.integers(least, objects + 1))
     colours = rng.permutation(len(COLOURS))[:count]
-    only_large = count > 1 or rng.random() < 0.5
+    first_large = count > 1 or rng.random() < 0.5
     for attempt in itertools.count():
         # Many things do not always fit: each new attempt makes all of them a little smaller.
         things: list[Thing] = []
-        for place in range(count):
-            size: Size = "large" if only_large and place == 0 else "small"
-            colour = tuple(COLOURS)[colours[place]]
+        for number in range(count):
+            size: ThingSize = "large" if first_large and number == 0 else "small"
+            colour = tuple(COLOURS)[colours[number]]
             if not _place(rng, things, size, colour, moving, 0.95**attempt):
                 break
         if len(things) == count and _is_clear(things, moving):
@@ -86,24 +88,24 @@ def make_scene(rng: np.random.Generator, *, objects: int = 2, least: int = 1, mo
     raise AssertionError("unreachable")
 
 
-def track(thing: Thing, time_T: np.ndarray) -> np.ndarray:
-    """Where a thing is, (T, 3) float64: x, y and radius at each time from 0 (first frame) to 1 (last frame)."""
-    x_T, y_T = np.full_like(time_T, thing.x), np.full_like(time_T, thing.y)
-    radius_T = np.full_like(time_T, thing.radius)
+def track(thing: Thing, time_F: np.ndarray) -> np.ndarray:
+    """Where a thing is, (F, 3) float64: x, y and radius at each time from 0 (first frame) to 1 (last frame)."""
+    x_F, y_F = np.full_like(time_F, thing.x), np.full_like(time_F, thing.y)
+    radius_F = np.full_like(time_F, thing.radius)
     if thing.motion == "circling":
-        angle_T = 2 * np.pi * (thing.phase + time_T)
-        x_T, y_T = x_T + thing.travel / 2 * np.cos(angle_T), y_T + thing.travel / 2 * np.sin(angle_T)
+        angle_F = 2 * np.pi * (thing.phase + time_F)
+        x_F, y_F = x_F + thing.travel / 2 * np.cos(angle_F), y_F + thing.travel / 2 * np.sin(angle_F)
     elif thing.motion in ("growing", "shrinking"):
-        share_T = time_T if thing.motion == "growing" else 1 - time_T
-        radius_T = radius_T * (_SMALLEST + (1 - _SMALLEST) * share_T)
+        share_F = time_F if thing.motion == "growing" else 1 - time_F
+        radius_F = radius_F * (_SMALLEST + (1 - _SMALLEST) * share_F)
     else:
         along_x, along_y = MOTIONS[thing.motion]
-        x_T, y_T = x_T + along_x * thing.travel * (time_T - 0.5), y_T + along_y * thing.travel * (time_T - 0.5)
-    return np.stack([x_T, y_T, radius_T], axis=1)
+        x_F, y_F = x_F + along_x * thing.travel * (time_F - 0.5), y_F + along_y * thing.travel * (time_F - 0.5)
+    return np.stack([x_F, y_F, radius_F], axis=1)
 
 
 def frame_times(frames: int) -> np.ndarray:
-    """When each frame of a clip is taken, (T,) float64 from 0 to 1."""
+    """When each frame of a clip is taken, (F,) float64 from 0 to 1."""
     return np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
 
 
@@ -124,7 +126,13 @@ def place_of(thing: Thing) -> tuple[str, str]:
 
 
 def _place(
-    rng: np.random.Generator, things: list[Thing], size: Size, colour: str, moving: bool, scale: float, tries: int = 12
+    rng: np.random.Generator,
+    things: list[Thing],
+    size: ThingSize,
+    colour: str,
+    moving: bool,
+    scale: float,
+    tries: int = 12,
 ) -> bool:
     """Append a thing where it touches no other one; False if no free place was found."""
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
@@ -141,7 +149,7 @@ def _place(
             shape=shape, colour=colour, size=size, motion=motion, x=x, y=y, radius=radius, travel=travel,
             phase=draws[2], rgb=rgb,
         )  # fmt: skip
-        if all(_fit(other, thing, foreground=place == 0) for place, other in enumerate(things)):
+        if all(_fit(other, thing, foreground=number == 0) for number, other in enumerate(things)):
             things.append(thing)
             return True
     return False

@@ -53,7 +53,7 @@ def describe(scene: Scene) -> tuple[str, ...]:
     """
     match len(scene.things):
         case 1:
-            captions = _one(scene)
+            captions = _single(scene)
         case 2:
             captions = _two_moving(scene) if scene.moving else _two(scene)
         case _:
@@ -85,7 +85,7 @@ def paragraph(scene: Scene) -> str:
     return " ".join((opening + facts)[:4])
 
 
-def _one(scene: Scene) -> tuple[str, ...]:
+def _single(scene: Scene) -> tuple[str, ...]:
     thing = scene.things[0]
     short, long = _article(_short(thing)), _a(thing)
     place = _place(scene, 0)
@@ -142,10 +142,10 @@ def _many(scene: Scene) -> tuple[str, ...]:
         thing.colour: f" {PARTICIPLES[thing.motion][_bit(scene, 2)]}" if scene.moving else "" for thing in scene.things
     }
     backs = [(_a(thing) + doing[thing.colour], _relations(scene, first, thing)[1]) for thing in others]
-    head, one = _a(first) + doing[first.colour], f"the {first.colour} one"
+    head, foreground = _a(first) + doing[first.colour], f"the {first.colour} one"
     return (
         f"{head}, with {_join([f'{text} {back} it' for text, back in backs])}",
-        f"{_join([f'{text} {back} {one}' for text, back in backs[::-1]])}, and {head}",
+        f"{_join([f'{text} {back} {foreground}' for text, back in backs[::-1]])}, and {head}",
         f"there is {head}, and {_join([f'{back} it {text}' for text, back in backs])}",
         f"we see {head}, {_join([f'{text} is {back} it' for text, back in backs[::-1]])}",
     )

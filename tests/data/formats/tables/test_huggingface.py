@@ -77,8 +77,8 @@ def test_clips_are_not_decoded_by_the_library(tmp_path: Path) -> None:
     features = datasets.Features({"v": datasets.Video(), "p": datasets.Value("string")})
     rows = {"v": [{"bytes": clip(3), "path": "a.mp4"}], "p": ["a.mp4"]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "d")
-    frames_THWC = decode_clip(opened(tmp_path, image=None, clip="v").read(0).clip, "", lambda count: range(count))  # type: ignore[arg-type, return-value]
-    assert frames_THWC.shape == (3, 32, 32, 3)
+    frames_FHWC = decode_clip(opened(tmp_path, image=None, clip="v").read(0).clip, "", lambda count: range(count))  # type: ignore[arg-type, return-value]
+    assert frames_FHWC.shape == (3, 32, 32, 3)
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/a.mp4").write_bytes(b"V")
     assert opened(tmp_path, image=None, clip="p", files="clips").read(0).clip == b"V"

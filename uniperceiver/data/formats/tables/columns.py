@@ -1,6 +1,6 @@
 """COLUMNS -> SAMPLES: the keys that csv, tsv, jsonl, parquet and huggingface share, and what is made of a row.
 
-Shape suffixes: R rows of all samples, one sample after the other, N samples, L rows of the table.
+Shape suffixes: J rows of all samples, one sample after the other, I samples, L rows of the table.
 """
 
 from collections.abc import Iterator, Mapping
@@ -92,9 +92,9 @@ class Columns:
             keys=self,
             folder=folder,
             class_names=index.class_names,
-            row_R=index.row_R,
-            stop_N=index.stop_N,
-            label_N=index.label_N,
+            row_J=index.row_J,
+            stop_I=index.stop_I,
+            label_I=index.label_I,
         )
 
 
@@ -107,9 +107,9 @@ class ColumnsData:
     keys: Columns
     folder: Path
     class_names: tuple[str, ...] | None
-    row_R: np.ndarray  # int64
-    stop_N: np.ndarray  # int64, end of each sample's rows
-    label_N: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
+    row_J: np.ndarray  # int64
+    stop_I: np.ndarray  # int64, end of each sample's rows
+    label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...] | None:
@@ -117,14 +117,14 @@ class ColumnsData:
         return None if self.class_names is None else class_texts(self.class_names)
 
     def __len__(self) -> int:
-        return len(self.stop_N)
+        return len(self.stop_I)
 
     def read(self, index: int) -> Sample:
         """The sample of a row, or of all rows with one image."""
-        rows = self.row_R[self.stop_N[index - 1] if index else 0 : self.stop_N[index]].tolist()
+        rows = self.row_J[self.stop_I[index - 1] if index else 0 : self.stop_I[index]].tolist()
         name, keys = self.rows.name(rows[0]), self.keys
         values = [self.rows.read(row) for row in rows]
-        label = int(self.label_N[index])
+        label = int(self.label_I[index])
         if label == NO_LABEL:
             assert keys.label is not None
             text = label_text(values[0][keys.label], keys.label, name, self.class_names or ())
@@ -149,15 +149,15 @@ class ColumnsData:
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """What a list may call each sample: its row or, where the rows have one, its path."""
-        first_N = np.concatenate([[0], self.stop_N[:-1]])
+        first_I = np.concatenate([[0], self.stop_I[:-1]])
         is_first_L = np.zeros(len(self.rows), dtype=bool)
-        is_first_L[self.row_R[first_N]] = True
+        is_first_L[self.row_J[first_I]] = True
         paths: dict[int, str] = {}
         column = self.keys.image or self.keys.clip
         for row, values in enumerate(self.rows.scan([column]) if column is not None else ()):
             if is_first_L[row] and values is not None and (path := path_of(values[0])) is not None:
                 paths[row] = path
-        for row in self.row_R[first_N].tolist():
+        for row in self.row_J[first_I].tolist():
             yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)
 
     def texts(self) -> Iterator[str]:
@@ -168,7 +168,7 @@ class ColumnsData:
         if not columns:
             return
         is_taken_L = np.zeros(len(self.rows), dtype=bool)
-        is_taken_L[self.row_R] = True
+        is_taken_L[self.row_J] = True
         for row, cells in enumerate(self.rows.scan(columns)):
             if is_taken_L[row] and cells is not None:
                 yield from self._readable(dict(zip(columns, cells, strict=True)))

@@ -2,6 +2,8 @@
 
 csv, as spreadsheets and pandas write it: "..." around a cell lets it hold delimiters, line breaks, and "" for a
 quotation mark (RFC 4180). tsv, as GLUE has it: tabs; quotation marks are ordinary characters.
+
+Shape suffixes: J rows.
 """
 
 import csv
@@ -84,19 +86,19 @@ class DelimitedRows:
     short: str  # its name in messages
     dialect: Dialect
     columns: tuple[str, ...]
-    row_N2: np.ndarray  # (N, 2) int64, first byte and byte after the last
-    number_N: np.ndarray  # int64, line in the file, from 1
+    row_J2: np.ndarray  # (J, 2) int64, first byte and byte after the last
+    number_J: np.ndarray  # int64, line in the file, from 1
 
     def __len__(self) -> int:
-        return len(self.number_N)
+        return len(self.number_J)
 
     def name(self, index: int) -> str:
         """File and line."""
-        return f"{self.short}:{self.number_N[index]}"
+        return f"{self.short}:{self.number_J[index]}"
 
     def read(self, index: int) -> Mapping[str, Any]:
         """The cells by column."""
-        start, stop = self.row_N2[index].tolist()
+        start, stop = self.row_J2[index].tolist()
         name = self.name(index)
         cells = _cells(read_bytes(self.path, name, start, stop - start), self.dialect, name)
         if len(cells) != len(self.columns):
@@ -107,7 +109,7 @@ class DelimitedRows:
         """The cells of some columns."""
         positions = [self.columns.index(name) for name in columns]
         with open(self.path, "rb") as file:
-            for start, stop in self.row_N2.tolist():
+            for start, stop in self.row_J2.tolist():
                 file.seek(start)
                 try:
                     cells = _cells(file.read(stop - start), self.dialect, self.short)
@@ -129,10 +131,10 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
     Raises:
         UserError: it cannot be read, has no rows, or lacks a named column.
     """
-    row_N2, number_N = _index(path, dialect, where)
-    if len(row_N2) <= dialect.header:
+    row_J2, number_J = _index(path, dialect, where)
+    if len(row_J2) <= dialect.header:
         raise UserError(f"{where}: {path}: no rows{' below the header' if dialect.header else ''}; is it complete?")
-    start, stop = row_N2[0].tolist()
+    start, stop = row_J2[0].tolist()
     columns = _columns(read_bytes(path, path.name, start, stop - start), dialect, path, where)
     check_columns(named, columns, path, where, _hint(columns, dialect))
     return DelimitedRows(
@@ -140,8 +142,8 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
         short=short,
         dialect=dialect,
         columns=tuple(columns),
-        row_N2=row_N2[int(dialect.header) :],
-        number_N=number_N[int(dialect.header) :],
+        row_J2=row_J2[int(dialect.header) :],
+        number_J=number_J[int(dialect.header) :],
     )
 
 
@@ -181,7 +183,7 @@ def _hint(columns: Sequence[str], dialect: Dialect) -> str:
 
 
 def _index(path: Path, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the rows lie, (N, 2) int64, and their lines, (N,) int64; rows without a word are left out."""
+    """Where the rows lie, (J, 2) int64, and their lines, (J,) int64; rows without a word are left out."""
     if not dialect.quotes:
         lines = index_lines(path, where)
         return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L

@@ -1,4 +1,7 @@
-"""JSON Lines: one object per line, whose keys are the columns."""
+"""JSON Lines: one object per line, whose keys are the columns.
+
+Shape suffixes: J rows.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,20 +42,20 @@ class JsonlRows:
 
     path: Path
     short: str  # its name in messages
-    line_N2: np.ndarray  # (N, 2) int64, first byte and byte after the last
-    number_N: np.ndarray  # int64, line in the file, from 1
+    line_J2: np.ndarray  # (J, 2) int64, first byte and byte after the last
+    number_J: np.ndarray  # int64, line in the file, from 1
     columns: tuple[str, ...]  # those that are read
 
     def __len__(self) -> int:
-        return len(self.number_N)
+        return len(self.number_J)
 
     def name(self, index: int) -> str:
         """File and line."""
-        return f"{self.short}:{self.number_N[index]}"
+        return f"{self.short}:{self.number_J[index]}"
 
     def read(self, index: int) -> Mapping[str, Any]:
         """The values of the columns; None where the object lacks the key."""
-        start, stop = self.line_N2[index].tolist()
+        start, stop = self.line_J2[index].tolist()
         name = self.name(index)
         values = _parse(read_bytes(self.path, name, start, stop - start), name)
         return {column: values.get(column) for column in self.columns}
@@ -65,7 +68,7 @@ class JsonlRows:
     def objects(self) -> Iterator[dict[str, Any] | None]:
         """All objects, None where a line is broken."""
         with open(self.path, "rb") as file:
-            for start, stop in self.line_N2.tolist():
+            for start, stop in self.line_J2.tolist():
                 file.seek(start)
                 try:
                     yield _parse(file.read(stop - start), self.short)
@@ -87,8 +90,8 @@ def _open(path: Path, short: str, columns: tuple[str, ...], where: str) -> Jsonl
     rows = JsonlRows(
         path=path,
         short=short,
-        line_N2=np.stack([lines.start_L, lines.stop_L], axis=1),
-        number_N=lines.number_L,
+        line_J2=np.stack([lines.start_L, lines.stop_L], axis=1),
+        number_J=lines.number_L,
         columns=columns,
     )
     first = [values for values in islice(rows.objects(), _LOOKED_AT) if values is not None]

@@ -1,7 +1,7 @@
 """ROWS: what the tables have in common, whatever kind of file the rows lie in, and what must be known of all rows at
 the start: which are taken, which belong together, and their labels.
 
-Shape suffixes: R rows that are taken, N samples, P files.
+Shape suffixes: J rows that are taken, I samples, P files.
 """
 
 import re
@@ -128,9 +128,9 @@ class RowIndex:
     """Rows as samples."""
 
     class_names: tuple[str, ...] | None
-    row_R: np.ndarray  # int64, the rows of all samples, one sample after the other
-    stop_N: np.ndarray  # int64, end of each sample's rows
-    label_N: np.ndarray  # int32, index into class_names, or NO_CLASS, NO_LABEL
+    row_J: np.ndarray  # int64, the rows of all samples, one sample after the other
+    stop_I: np.ndarray  # int64, end of each sample's rows
+    label_I: np.ndarray  # int32, index into class_names, or NO_CLASS, NO_LABEL
 
 
 @dataclass
@@ -161,25 +161,25 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
         raise UserError(f"{where}: {_why_none_left(scan, query)}")
     if scan.missing is not None and not scan.any_file:
         raise UserError(f"{where}: {_why_no_file(scan.missing, query)}")
-    row_R = np.array(scan.row, dtype=np.int64)
-    names, label_R = _labels(scan, row_R, rows, query, names, where)
+    row_J = np.array(scan.row, dtype=np.int64)
+    names, label_J = _labels(scan, row_J, rows, query, names, where)
     if query.media is None or not (query.gather or query.once):
-        return RowIndex(class_names=names, row_R=row_R, stop_N=np.arange(1, len(row_R) + 1), label_N=label_R)
-    order_R, stop_N = _by_path(np.array(scan.path, dtype=np.int64))
-    first_N = np.concatenate([[0], stop_N[:-1]])
-    row_R, label_R = row_R[order_R], label_R[order_R]
-    if not query.gather and len(stop_N) < len(row_R):
-        first = int(first_N[np.flatnonzero(np.diff(stop_N, prepend=0) > 1)[0]])
+        return RowIndex(class_names=names, row_J=row_J, stop_I=np.arange(1, len(row_J) + 1), label_I=label_J)
+    order_J, stop_I = _by_path(np.array(scan.path, dtype=np.int64))
+    first_I = np.concatenate([[0], stop_I[:-1]])
+    row_J, label_J = row_J[order_J], label_J[order_J]
+    if not query.gather and len(stop_I) < len(row_J):
+        first = int(first_I[np.flatnonzero(np.diff(stop_I, prepend=0) > 1)[0]])
         raise UserError(
-            f"{where}: column {query.media!r} names one file in {rows.name(row_R[first])} and "
-            f"{rows.name(row_R[first + 1])}; leave one of them out"
+            f"{where}: column {query.media!r} names one file in {rows.name(row_J[first])} and "
+            f"{rows.name(row_J[first + 1])}; leave one of them out"
         )
-    other_R = np.flatnonzero(label_R != np.repeat(label_R[first_N], np.diff(stop_N, prepend=0)))
-    if len(other_R):
-        first = int(first_N[np.searchsorted(stop_N, other_R[0], side="right")])
-        first_name, other_name = (rows.name(row_R[row]) for row in (first, other_R[0]))
+    other_J = np.flatnonzero(label_J != np.repeat(label_J[first_I], np.diff(stop_I, prepend=0)))
+    if len(other_J):
+        first = int(first_I[np.searchsorted(stop_I, other_J[0], side="right")])
+        first_name, other_name = (rows.name(row_J[row]) for row in (first, other_J[0]))
         raise UserError(f"{where}: {first_name} and {other_name} name one file with two labels; a file has one class")
-    return RowIndex(class_names=names, row_R=row_R, stop_N=stop_N, label_N=label_R[first_N])
+    return RowIndex(class_names=names, row_J=row_J, stop_I=stop_I, label_I=label_J[first_I])
 
 
 def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
@@ -241,34 +241,34 @@ def _look_for(path: Path, scan: _Scan) -> None:
 
 
 def _labels(
-    scan: _Scan, row_R: np.ndarray, rows: Rows, query: RowQuery, names: tuple[str, ...] | None, where: str
+    scan: _Scan, row_J: np.ndarray, rows: Rows, query: RowQuery, names: tuple[str, ...] | None, where: str
 ) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    """Class names, and the (R,) int32 label of each row that is taken."""
+    """Class names, and the (J,) int32 label of each row that is taken."""
     if query.label is None:
-        return None, np.full(len(row_R), NO_CLASS, dtype=np.int32)
-    text_R = np.array(scan.label, dtype=np.int64)
+        return None, np.full(len(row_J), NO_CLASS, dtype=np.int32)
+    text_J = np.array(scan.label, dtype=np.int64)
     names = sorted_names(scan.label_texts) if names is None else names
-    if not names or not (text_R >= 0).any():
+    if not names or not (text_J >= 0).any():
         raise UserError(f"{where}: column {query.label!r} is empty; name the column with the class")
     index_of = {name: label for label, name in enumerate(names)}
     labels = [label_of(text, index_of) for text in scan.label_texts]
     for text, index in scan.label_texts.items():
-        if labels[index] is None and len(first := np.flatnonzero(text_R == index)):
+        if labels[index] is None and len(first := np.flatnonzero(text_J == index)):
             raise UserError(
-                f"{where}: {rows.name(row_R[first[0]])}: label {text!r} is not in `classes`; {nearest(text, names)}"
+                f"{where}: {rows.name(row_J[first[0]])}: label {text!r} is not in `classes`; {nearest(text, names)}"
             )
     table = np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int32)
-    return names, np.where(text_R >= 0, table[text_R.clip(0)], NO_LABEL).astype(np.int32)
+    return names, np.where(text_J >= 0, table[text_J.clip(0)], NO_LABEL).astype(np.int32)
 
 
-def _by_path(path_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_path(path_J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An order of the rows in which those with one path follow each other, paths as they occur first; and the end of
     each path's rows."""
-    _, first_N, group_R, count_N = np.unique(path_R, return_index=True, return_inverse=True, return_counts=True)
-    by_first_N = np.argsort(first_N)
-    rank_N = np.empty_like(by_first_N)
-    rank_N[by_first_N] = np.arange(len(by_first_N))
-    return np.argsort(rank_N[group_R], kind="stable"), np.cumsum(count_N[by_first_N])
+    _, first_I, group_J, count_I = np.unique(path_J, return_index=True, return_inverse=True, return_counts=True)
+    by_first_I = np.argsort(first_I)
+    rank_I = np.empty_like(by_first_I)
+    rank_I[by_first_I] = np.arange(len(by_first_I))
+    return np.argsort(rank_I[group_J], kind="stable"), np.cumsum(count_I[by_first_I])
 
 
 def _why_none_left(scan: _Scan, query: RowQuery) -> str:
