@@ -20,7 +20,7 @@ from uniperceiver.data.tasks import SPLITS
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.sizes import SIZES
-from uniperceiver.moe.attributes import paper_bits
+from uniperceiver.moe.conditions import paper_bits
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.segments import segments_of

@@ -14,6 +14,13 @@ from uniperceiver.streams import torch_stream
 Loss = Callable[[nn.Module, int], Tensor]  # of a batch of that number
 
 
+class ToyLinear(nn.Linear):
+    """A linear map that may stand in the place of a model whose weights are trained."""
+
+    def weights_changed(self) -> None:
+        """Nothing is kept of the old ones."""
+
+
 def toy_model(inputs: int = 5, outputs: int = 3) -> nn.Module:
     """Two layers: "first" and "second" are the groups."""
     model = nn.Sequential()

@@ -128,12 +128,12 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a gate decided in one forward pass, for every token or, where it reads no values, for every row."""
+    """What a gate decided in one forward pass: for every token or, reading no values, for every segment group."""
 
     layer: int
     part: str  # "attention" or "ffn"
     segments: tuple[Segment, ...]
-    logit_TE: Tensor  # float32, with the noise of training; T stands for rows where `row_S` is given
+    logit_TE: Tensor  # float32, with the noise of training; T stands for segment groups where `group_S` is given
     probability_TE: Tensor  # float32, its softmax
     wanted_TE: Tensor  # bool, chosen, before any capacity
     chosen_TE: Tensor  # bool, computed
@@ -142,8 +142,8 @@ class Decision:
     noise_scale: float = 0.0  # its standard deviation
     gate: int = 0  # of the part's gates
     segment_T: Tensor | None = None  # int64, the segment of each token, -1 in padding
-    row_S: tuple[int, ...] = ()  # of a condition that reads no values: the row of each segment
-    tokens_S: Tensor | None = None  # float32, tokens of each segment without padding, with row_S
+    group_S: tuple[int, ...] = ()  # of a condition that reads no values: the group of each segment
+    tokens_S: Tensor | None = None  # float32, tokens of each segment without padding, with group_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def _gate(found: Findings, case: Case, name: str, gate: re.Match[str], encoded: 
         found.reasons.append(f"{name}: this linear has no gate")
         return
     decision = sorted(decisions, key=lambda each: each.gate)[which]
-    weight_SE = decision.weight_TE[list(decision.row_S)]
+    weight_SE = decision.weight_TE[list(decision.group_S)]
     if "ids" in case.tensors:  # the row of texts is recorded, but there is no text yet
         index_Sk, theirs_Sk = index_Sk[: len(weight_SE)], theirs_Sk[: len(weight_SE)]
     if len(weight_SE) != len(index_Sk):

@@ -13,7 +13,7 @@ from torch import Tensor
 from uniperceiver.model.attention import Attention, KeyValueCache, attend, attend_plainly, visible
 from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.layer import Linear
-from uniperceiver.moe.router import NoRouter
+from uniperceiver.moe.route import NoRouter
 from uniperceiver.records import Tokens
 from uniperceiver.streams import torch_stream
 

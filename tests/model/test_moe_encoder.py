@@ -40,10 +40,10 @@ def weight_of(decision: Decision | None) -> Tensor:
     """The weights of the experts for every token, (B, N, E); without a gate, task 1 has its own expert."""
     if decision is None:
         return torch.eye(TASKS)[1].expand(3, 1, -1)
-    if not decision.row_S:
+    if not decision.group_S:
         return decision.weight_TE.unflatten(0, (3, -1))
     lengths = torch.tensor([segment.stop - segment.start for segment in decision.segments])
-    return decision.weight_TE[list(decision.row_S)].repeat_interleave(lengths, dim=0).expand(3, -1, -1)
+    return decision.weight_TE[list(decision.group_S)].repeat_interleave(lengths, dim=0).expand(3, -1, -1)
 
 
 def mixed(experts: nn.ModuleList, x_BND: Tensor, weight_BNE: Tensor) -> Tensor:

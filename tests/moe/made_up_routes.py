@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.merged_linear import Span
+from uniperceiver.moe.kernels.by_group import Span
 from uniperceiver.records import Facts, Segment
 from uniperceiver.streams import numpy_stream, torch_stream
 
@@ -22,7 +22,7 @@ class Rows:
     experts: int
     spans: tuple[Span, ...]
     chosen: tuple[tuple[int, ...], ...]
-    weight_Rk: Tensor
+    weight_Gk: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,13 @@ def _rows(name: str, index: int, rng: np.random.Generator) -> Rows:
         chosen = [chosen[0][::-1], *chosen[1:-1], chosen[0]]
     segments = len(chosen) + int(rng.integers(0, 3))
     cuts = [0, *sorted(rng.integers(0, tokens + 1, size=segments - 1).tolist()), tokens]
-    row_S = [*range(len(chosen)), *rng.integers(len(chosen), size=segments - len(chosen)).tolist()]
-    spans = [(start, stop, row) for start, stop, row in zip(cuts, cuts[1:], row_S, strict=False)]
-    weight_Rk = torch.rand(len(chosen), k, generator=torch_stream(0, name)) + 0.05
+    group_S = [*range(len(chosen)), *rng.integers(len(chosen), size=segments - len(chosen)).tolist()]
+    spans = [(start, stop, row) for start, stop, row in zip(cuts, cuts[1:], group_S, strict=False)]
+    weight_Gk = torch.rand(len(chosen), k, generator=torch_stream(0, name)) + 0.05
     if index % 2:
-        weight_Rk = weight_Rk / weight_Rk.sum(dim=1, keepdim=True)
+        weight_Gk = weight_Gk / weight_Gk.sum(dim=1, keepdim=True)
     return Rows(
-        name=name, tokens=tokens, experts=experts, spans=tuple(spans), chosen=tuple(chosen), weight_Rk=weight_Rk
+        name=name, tokens=tokens, experts=experts, spans=tuple(spans), chosen=tuple(chosen), weight_Gk=weight_Gk
     )
 
 

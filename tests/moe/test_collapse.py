@@ -18,7 +18,7 @@ from uniperceiver.moe.layer import ExpertLinear
 from uniperceiver.moe.settings import MoE
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Decision, Facts, Segment
-from uniperceiver.training.experts import CollapseAlarm, loads
+from uniperceiver.training.experts import CollapseAlarm, gate_loads
 
 WIDTH, EXPERTS, K = 64, 8, 2
 SEQUENCES, LENGTH = 8, 32
@@ -66,7 +66,7 @@ def course(seed: int, switch: float = 0.0, bias_rate: float = 0.0) -> tuple[list
     alarm, course, rang, recovered = CollapseAlarm(K), list[float](), list[int](), list[int]()
     for step, decision in enumerate(drill(seed, switch=switch, bias_rate=bias_rate), start=1):
         course.append(largest_load(decision))
-        collapsed, well = alarm.add(loads({"drill": [decision]}))
+        collapsed, well = alarm.add(gate_loads({"drill": [decision]}))
         rang += [step] * len(collapsed)
         recovered += [step] * len(well)
     return course, rang, recovered

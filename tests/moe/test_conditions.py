@@ -10,8 +10,17 @@ from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
-from uniperceiver.moe.attributes import paper_bits, release_bits
-from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment, OfValues, condition_of, context, token
+from uniperceiver.moe.conditions import (
+    CONDITIONS,
+    Code,
+    OfSegment,
+    OfValues,
+    condition_of,
+    context,
+    paper_bits,
+    release_bits,
+    token,
+)
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Decision, Segment
 from uniperceiver.runs.architecture import experts
@@ -110,8 +119,8 @@ def test_a_condition_of_ones_own_without_values(monkeypatch: pytest.MonkeyPatch)
     of_inputs, of_candidates = decisions(model, "image_captioning")
     assert len(of_inputs) == len(of_candidates) == 4
     for one, other in zip(of_inputs, of_candidates, strict=True):
-        assert one.row_S == (0, 0)  # picture and words are one row
-        assert other.row_S == (0,)
+        assert one.group_S == (0, 0)  # picture and words are one row
+        assert other.group_S == (0,)
         assert not torch.equal(one.probability_TE, other.probability_TE)
     again = decisions(model, "masked_language_modelling")
     assert all(torch.equal(a.weight_TE, b.weight_TE) for a, b in zip(again[0], of_inputs, strict=True))

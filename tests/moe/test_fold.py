@@ -9,9 +9,9 @@ from torch import nn
 from tests.moe_cases import BY_ROW, TASKS, VQA, moe_model, moe_of
 from uniperceiver.errors import UserError
 from uniperceiver.moe.conditions import OfSegment
-from uniperceiver.moe.fold import fold, mergeable, one_of_each, planned
+from uniperceiver.moe.fold import fold, mergeable, planned, segment_of_each_code
+from uniperceiver.moe.kernels.plain import plain
 from uniperceiver.moe.merged_blocks import Merged
-from uniperceiver.moe.plain import plain
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
 from uniperceiver.streams import torch_stream
@@ -26,7 +26,7 @@ def all_segments() -> list[Segment]:
 
 
 def some_of_each(moe: MoE) -> list[Segment]:
-    return list(one_of_each(moe, all_segments()).values())
+    return list(segment_of_each_code(moe, all_segments()).values())
 
 
 def weights_of_gate(router: Any, gate: int, segment: Segment) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_a_row_is_the_weighted_sum_of_its_experts(condition: str, gates: int, k:
         for code, segment in enumerate(segments):
             weight_E = weights_of_gate(half.router, min(place, gates - 1), segment)
             expected = plain(x_TI, weight_E.expand(5, -1), experts)
-            weight, bias = one.rows[one.row_C[code]]
+            weight, bias = one.rows[one.row_G[code]]
             torch.testing.assert_close(x_TI @ weight.T + bias, expected, rtol=1e-5, atol=1e-6)
     assert len(segments) > 1
     assert len(folded[0].rows) == len(folded[1].rows) == len(segments)
@@ -69,7 +69,7 @@ def test_whole_ffns_are_folded_with_their_weight_behind_the_nonlinearity() -> No
     first, second = fold(half.router, *linears, segments, whole=True)
     x_TD = torch.randn(5, 16, generator=torch_stream(0, "x"))
     for code, segment in enumerate(segments):
-        (weight1, bias1), (weight2, bias2) = first.rows[first.row_C[code]], second.rows[second.row_C[code]]
+        (weight1, bias1), (weight2, bias2) = first.rows[first.row_G[code]], second.rows[second.row_G[code]]
         hidden = torch.nn.functional.gelu(x_TD @ weight1.T + bias1)
         weight_E = weights_of_gate(half.router, 0, segment)
         expected = plain(x_TD, weight_E.expand(5, -1), list(half.experts))
@@ -84,7 +84,7 @@ def test_rows_that_coincide_are_one() -> None:
         half.router.gates[0].embed.weight[:, [0, 1, 2, 3, 5, 6, 7]] = 0.0  # looks at "token visual" alone
     first, second = fold(half.router, list(half.qkv.experts), list(half.out.experts), segments)
     visual = [segment.kind == "visual" for segment in segments]
-    assert first.row_C == second.row_C == tuple(int(each != visual[0]) for each in visual)
+    assert first.row_G == second.row_G == tuple(int(each != visual[0]) for each in visual)
     assert len(segments) > 4
     assert len(first.rows) == len(second.rows) == 2
 
@@ -95,10 +95,10 @@ def test_equal_experts_are_one_row_whoever_has_them() -> None:
     with torch.no_grad():
         half.out.experts[2].load_state_dict(half.out.experts[0].state_dict())
     first, second = fold(half.router, list(half.qkv.experts), list(half.out.experts), segments)
-    assert (first.row_C, second.row_C) == ((0, 1, 2), (0, 1, 0))
+    assert (first.row_G, second.row_G) == ((0, 1, 2), (0, 1, 0))
     with torch.no_grad():
         half.out.experts[2].bias += 1e-3
-    assert fold(half.router, list(half.qkv.experts), list(half.out.experts), segments)[1].row_C == (0, 1, 2)
+    assert fold(half.router, list(half.qkv.experts), list(half.out.experts), segments)[1].row_G == (0, 1, 2)
 
 
 @pytest.mark.parametrize("condition", ["token", "context", "expert_choice"])
@@ -115,7 +115,7 @@ def test_nonlinear_experts_are_refused_unless_one_is_taken_alone() -> None:
 
 
 def merged(moe: MoE, segments: list[Segment]) -> Merged:
-    return planned(moe, ["seeing", "reading"], tuple(one_of_each(moe, segments)))
+    return planned(moe, ["seeing", "reading"], tuple(segment_of_each_code(moe, segments)))
 
 
 def test_planned_rows_are_one_for_each_code() -> None:

@@ -9,8 +9,16 @@ import torch
 from tests.moe_cases import VQA, moe_of
 from uniperceiver.errors import UserError
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.fold import mergeable, one_of_each, planned
-from uniperceiver.moe.merged_blocks import FixedRoute, HalfBlock, Held, Merged, RowLinear, RowLookup, row_linear
+from uniperceiver.moe.fold import mergeable, planned, segment_of_each_code
+from uniperceiver.moe.merged_blocks import (
+    HeldCodes,
+    Merged,
+    MergedHalfBlock,
+    MergedLinear,
+    MergedRoute,
+    MergedRouter,
+    linear_with_rows,
+)
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
 from uniperceiver.streams import torch_stream
@@ -21,19 +29,19 @@ from uniperceiver.tasks.segments import segments_of
 
 def merged(moe: MoE, segments: Iterable[Segment]) -> Merged:
     """Each code of the segments has a row of its own."""
-    return planned(moe, ["seeing", "reading"], tuple(one_of_each(moe, segments)))
+    return planned(moe, ["seeing", "reading"], tuple(segment_of_each_code(moe, segments)))
 
 
 def test_part_of_the_codes() -> None:
     whole = Merged(
         tasks=("a",),
         codes=((0.0,), (0.25,), (0.5,), (1.0,)),
-        half_blocks=(HalfBlock(layer=0, part="ffn", first=(0, 1, 2, 1), second=(0, 0, 0, 1)),),
+        half_blocks=(MergedHalfBlock(layer=0, part="ffn", first=(0, 1, 2, 1), second=(0, 0, 0, 1)),),
     )
-    part = whole.only([(1.0,), (0.25,), (0.5,)])
+    part = whole.restricted_to([(1.0,), (0.25,), (0.5,)])
     assert part.codes == ((1.0,), (0.25,), (0.5,))
-    assert part.half_blocks == (HalfBlock(layer=0, part="ffn", first=(0, 0, 1), second=(0, 1, 1)),)
-    assert (whole.rows, part.rows, whole.only([(0.0,)]).rows) == (3, 2, 1)
+    assert part.half_blocks == (MergedHalfBlock(layer=0, part="ffn", first=(0, 0, 1), second=(0, 1, 1)),)
+    assert (whole.rows, part.rows, whole.restricted_to([(0.0,)]).rows) == (3, 2, 1)
 
 
 def test_a_damaged_record_is_one_line() -> None:
@@ -46,7 +54,7 @@ def test_a_damaged_record_is_one_line() -> None:
 def test_what_is_not_held_is_refused_and_the_tasks_are_named() -> None:
     moe = moe_of("attribute")
     segments = segments_of(CATALOGUE["image_captioning"])
-    held = Held(mergeable(moe), moe, merged(moe, list(segments)))
+    held = HeldCodes(mergeable(moe), moe, merged(moe, list(segments)))
     assert held.codes_of(segments) == held.codes_of(segments) == (0, 1, 2)
     assert held.codes_of(segments[1:]) == (1, 2)
     assert held.codes_of(segments[:2]) == (0, 1)
@@ -60,7 +68,7 @@ def test_what_is_not_held_is_refused_and_the_tasks_are_named() -> None:
 
 def test_a_condition_without_a_code_says_so_and_names_the_tasks() -> None:
     moe = moe_of("task")
-    held = Held(mergeable(moe), moe, merged(moe, list(segments_of(CATALOGUE["image_captioning"], 1))))
+    held = HeldCodes(mergeable(moe), moe, merged(moe, list(segments_of(CATALOGUE["image_captioning"], 1))))
     assert held.codes_of(segments_of(VQA, 1)) == (0, 0, 0)
     with pytest.raises(UserError, match=r"name it with task= \(this model was merged for: seeing, reading\)"):
         held.codes_of(segments_of(VQA))
@@ -78,12 +86,14 @@ def context_of(segments: tuple[Segment, ...], sequences: int) -> ForwardContext:
     )
 
 
-def lookup(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[RowLookup, tuple[Segment, ...]]:
+def lookup(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[MergedRouter, tuple[Segment, ...]]:
     """A router that holds the three codes of captions, and the two segments of their inputs: 3 and 2 tokens."""
     moe = moe_of("attribute")
     visual, text, candidate = segments_of(CATALOGUE["image_captioning"])
     plan = merged(moe, [visual, text, candidate])
-    router = RowLookup(Held(mergeable(moe), moe, plan), HalfBlock(layer=0, part="ffn", first=first, second=second))
+    router = MergedRouter(
+        HeldCodes(mergeable(moe), moe, plan), MergedHalfBlock(layer=0, part="ffn", first=first, second=second)
+    )
     return router, (replace(visual, stop=3), replace(text, start=3, stop=5))
 
 
@@ -91,11 +101,11 @@ def test_each_segment_goes_through_its_row() -> None:
     router, segments = lookup((0, 1, 2), (0, 0, 1))
     context = context_of(segments, 4)
     route1, route2 = router(torch.empty(20, 0), context)
-    assert route1 == FixedRoute(4, ((0, 12, 0), (12, 20, 1)))
-    assert route2 == FixedRoute(4, ((0, 20, 0),))
-    assert route1.first() == FixedRoute(4, ((0, 4, 0),))
-    linear = row_linear(6, 7, router.rows.first)
-    assert isinstance(linear, RowLinear)
+    assert route1 == MergedRoute(4, ((0, 12, 0), (12, 20, 1)))
+    assert route2 == MergedRoute(4, ((0, 20, 0),))
+    assert route1.first() == MergedRoute(4, ((0, 4, 0),))
+    linear = linear_with_rows(6, 7, router.rows.first)
+    assert isinstance(linear, MergedLinear)
     x_TI = torch.randn(20, 6, generator=torch_stream(0, "x"))
     one, other, _ = linear.rows
     expected = torch.cat([one(x_TI[:12]), other(x_TI[12:])])
@@ -108,19 +118,19 @@ def test_each_segment_goes_through_its_row() -> None:
 def test_one_row_is_a_plain_linear() -> None:
     router, segments = lookup((0, 0, 0), (0, 1, 0))
     route1, route2 = router(torch.empty(20, 0), context_of(segments, 4))
-    linear = row_linear(6, 7, router.rows.first)
+    linear = linear_with_rows(6, 7, router.rows.first)
     assert sorted(linear.state_dict()) == ["bias", "weight"]
     x_TI = torch.randn(20, 6)
     assert torch.equal(linear(x_TI, route1), torch.nn.functional.linear(x_TI, linear.weight, linear.bias))
-    assert route2 == FixedRoute(4, ((0, 12, 0), (12, 20, 1)))
-    assert sorted(row_linear(6, 7, router.rows.second).state_dict())[0] == "rows.0.bias"
+    assert route2 == MergedRoute(4, ((0, 12, 0), (12, 20, 1)))
+    assert sorted(linear_with_rows(6, 7, router.rows.second).state_dict())[0] == "rows.0.bias"
 
 
 @pytest.mark.parametrize("grad", [True, False])
 def test_sixteen_bit(grad: bool) -> None:
     router, segments = lookup((0, 1, 2), (0, 1, 2))
     route, _ = router(torch.empty(20, 0), context_of(segments, 4))
-    linear = row_linear(6, 7, router.rows.first)
+    linear = linear_with_rows(6, 7, router.rows.first)
     x_TI = torch.randn(20, 6, generator=torch_stream(0, "x"))
     expected = linear(x_TI, route)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.set_grad_enabled(grad):
@@ -132,8 +142,8 @@ def test_sixteen_bit(grad: bool) -> None:
 def test_gradients_reach_the_rows_that_were_used() -> None:
     router, segments = lookup((0, 1, 2), (0, 1, 2))
     route, _ = router(torch.empty(20, 0), context_of(segments, 4))
-    linear = row_linear(6, 7, router.rows.first)
-    assert isinstance(linear, RowLinear)
+    linear = linear_with_rows(6, 7, router.rows.first)
+    assert isinstance(linear, MergedLinear)
     x_TI = torch.randn(20, 6, generator=torch_stream(0, "x"), requires_grad=True)
     (linear(x_TI, route) ** 2).sum().backward()
     one, other, unused = linear.rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.moe.against_plain import linears, used_experts, whole_ffns
 from tests.moe.made_up_routes import context_of
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.plain import plain, weights_of_rows
+from uniperceiver.moe.kernels.plain import plain, weights_of_groups
 from uniperceiver.moe.route import Route, SegmentRoute, TokenRoute, Unrouted
 from uniperceiver.streams import torch_stream
 
@@ -25,13 +25,14 @@ def x_of(context: ForwardContext) -> Tensor:
     return torch.randn(context.sequences * context.length, WIDTH, generator=torch_stream(0, "x"))
 
 
-def row_route(context: ForwardContext, *, gated: bool = True) -> SegmentRoute:
-    """A row for each segment."""
-    spans = tuple((start, stop, row) for row, (start, stop) in enumerate(context.spans))
+def group_route(context: ForwardContext, *, gated: bool = True) -> SegmentRoute:
+    """A group for each segment."""
+    spans = tuple((start, stop, group) for group, (start, stop) in enumerate(context.spans))
+    sequences, merged = context.sequences, context.merged
     if not gated:
-        return SegmentRoute(context, spans, CODES, ((3,), (0,)), None, None)
-    weight_Rk = torch.tensor([[0.7, 0.3], [0.6, 0.1]])
-    return SegmentRoute(context, spans, CODES, CHOSEN, weight_Rk, weight_Rk.tolist())
+        return SegmentRoute(sequences, spans, CODES, ((3,), (0,)), None, None, merged=merged)
+    weight_Gk = torch.tensor([[0.7, 0.3], [0.6, 0.1]])
+    return SegmentRoute(sequences, spans, CODES, CHOSEN, weight_Gk, weight_Gk.tolist(), merged=merged)
 
 
 def token_route(context: ForwardContext) -> TokenRoute:
@@ -45,21 +46,22 @@ def weights_of(route: Route, x_TI: Tensor) -> Tensor:
     if isinstance(route, TokenRoute):
         return route.weight_TE
     assert isinstance(route, SegmentRoute)
-    weight_Rk = torch.ones(len(route.chosen), 1) if route.weight_Rk is None else route.weight_Rk
-    return weights_of_rows(route.spans, route.chosen, weight_Rk, len(x_TI), EXPERTS)
+    weight_Gk = torch.ones(len(route.chosen), 1) if route.weight_Gk is None else route.weight_Gk
+    return weights_of_groups(route.spans, route.chosen, weight_Gk, len(x_TI), EXPERTS)
 
 
+SEGMENTS_APART = context_of(LENGTH, sequences=SEQUENCES, cut=CUT)
+SEQUENCES_APART = context_of(LENGTH, sequences=SEQUENCES, cut=CUT, token_first=False)
 ROUTES = {
-    "rows": row_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT)),
-    "rows without a gate": row_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT), gated=False),
-    "tokens": token_route(context_of(LENGTH, sequences=SEQUENCES, cut=CUT, token_first=False)),
+    "groups": group_route(SEGMENTS_APART),
+    "groups without a gate": group_route(SEGMENTS_APART, gated=False),
+    "tokens": token_route(SEQUENCES_APART),
 }
 
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_linears_and_whole_ffns_take_the_experts_of_the_route(name: str) -> None:
-    route = ROUTES[name]
-    x_TI = x_of(route.context)
+    route, x_TI = ROUTES[name], x_of(SEGMENTS_APART)
     for experts, call in (
         (linears(WIDTH, OUTPUTS, EXPERTS), route.linear),
         (whole_ffns(WIDTH, EXPERTS), route.functions),
@@ -70,11 +72,12 @@ def test_linears_and_whole_ffns_take_the_experts_of_the_route(name: str) -> None
 @pytest.mark.parametrize("name", ROUTES)
 def test_first_is_the_route_of_the_first_tokens(name: str) -> None:
     route = ROUTES[name]
-    x_TI = x_of(route.context)
-    first_BI = route.context.unpack(x_TI)[:, 0].contiguous()
+    context = SEQUENCES_APART if name == "tokens" else SEGMENTS_APART
+    x_TI = x_of(context)
+    first_BI = context.unpack(x_TI)[:, 0].contiguous()
     for experts, call in ((linears(WIDTH, OUTPUTS, EXPERTS), "linear"), (whole_ffns(WIDTH, EXPERTS), "functions")):
         modules = nn.ModuleList(experts)
-        all_BNO = route.context.unpack(getattr(route, call)(modules, x_TI))
+        all_BNO = context.unpack(getattr(route, call)(modules, x_TI))
         first_BO = getattr(route.first(), call)(modules, first_BI)
         torch.testing.assert_close(first_BO, all_BNO[:, 0])
         modules.zero_grad()
@@ -89,19 +92,19 @@ def test_rows_kept_in_generation_are_those_of_the_graph(gated: bool) -> None:
     context = context_of(LENGTH, sequences=SEQUENCES, cut=CUT)
     experts, x_TI = nn.ModuleList(linears(WIDTH, OUTPUTS, EXPERTS)), x_of(context)
     with torch.enable_grad():
-        expected_TO = row_route(context, gated=gated).linear(experts, x_TI).detach()
+        expected_TO = group_route(context, gated=gated).linear(experts, x_TI).detach()
     keeping = replace(context, merged={})
     for _ in range(2):
         torch.testing.assert_close(
-            row_route(keeping, gated=gated).linear(experts, x_TI), expected_TO, rtol=1e-6, atol=1e-6
+            group_route(keeping, gated=gated).linear(experts, x_TI), expected_TO, rtol=1e-6, atol=1e-6
         )
     assert keeping.merged is not None
-    assert len(keeping.merged) == 2
+    assert len(keeping.merged) == (2 if gated else 0)  # an expert taken whole is read where it lies, not kept
     if gated:  # they are really used
         for weight, bias in keeping.merged.values():
             weight.zero_()
             bias.fill_(2.0)
-        assert torch.equal(row_route(keeping).linear(experts, x_TI), torch.full((18, OUTPUTS), 2.0))
+        assert torch.equal(group_route(keeping).linear(experts, x_TI), torch.full((18, OUTPUTS), 2.0))
 
 
 def test_a_dense_half_block_has_nothing_to_route() -> None:

@@ -45,7 +45,7 @@ def test_each_token_has_its_k_experts_and_padding_none(k: int) -> None:
 def test_one_decision_for_each_row(condition: str, rows: int) -> None:
     for decision in decisions_of(moe_model(condition), inputs_of("vqa")):
         assert decision.logit_TE.shape == (rows, 4)
-        assert decision.row_S == (0, rows - 1)
+        assert decision.group_S == (0, rows - 1)
         assert decision.tokens_S is not None
         assert decision.tokens_S.tolist() == [15.0, 3 + 7 + 5]  # padding is not counted
         assert torch.equal(decision.wanted_TE.sum(dim=1), torch.full((rows,), 2))

@@ -54,7 +54,7 @@ def by_row() -> Decision:
         wanted_TE=chosen_RE,
         chosen_TE=chosen_RE,
         weight_TE=torch.tensor([[0.9, 0.1, 0], [0.6, 0, 0.4]]),
-        row_S=(1, 0, 0),
+        group_S=(1, 0, 0),
         tokens_S=torch.tensor([7.0, 5.0, 0.0]),
     )
 

@@ -1,6 +1,5 @@
-"""Candidates: label texts, the whole vocabulary, their representations and the cache of these."""
+"""Candidates: label texts, the whole vocabulary, and their representations."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,6 @@ from tests.tiny import tiny_codec, tiny_model, tiny_task
 from uniperceiver.model.model import Generalist
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import (
-    CandidateCache,
     Candidates,
     label_candidates,
     represent_candidates,
@@ -82,76 +80,3 @@ def test_chunks_change_nothing(chunk: int) -> None:
         parts = represent_in_chunks(model, candidates, chunk)
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
         assert not parts.requires_grad
-
-
-def optimiser_step(optimiser: Callable[..., torch.optim.Optimizer], **options: bool) -> Callable[[Generalist], None]:
-    def step(model: Generalist) -> None:
-        for parameter in model.parameters():
-            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
-        optimiser(model.parameters(), lr=1e-3, **options).step()
-
-    return step
-
-
-def copy_one(model: Generalist) -> None:
-    with torch.no_grad():
-        model.head.linear.bias.copy_(model.head.linear.bias + 1)
-
-
-def load(model: Generalist) -> None:
-    model.load_state_dict(tiny_model(seed=1).state_dict())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        optimiser_step(torch.optim.AdamW),
-        optimiser_step(torch.optim.AdamW, foreach=True),
-        optimiser_step(torch.optim.AdamW, fused=True),
-        optimiser_step(torch.optim.SGD),
-        load,
-        lambda model: model.load_state_dict(tiny_model(seed=1).state_dict(), assign=True),
-        copy_one,
-        lambda model: model.double(),
-    ],
-    ids=["adamw", "foreach", "fused", "sgd", "load_state_dict", "assign", "copy_", "double"],
-)
-def test_any_change_of_the_weights_empties_the_cache(change: Callable[[Generalist], None]) -> None:
-    model, cache, made = tiny_model(), CandidateCache(), []
-
-    def make() -> Tensor:
-        made.append(1)
-        return represent_candidates(model, label_candidates(TASK, tiny_codec(), None)).detach()
-
-    before = cache.get("labels", model, make)
-    assert cache.get("labels", model, make) is before
-    represent_plainly(model, "forward passes change no weights").sum().backward()
-    assert cache.get("labels", model, make) is before
-    assert len(made) == 1
-    change(model)
-    after = cache.get("labels", model, make)
-    assert len(made) == 2
-    assert not torch.equal(after, before)
-    assert cache.get("labels", model, make) is after
-
-
-def test_cache_keys_are_the_texts_and_what_routing_sees() -> None:
-    model, cache, made = tiny_model(), CandidateCache(limit=3), []
-
-    def get(task: Task, index: int | None = None) -> Tensor:
-        def make() -> Tensor:
-            made.append((task.name, index))
-            return torch.tensor(float(len(made)))
-
-        return cache.get((task.labels, task.facts("candidate", index)), model, make)
-
-    video = replace(tiny_task("video_classification"), labels=LABELS)
-    text = replace(tiny_task("text_classification"), labels=LABELS)
-    first = get(TASK)
-    assert get(video) is first  # image and video are both visual: the very same sequences
-    assert get(text) is not first
-    assert get(TASK, 1) is not first
-    assert len(made) == 3
-    get(replace(TASK, labels=LABELS[:2]))  # a fourth set: the oldest has to go
-    assert get(text).item() == 2.0
-    assert get(TASK).item() == 5.0

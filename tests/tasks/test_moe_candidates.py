@@ -3,7 +3,6 @@
 Shape suffixes: K candidates, M tokens of the longest, D width.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +15,10 @@ from tests.tiny import tiny_architecture, tiny_codec, tiny_source, tiny_task
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import Settings, Split, answers, gallery
-from uniperceiver.model.model import Generalist
 from uniperceiver.records import Facts
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.candidates import (
-    CandidateCache,
     Candidates,
     label_candidates,
     represent_candidates,
@@ -165,30 +162,6 @@ def test_padded_candidates_are_those_alone(condition: str) -> None:
     for k, text in enumerate(TEXTS):
         alone = represent_candidates(model, candidates_of((text,)))
         torch.testing.assert_close(together[k], alone[0], atol=1e-6, rtol=0)
-
-
-def move_bias(model: Generalist) -> None:
-    router = model.encoder.blocks[0].ffn.router
-    router.gates[0].bias_E[2] += 1.0  # type: ignore[union-attr, index, operator]
-
-
-def move_expert(model: Generalist) -> None:
-    with torch.no_grad():
-        model.encoder.blocks[1].ffn.linear2.experts[3].bias.add_(1.0)  # type: ignore[union-attr, index, operator]
-
-
-@pytest.mark.parametrize("change", [move_bias, move_expert])
-def test_a_change_of_routing_empties_the_cache(change: Callable[[Generalist], None]) -> None:
-    model, cache = moe_model("token", selection_bias=True), CandidateCache()
-
-    def get() -> Tensor:
-        return cache.get("labels", model, lambda: represent_candidates(model, candidates_of()).detach())
-
-    before = get()
-    assert get() is before
-    change(model)
-    assert get() is not before
-    torch.testing.assert_close(get(), represent_candidates(model, candidates_of()).detach())
 
 
 def test_the_tables_here_are_complete() -> None:

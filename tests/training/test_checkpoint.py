@@ -148,9 +148,9 @@ def test_checkpoints_are_listed_by_step(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_skipped_and_reported(tmp_path: Path) -> None:
-    assert checkpoint.newest_valid(tmp_path) == checkpoint.Found(path=None)
+    assert checkpoint.newest_valid(tmp_path) == checkpoint.NewestCheckpoint(path=None)
     first, second, third = [save(tmp_path, step) for step in (1, 2, 3)]
-    assert checkpoint.newest_valid(tmp_path) == checkpoint.Found(path=third)
+    assert checkpoint.newest_valid(tmp_path) == checkpoint.NewestCheckpoint(path=third)
     (third / "model.safetensors").unlink()
     weights = bytearray((second / "model.safetensors").read_bytes())
     weights[-1] ^= 1

@@ -15,25 +15,25 @@ from uniperceiver.moe.statistics import statistics
 from uniperceiver.records import Decision
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.experts import (
-    Change,
     CollapseAlarm,
     ExpertFigures,
-    Place,
+    GatePlace,
+    MostLoaded,
     collapse_warning,
-    loads,
+    expert_scalars,
+    gate_loads,
     move_biases,
-    scalars,
 )
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.loop import Run
 from uniperceiver.training.stop import Stopped
 
-HERE: Place = (1, "ffn", 0)
+HERE = GatePlace(1, "ffn", 0)
 EVEN, ONE = [25, 25, 25, 25], [50, 30, 10, 10]  # with k = 2, fifty tokens: all of them chose the first expert
 TOKEN = {"moe": {"condition": "token", "experts": 4, "balance": {"switch": 0.05}}, "steps": 4, "log__every": 2}
 
 
-def told(alarm: CollapseAlarm, steps: int, counts: Sequence[int], place: Place = HERE) -> list[tuple[int, str]]:
+def told(alarm: CollapseAlarm, steps: int, counts: Sequence[int], place: GatePlace = HERE) -> list[tuple[int, str]]:
     """Which of the steps brought what."""
     found = []
     for step in range(1, steps + 1):
@@ -62,9 +62,11 @@ def test_the_alarm_is_late_by_less_than_two_windows() -> None:
 def test_the_alarm_names_gate_expert_and_share() -> None:
     alarm = CollapseAlarm(k=2, steps=1)
     well, ill = torch.tensor(EVEN), torch.tensor([2, 1, 93, 104])
-    (change,), _ = alarm.add({(0, "attention", 0): well, (4, "attention", 1): ill, (5, "ffn", 0): well})
-    assert change == Change(layer=4, part="attention", gate=1, expert=3, tokens=pytest.approx(1.04))
-    assert str(Change(layer=4, part="attention", gate=1, expert=3, tokens=0.97)) == (
+    (change,), _ = alarm.add(
+        {GatePlace(0, "attention", 0): well, GatePlace(4, "attention", 1): ill, GatePlace(5, "ffn", 0): well}
+    )
+    assert change == MostLoaded(layer=4, part="attention", gate=1, expert=3, tokens=pytest.approx(1.04))
+    assert str(MostLoaded(layer=4, part="attention", gate=1, expert=3, tokens=0.97)) == (
         "layer 4 attention gate 1 (expert 3: 97%)"
     )
     text = collapse_warning(20, [change])
@@ -97,8 +99,8 @@ def decisions_of(condition: str, *kinds: str, **settings: Any) -> dict[str, list
 
 
 def test_only_gates_that_read_values_are_counted() -> None:
-    assert loads(decisions_of("attribute", "image_captioning")) == {}
-    found = loads(decisions_of("token", "image_captioning", "vqa", gates=2))
+    assert gate_loads(decisions_of("attribute", "image_captioning")) == {}
+    found = gate_loads(decisions_of("token", "image_captioning", "vqa", gates=2))
     assert set(found) == {(layer, part, gate) for layer in (0, 1) for part in ("attention", "ffn") for gate in (0, 1)}
     tokens = sum(len(decisions_of("token", kind)[kind][0].wanted_TE) for kind in ("image_captioning", "vqa"))
     assert all(0 < int(count_E.sum()) < 2 * tokens for count_E in found.values())  # padding is left out
@@ -111,7 +113,7 @@ def test_biases_move_towards_experts_with_less_than_the_mean() -> None:
     bias_E: Tensor = model.encoder.blocks[1].ffn.router.gates[0].bias_E  # type: ignore[union-attr, index, assignment]
     assert not bias_E.any()
     move_biases(model, decisions, 0.5)
-    count_E = loads(decisions)[1, "ffn", 0].float()
+    count_E = gate_loads(decisions)[1, "ffn", 0].float()
     change_E = 0.5 * torch.sign(count_E.mean() - count_E)
     torch.testing.assert_close(bias_E, change_E - change_E.mean())
 
@@ -149,7 +151,7 @@ def test_each_task_is_looked_at_once_per_line() -> None:
 
 def test_tensorboard_has_each_task_and_the_loads_of_all() -> None:
     found = {task: statistics(several) for task, several in decisions_of("token", "vqa", "image_captioning").items()}
-    values = scalars(found)
+    values = expert_scalars(found)
     for name in ("largest_load", "drop_rate", "entropy", "top1"):
         assert f"vqa/input_visual/layer_1_ffn/{name}" in values
         assert f"image_captioning/input_text/layer_0_attention/{name}" in values

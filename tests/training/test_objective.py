@@ -101,6 +101,30 @@ def test_a_wrapper_for_many_processes_goes_around_it(tmp_path: Path, condition: 
     assert same_tensors(plain.state.model.state_dict(), wrapped.state.model.state_dict())
 
 
+@pytest.mark.parametrize("bucket_view", [False, True])
+@pytest.mark.parametrize("method", ["pcgrad", "own_moments"])
+def test_gradients_of_tasks_are_those_that_a_wrapper_reduced(tmp_path: Path, method: str, bucket_view: bool) -> None:
+    """Where DDP reduces after each backward pass, tasks are kept apart and combined as without it, bit for bit."""
+    changes = {"balance__method": method, "sampling__tasks_per_step": 4, "moe__condition": "task_specific"}
+    recipe = small_recipe(("colours", "words"), **changes)
+    plain, wrapped = (prepare_run(recipe, tmp_path, tmp_path / name) for name in ("plain", "wrapped"))
+    drawn = set()
+    with one_process(tmp_path):
+        module = DistributedDataParallel(
+            wrapped.objective, find_unused_parameters=True, gradient_as_bucket_view=bucket_view
+        )
+        for step in range(4):
+            norms = []
+            for run, objective in ((plain, plain.objective), (wrapped, module)):
+                made = [BatchMaker(run.mixture)[plan] for plan in run.mixture.plans(step, [0, 0])]
+                drawn |= {len({plan.index for plan, _, _ in made})}
+                work = [(plan, batch) for plan, batch, _ in made if batch is not None]
+                norms.append(train_step(run.state, work, objective, recipe.optimiser, 0.25).grad_norm)
+            assert norms[0] == norms[1]
+    assert drawn == {1, 2}  # tasks
+    assert same_tensors(plain.state.model.state_dict(), wrapped.state.model.state_dict())
+
+
 @pytest.mark.parametrize("task", ["colours", "motions", "relations", "words", "captions"])
 @pytest.mark.parametrize("condition", ["shared", "attribute", "token"])
 def test_a_batch_in_two_parts_is_the_batch(tmp_path: Path, task: str, condition: str) -> None:

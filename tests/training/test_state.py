@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from tests.small_run import same_tensors
+from tests.toys import ToyLinear
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import adamw
@@ -20,7 +20,7 @@ WHERE = Path("run/checkpoints/step-000001")
 
 def state(width: int = 3, *, used: bool = False, average: bool = True) -> TrainState:
     torch.manual_seed(int(used))
-    model = nn.Linear(width, 2)
+    model = ToyLinear(width, 2)
     optimiser = adamw(model, OptimiserConfig())
     copies = {name: each.detach().clone() for name, each in model.named_parameters()} if average else None
     one = TrainState(model=model, optimiser=optimiser, average=copies, consumed=[0, 0])
@@ -77,7 +77,7 @@ def test_another_model_is_refused_before_anything_changes(model: Any, message: s
 
 
 def _without_bias() -> TrainState:
-    model = nn.Linear(3, 2, bias=False)
+    model = ToyLinear(3, 2, bias=False)
     return TrainState(model=model, optimiser=adamw(model, OptimiserConfig()), consumed=[0, 0])
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.small_run import IMAGES, log_lines, same_tensors, small_recipe, train
+from tests.toys import ToyLinear
 from uniperceiver.config import OptimiserConfig
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.data.scenes.source import ScenesSource
@@ -26,7 +27,7 @@ CONFIG = OptimiserConfig(clip=0.0, ema=0.5)
 
 def tiny_state(seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
-    model = nn.Linear(3, 2)
+    model = ToyLinear(3, 2)
     average = {name: each.detach().clone() for name, each in model.named_parameters()}
     return TrainState(model=model, optimiser=adamw(model, CONFIG), average=average)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from uniperceiver.moe.conditions import OfSegment, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import Merged
 from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
@@ -77,8 +77,7 @@ class Architecture:
     @property
     def needs_task(self) -> bool:
         """Whether only tasks that the model was trained on can be asked, as each has parameters of its own."""
-        condition = None if self.moe is None else condition_of(self.moe.condition)
-        return isinstance(condition, OfSegment) and condition.needs_task
+        return self.moe is not None and condition_of(self.moe.condition).needs_task
 
 
 def notes_on(arch: Architecture) -> list[str]:

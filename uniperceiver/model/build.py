@@ -1,23 +1,20 @@
-"""A model from an Architecture: every part is made here and passed in."""
+"""A model from an Architecture: every part is made here or in its room, and passed in."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.attention import Attention
-from uniperceiver.model.encoder import Block, Encoder, FeedForward
+from uniperceiver.model.encoder import Block, Encoder
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.model.prompts import Prompts
-from uniperceiver.moe.conditions import Condition, OfSegment, OfValues, condition_of
-from uniperceiver.moe.fold import mergeable
-from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
-from uniperceiver.moe.merged_blocks import Held, RowFeedForward, RowLookup, row_linear
-from uniperceiver.moe.router import NoRouter
-from uniperceiver.moe.segment_router import Embedding, SegmentRouter
-from uniperceiver.moe.settings import MoE
-from uniperceiver.moe.token_router import TokenRouter
+from uniperceiver.moe.build import HalfBlocks
+from uniperceiver.moe.segment_router import Embedding
 from uniperceiver.tokenizers.join import SequenceTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
 from uniperceiver.tokenizers.words import WordTokenizer
@@ -36,13 +33,12 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         random_still_row=arch.random_still_row,
         frame_offset=arch.frame_offset,
     )
-    condition = None if arch.moe is None else condition_of(arch.moe.condition)
-    held = None if arch.moe is None or arch.merged is None else Held(mergeable(arch.moe), arch.moe, arch.merged)
+    halves = HalfBlocks(arch.moe, arch.merged, width=arch.width, heads=arch.heads)
     encoder = Encoder(
-        [_block(arch, layer, held) for layer in range(arch.layers)],
+        [_block(arch, halves, layer) for layer in range(arch.layers)],
         arch.drop_path,
-        token_first=isinstance(condition, OfSegment) and (held is None or held.merged.rows > 1),
-        whole=_looks_at_all(condition, arch.moe),
+        token_first=halves.apart,
+        whole=halves.looks_at_neighbours,
     )
     model = Generalist(
         tokenizer,
@@ -57,64 +53,33 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
     return model
 
 
-def _looks_at_all(condition: Condition | None, moe: MoE | None) -> bool:
-    """Whether the experts of a token depend on other tokens of the layer."""
-    if moe is None or not isinstance(condition, OfValues):
-        return False
-    return condition.pools or condition.experts_choose or moe.capacity
-
-
-def _block(arch: Architecture, layer: int, held: Held | None) -> Block:
-    attention, ffn = _attention(arch, layer, held), _ffn(arch, layer, held)
+def _block(arch: Architecture, halves: HalfBlocks, layer: int) -> Block:
+    half = halves.attention(layer)
+    attention = Attention(arch.heads, qkv=half.first, out=half.second, router=half.router)
+    ffn = halves.ffn(layer, arch.ffn)
     return Block(arch.width, attention=attention, ffn=ffn, layer_scale=arch.layer_scale)
 
 
-def _attention(arch: Architecture, layer: int, held: Held | None) -> Attention:
-    moe = arch.moe if arch.moe is not None and layer in arch.moe.attention_layers else None
-    d = arch.width
-    qkv, out, router = _half_block(arch, moe, layer, "attention", ((d, 3 * d), (d, d)), held)
-    return Attention(arch.heads, qkv=qkv, out=out, router=router)
+def empty_model(arch: Architecture, temperatures: Iterable[str]) -> Generalist:
+    """A model of that architecture on torch's meta device: its parameters have shapes, but no memory."""
+    with _NoNumbers(), torch.device("meta"):
+        return build(arch, tuple(temperatures))
 
 
-def _ffn(arch: Architecture, layer: int, held: Held | None) -> nn.Module:
-    moe = arch.moe if arch.moe is not None and layer in arch.moe.ffn_layers else None
-    if moe is not None and moe.level == "ffn" and held is None:
-        return ExpertFeedForward(_router(arch, moe, layer, "ffn"), arch.width, arch.ffn, moe.experts)
-    linear1, linear2, router = _half_block(
-        arch, moe, layer, "ffn", ((arch.width, arch.ffn), (arch.ffn, arch.width)), held
-    )
-    if isinstance(router, RowLookup):
-        return RowFeedForward(linear1, linear2, router)
-    return FeedForward(linear1, linear2, router)
+class _NoNumbers(TorchFunctionMode):
+    """Draws and computes nothing on the meta device: to do that, torch first loads its compiler, 70 MB and a second."""
 
-
-def _half_block(
-    arch: Architecture,
-    moe: MoE | None,
-    layer: int,
-    part: str,
-    shapes: tuple[tuple[int, int], tuple[int, int]],
-    held: Held | None,
-) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """The two linears of an attention or FFN, from their inputs and outputs, and the router."""
-    first, second = shapes
-    rows = None if held is None else held.merged.of(layer, part)
-    if held is not None and rows is not None:
-        return row_linear(*first, rows.first), row_linear(*second, rows.second), RowLookup(held, rows)
-    return _linear(*first, moe), _linear(*second, moe), _router(arch, moe, layer, part)
-
-
-def _linear(inputs: int, outputs: int, moe: MoE | None) -> nn.Module:
-    return Linear(inputs, outputs) if moe is None else ExpertLinear(inputs, outputs, moe.experts)
-
-
-def _router(arch: Architecture, moe: MoE | None, layer: int, part: str) -> nn.Module:
-    if moe is None:
-        return NoRouter()
-    condition = condition_of(moe.condition)
-    if isinstance(condition, OfSegment):
-        return SegmentRouter(condition, moe, arch.width, layer=layer, part=part)
-    return TokenRouter(condition, moe, arch.width, heads=arch.heads, layer=layer, part=part)
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        more = {**(kwargs or {}), "device": "cpu"} if func is torch.arange else kwargs or {}
+        return func(*args, **more)
 
 
 @torch.no_grad()

@@ -16,27 +16,14 @@ from torch.utils.checkpoint import checkpoint
 
 from uniperceiver.model.attention import KeyValueCache, as_bias, visible
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.segment_router import SegmentRouter, decide
 from uniperceiver.records import Encoded, Tokens
 
 
-class FeedForward(nn.Module):
-    """Linear, exact (erf) GELU, linear; the linears may have experts, which the router chooses."""
-
-    def __init__(self, linear1: nn.Module, linear2: nn.Module, router: nn.Module) -> None:
-        super().__init__()
-        self.linear1, self.linear2, self.router = linear1, linear2, router
-
-    def forward(self, x_TD: Tensor, context: ForwardContext) -> Tensor:
-        route1, route2 = self.router(x_TD, context)
-        hidden = self.linear1(x_TD, route1)
-        # In place where nobody needs the value before: the widest tensor of the layer is written once less.
-        hidden = F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
-        return self.linear2(hidden, route2)
-
-
 class Block(nn.Module):
-    """x + scale1 * Attention(norm1 x), then x + scale2 * FFN(norm2 x); a branch may be dropped per sample."""
+    """x + scale1 * Attention(norm1 x), then x + scale2 * FFN(norm2 x); a branch may be dropped per sample.
+
+    All of its parameters, gates and experts included, are read in its forward: it may be sharded as one unit.
+    """
 
     def __init__(self, width: int, attention: nn.Module, ffn: nn.Module, layer_scale: float) -> None:
         super().__init__()
@@ -115,8 +102,6 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.drop_path, self.token_first, self.whole = drop_path, token_first, whole
-        halves = [half for block in blocks for half in (block.attention, block.ffn)]
-        self._routers = [half.get_submodule("router") for half in halves]  # looked up once, not in every pass
         self.recompute = False  # keep only the input of each block, and run the block again in the backward pass
 
     def forward(
@@ -142,7 +127,6 @@ class Encoder(nn.Module):
         mask, keep_L2T = _mask(tokens, prompts, cache), self._keep(tokens, context)
         x_TD = context.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
-        self._decide(context, cut)
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
             prompt_PD = None if prompts is None else prompts[index]
@@ -179,12 +163,6 @@ class Encoder(nn.Module):
             pooled={} if cache is None else cache.pooled,
             merged=None if cache is None else cache.merged,
         )
-
-    def _decide(self, context: ForwardContext, cut: int) -> None:
-        """Gates that read no values decide ahead, but not that of an FFN which sees fewer segments."""
-        ahead = self._routers if cut < 0 else self._routers[:-1]
-        if by_row := [router for router in ahead if isinstance(router, SegmentRouter)]:
-            decide(by_row, context)
 
     def _keep(self, tokens: Tokens, context: ForwardContext) -> Tensor | None:
         """DropPath's factors, (L, 2, T): 0 with probability drop_path, else 1 / (1 - drop_path), alike in a sequence.

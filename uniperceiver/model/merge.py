@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.empty import empty_model
+from uniperceiver.model.build import empty_model
 from uniperceiver.model.model import Generalist
-from uniperceiver.moe.fold import Folded, fold, one_of_each, planned
+from uniperceiver.moe.fold import Folded, fold, planned, segment_of_each_code
 from uniperceiver.moe.layer import ExpertFeedForward
-from uniperceiver.moe.merged_blocks import HalfBlock, Merged
-from uniperceiver.moe.router import Router
+from uniperceiver.moe.merged_blocks import Merged, MergedHalfBlock
+from uniperceiver.moe.route import Router
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
 
@@ -68,7 +68,7 @@ def planned_architecture(arch: Architecture, needs: Mapping[str, Sequence[Segmen
         UserError: there are no experts, or they cannot be merged.
     """
     moe = experts_of(arch)
-    codes = one_of_each(moe, chain.from_iterable(needs.values()))
+    codes = segment_of_each_code(moe, chain.from_iterable(needs.values()))
     return replace(arch, merged=planned(moe, needs, tuple(codes)))
 
 
@@ -78,7 +78,7 @@ def parameters_of(arch: Architecture, temperatures: Iterable[str]) -> int:
 
 
 def _count(model: nn.Module) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @torch.no_grad()
@@ -92,11 +92,12 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
         UserError: there are no experts, or they cannot be merged.
     """
     moe = experts_of(arch)
-    segments = one_of_each(moe, chain.from_iterable(needs.values()))
+    segments = segment_of_each_code(moe, chain.from_iterable(needs.values()))
     halves, state = _folded_state(model, moe, list(segments.values()))
     merged = Merged(tasks=tuple(needs), codes=tuple(segments), half_blocks=tuple(halves))
     merged_arch = replace(arch, merged=merged)
     new = empty_model(merged_arch, model.temperatures)
+    codes_of = {task: segment_of_each_code(moe, of_task) for task, of_task in needs.items()}
     new.load_state_dict({name: value.detach().clone() for name, value in state.items()}, assign=True)
     return Merging(
         model=new.eval(),
@@ -104,8 +105,8 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
         routed=MergedSize(rows=moe.experts, parameters=_count(model)),
         together=MergedSize(rows=merged.rows, parameters=_count(new)),
         alone={
-            task: _size(replace(merged_arch, merged=merged.only(one_of_each(moe, several))), model.temperatures)
-            for task, several in needs.items()
+            task: _size(replace(merged_arch, merged=merged.restricted_to(codes)), model.temperatures)
+            for task, codes in codes_of.items()
         },
     )
 
@@ -117,33 +118,33 @@ def _size(arch: Architecture, temperatures: Iterable[str]) -> MergedSize:
 
 def _folded_state(
     model: Generalist, moe: MoE, segments: Sequence[Segment]
-) -> tuple[list[HalfBlock], dict[str, Tensor]]:
+) -> tuple[list[MergedHalfBlock], dict[str, Tensor]]:
     """The rows of all half-blocks that had experts, and the state of the merged model."""
-    halves: list[HalfBlock] = []
+    halves: list[MergedHalfBlock] = []
     state = dict(model.state_dict())
     layers: dict[Part, tuple[int, ...]] = {"attention": moe.attention_layers, "ffn": moe.ffn_layers}
     for part in layers:
         for layer in layers[part]:
             prefix = f"encoder.blocks.{layer}.{part}"
             state = {name: value for name, value in state.items() if not name.startswith(f"{prefix}.")}
-            several = _fold(model.get_submodule(prefix), part, segments)
-            for linear, folded in zip(_LINEARS[part], several, strict=True):
-                state |= _named(f"{prefix}.{linear}", folded)
-            first, second = several
-            halves.append(HalfBlock(layer=layer, part=part, first=first.row_C, second=second.row_C))
+            folded = _fold(model.get_submodule(prefix), part, segments)
+            first, second = folded
+            for linear, rows in zip(_LINEARS[part], folded, strict=True):
+                state |= _named(f"{prefix}.{linear}", rows)
+            halves.append(MergedHalfBlock(layer=layer, part=part, first=first.row_G, second=second.row_G))
     return halves, state
 
 
 def _fold(half: nn.Module, part: Part, segments: Sequence[Segment]) -> tuple[Folded, Folded]:
     """The experts of an attention or FFN; whole-FFN experts lie the other way round, linears inside experts."""
     whole = isinstance(half, ExpertFeedForward)
-    found: list[Sequence[nn.Linear]] = []
+    by_linear: list[list[nn.Linear]] = []
     for name in _LINEARS[part]:
         experts = half.get_submodule("experts" if whole else f"{name}.experts").children()
-        linears = [each.get_submodule(name) if whole else each for each in experts]
-        found.append([each for each in linears if isinstance(each, nn.Linear)])
-    router: Router = half.get_submodule("router")
-    first, second = found
+        linears = [expert.get_submodule(name) if whole else expert for expert in experts]
+        by_linear.append([linear for linear in linears if isinstance(linear, nn.Linear)])
+    router: Router = half.get_submodule("router")  # type: ignore[assignment]
+    first, second = by_linear
     return fold(router, first, second, segments, whole=whole)
 
 

@@ -4,7 +4,7 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -30,12 +30,18 @@ class Head(nn.Module):
         return self.linear(self.norm(x_RD))
 
 
+def _count_load(model: "Generalist", keys: object) -> None:
+    model.weights_changed()
+
+
 class Generalist(nn.Module):
     """Tokenizers, encoder, head and temperatures: all the weights there are, shared by every task.
 
     Args:
         temperatures: names of the families; each has one learned scalar s, and cosines are multiplied by exp(s).
         max_scale: upper limit of exp(s).
+
+    `weights_generation` is a number that rises whenever weights change.
     """
 
     def __init__(
@@ -56,6 +62,20 @@ class Generalist(nn.Module):
             {name: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for name in temperatures}
         )
         self.max_scale, self.likelihood_float32 = max_scale, likelihood_float32
+        self.weights_generation = 0
+        self.register_load_state_dict_post_hook(_count_load)
+
+    def weights_changed(self) -> None:
+        """Count a new generation of weights, so that what was computed with the old ones is not used again.
+
+        Loading, moving (`.to()`), training and averaging call it; so must whoever changes weights by hand.
+        """
+        self.weights_generation += 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Generalist":
+        super()._apply(fn, recurse)
+        self.weights_changed()
+        return self
 
     def encode(
         self,

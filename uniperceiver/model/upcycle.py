@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.weights import first_misfit
-from uniperceiver.moe.conditions import OfValues, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import MoE
 
 _EXPERT = re.compile(r"\.experts\.\d+(?=\.)")
@@ -25,18 +25,17 @@ def refuse_other_outputs(settings: MoE) -> None:
         UserError: the line says which, and what to write instead.
     """
     condition = condition_of(settings.condition)
-    if isinstance(condition, OfValues) and condition.experts_choose:
+    if condition.experts_choose:
         raise UserError(
             f"model.start: a dense model cannot begin with moe.condition={settings.condition}: how many experts take a "
             "token is left open, so its weights do not add up to 1; use moe.condition=token"
         )
-    gated = isinstance(condition, OfValues) or condition.gated
-    if gated and settings.k == 1:
+    if condition.gated and settings.k == 1:
         raise UserError(
             "model.start: a dense model cannot begin with moe.k=1: its linears would be multiplied by the probability "
             "of the only expert, about 1 / experts; use moe.k=2"
         )
-    if gated and not settings.renormalise:
+    if condition.gated and not settings.renormalise:
         raise UserError(
             "model.start: a dense model cannot begin with moe.renormalise=false: the weights of its copies would add "
             "up to less than 1; leave the key out"

@@ -1,20 +1,27 @@
 """Routing conditions: what R(x) of Eq. 3 looks at, one function each.
 
 A condition that reads no values is a function of the segment: its code, of which a learned embedding is made, so a
-gate decides once for each code. One that reads values is a function of a half-block's input and its pooled context.
-A condition of your own is one function and one line of the table (examples/new_condition.py).
+gate decides once for each segment group, the segments of one code. One that reads values is a function of a
+half-block's input and its pooled context. Both kinds answer the same questions about themselves, so nobody has to ask
+which kind a condition is. A condition of your own is one function and one line of the table
+(examples/new_condition.py).
 
-Shape suffixes: B sequences, N tokens, D width, C width of R.
+The eight attributes of a segment have two meanings of their bits. Layout `paper` (Uni-Perceiver-MoE, Table 2): 0 visual
+in inputs, 1 text in inputs, 2 visual in targets, 3 text in targets, 4 token visual, 5 token text, 6 causal attention
+mask, 7 token from inputs. Layout `release`, which the original weights need: 6 token from targets, 7 causal, and bit 0
+set on every candidate.
+
+Shape suffixes: B sequences, N tokens, D width, Z width of R(x).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.moe.attributes import LAYOUTS
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Facts, Segment
 
@@ -25,7 +32,10 @@ Code = tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class OfSegment:
-    """A condition that reads no values, so that its experts merge into plain weights."""
+    """A condition that reads no values: one decision for each segment group."""
+
+    by_token: ClassVar[Literal[False]] = False  # so its experts merge into plain weights, and nothing needs balance
+    experts_choose: ClassVar[bool] = False
 
     code: Callable[[Segment, MoE], Code]
     normed: bool = False  # R = LayerNorm(W code + b) instead of an embedding W code
@@ -37,14 +47,40 @@ class OfSegment:
         facts = Facts(side="input", inputs=("text",), targets=("text",), task=0)
         return len(self.code(Segment(start=0, stop=1, kind="text", causal=False, facts=facts), settings))
 
+    def looks_at_neighbours(self, settings: MoE) -> bool:
+        """Whether the experts of a token depend on the values of other tokens: never."""
+        return False
+
+    def not_causal(self, settings: MoE) -> str | None:
+        """The key of a recipe by which a word's experts depend on the words after it; None: they do not."""
+        return "moe.capacity" if settings.capacity else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class OfValues:
-    """A condition that reads the tokens themselves."""
+    """A condition that reads the tokens themselves: a decision for each token."""
 
-    represent: Callable[[Tensor, Tensor | None], Tensor]  # (x_BND, pooled_BD if `pools`) -> R, (B, N, C)
+    by_token: ClassVar[Literal[True]] = True  # so no plain weight can take the experts' place, and they need balance
+    gated: ClassVar[bool] = True
+    needs_task: ClassVar[bool] = False
+
+    represent: Callable[[Tensor, Tensor | None], Tensor]  # (x_BND, pooled_BD if `pools`) -> R, (B, N, Z)
     pools: bool = False  # the half-block's attention pooling is handed to `represent`
     experts_choose: bool = False  # each expert takes its tokens, instead of each token its experts
+
+    def width(self, settings: MoE, tokens: int) -> int:
+        """Entries of R(x) of tokens of that width."""
+        return self.represent(torch.zeros(1, 1, tokens), torch.zeros(1, tokens)).shape[-1]
+
+    def looks_at_neighbours(self, settings: MoE) -> bool:
+        """Whether the experts of a token depend on the values of other tokens."""
+        return self.pools or self.experts_choose or settings.capacity
+
+    def not_causal(self, settings: MoE) -> str | None:
+        """The key of a recipe by which a word's experts depend on the words after it; None: they do not."""
+        if self.experts_choose:
+            return "moe.condition"
+        return "moe.capacity" if settings.capacity else None
 
 
 Condition = OfSegment | OfValues
@@ -63,7 +99,7 @@ def context(x_BND: Tensor, pooled_BD: Tensor | None) -> Tensor:
 
 def modality(segment: Segment, settings: MoE) -> Code:
     """R(x) = Embed(id of the token's modality) (Eq. 7)."""
-    return _one_hot(KINDS.index(segment.kind), len(KINDS))
+    return one_hot(KINDS.index(segment.kind), len(KINDS))
 
 
 def task(segment: Segment, settings: MoE) -> Code:
@@ -73,13 +109,43 @@ def task(segment: Segment, settings: MoE) -> Code:
         raise UserError(
             f"routing by task needs one of the {settings.tasks} tasks that the model was trained on; name it with task="
         )
-    return _one_hot(index, settings.tasks)
+    return one_hot(index, settings.tasks)
 
 
 def attribute(segment: Segment, settings: MoE) -> Code:
     """R(x) = LayerNorm(W Attr(x)), eight yes/no attributes of task and token (Eq. 9)."""
     return tuple(float(bit) for bit in LAYOUTS[settings.layout](segment))
 
+
+def paper_bits(segment: Segment) -> tuple[int, ...]:
+    """The attributes of a segment as the paper defines them, derived from its facts."""
+    facts = segment.facts
+    yes = (
+        "visual" in facts.inputs,
+        "text" in facts.inputs,
+        "visual" in facts.targets,
+        "text" in facts.targets,
+        segment.kind == "visual",
+        segment.kind == "text",
+        segment.causal,
+        facts.side == "input",
+    )
+    return tuple(map(int, yes))
+
+
+def exchange(bits: Sequence[int]) -> tuple[int, ...]:
+    """Paper's bits 6 and 7 as the release numbers them: a bijection on the 256 codes."""
+    causal, from_inputs = bits[6], bits[7]
+    return (*bits[:6], 1 - from_inputs, causal)
+
+
+def release_bits(segment: Segment) -> tuple[int, ...]:
+    """The attributes as the original weights were trained with them."""
+    bits = exchange(paper_bits(segment))
+    return (1, *bits[1:]) if segment.facts.side == "candidate" else bits
+
+
+LAYOUTS = {"paper": paper_bits, "release": release_bits}
 
 CONDITIONS: dict[str, Condition] = {
     "token": OfValues(represent=token),
@@ -103,5 +169,6 @@ def condition_of(name: str) -> Condition:
     return CONDITIONS[name]
 
 
-def _one_hot(index: int, size: int) -> Code:
-    return tuple(float(each == index) for each in range(size))
+def one_hot(index: int, size: int) -> Code:
+    """1 at that place, 0 elsewhere."""
+    return tuple(float(place == index) for place in range(size))

@@ -34,9 +34,10 @@ class ForwardContext:
     planned: int = 0
     # By (layer, part): the pooled context, (B, D). In generation, that of the prefix.
     pooled: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    merged: dict[object, tuple[Tensor, Tensor]] | None = None  # weights merged earlier in the same generation
+    # In generation: weights that linears with experts merged in an earlier pass, in their own forward; else None.
+    merged: dict[object, tuple[Tensor, Tensor]] | None = None
     decisions: list[Decision] = field(default_factory=list)
-    decided: dict[tuple[int, str], Any] = field(default_factory=dict)  # routes by (layer, part), ahead of their layers
+    groups: dict[object, Any] = field(default_factory=dict)  # by condition: the segment groups, found once for a pass
 
     def pack(self, x_BNX: Tensor) -> Tensor:
         """All tokens in the order of the pass, (T, X)."""
@@ -56,7 +57,7 @@ class ForwardContext:
             segments=(replace(self.segments[0], stop=1),),
             valid_BN=None,  # <SPE> is no padding
             shared_BN=None,
-            decided={},
+            groups={},
         )
 
     def twin(self) -> "ForwardContext":
@@ -66,7 +67,6 @@ class ForwardContext:
             stream=None if self.stream is None else self.stream.clone_state(),
             pooled=dict(self.pooled),
             decisions=[],
-            decided=dict(self.decided),
         )
 
     def alone(self, tokens: int) -> "ForwardContext":
@@ -83,12 +83,12 @@ class ForwardContext:
         if len(self.segments) == 1:
             return ((0, self.sequences * self.length),)
         assert self.token_first, "several segments are slices only in token-first order"
-        return tuple((each.start * self.sequences, each.stop * self.sequences) for each in self.segments)
+        return tuple((segment.start * self.sequences, segment.stop * self.sequences) for segment in self.segments)
 
     @cached_property
     def segment_T(self) -> Tensor:
         """int64, the segment of each token, -1 in padding."""
-        lengths = torch.tensor([each.stop - each.start for each in self.segments], device=self.device)
+        lengths = torch.tensor([segment.stop - segment.start for segment in self.segments], device=self.device)
         index_N = torch.arange(len(self.segments), device=self.device).repeat_interleave(lengths)
         index_BN = index_N.expand(self.sequences, -1)
         if self.valid_BN is not None:
@@ -99,6 +99,6 @@ class ForwardContext:
     def tokens_S(self) -> Tensor:
         """float32, tokens of each segment without padding."""
         if self.valid_BN is None:
-            counts = [float(self.sequences * (each.stop - each.start)) for each in self.segments]
+            counts = [float(self.sequences * (segment.stop - segment.start)) for segment in self.segments]
             return torch.tensor(counts, device=self.device)
-        return torch.stack([self.valid_BN[:, each.start : each.stop].sum() for each in self.segments]).float()
+        return torch.stack([self.valid_BN[:, segment.start : segment.stop].sum() for segment in self.segments]).float()

@@ -1,6 +1,8 @@
-"""Merging: experts whose choice depends on no values become plain weights, sum_e g_e W_e for each row (Eq. 4).
+"""Merging: experts whose choice depends on no values become plain weights, sum_e g_e W_e for each code (Eq. 4).
 
-Shape suffixes: R rows, C codes, k choices.
+Reads the experts' weights outside of any forward: it is for a whole model in memory, not for one that is sharded.
+
+Shape suffixes: G segment groups (here: codes), k choices.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +14,9 @@ from torch import Tensor, nn
 from uniperceiver.errors import UserError
 from uniperceiver.moe.conditions import Code, OfSegment, condition_of
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.merged_blocks import HalfBlock, Merged
-from uniperceiver.moe.merged_linear import merge
-from uniperceiver.moe.route import SegmentRoute
-from uniperceiver.moe.router import Router
+from uniperceiver.moe.kernels.by_group import merge
+from uniperceiver.moe.merged_blocks import Merged, MergedHalfBlock
+from uniperceiver.moe.route import Router, SegmentRoute
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
 
@@ -27,7 +28,7 @@ def mergeable(settings: MoE) -> OfSegment:
         UserError: these do not; the line says why.
     """
     condition = condition_of(settings.condition)
-    if not isinstance(condition, OfSegment):
+    if condition.by_token:
         raise UserError(
             f"moe.condition={settings.condition} cannot be merged: it chooses experts by the values of the tokens, so "
             "no single weight is right for all of them; attribute, modality, task and task_specific can be merged"
@@ -40,17 +41,17 @@ def mergeable(settings: MoE) -> OfSegment:
     return condition
 
 
-def one_of_each(settings: MoE, segments: Iterable[Segment]) -> dict[Code, Segment]:
+def segment_of_each_code(settings: MoE, segments: Iterable[Segment]) -> dict[Code, Segment]:
     """The codes of the segments, in order, each with the first segment that has it.
 
     Raises:
         UserError: the experts cannot be merged, or the condition has no code for a segment.
     """
     condition = mergeable(settings)
-    found: dict[Code, Segment] = {}
+    by_code: dict[Code, Segment] = {}
     for segment in segments:
-        found.setdefault(condition.code(segment, settings), segment)
-    return found
+        by_code.setdefault(condition.code(segment, settings), segment)
+    return by_code
 
 
 def planned(settings: MoE, tasks: Iterable[str], codes: Sequence[Code]) -> Merged:
@@ -60,8 +61,8 @@ def planned(settings: MoE, tasks: Iterable[str], codes: Sequence[Code]) -> Merge
         tasks=tuple(tasks),
         codes=tuple(codes),
         half_blocks=(
-            *(HalfBlock(layer=each, part="attention", first=rows, second=rows) for each in settings.attention_layers),
-            *(HalfBlock(layer=each, part="ffn", first=rows, second=rows) for each in settings.ffn_layers),
+            *(MergedHalfBlock(layer=n, part="attention", first=rows, second=rows) for n in settings.attention_layers),
+            *(MergedHalfBlock(layer=n, part="ffn", first=rows, second=rows) for n in settings.ffn_layers),
         ),
     )
 
@@ -70,7 +71,7 @@ def planned(settings: MoE, tasks: Iterable[str], codes: Sequence[Code]) -> Merge
 class Folded:
     """A linear without experts: the weights and biases of its rows, and the row of each code."""
 
-    row_C: tuple[int, ...]
+    row_G: tuple[int, ...]
     rows: tuple[tuple[Tensor, Tensor], ...]
 
 
@@ -94,23 +95,23 @@ def fold(
     context = ForwardContext(
         sequences=1, length=len(segments), segments=tuple(segments), device=device, token_first=len(segments) > 1
     )
-    one, other = router(torch.empty(len(segments), 0, device=device), context)
-    assert isinstance(one, SegmentRoute)
-    assert isinstance(other, SegmentRoute)
-    return _folded(first, one, weighted=not whole), _folded(second, other, weighted=True)
+    route1, route2 = router(torch.empty(len(segments), 0, device=device), context)
+    assert isinstance(route1, SegmentRoute)
+    assert isinstance(route2, SegmentRoute)
+    return _folded(first, route1, weighted=not whole), _folded(second, route2, weighted=True)
 
 
 def _folded(experts: Sequence[nn.Linear], route: SegmentRoute, *, weighted: bool) -> Folded:
     rows: list[tuple[Tensor, Tensor]] = []
-    row_C: list[int] = []
-    for code, chosen in enumerate(route.chosen):
-        weight_k = route.value_Rk[code] if weighted and route.value_Rk is not None else None
-        made = (
-            merge([experts[each].weight for each in chosen], weight_k),
-            merge([experts[each].bias for each in chosen], weight_k),
+    row_G: list[int] = []
+    for code, expert_k in enumerate(route.chosen):
+        weight_k = route.value_Gk[code] if weighted and route.value_Gk is not None else None
+        merged = (
+            merge([experts[expert].weight for expert in expert_k], weight_k),
+            merge([experts[expert].bias for expert in expert_k], weight_k),
         )
-        equal = (row for row, known in enumerate(rows) if all(map(torch.equal, known, made)))
-        row_C.append(next(equal, len(rows)))
-        if row_C[-1] == len(rows):
-            rows.append(made)
-    return Folded(row_C=tuple(row_C), rows=tuple(rows))
+        equal = (index for index, row in enumerate(rows) if all(map(torch.equal, row, merged)))
+        row_G.append(next(equal, len(rows)))
+        if row_G[-1] == len(rows):
+            rows.append(merged)
+    return Folded(row_G=tuple(row_G), rows=tuple(rows))

@@ -1,10 +1,13 @@
 """The gate: g = top_k(softmax(W_g R + noise)) (Eq. 3), in float32.
 
-Shape suffixes: T tokens or rows, B sequences, N tokens of a sequence, E experts, k choices of a token.
+Shape suffixes: T tokens or segment groups, B sequences, N tokens of a sequence, E experts, k choices of a token.
 """
 
 import torch
 from torch import Tensor
+
+from uniperceiver.moe.context import ForwardContext
+from uniperceiver.moe.settings import MoE
 
 _EPS = torch.finfo(torch.float32).eps
 
@@ -60,3 +63,25 @@ def batch_priority(probability_TE: Tensor, expert_Tk: Tensor, valid_T: Tensor, f
     place_TkE = (first_kTE.cumsum(dim=0) - first_kTE).unflatten(0, (k, -1)).transpose(0, 1)
     fits_Tk = ((place_TkE < room) & in_order_TkE.bool()).any(dim=-1)
     return torch.empty_like(fits_Tk).scatter_(0, priority_T[:, None].expand_as(fits_Tk), fits_Tk)
+
+
+def gates_of(settings: MoE, part: str) -> int:
+    """How many gates an attention or FFN has; whole-FFN experts are chosen once."""
+    if part == "attention":
+        return settings.attention_gates
+    return 1 if settings.level == "ffn" else settings.ffn_gates
+
+
+def draw_noise(rows: int, columns: int, settings: MoE, context: ForwardContext) -> Tensor | None:
+    """N(0, (noise / E)^2) in training, (rows, columns, E).
+
+    A gate takes one number from the pass's stream and draws row after row from a stream of its own, so neither its
+    first rows nor what other gates draw depend on how many rows there are: on padding, or on a summary alone.
+    """
+    if context.stream is None or settings.noise == 0:
+        return None
+    own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=context.stream)))
+    wide = columns * settings.experts
+    # Normals are drawn in blocks of 16: of whole blocks, more of them begin like fewer.
+    drawn = torch.randn(rows, -(-wide // 16) * 16, generator=own)[:, :wide] * (settings.noise / settings.experts)
+    return drawn.unflatten(1, (columns, settings.experts)).to(context.device)

@@ -1,24 +1,24 @@
-"""A route: the decision of a gate in the form in which linears with experts use it.
+"""From a half-block's input to its experts: a router decides, a route is its decision as linears with experts use it.
 
-Shape suffixes: T tokens, B sequences, E experts, R rows, k choices, I inputs, O outputs.
+Shape suffixes: T tokens, B sequences, E experts, G segment groups, k choices, I inputs, O outputs, D width.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from uniperceiver.moe.conditions import Code
 from uniperceiver.moe.context import ForwardContext
-from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear
-from uniperceiver.moe.merged_linear import Span, apply_rows, functions_of_rows, merge, merged_linear
+from uniperceiver.moe.kernels.by_group import Span, apply_merged, functions_of_groups, merge, merged_linear
+from uniperceiver.moe.kernels.by_token import Assignments, dispatched, dispatched_linear
 
 
 class Route(Protocol):
-    """How the tokens of a half-block get to their experts."""
+    """How the tokens of a half-block get to their experts; called in the forward of the experts' owner."""
 
     def first(self) -> "Route":
         """The route of the first token of every sequence only."""
@@ -37,53 +37,74 @@ class Route(Protocol):
         ...
 
 
+class Router(nn.Module):
+    """From a half-block's input, (T, D), to the routes of its first and its second linear."""
+
+    # Whether torch.compile may trace it: not where sizes are other numbers in every step.
+    compiles: ClassVar[bool] = True
+
+    def forward(self, x_TD: Tensor, context: ForwardContext) -> tuple[Route, Route]:
+        """The routes, and what was decided in `context.decisions`."""
+        raise NotImplementedError
+
+
+class NoRouter(Router):
+    """A dense half-block."""
+
+    def forward(self, x_TD: Tensor, context: ForwardContext) -> tuple[Route, Route]:
+        return Unrouted(), Unrouted()
+
+
 @dataclass(frozen=True)
 class SegmentRoute:
-    """One decision for each row of tokens that a condition cannot tell apart."""
+    """One decision for each segment group."""
 
-    context: ForwardContext
+    sequences: int
     spans: tuple[Span, ...]
-    codes: tuple[Code, ...]  # of the rows
-    chosen: tuple[tuple[int, ...], ...]  # experts of each row
-    weight_Rk: Tensor | None  # None: a single expert, whole
-    value_Rk: Sequence[Sequence[float]] | None  # the same as numbers
+    codes: tuple[Code, ...]  # of the groups
+    chosen: tuple[tuple[int, ...], ...]  # experts of each group
+    weight_Gk: Tensor | None  # None: a single expert, whole
+    value_Gk: Sequence[Sequence[float]] | None  # the same as numbers
+    merged: dict[object, tuple[Tensor, Tensor]] | None = None  # as `ForwardContext.merged`
 
     def first(self) -> "SegmentRoute":
-        return self.prefix(self.context.sequences)
+        return self.prefix(self.sequences)
 
     def prefix(self, tokens: int) -> "SegmentRoute":
-        row = self.spans[0][2]
+        group = self.spans[0][2]
         return replace(
             self,
             spans=((0, tokens, 0),),
-            codes=(self.codes[row],),
-            chosen=(self.chosen[row],),
-            weight_Rk=None if self.weight_Rk is None else self.weight_Rk[row : row + 1],
-            value_Rk=None if self.value_Rk is None else self.value_Rk[row : row + 1],
+            codes=(self.codes[group],),
+            chosen=(self.chosen[group],),
+            weight_Gk=None if self.weight_Gk is None else self.weight_Gk[group : group + 1],
+            value_Gk=None if self.value_Gk is None else self.value_Gk[group : group + 1],
         )
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
         linears: list[nn.Linear] = list(experts)  # type: ignore[arg-type]
-        if self.context.merged is None or torch.is_grad_enabled():
-            return merged_linear(x_TI, self.spans, self.chosen, self.weight_Rk, self.value_Rk, linears)
-        rows = [self._kept(linears, row) for row in range(len(self.codes))]
-        return apply_rows(x_TI, self.spans, rows)
+        if self.merged is None or torch.is_grad_enabled():
+            return merged_linear(x_TI, self.spans, self.chosen, self.weight_Gk, self.value_Gk, linears)
+        return apply_merged(
+            x_TI, self.spans, [self._merged(experts, linears, group) for group in range(len(self.codes))]
+        )
 
-    def _kept(self, experts: list[nn.Linear], row: int) -> tuple[Tensor, Tensor]:
-        """The merged weight and bias of a row, merged once in a generation."""
-        assert self.context.merged is not None
-        key = (id(experts[0]), self.codes[row])
-        if key not in self.context.merged:
-            weight_k = None if self.value_Rk is None else self.value_Rk[row]
-            several = [experts[each] for each in self.chosen[row]]
-            self.context.merged[key] = (
-                merge([each.weight for each in several], weight_k),
-                merge([each.bias for each in several], weight_k),
+    def _merged(self, owner: nn.ModuleList, experts: list[nn.Linear], group: int) -> tuple[Tensor, Tensor]:
+        """The weight and bias of a group, merged once in a generation; of an expert taken whole nothing is kept."""
+        assert self.merged is not None
+        if self.value_Gk is None:
+            (expert,) = self.chosen[group]
+            return experts[expert].weight, experts[expert].bias
+        key, chosen = (owner, self.codes[group]), [experts[expert] for expert in self.chosen[group]]
+        if key not in self.merged:
+            self.merged[key] = (
+                merge([expert.weight for expert in chosen], self.value_Gk[group]),
+                merge([expert.bias for expert in chosen], self.value_Gk[group]),
             )
-        return self.context.merged[key]
+        return self.merged[key]
 
     def functions(self, experts: Sequence[Callable[[Tensor], Tensor]], x_TI: Tensor) -> Tensor:
-        return functions_of_rows(x_TI, self.spans, self.chosen, self.weight_Rk, experts)
+        return functions_of_groups(x_TI, self.spans, self.chosen, self.weight_Gk, experts)
 
 
 @dataclass(frozen=True)
@@ -95,7 +116,7 @@ class TokenRoute:
     chosen_TE: Tensor  # bool; padding has none
 
     def first(self) -> "TokenRoute":
-        weight_BE, chosen_BE = (self.context.unpack(each)[:, 0] for each in (self.weight_TE, self.chosen_TE))
+        weight_BE, chosen_BE = (self.context.unpack(gate_TE)[:, 0] for gate_TE in (self.weight_TE, self.chosen_TE))
         return TokenRoute(self.context.first(), weight_BE, chosen_BE)
 
     def prefix(self, tokens: int) -> None:

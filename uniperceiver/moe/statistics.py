@@ -136,9 +136,9 @@ def _members(decision: Decision) -> Tensor:
         valid_V = decision.segment_T[decision.segment_T >= 0]
         return (valid_V[:, None] == segments).float()
     assert decision.tokens_S is not None
-    row_S = torch.tensor(decision.row_S, device=decision.wanted_TE.device)
+    group_S = torch.tensor(decision.group_S, device=decision.wanted_TE.device)
     rows_R = torch.arange(len(decision.wanted_TE), device=decision.wanted_TE.device)
-    return (rows_R[:, None] == row_S) * decision.tokens_S
+    return (rows_R[:, None] == group_S) * decision.tokens_S
 
 
 def _of(sums_F: Tensor, tokens: float) -> Statistics:

@@ -31,8 +31,11 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str
     """The trainable parameters in two groups, with and without weight decay."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [
-        {"params": [each for name, each in named if decays(name, each)], "weight_decay": config.weight_decay},
-        {"params": [each for name, each in named if not decays(name, each)], "weight_decay": 0.0},
+        {
+            "params": [parameter for name, parameter in named if decays(name, parameter)],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [parameter for name, parameter in named if not decays(name, parameter)], "weight_decay": 0.0},
     ]
 
 

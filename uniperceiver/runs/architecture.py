@@ -8,7 +8,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.conditions import Condition, OfSegment, OfValues, condition_of
+from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE, check
 
 
@@ -71,21 +71,20 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
         raise UserError(wrong)
     if config.level == "ffn" and config.gates == "linear":
         raise UserError("moe.gates linear: a whole FFN is chosen by one gate; remove the key, or use moe.level=linear")
-    ungated = isinstance(condition, OfSegment) and not condition.gated
     gates: Literal[1, 2] = 1 if config.gates == "half_block" else 2
     return check(
         MoE(
             condition=config.condition,
             layout=config.layout,
-            experts=tasks if ungated else config.experts,
-            k=1 if ungated else config.k,
+            experts=config.experts if condition.gated else tasks,
+            k=config.k if condition.gated else 1,
             attention_layers=() if config.where == "ffn" else tuple(chosen),
             ffn_layers=() if config.where == "attention" else tuple(chosen),
             level=config.level,
             attention_gates=gates,
             ffn_gates=gates,
             noise=config.noise,
-            renormalise=not ungated and (config.k > 1 if config.renormalise is None else config.renormalise),
+            renormalise=condition.gated and (config.k > 1 if config.renormalise is None else config.renormalise),
             training_capacity=None if config.capacity is None else config.capacity.training,
             evaluation_capacity=None if config.capacity is None else config.capacity.evaluation,
             selection_bias=config.balance.bias_rate > 0,
@@ -96,7 +95,7 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
 
 def _wrong_for_segments(config: MoEConfig, condition: Condition) -> Iterator[str]:
     """What has no meaning where a gate decides for whole segments."""
-    if not isinstance(condition, OfSegment):
+    if condition.by_token:
         return
     why = f"moe.condition={config.condition} decides for whole segments, whatever their tokens are"
     if config.capacity is not None:
@@ -109,7 +108,7 @@ def _wrong_for_segments(config: MoEConfig, condition: Condition) -> Iterator[str
 
 def _wrong_for_values(config: MoEConfig, condition: Condition) -> Iterator[str]:
     """What has no meaning, or no effect, where tokens are routed one by one."""
-    if not isinstance(condition, OfValues):
+    if not condition.by_token:
         return
     balance = config.balance
     if condition.experts_choose:

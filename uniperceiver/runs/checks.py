@@ -7,7 +7,7 @@ from uniperceiver.config import ModelConfig, MoEConfig, Recipe, TuneConfig
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.moe.conditions import OfValues, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.runs.architecture import moe_of
@@ -39,13 +39,11 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
     Raises:
         UserError: there is one; its name is said.
     """
-    condition = condition_of(moe.condition)
-    key = "moe.capacity" if moe.capacity else ""
-    if isinstance(condition, OfValues) and condition.experts_choose:
-        key = f"moe.condition={moe.condition}"
+    key = condition_of(moe.condition).not_causal(moe)
     writing = next((task.name for task in tasks if task.read_at == "next"), None)
-    if key and writing is not None:
+    if key is not None and writing is not None:
         mend = "remove moe.capacity" if key == "moe.capacity" else "use moe.condition=token"
+        key = key if key == "moe.capacity" else f"{key}={moe.condition}"
         raise UserError(
             f"{key}: cannot be used with task {writing!r}, which writes word after word: what is chosen for a word "
             f"would depend on the words after it; {mend}, or leave the task out"

@@ -113,4 +113,4 @@ def _callbacks(
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
         return validate(state, tasks, settings, stop, log)
 
-    return Callbacks(evaluate=evaluate, export=export, watch=watch)
+    return Callbacks(evaluate=evaluate, export=export, gradients=watch)

@@ -11,9 +11,6 @@ from uniperceiver.data.vocabulary import proposal
 from uniperceiver.devices import device_of
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
-from uniperceiver.moe.segment_router import SegmentRouter
-from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.runs.tuning import trains_gates
@@ -114,8 +111,8 @@ def state_of(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
 def _compile(model: Generalist) -> None:
     """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step."""
     for module in model.encoder.modules():
-        if isinstance(module, SegmentRouter | TokenRouter | ExpertLinear | ExpertFeedForward):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+        if not getattr(module, "compiles", True):
+            module.forward = torch.compiler.disable(module.forward)
     # One graph for each combination of mask, summary and DropPath, of which torch's eight are too few for a mixture.
     enough_graphs = torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, _GRAPHS))
     for block in model.encoder.blocks:

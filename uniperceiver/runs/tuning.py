@@ -15,7 +15,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import is_tuned
-from uniperceiver.moe.conditions import OfValues, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.runs.checks import check_causal
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.locate import model_folder
@@ -193,7 +193,7 @@ def _refuse_balance(recipe: Recipe, start: SavedModel, where: str) -> None:
     balance, moe = recipe.moe.balance, start.arch.moe
     if balance == MoEConfig().balance:
         return
-    if moe is None or not isinstance(condition_of(moe.condition), OfValues):
+    if moe is None or not condition_of(moe.condition).by_token:
         raise UserError(
             f"moe.balance: {where} routes nothing token by token, so there is nothing to balance; remove it"
         )

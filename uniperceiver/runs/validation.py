@@ -11,6 +11,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
+from uniperceiver.model.model import Generalist
 from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.faults import name_broken
@@ -94,6 +95,7 @@ def averaged_weights(state: TrainState) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _assign(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def _assign(model: Generalist, weights: Mapping[str, torch.Tensor]) -> None:
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name])
+    model.weights_changed()

@@ -15,6 +15,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample, to_device
 from uniperceiver.serving import inputs as media
 from uniperceiver.serving import saved as files
+from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.inputs import Media
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
@@ -23,7 +24,6 @@ from uniperceiver.serving.task_choice import fitting, for_texts, refuse_other_cl
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import compare, input_features, represent_inputs
 from uniperceiver.tasks.candidates import (
-    CandidateCache,
     Candidates,
     label_candidates,
     represent_in_chunks,

@@ -3,9 +3,8 @@
 Shape suffixes: K candidates, M tokens of the longest, R read-outs, V vocabulary, D width.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -43,8 +42,6 @@ class Model(Protocol):
     def represent(self, x_RD: Tensor) -> Tensor: ...
     def scale(self, temperature: str) -> Tensor: ...
     def finish(self, logits_RK: Tensor, feature_RD: Tensor) -> Tensor: ...
-    def parameters(self) -> Iterable[Tensor]: ...
-    def buffers(self) -> Iterable[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,33 +146,3 @@ def represent_in_chunks(model: Model, candidates: Candidates, chunk: int = 2048)
         )
         parts.append(represent_candidates(model, Candidates(sequences=rows)))
     return torch.cat(parts)
-
-
-class CandidateCache:
-    """Representations of candidate sets at inference, kept until any weight changes.
-
-    Keys are whatever identifies the texts and the facts that routing sees; the weights are identified by the
-    addresses and version counters of the parameters and buffers, and by one value of each.
-    """
-
-    def __init__(self, limit: int = 32) -> None:
-        self._limit = limit
-        self._weights: tuple[tuple[int, int, float], ...] = ()
-        self._entries: dict[object, Tensor] = {}
-
-    def get(self, key: object, model: Model, make: Callable[[], Tensor]) -> Tensor:
-        """The entry of that key, made by `make` when it is missing or the weights have changed."""
-        weights = tuple(map(_state, chain(model.parameters(), model.buffers())))
-        if weights != self._weights:
-            self._weights, self._entries = weights, {}
-        if key not in self._entries:
-            while len(self._entries) >= self._limit:
-                self._entries.pop(next(iter(self._entries)))
-            self._entries[key] = make()
-        return self._entries[key]
-
-
-def _state(parameter: Tensor) -> tuple[int, int, float]:
-    """What changes with a parameter's values: fused optimisers, unlike all other changes, move no version counter."""
-    value = parameter.detach().flatten()[parameter.numel() // 2].item()
-    return parameter.data_ptr(), parameter._version, value

@@ -36,7 +36,7 @@ class NewerFormat(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class NewestCheckpoint:
     """The newest checkpoint that can be gone on from, and why newer ones are not used."""
 
     path: Path | None  # None: there is no checkpoint at all
@@ -82,7 +82,7 @@ def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     groups = sorted(name for name in contents["files"] if name.endswith(_TENSORS))
     # Cloned: tensors in the mapped file lie at odd addresses, and some kernels round differently there.
     tensors = {
-        name.removesuffix(_TENSORS): {key: each.clone() for key, each in load_file(folder / name).items()}
+        name.removesuffix(_TENSORS): {key: tensor.clone() for key, tensor in load_file(folder / name).items()}
         for name in groups
     }
     return tensors, contents["state"]
@@ -100,7 +100,7 @@ def list_checkpoints(root: Path) -> list[Path]:
     return sorted((path for path in root.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), key=step_of)
 
 
-def newest_valid(root: Path) -> Found:
+def newest_valid(root: Path) -> NewestCheckpoint:
     """The newest checkpoint in `root` that is whole, and whose weights are finite.
 
     Raises:
@@ -117,14 +117,14 @@ def newest_valid(root: Path) -> Found:
             skipped.append(str(error))
         else:
             if state.get("finite") is not False:
-                return Found(path=path, skipped=tuple(skipped))
+                return NewestCheckpoint(path=path, skipped=tuple(skipped))
             skipped.append(f"{path}: its weights are not finite; {_MEND}")
     if skipped:
         raise UserError(
             f"{root}: none of its {len(skipped)} checkpoints is whole; restore one or start a new run "
             f"elsewhere (the newest: {skipped[0]})"
         )
-    return Found(path=None)
+    return NewestCheckpoint(path=None)
 
 
 def rotate(root: Path, keep: int, best: Path | str | None = None) -> list[Path]:
@@ -217,7 +217,7 @@ def _own_sha256(contents: Mapping[str, Any]) -> str:
 
 def _has_text_keys(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _has_text_keys(each) for key, each in value.items())
+        return all(isinstance(key, str) and _has_text_keys(inner) for key, inner in value.items())
     return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
 
 

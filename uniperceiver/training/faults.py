@@ -14,7 +14,7 @@ from uniperceiver.training.step import TrainState
 _MOST_SKIPPED = 5  # steps without an update in a row
 
 
-def count_broken(one: Broken, size: int, share: float, state: TrainState, log: RunLog) -> None:
+def count_broken(broken: Broken, size: int, share: float, state: TrainState, log: RunLog) -> None:
     """Count and name a broken sample of a training set of that size, once.
 
     Args:
@@ -24,23 +24,23 @@ def count_broken(one: Broken, size: int, share: float, state: TrainState, log: R
         UserError: more of them are.
     """
     # Of the step that is being made: a run that is cut off before its next checkpoint counts it again.
-    name_broken(one, state.step + 1, state, log)
-    known = state.broken[one.task]
-    if len(known) > max(1, share * size):
+    name_broken(broken, state.step + 1, state, log)
+    count = len(state.broken[broken.task])
+    if count > max(1, share * size):
         raise UserError(
-            f"task {one.task!r}: {len(known)} of {size} samples are broken, the last {one.sample}: {one.reason}; "
+            f"task {broken.task!r}: {count} of {size} samples are broken, the last {broken.sample}: {broken.reason}; "
             "mend or remove them, or raise data.max_broken"
         )
 
 
-def name_broken(one: Broken, step: int, state: TrainState, log: RunLog) -> None:
+def name_broken(broken: Broken, step: int, state: TrainState, log: RunLog) -> None:
     """Count and name a broken sample once in a run, on the console and in the log's lines of that step."""
-    known = state.broken.setdefault(one.task, {})
-    if one.sample in known:
+    reasons = state.broken.setdefault(broken.task, {})
+    if broken.sample in reasons:
         return
-    known[one.sample] = one.reason
-    log.say(f"broken sample left out: {one.task}: {one.sample}: {one.reason}", warning=True)
-    log.line(step, "broken", {"task": one.task, "sample": one.sample, "reason": one.reason})
+    reasons[broken.sample] = broken.reason
+    log.say(f"broken sample left out: {broken.task}: {broken.sample}: {broken.reason}", warning=True)
+    log.line(step, "broken", {"task": broken.task, "sample": broken.sample, "reason": broken.reason})
 
 
 def report_skip(reason: str, batches: Iterable[Batch], state: TrainState, log: RunLog) -> None:
@@ -69,7 +69,7 @@ def refuse_weights(model: nn.Module, where: str) -> None:
     Raises:
         UserError: there are such weights; the first ones are named.
     """
-    name = next((name for name, each in model.state_dict().items() if not torch.isfinite(each).all()), None)
+    name = next((name for name, value in model.state_dict().items() if not torch.isfinite(value).all()), None)
     if name is not None:
         raise UserError(
             f"{where}: the weights {name!r} are not finite, and no loss will be; go on from the newest checkpoint "

@@ -41,8 +41,8 @@ class RunLog:
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        wanted = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
-        self._scalars = _tensorboard(folder / "tensorboard", first_step) if wanted else None
+        with_events = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
+        self._scalars = _tensorboard(folder / "tensorboard", first_step) if with_events else None
         self._progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -57,7 +57,7 @@ class RunLog:
         )
         self._bar = self._progress.add_task("training", total=steps, completed=first_step, note="")
         self._progress.start()
-        if tensorboard == "auto" and not wanted:
+        if tensorboard == "auto" and not with_events:
             self.say("no TensorBoard events: pip install tensorboard to have them; log.jsonl has the same numbers")
 
     def line(

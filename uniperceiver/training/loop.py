@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from uniperceiver.atomic import in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
@@ -15,7 +13,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
-from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, loads, move_biases
+from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, gate_loads, move_biases
 from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
@@ -27,14 +25,14 @@ from uniperceiver.training.window import Window
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
-class Watch(Protocol):
+class GradientCallback(Protocol):
     """What looks at the gradients of training, without changing them."""
 
     def after_backward(self, task: str, factor: float) -> None:
-        """Those of a batch of this task were computed, times a factor."""
+        """Called when the gradients of a batch of this task were computed, times a factor."""
 
     def after_step(self, step: int, log: RunLog) -> None:
-        """A step is done."""
+        """Called when a step is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +41,7 @@ class Callbacks:
 
     evaluate: Callable[[TrainState, StopRequest, RunLog], tuple[float, Mapping[str, Any]]]  # score, lower is better
     export: Callable[[TrainState], None]  # writes the run's `model` folder
-    watch: Watch | None = None
+    gradients: GradientCallback | None = None
 
 
 @dataclass
@@ -56,7 +54,7 @@ class Run:
     objective: TrainingObjective
     state: TrainState
     callbacks: Callbacks
-    notes: tuple[str, ...] = ()  # said at the start of training
+    notes: tuple[str, ...] = ()  # for the log, at the start of training
     watched_k: int | None = None  # experts of a token, where gates are trained: they may collapse
     tokenizer: str = ""  # fingerprint of what the weights read and write
     quiet: bool = False
@@ -100,10 +98,11 @@ class Run:
             log.close()
 
     def _steps(self, log: RunLog, stop: StopRequest) -> None:
+        """Steps up to the last, with all that comes between them."""
         state, recipe = self.state, self.recipe
         keys = self.mixture.endless(state.step, state.consumed)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        window = self._window()
+        window = Window(self.objective)
         figures = ExpertFigures(recipe.log.every, recipe.steps)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
@@ -113,8 +112,8 @@ class Run:
             work = self._next_work(made, log, stop)
             report = self._step(work)
             window.add(report, work)
-            if self.callbacks.watch is not None:
-                self.callbacks.watch.after_step(state.step, log)
+            if self.callbacks.gradients is not None:
+                self.callbacks.gradients.after_step(state.step, log)
             if report.skipped:
                 report_skip(report.skipped, (batch for _, batch in work), state, log)
             else:
@@ -139,17 +138,18 @@ class Run:
             self._save_once()
 
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
+        """An update by the batches of the next step, which counts as made by all that it was planned to see."""
         state, config = self.state, self.recipe.optimiser
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, self.recipe.steps, config)
-        plans = self.mixture.plans(state.step, state.consumed)
+        plans = self.mixture.plans(state.step, state.consumed)  # of the step that `train_step` counts
         report = train_step(
             state,
             work,
             self.objective,
             config,
             share=1.0 / self.mixture.batches_per_step,
-            after_backward=None if self.callbacks.watch is None else self.callbacks.watch.after_backward,
+            after_backward=None if self.callbacks.gradients is None else self.callbacks.gradients.after_backward,
         )
         if report.skipped is None:
             move_biases(state.model, report.decisions, self.recipe.moe.balance.bias_rate)
@@ -160,37 +160,30 @@ class Run:
     def _next_work(self, made: Iterator[Any], log: RunLog, stop: StopRequest) -> list[tuple[Plan, Batch]]:
         """The batches of the next step; broken samples are counted, named, and bounded."""
         with stop.waiting():
-            several = [next(made) for _ in range(self.mixture.batches_per_step)]
-        for plan, _, broken in several:
+            step = [next(made) for _ in range(self.mixture.batches_per_step)]
+        for plan, _, left_out in step:
             size = len(self.mixture.sets[plan.index].source)
-            for one in broken:
-                count_broken(one, size, self.recipe.data.max_broken, self.state, log)
-        return [(plan, batch) for plan, batch, _ in several if batch is not None]
+            for broken in left_out:
+                count_broken(broken, size, self.recipe.data.max_broken, self.state, log)
+        return [(plan, batch) for plan, batch, _ in step if batch is not None]
 
     def _report_collapse(self, alarm: CollapseAlarm | None, report: StepReport, log: RunLog) -> None:
+        """Log gates that have collapsed, or recovered, by the step."""
         if alarm is None:
             return
         step = self.state.step
-        collapsed, recovered = alarm.add(loads(report.decisions))
+        collapsed, recovered = alarm.add(gate_loads(report.decisions))
         if collapsed:
             text = collapse_warning(step, collapsed)
             log.say(text, warning=True)
-            log.line(step, "warning", {"text": text, "gates": [vars(each) for each in collapsed]})
+            log.line(step, "warning", {"text": text, "gates": [vars(gate) for gate in collapsed]})
         if recovered:
             text = f"step {step}: routing has recovered at {', '.join(map(str, recovered))}"
             log.say(text)
             log.line(step, "note", {"text": text})
 
-    def _window(self) -> Window:
-        objective = self.objective
-
-        @torch.no_grad()
-        def whole(plan: Plan, batch: Batch) -> float:
-            return float(objective(batch, plan, random=False, whole_vocabulary=True).loss)
-
-        return Window(objective.samples, whole)
-
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
+        """Write what was collected since the last log line."""
         state = self.state
         values = window.take() | {"lr": state.optimiser.param_groups[0]["lr"], "skipped": state.skipped}
         values |= {f"{task}/weight": weight for task, weight in state.method.shown().items()}
@@ -204,20 +197,24 @@ class Run:
 
     def _resume(self) -> list[str]:
         """Load the newest whole checkpoint, if any. Notes for the log."""
-        found = checkpoint.newest_valid(self.folder / "checkpoints")
-        if found.path is None:
+        newest = checkpoint.newest_valid(self.folder / "checkpoints")
+        if newest.path is None:
             self.state.consumed = [0] * len(self.mixture.sets)
             return []
-        tensors, counters = checkpoint.read(found.path)
+        tensors, counters = checkpoint.read(newest.path)
         if counters.get("tokenizer", self.tokenizer) != self.tokenizer:
             raise UserError(
-                f"{self.folder / 'tokenizer.json'}: does not belong to the weights of {found.path}; restore the one "
+                f"{self.folder / 'tokenizer.json'}: does not belong to the weights of {newest.path}; restore the one "
                 f"that was saved with them, {self.folder / 'model' / 'tokenizer.json'}"
             )
-        unpack(self.state, tensors, counters, [each.task.name for each in self.mixture.sets], found.path)
+        unpack(self.state, tensors, counters, self._tasks(), newest.path)
         self._saved = (self.state.step, self.state.evaluated)
         self.callbacks.export(self.state)  # in case the run was killed between its checkpoint and its `model` folder
-        return [f"not used: {line}" for line in found.skipped] + [f"going on after step {self.state.step}"]
+        return [f"not used: {line}" for line in newest.skipped] + [f"going on after step {self.state.step}"]
+
+    def _tasks(self) -> list[str]:
+        """The names of the tasks, in the order of `TrainState.consumed`."""
+        return [training_set.task.name for training_set in self.mixture.sets]
 
     def _save_once(self) -> None:
         if self._saved != (self.state.step, self.state.evaluated):
@@ -225,13 +222,13 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
-        tensors, counters = pack(self.state, [each.task.name for each in self.mixture.sets])
+        tensors, counters = pack(self.state, self._tasks())
         counters["tokenizer"] = self.tokenizer
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
         for path in checkpoint.list_checkpoints(root):
             if checkpoint.step_of(path) > self.state.step:
-                remove(path)  # found damaged at the start; it must not take the place of a good one
+                remove(path)  # it was damaged at the start; it must not take the place of a good one
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)

@@ -64,8 +64,8 @@ def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks
     state.broken = counters["broken"]
 
 
-def _check_fit(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
-    misfit = first_misfit(ours, saved)
+def _check_fit(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:
+    misfit = first_misfit(weights, saved)
     if misfit is None:
         return
     if not misfit.in_both:

@@ -3,6 +3,7 @@
 Shape suffixes: R read-outs, K candidates, V vocabulary.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,8 +18,7 @@ from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
 from uniperceiver.optimisation.adamw import average_into
-from uniperceiver.optimisation.balance.fixed import Fixed
-from uniperceiver.optimisation.balance.method import Method, Updated
+from uniperceiver.optimisation.balance.method import Fixed, Method, Updated
 from uniperceiver.optimisation.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.records import Batch, Decision
 
@@ -60,6 +60,11 @@ class TrainState:
     evaluated: int = -1  # the last step after which the validation splits were evaluated
     best: dict[str, Any] | None = None  # {"step", "score"} of the best evaluation
 
+    @property
+    def loss_scale(self) -> float:
+        """What losses are multiplied by before the backward pass, so that float16 can hold their gradients."""
+        return 1.0 if self.scaler is None else self.scaler.get_scale()
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
@@ -86,28 +91,36 @@ def train_step(
     A loss or gradient that is not finite leaves parameters, moments, average and the method's state as they were.
 
     Args:
-        after_backward: told the task of each batch whose gradients were just computed, and their factor.
+        after_backward: called with the task of each batch whose gradients were just computed, and their factor.
     """
-    several = list(work)
-    if not several:  # every sample of the step was broken
+    work = list(work)
+    if not work:  # every sample of the step was broken
         state.step += 1
         return StepReport()
-    report, gradients = _gradients(state, several, objective, share, after_backward)
+    report, gradients = _gradients(state, work, objective, share, after_backward)
     losses = report.losses
-    bad = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
+    bad_task = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
     norm = float(_clip(state.model, config.clip if state.method.clips else 0.0))
-    reason = f"loss of task {bad!r}" if bad else None if norm == norm and norm != float("inf") else "gradient"
+    reason = None
+    if bad_task is not None:
+        reason = f"loss of task {bad_task!r}"
+    elif not math.isfinite(norm):
+        reason = "gradient"
     if reason is None:
-        again = partial(_losses_again, several, objective)
-        updated = Updated(losses=_means(losses), again=again, gradients=gradients)
+
+        @torch.no_grad()
+        def losses_again() -> dict[str, float]:  # what is random in the batches is drawn as before
+            return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
+
+        updated = Updated(losses=_means(losses), again=losses_again, gradients=gradients)
         state.method.prepare(state.optimiser, losses)
         _update(state, config)
         state.method.after_step(updated)
     elif state.scaler is not None:
         state.scaler.update()  # sees the infinite gradient and lowers its scale
-    _count(state, skipped=reason is not None, bad_loss=bad is not None)
+    _count(state, skipped=reason is not None, bad_loss=bad_task is not None)
     return replace(report, grad_norm=norm, skipped=reason)
 
 
@@ -116,7 +129,7 @@ def _count(state: TrainState, *, skipped: bool, bad_loss: bool) -> None:
     state.step += 1
     state.skipped += skipped
     # In float16 a gradient may overflow until the scale is low enough: that is no fault of loss or data.
-    is_fault = bad_loss or state.scaler is None or state.scaler.get_scale() <= 1.0
+    is_fault = bad_loss or state.loss_scale <= 1.0
     if not skipped:
         state.skipped_in_a_row = 0
     elif is_fault:
@@ -132,34 +145,34 @@ def _gradients(
 ) -> tuple[StepReport, TaskGradients | None]:
     """The gradients of all batches, in the parameters; and those of each task, where the method combines them."""
     state.optimiser.zero_grad(set_to_none=True)
-    method, report = state.method, StepReport()
-    keeper = GradientKeeper(state.model) if method.needs_gradients else None
-    counts = Counter(batch.task for _, batch in work)
-    found: Iterable[tuple[str, BatchLoss]] = ((batch.task, objective(batch, plan)) for plan, batch in work)
+    method, report, counts = state.method, StepReport(), Counter(batch.task for _, batch in work)
+    keeper = GradientKeeper(state.model, counts) if method.needs_gradients else None
+    made: Iterable[tuple[str, BatchLoss]] = ((batch.task, objective(batch, plan)) for plan, batch in work)
+    means: Mapping[str, float] = {}
     if method.needs_losses:
-        found = list(found)
-    weights = method.weights(_means_of(found) if isinstance(found, list) else {}, state.step)
-    for task, one in found:
-        part = share if keeper is None else 1.0 / counts[task]
-        loss = one.loss
+        made = list(made)
+        means = _means_of(made)
+    weights = method.weights(means, state.step)
+    for task, batch_loss in made:
+        weight, part = weights.get(task, 1.0), share if keeper is None else 1.0 / counts[task]
+        loss = batch_loss.loss
         report.losses[task].append(loss.detach())
-        scaled = loss * (one.factor * weights.get(task, 1.0) * part)
-        if one.balance:
-            balance = _sum(one.balance)
+        scaled = loss * (batch_loss.factor * weight * part)
+        if batch_loss.balance:
+            balance = _sum(batch_loss.balance)
             report.balance[task].append(balance.detach())
             scaled = scaled + balance * part
-        report.decisions[task].extend(one.decisions)
+        report.decisions[task].extend(batch_loss.decisions)
         with nullcontext() if keeper is None else keeper.of(task):
             (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
         if after_backward is not None:
-            scale = 1.0 if state.scaler is None else state.scaler.get_scale()
-            after_backward(task, weights.get(task, 1.0) * part * scale)
+            after_backward(task, weight * part * state.loss_scale)
     return report, None if keeper is None else _combine(state, keeper)
 
 
 def _combine(state: TrainState, keeper: GradientKeeper) -> TaskGradients:
     """Put one gradient out of those of the tasks into the parameters, as a backward pass would have left it."""
-    scale = 1.0 if state.scaler is None else state.scaler.get_scale()
+    scale = state.loss_scale
     gradients = keeper.gradients(scale)
     # What is not finite must come to the eyes of the scaler and of the norm: their plain mean is not finite, too.
     combine = state.method.combine if gradients.finite else partial(Method.combine, state.method)
@@ -172,17 +185,11 @@ def _means(losses: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
     return {task: float(torch.stack(list(values)).mean()) for task, values in losses.items()}
 
 
-def _means_of(found: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
+def _means_of(made: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
     losses: defaultdict[str, list[Tensor]] = defaultdict(list)
-    for task, one in found:
-        losses[task].append(one.loss.detach())
+    for task, batch_loss in made:
+        losses[task].append(batch_loss.loss.detach())
     return _means(losses)
-
-
-@torch.no_grad()
-def _losses_again(work: Sequence[tuple[Plan, Batch]], objective: Objective) -> dict[str, float]:
-    """The tasks' losses at the weights of now; what is random in the batches is drawn as before."""
-    return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:
@@ -192,18 +199,20 @@ def _sum(terms: Mapping[str, Tensor]) -> Tensor:
 def _clip(model: nn.Module, limit: float) -> Tensor:
     """The global gradient norm; gradients are scaled down to `limit` if that is positive and smaller."""
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
     if limit > 0 and bool(torch.isfinite(norm)):
         nn.utils.clip_grads_with_norm_(trained, limit, norm)
     return norm
 
 
 def _update(state: TrainState, config: OptimiserConfig) -> None:
+    """Change the weights, and their average, by the gradients in the parameters."""
     if state.scaler is None:
         state.optimiser.step()
     else:
         state.scaler.step(state.optimiser)
         state.scaler.update()
+    state.model.weights_changed()
     if state.average is not None:
         # Warmed up, so that a short run's average does not keep the random start: at most (1 + n) / (10 + n).
         average_into(state.average, state.model, min(config.ema, (1 + state.step) / (10 + state.step)))

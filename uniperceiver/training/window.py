@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from uniperceiver.data.mix import Plan
 from uniperceiver.records import Batch
+from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import StepReport
 
 Work = Sequence[tuple[Plan, Batch]]
@@ -19,12 +20,12 @@ class Window:
     """Collects the steps since the last log line.
 
     Args:
-        sampled: whether a plan's task was trained with sampled candidates, whose loss is not comparable.
-        full: the loss of a batch over all candidates, which is logged instead.
+        objective: says which tasks are trained with sampled candidates, whose losses are not comparable, and gives the
+            loss over all candidates, which is logged instead.
     """
 
-    def __init__(self, sampled: Callable[[Plan], bool], full: Callable[[Plan, Batch], float]) -> None:
-        self._sampled, self._full = sampled, full
+    def __init__(self, objective: TrainingObjective) -> None:
+        self._objective = objective
         self._begin()
 
     def _begin(self) -> None:
@@ -43,7 +44,7 @@ class Window:
         for task, losses in report.losses.items():
             self._losses[task] += losses
             self._balance[task] += report.balance.get(task, [])
-        self._last |= {batch.task: (plan, batch) for plan, batch in work if self._sampled(plan)}
+        self._last |= {batch.task: (plan, batch) for plan, batch in work if self._objective.samples(plan)}
         self._norms.append(report.grad_norm)
 
     def take(self) -> dict[str, Any]:
@@ -59,7 +60,9 @@ class Window:
         for task, losses in self._losses.items():
             name = "sampled_loss" if task in self._last else "loss"
             values[f"{task}/{name}"] = float(torch.stack(losses).mean())
-        values |= {f"{task}/loss": self._full(*last) for task, last in self._last.items()}
+        for task, (plan, batch) in self._last.items():
+            with torch.no_grad():
+                values[f"{task}/loss"] = float(self._objective(batch, plan, random=False, whole_vocabulary=True).loss)
         for task, balance in self._balance.items():
             if balance:
                 values[f"{task}/balance_loss"] = float(torch.stack(balance).mean())

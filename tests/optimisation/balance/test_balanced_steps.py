@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.balancing import NAMES, method
 from tests.small_run import same_tensors
+from tests.toys import ToyLinear
 from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.optimisation.adamw import optimiser_tensors
 from uniperceiver.optimisation.balance.method import Method, TaskFacts, Updated
@@ -42,7 +43,7 @@ class Recorded(Method):
 
 def state_of(one: Method, *, scaler: bool = False) -> TrainState:
     torch.manual_seed(0)
-    model = nn.Linear(3, 2)
+    model = ToyLinear(3, 2)
     scaled = torch.amp.GradScaler("cpu", init_scale=2.0**13) if scaler else None
     return TrainState(model=model, optimiser=one.optimiser(model, CONFIG), scaler=scaled, method=one)
 
@@ -93,7 +94,7 @@ def test_the_mean_of_one_draw_per_task_is_the_usual_gradient() -> None:
 def test_a_task_drawn_twice_is_the_mean_of_its_batches() -> None:
     recorded = Recorded()
     state = state_of(recorded)
-    model = nn.Linear(3, 2)
+    model = ToyLinear(3, 2)
     model.load_state_dict(state.model.state_dict())
     step(state, [("seeing", 0), ("reading", 1), ("seeing", 2)], factor=0.5)
     (seen,), (done,) = recorded.seen, recorded.done
@@ -201,7 +202,7 @@ def test_famo_weighs_by_the_losses_of_the_step() -> None:
     weights = method("famo", 2).weights(losses, 0)
     assert abs(weights["seeing"] - weights["reading"]) > 0.1
     step(one, ALTERNATING)
-    model = nn.Linear(3, 2)
+    model = ToyLinear(3, 2)
     model.load_state_dict(state_of(Recorded()).model.state_dict())
     total = sum(
         (

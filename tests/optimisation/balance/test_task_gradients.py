@@ -49,7 +49,7 @@ def test_what_is_not_finite_is_seen(value: float) -> None:
 def test_backward_passes_are_kept_apart_without_a_copy() -> None:
     torch.manual_seed(0)
     model, x_BD = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.randn(5, 3)
-    keeper = GradientKeeper(model)
+    keeper = GradientKeeper(model, "abc")
     pointers = []
     for task, part in (("a", 0), ("b", 1), ("a", 2)):
         with keeper.of(task):
@@ -72,9 +72,33 @@ def test_backward_passes_are_kept_apart_without_a_copy() -> None:
             torch.testing.assert_close(each, expected[name])
 
 
+def test_a_task_without_a_batch_here_has_its_place() -> None:
+    """As in a process to which no batch of the task was dealt."""
+    model = nn.Linear(2, 1)
+    keeper = GradientKeeper(model, ["elsewhere", "here"])
+    with keeper.of("here"):
+        model(torch.ones(1, 2)).sum().backward()
+    gradients = keeper.gradients(scale=1.0)
+    assert gradients.tasks == ("elsewhere", "here")
+    np.testing.assert_array_equal(gradients.gram_KK, [[0.0, 0.0], [0.0, 3.0]])
+    assert gradients.finite
+
+
+def test_gradients_are_copied_out_of_memory_that_is_used_again() -> None:
+    """As DDP's are, whose buckets the next backward pass fills anew."""
+    model, bucket = nn.Linear(2, 1), torch.zeros(3)
+    keeper = GradientKeeper(model, ["a", "b"])
+    for number, task in enumerate("ab"):
+        with keeper.of(task):
+            bucket.fill_(number + 1.0)
+            model.weight.grad, model.bias.grad = bucket[:2].view(1, 2), bucket[2:]
+    by_task = keeper.gradients(scale=1.0).by_task
+    assert {task: by_task[task]["weight"].tolist() for task in "ab"} == {"a": [[1.0, 1.0]], "b": [[2.0, 2.0]]}
+
+
 def test_scaled_losses_are_scaled_back() -> None:
     model = nn.Linear(2, 1)
-    plain, scaled = GradientKeeper(model), GradientKeeper(model)
+    plain, scaled = GradientKeeper(model, ["a"]), GradientKeeper(model, ["a"])
     for keeper, scale in ((plain, 1.0), (scaled, 1024.0)):
         with keeper.of("a"):
             (model(torch.ones(1, 2)).sum() * scale).backward()

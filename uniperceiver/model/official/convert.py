@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.empty import empty_model
+from uniperceiver.model.build import empty_model
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.names import TYPE_VECTOR, our_name, our_shape, reason_unused, twin_of
 from uniperceiver.model.official.reading import Original, read_original

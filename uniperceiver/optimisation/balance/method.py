@@ -97,3 +97,12 @@ class Method:
     def stream(self, step: int) -> np.random.Generator:
         """The random stream of a step."""
         return numpy_stream(self.seed, "balance", step)
+
+
+class Fixed(Method):
+    """gradient = mean over the draws of ω_k ∇L_k, with ω_k = `loss_weight`.
+
+    Source: "In Defense of the Unitary Scalarization for Deep Multi-Task Learning" (arXiv 2201.04122).
+    """
+
+    least_tasks: ClassVar[int] = 1

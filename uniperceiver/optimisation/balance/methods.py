@@ -3,20 +3,15 @@
 from collections.abc import Mapping
 
 from uniperceiver.config import TaskBalanceConfig
-from uniperceiver.optimisation.balance.cagrad import CAGrad
-from uniperceiver.optimisation.balance.dwa import DynamicWeightAverage
-from uniperceiver.optimisation.balance.famo import FAMO
-from uniperceiver.optimisation.balance.fixed import Fixed
-from uniperceiver.optimisation.balance.gradnorm import GradNorm
-from uniperceiver.optimisation.balance.method import Method, TaskFacts
-from uniperceiver.optimisation.balance.nash import Nash
+from uniperceiver.config.training import BalanceMethod
+from uniperceiver.optimisation.balance.gram import CAGrad, Nash, PCGrad
+from uniperceiver.optimisation.balance.learnt import FAMO, GradNorm, Uncertainty
+from uniperceiver.optimisation.balance.method import Fixed, Method, TaskFacts
 from uniperceiver.optimisation.balance.own_moments import OwnMoments
-from uniperceiver.optimisation.balance.pcgrad import PCGrad
-from uniperceiver.optimisation.balance.random_weights import RandomWeights
 from uniperceiver.optimisation.balance.tbgn import TBGN
-from uniperceiver.optimisation.balance.uncertainty import Uncertainty
+from uniperceiver.optimisation.balance.weights import DynamicWeightAverage, RandomWeights
 
-METHODS: Mapping[str, type[Method]] = {
+METHODS: Mapping[BalanceMethod, type[Method]] = {
     "fixed": Fixed,
     "uncertainty": Uncertainty,
     "gradnorm": GradNorm,

@@ -52,7 +52,7 @@ class AdamWPerTask(torch.optim.Optimizer):
         self, groups: Iterable[dict[str, Any]], parameters: Mapping[str, nn.Parameter], config: OptimiserConfig
     ) -> None:
         self.gradients: Mapping[str, Mapping[str, Tensor]] = {}
-        self._names, self._clip = {each: name for name, each in parameters.items()}, config.clip
+        self._names, self._clip = {parameter: name for name, parameter in parameters.items()}, config.clip
         super().__init__(list(groups), {"lr": config.lr, "betas": config.betas, "eps": config.eps})
 
     @torch.no_grad()
@@ -67,17 +67,17 @@ class AdamWPerTask(torch.optim.Optimizer):
         self.gradients = {}
 
     def _update(self, task: str, by_name: Mapping[str, Tensor], group: dict[str, Any], factor: float) -> None:
-        parameters = [each for each in group["params"] if self._names[each] in by_name]
+        parameters = [parameter for parameter in group["params"] if self._names[parameter] in by_name]
         if not parameters:
             return
-        states = [self._begun(each, task) for each in parameters]
+        states = [self._begun(parameter, task) for parameter in parameters]
         first, second, steps = (
             [state[f"{key}@{task}"] for state in states] for key in ("exp_avg", "exp_avg_sq", "step")
         )
         beta1, beta2 = group["betas"]
         update(
             parameters,
-            list(torch._foreach_mul([by_name[self._names[each]] for each in parameters], factor)),
+            list(torch._foreach_mul([by_name[self._names[parameter]] for parameter in parameters], factor)),
             first,
             second,
             [],

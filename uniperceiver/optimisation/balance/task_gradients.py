@@ -3,7 +3,7 @@
 Shape suffixes: K tasks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,24 +67,33 @@ def _inner(mine: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 class GradientKeeper:
-    """Lets each backward pass add to the gradients of its own task, instead of to those of all."""
+    """Lets each backward pass add to the gradients of its own task, instead of to those of all.
 
-    def __init__(self, model: nn.Module) -> None:
+    Gradients are taken as a backward pass leaves them in the parameters: with all that a wrapper of the model did to
+    them at its end, such as a mean over processes, and out of memory that the wrapper fills anew in the next pass.
+
+    Args:
+        model: the bare model.
+        tasks: of the step, in the order of their first draw; a process may have no batch of some of them.
+    """
+
+    def __init__(self, model: nn.Module, tasks: Iterable[str]) -> None:
         self._model = model
-        self._by_task: dict[str, dict[str, Tensor]] = {}
+        self._by_task: dict[str, dict[str, Tensor]] = {task: {} for task in tasks}
 
     @contextmanager
     def of(self, task: str) -> Iterator[None]:
         """While it lasts, the parameters' gradients are the task's; afterwards they are None again."""
-        own = self._by_task.setdefault(task, {})
+        own = self._by_task[task]
         for name, parameter in self._model.named_parameters():
             parameter.grad = own.get(name)
         try:
             yield
         finally:
             for name, parameter in self._model.named_parameters():
-                if parameter.grad is not None:
-                    own[name] = parameter.grad
+                if (gradient := parameter.grad) is not None:
+                    is_part = gradient.untyped_storage().nbytes() > gradient.nbytes  # of a wrapper's bucket
+                    own[name] = gradient.clone() if is_part else gradient
                 parameter.grad = None
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniperceiver.moe.pool import AttentionPool
+from uniperceiver.moe.token_router import AttentionPool
 from uniperceiver.streams import torch_stream
 
 SHARED_BN = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0]]).bool()

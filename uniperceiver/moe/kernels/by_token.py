@@ -1,11 +1,11 @@
 """Experts chosen token by token: each expert multiplies its own tokens, and a token's results are summed.
 
-No token is dropped here and none is padded: an expert gets as many rows as it was given. What is wide (the hidden
+No token is dropped here and none is padded: an expert gets as many tokens as chose it. What is wide (the hidden
 layer of an FFN) is gathered and scattered expert by expert, so that it stays in the cache; only what is narrow is held
 for all assignments at once.
 
-Shape suffixes: T tokens, E experts, U of them that got a token, A assignments (token, expert) in the order of the
-experts, I inputs, O outputs.
+Shape suffixes: T tokens, E experts, e of them that got a token, A assignments (token, expert) in the order of the
+experts, a those of one expert, I inputs, O outputs, X any.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,7 @@ class Assignments:
         return x_TX.index_select(0, self.token_A)
 
     def sum(self, y_AX: Tensor, weight_A: Tensor | None = None) -> Tensor:
-        """For every token the sum of its assignments' rows, weighted if asked, (T, X); zero where it has none."""
+        """For every token the sum of its assignments' results, weighted if asked, (T, X); zero where it has none."""
         weight_A = weight_A if weight_A is None else weight_A.to(y_AX.dtype).index_select(0, self.bag_A)
         return F.embedding_bag(self.bag_A, y_AX, self.offset_T, mode="sum", per_sample_weights=weight_A)
 
@@ -72,9 +72,9 @@ def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts:
     used = to.used()
     if not used:
         return x_TI.new_zeros(x_TI.shape[0], outputs)
-    bias_UO = torch.stack([experts[each].bias for each in used])
-    bias_TO = at_least_float32(weight_TE[:, used] @ bias_UO)  # the sum is float32 also in 16 bit
-    weights = [experts[each].weight for each in used]
+    bias_eO = torch.stack([experts[index].bias for index in used])
+    bias_TO = at_least_float32(weight_TE[:, used] @ bias_eO)  # the sum is float32 also in 16 bit
+    weights = [experts[index].weight for index in used]
     if x_TI.is_cuda and x_TI.dtype == torch.bfloat16 and inputs % 8 == outputs % 8 == 0:
         return grouped_linear(bias_TO, x_TI, to, weights)
     function = _Widening if outputs > inputs else _Narrowing
@@ -84,10 +84,10 @@ def dispatched_linear(x_TI: Tensor, weight_TE: Tensor, to: Assignments, experts:
 
 def grouped_linear(base_TO: Tensor, x_TI: Tensor, to: Assignments, weights: Sequence[Tensor]) -> Tensor:
     """base + sum_e g_e W_e x with one grouped product for all experts, which GPUs have in bfloat16."""
-    stop_U = torch.tensor([each for each in to.counts if each], device=x_TI.device).cumsum(dim=0)
-    weight_UOI = torch.stack([weight.to(x_TI.dtype) for weight in weights])
+    stop_e = torch.tensor([count for count in to.counts if count], device=x_TI.device).cumsum(dim=0)
+    weight_eOI = torch.stack([weight.to(x_TI.dtype) for weight in weights])
     x_AI: Tensor = _Gather.apply(x_TI, to)
-    y_AO = F.grouped_mm(x_AI, weight_UOI.mT, offs=stop_U.int())
+    y_AO = F.grouped_mm(x_AI, weight_eOI.mT, offs=stop_e.int())
     y_TO: Tensor = _Combine.apply(y_AO, to.weight_A, to)
     return (base_TO + y_TO).to(x_TI.dtype)
 
@@ -183,6 +183,6 @@ def dispatched(x_TI: Tensor, to: Assignments, experts: Sequence[Callable[[Tensor
         return x_TI.new_zeros(x_TI.shape[0], outputs)
     gathered_AI: Tensor = _Gather.apply(x_TI, to)
     parts = zip(used, to.split(gathered_AI), strict=True)
-    y_AO = torch.cat([experts[each](part) for each, part in parts])
+    y_AO = torch.cat([experts[index](part) for index, part in parts])
     y_TO: Tensor = _Combine.apply(y_AO, to.weight_A, to)
     return y_TO

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tests.moe.against_plain import assert_equal_to_plain, linears, used_experts, whole_ffns
 from tests.moe.made_up_routes import Tokens, made_up_tokens
-from uniperceiver.moe.dispatch import Assignments, dispatched, dispatched_linear, grouped_linear
-from uniperceiver.moe.plain import plain
+from uniperceiver.moe.kernels.by_token import Assignments, dispatched, dispatched_linear, grouped_linear
+from uniperceiver.moe.kernels.plain import plain
 from uniperceiver.streams import torch_stream
 
 WIDTH, OUTPUTS = 11, (7, 19)  # narrower and wider

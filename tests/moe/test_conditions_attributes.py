@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 
 from tests.tiny import tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_task
-from uniperceiver.moe.attributes import LAYOUTS, exchange, paper_bits, release_bits
+from uniperceiver.moe.conditions import LAYOUTS, exchange, paper_bits, release_bits
 from uniperceiver.records import Facts, Segment
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query

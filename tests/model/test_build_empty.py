@@ -7,15 +7,14 @@ import pytest
 
 from tests.tiny import tiny_architecture
 from uniperceiver.model.architecture import PromptShape
-from uniperceiver.model.build import build
-from uniperceiver.model.empty import empty_model
+from uniperceiver.model.build import build, empty_model
 from uniperceiver.moe.settings import MoE
 from uniperceiver.tasks.task import TEMPERATURES
 
 _CODE = """
 import sys
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.empty import empty_model
+from uniperceiver.model.build import empty_model
 arch = Architecture(width=16, layers=2, heads=2, ffn=24, patch=8, vocabulary=20, end=1, answer=2, spatial="table")
 empty_model(arch, ["caption"])
 assert "sympy" not in sys.modules

@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 from tests.moe.against_plain import assert_equal_to_plain, linears, used_experts, whole_ffns
 from tests.moe.made_up_routes import Rows, made_up_rows
-from uniperceiver.moe.merged_linear import functions_of_rows, merged_linear
-from uniperceiver.moe.plain import plain, weights_of_rows
+from uniperceiver.moe.kernels.by_group import functions_of_groups, merged_linear
+from uniperceiver.moe.kernels.plain import plain, weights_of_groups
 from uniperceiver.streams import torch_stream
 
 WIDTH, OUTPUTS = 11, 7
 
 
-def fast(rows: Rows, x_TI: Tensor, weight_Rk: Tensor, experts: Sequence[nn.Module]) -> Tensor:
+def fast(rows: Rows, x_TI: Tensor, weight_Gk: Tensor, experts: Sequence[nn.Module]) -> Tensor:
     if isinstance(experts[0], nn.Linear):
-        return merged_linear(x_TI, rows.spans, rows.chosen, weight_Rk, weight_Rk.tolist(), experts)  # type: ignore[arg-type]
-    return functions_of_rows(x_TI, rows.spans, rows.chosen, weight_Rk, experts)
+        return merged_linear(x_TI, rows.spans, rows.chosen, weight_Gk, weight_Gk.tolist(), experts)  # type: ignore[arg-type]
+    return functions_of_groups(x_TI, rows.spans, rows.chosen, weight_Gk, experts)
 
 
-def plainly(rows: Rows, x_TI: Tensor, weight_Rk: Tensor, experts: Sequence[nn.Module]) -> Tensor:
-    return plain(x_TI, weights_of_rows(rows.spans, rows.chosen, weight_Rk, len(x_TI), rows.experts), experts)
+def plainly(rows: Rows, x_TI: Tensor, weight_Gk: Tensor, experts: Sequence[nn.Module]) -> Tensor:
+    return plain(x_TI, weights_of_groups(rows.spans, rows.chosen, weight_Gk, len(x_TI), rows.experts), experts)
 
 
 def tokens_of(rows: Rows) -> Tensor:
@@ -41,13 +41,13 @@ def test_the_rows_are_of_every_kind() -> None:
 def test_merged_linears_are_the_plain_ones() -> None:
     for rows in made_up_rows(170):
         experts = linears(WIDTH, OUTPUTS, rows.experts)
-        assert_equal_to_plain(partial(fast, rows), partial(plainly, rows), tokens_of(rows), rows.weight_Rk, experts)
+        assert_equal_to_plain(partial(fast, rows), partial(plainly, rows), tokens_of(rows), rows.weight_Gk, experts)
 
 
 def test_whole_ffns_are_the_plain_ones() -> None:
     for rows in made_up_rows(60):
         experts = whole_ffns(WIDTH, rows.experts)
-        assert_equal_to_plain(partial(fast, rows), partial(plainly, rows), tokens_of(rows), rows.weight_Rk, experts)
+        assert_equal_to_plain(partial(fast, rows), partial(plainly, rows), tokens_of(rows), rows.weight_Gk, experts)
 
 
 def test_without_gates_the_expert_is_taken_whole() -> None:
@@ -58,9 +58,9 @@ def test_without_gates_the_expert_is_taken_whole() -> None:
             lambda x, weight, experts: (
                 merged_linear(x, spans, chosen, None, None, experts)
                 if isinstance(experts[0], nn.Linear)
-                else functions_of_rows(x, spans, chosen, None, experts)
+                else functions_of_groups(x, spans, chosen, None, experts)
             ),
-            lambda x, weight, experts: plain(x, weights_of_rows(spans, chosen, weight.detach(), 10, 3), experts),
+            lambda x, weight, experts: plain(x, weights_of_groups(spans, chosen, weight.detach(), 10, 3), experts),
             x_TI,
             torch.ones(2, 1),
             several,
@@ -70,7 +70,7 @@ def test_without_gates_the_expert_is_taken_whole() -> None:
 def test_only_experts_of_a_row_get_a_gradient() -> None:
     for rows in made_up_rows(60):
         for experts in (linears(WIDTH, OUTPUTS, rows.experts), whole_ffns(WIDTH, rows.experts)):
-            fast(rows, tokens_of(rows), rows.weight_Rk, experts).sum().backward()
+            fast(rows, tokens_of(rows), rows.weight_Gk, experts).sum().backward()
             assert used_experts(experts) == {expert for row in rows.chosen for expert in row}
 
 
@@ -78,9 +78,9 @@ def test_a_token_that_is_not_finite_stays_in_its_row() -> None:
     rows = made_up_rows(40)[23]
     for experts in (linears(WIDTH, OUTPUTS, rows.experts), whole_ffns(WIDTH, rows.experts)):
         x_TI, bad = tokens_of(rows), rows.tokens // 2
-        before_TO = fast(rows, x_TI, rows.weight_Rk, experts)
+        before_TO = fast(rows, x_TI, rows.weight_Gk, experts)
         x_TI[bad] = float("nan")
-        after_TO = fast(rows, x_TI, rows.weight_Rk, experts)
+        after_TO = fast(rows, x_TI, rows.weight_Gk, experts)
         others_T = torch.arange(rows.tokens) != bad
         assert torch.equal(before_TO[others_T], after_TO[others_T])
         assert bool(after_TO[bad].isnan().all())

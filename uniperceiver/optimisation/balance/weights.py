@@ -1,9 +1,10 @@
-"""Dynamic weight average: tasks whose losses fall slowly count more."""
+"""Weights of the tasks' losses that are not learnt: drawn at random, or from how fast the losses fall."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +12,20 @@ from uniperceiver.config import TaskBalanceConfig
 from uniperceiver.optimisation.balance.method import Method, TaskFacts, Updated
 
 
+class RandomWeights(Method):
+    """w = K softmax(z), z ~ N(0, I), drawn anew in each step over all K tasks of the run.
+
+    Source: Lin et al., "Reasonable Effectiveness of Random Weighting" (arXiv 2111.10603), without the K.
+    """
+
+    def weights(self, losses: Mapping[str, float], step: int) -> dict[str, float]:
+        exponentials = np.exp(self.stream(step).standard_normal(len(self.tasks)))
+        weights = len(self.tasks) * exponentials / exponentials.sum()
+        return dict(zip(self.tasks, weights.tolist(), strict=True))
+
+
 @dataclass
-class _Losses:
+class _PeriodMeans:
     """Losses of a task: of the running period, and the means of the last two periods in which it was drawn."""
 
     total: float = 0.0
@@ -34,39 +47,41 @@ class DynamicWeightAverage(Method):
 
     def __init__(self, tasks: Mapping[str, TaskFacts], config: TaskBalanceConfig, seed: int) -> None:
         super().__init__(tasks, config, seed)
-        self._losses = {task: _Losses() for task in tasks}
+        self._losses = {task: _PeriodMeans() for task in tasks}
         self._steps = 0  # of the running period
 
     def weights(self, losses: Mapping[str, float], step: int) -> dict[str, float]:
-        ratios = {task: one.last / max(one.before, 1e-8) if one.periods > 1 else 1.0 for task, one in self._each()}
+        ratios = {
+            task: means.last / max(means.before, 1e-8) if means.periods > 1 else 1.0
+            for task, means in self._losses.items()
+        }
         highest = max(ratios.values())
         exponentials = {task: math.exp((ratio - highest) / self.config.temperature) for task, ratio in ratios.items()}
         scale = len(self.tasks) / sum(exponentials.values())
-        return {task: scale * each for task, each in exponentials.items()}
+        return {task: scale * exponential for task, exponential in exponentials.items()}
 
     def after_step(self, updated: Updated) -> None:
         for task, loss in updated.losses.items():
-            one = self._losses[task]
-            one.total, one.count = one.total + loss, one.count + 1
+            self._losses[task].total += loss
+            self._losses[task].count += 1
         self._steps += 1
         if self._steps < self.config.period:
             return
         self._steps = 0
-        for task, one in self._each():
-            if one.count:
-                mean = one.total / one.count
-                self._losses[task] = _Losses(last=mean, before=one.last, periods=one.periods + 1)
+        for task, means in self._losses.items():
+            if means.count:
+                mean = means.total / means.count
+                self._losses[task] = _PeriodMeans(last=mean, before=means.last, periods=means.periods + 1)
 
     def shown(self) -> dict[str, float]:
         return self.weights({}, 0)
 
     def state(self) -> dict[str, Tensor]:
         steps = {"steps": torch.tensor(self._steps)}
-        return steps | {f"losses/{task}": torch.tensor(astuple(one), dtype=torch.float64) for task, one in self._each()}
+        return steps | {
+            f"losses/{task}": torch.tensor(astuple(means), dtype=torch.float64) for task, means in self._losses.items()
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         self._steps = int(state["steps"])
-        self._losses = {task: _Losses(*state[f"losses/{task}"].tolist()) for task in self.tasks}
-
-    def _each(self) -> list[tuple[str, _Losses]]:
-        return list(self._losses.items())
+        self._losses = {task: _PeriodMeans(*state[f"losses/{task}"].tolist()) for task in self.tasks}
