@@ -13,7 +13,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.runs.architecture import architecture
+from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
@@ -45,7 +45,7 @@ def prepare_run(
     """
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    check_recipe(recipe, tasks)
+    check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
