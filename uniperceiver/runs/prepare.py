@@ -16,7 +16,7 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
-from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
+from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
 from uniperceiver.runs.interference_callback import Watch, watch_of
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, parts, trains_gates
@@ -35,7 +35,9 @@ from uniperceiver.training.stop import StopRequest
 def prepare_run(
     recipe: Recipe, base: Path, folder: Path, *, tasks: list[TaskData] | None = None, quiet: bool = False
 ) -> Run:
-    """Everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
+    """Make everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
+
+    `uniperceiver.train` is this, then `Run.train`, evaluation and report.
 
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
@@ -49,15 +51,17 @@ def prepare_run(
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
-    wanted = architecture(
+    asked = architecture(
         recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
     )
-    arch = fitted(recipe, tasks, wanted, start, folder)
+    arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
-    known = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
-    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
+    trained = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
+    saved = SavedModel(
+        model=model, arch=arch, codec=codec, tasks=trained, base=base_to_keep(recipe, base, folder, start)
+    )
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,
@@ -76,7 +80,7 @@ def prepare_run(
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
-    begin(model, recipe, arch, start)
+    load_start(model, recipe, arch, start)
     freeze(recipe, model)
     return model.to(device_of(recipe.device))
 
