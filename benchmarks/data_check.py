@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faulty_data import KINDS
+from uniperceiver.cli.data import processes
 from uniperceiver.config import parse_recipe
-from uniperceiver.data.prepare.check import Report, check_data, workers_of
+from uniperceiver.data.prepare.check import DataReport, check_data
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.streams import numpy_stream
 
 # Of 20; clips take twenty times as long as pictures.
@@ -70,7 +72,7 @@ def recipe_of(names: Mapping[str, Any] = KINDS) -> dict[str, Any]:
     return {"tasks": {name: {**KINDS[name].task, "train": dict(KINDS[name].source)} for name in names}}
 
 
-def compare(report: Report, planted: Planted, workers: int, minutes: float) -> Result:
+def compare(report: DataReport, planted: Planted, workers: int, minutes: float) -> Result:
     """What of the planted faults a report names, and what else."""
     named = {
         (one.used_by[0].partition("/")[0], fault.sample): fault.reason for one in report.sets for fault in one.faults
@@ -99,7 +101,9 @@ def run(samples: int, faults: int, workers: int, *, quiet: bool = False) -> Resu
     try:
         planted = plant(folder, samples, faults)
         start = time.monotonic()
-        report = check_data(parse_recipe(recipe_of(), {}, "benchmark"), folder, workers, quiet=quiet)
+        report = check_data(
+            parse_recipe(recipe_of(), {}, "benchmark"), folder, workers, find_model=model_folder, quiet=quiet
+        )
         return compare(report, planted, workers, (time.monotonic() - start) / 60)
     finally:
         shutil.rmtree(folder)
@@ -113,7 +117,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    result = run(options.samples, options.faults, workers_of(options.workers))
+    result = run(options.samples, options.faults, processes(options.workers))
     print(f"{result.found} of {result.planted} faults of {result.kinds} kinds found in {result.samples:,} samples")
     print(f"{len(result.wrong)} wrong; {result.workers} processes, {result.minutes:.1f} minutes")
     for line in (*result.missed, *result.wrong):

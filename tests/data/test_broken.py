@@ -13,6 +13,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.prepare.check import check_data
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
 
@@ -51,7 +52,7 @@ def test_broken_samples(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     reasons = {names[index]: kind.faults[fault].lower() for index, fault in faults.items()}
     recipe = recipe_of(name, data={"workers": 0, "max_broken": 0.9})
 
-    report = check_data(recipe, tmp_path, 0, quiet=True)
+    report = check_data(recipe, tmp_path, 0, find_model=model_folder, quiet=True)
     assert not report.clean
     assert (report.samples, report.broken) == (count, len(faults))
     assert {fault.sample for fault in report.sets[0].faults} == set(reasons)
@@ -77,12 +78,15 @@ def test_broken_samples(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_two_are_too_many(tmp_path: Path) -> None:
     KINDS["pictures"].write(tmp_path / "pictures", COUNT, {1: "html", SPOILED: "empty"})
     recipe = recipe_of("pictures")
-    assert check_data(recipe, tmp_path, 0, quiet=True).sets[0].stops == ("pictures/train", "pictures/val")
+    assert check_data(recipe, tmp_path, 0, find_model=model_folder, quiet=True).sets[0].stops == (
+        "pictures/train",
+        "pictures/val",
+    )
     with pytest.raises(UserError, match=r"^task 'pictures': 2 of 13 samples are broken, the last .*/00000[16]\.jpg: "):
         train_beside(tmp_path, recipe)
     for share, enough in ((1.9 / COUNT, False), (2 / COUNT, True)):
         recipe = recipe_of("pictures", data={"workers": 0, "max_broken": share})
-        report = check_data(recipe, tmp_path, 0, quiet=True).sets[0]
+        report = check_data(recipe, tmp_path, 0, find_model=model_folder, quiet=True).sets[0]
         assert report.stops == (() if enough else ("pictures/train", "pictures/val"))
     assert train_beside(tmp_path, recipe).state.step == 8
 

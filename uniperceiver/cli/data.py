@@ -1,11 +1,13 @@
 """Commands that read the data of a recipe."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
 from uniperceiver.cli.runs import AsJson
+from uniperceiver.errors import UserError
 
 _FAULTS = 1  # exit code of a check that found some
 
@@ -20,14 +22,17 @@ def data_check(
     """Read every sample once: sizes, classes, lengths of texts, and what is broken (exit code 1)."""
     from dataclasses import asdict
 
+    from uniperceiver.cli.data_lines import check_lines
     from uniperceiver.config import read_overrides, read_recipe
-    from uniperceiver.data.prepare.check import as_text, check_data, workers_of
+    from uniperceiver.data.prepare.check import check_data
+    from uniperceiver.serving.locate import model_folder
 
-    report = check_data(read_recipe(recipe, read_overrides(overrides)), recipe.parent, workers_of(workers))
+    checked = read_recipe(recipe, read_overrides(overrides))
+    report = check_data(checked, recipe.parent, processes(workers), find_model=model_folder)
     if json:
         print_json(asdict(report))
     else:
-        print("\n".join(as_text(report)))
+        print("\n".join(check_lines(report)))
     return None if report.clean else _FAULTS
 
 
@@ -39,9 +44,21 @@ def data_prepare(
     workers: Workers = None,
 ) -> int | None:
     """Write the data as shards of small pictures and clips, which are read fast; goes on where it was stopped."""
-    from uniperceiver.data.prepare.check import workers_of
-    from uniperceiver.data.prepare.prepare import as_text, prepare_data
+    from uniperceiver.cli.data_lines import prepared_lines
+    from uniperceiver.data.prepare.prepare import prepare_data
 
-    prepared = prepare_data(recipe, overrides, out, workers_of(workers))
-    print("\n".join(as_text(prepared)))
+    print("\n".join(prepared_lines(prepare_data(recipe, overrides, out, processes(workers)))))
     return None
+
+
+def processes(workers: int | None) -> int:
+    """How many processes read: as many as `--workers` says, or as there are cores.
+
+    Raises:
+        UserError: not a number of processes.
+    """
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers < 0:
+        raise UserError(f"--workers: {workers} is no number of processes; give 1 or more, or 0 to read in this one")
+    return workers

@@ -59,9 +59,8 @@ def prepare_run(
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
     trained = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
-    saved = SavedModel(
-        model=model, arch=arch, codec=codec, tasks=trained, base=base_to_keep(recipe, base, folder, start)
-    )
+    beside = base_to_keep(recipe, base, folder, start)
+    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained, base=beside)
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,

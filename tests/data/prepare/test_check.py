@@ -13,16 +13,20 @@ from benchmarks.faulty_data import KINDS
 from tests.small_run import values_of, write_recipe
 from tests.tiny import tiny_codec
 from uniperceiver.cli import main
+from uniperceiver.cli.data_lines import check_lines
 from uniperceiver.config import parse_recipe
 from uniperceiver.data.formats.coco_captions import CocoCaptionsData
-from uniperceiver.data.prepare.check import Report, Spread, as_text, check_data
+from uniperceiver.data.prepare.check import DataReport, Spread, check_data
+from uniperceiver.serving.locate import model_folder
 
 FAULTS = sum(len(kind.faults) for kind in KINDS.values())
 
 
-def checked(folder: Path, tasks: dict[str, Any], workers: int = 0, **more: Any) -> Report:
+def checked(folder: Path, tasks: dict[str, Any], workers: int = 0, **more: Any) -> DataReport:
     """The report on a recipe with these tasks."""
-    return check_data(parse_recipe({"tasks": tasks, **more}, {}, "recipe"), folder, workers, quiet=True)
+    return check_data(
+        parse_recipe({"tasks": tasks, **more}, {}, "recipe"), folder, workers, find_model=model_folder, quiet=True
+    )
 
 
 def test_all_planted_faults_are_found_and_nothing_else() -> None:
@@ -34,7 +38,7 @@ def test_all_planted_faults_are_found_and_nothing_else() -> None:
 
 def test_the_comparison_notices_what_is_missed_and_what_is_wrong(tmp_path: Path) -> None:
     planted = plant(tmp_path, 120, 6)
-    report = check_data(parse_recipe(recipe_of(), {}, "recipe"), tmp_path, 0, quiet=True)
+    report = check_data(parse_recipe(recipe_of(), {}, "recipe"), tmp_path, 0, find_model=model_folder, quiet=True)
     assert compare(report, planted, 0, 0.0).exact
     (name, sample), reason = next(iter(planted.items()))
     other = {**planted, (name, sample): "another reason", (name, "absent.jpg"): reason}
@@ -68,7 +72,7 @@ def test_sizes_and_classes(tmp_path: Path) -> None:
     assert (one.classes.smallest, one.classes.smallest_samples) == ("red_dog", 1)
     assert (one.classes.largest, one.classes.largest_samples) == ("cat", 3)
     assert report.tokenizer is None
-    assert list(as_text(report)) == [
+    assert list(check_lines(report)) == [
         "things/train (jsonl): 4 samples, 0 broken",
         "  images: width 10 to 90, median 20; height 20 to 40, median 30",
         "  classes: 3, from 1 (red_dog) to 3 samples (cat)",
@@ -173,7 +177,7 @@ def test_what_one_task_lacks_another_may_not_need(tmp_path: Path) -> None:
     assert [(fault.sample, fault.reason, fault.uses) for fault in one.faults] == [
         (f"rows.jsonl:{line}", "has no caption", ("captions/train",)) for line in (1, 2)
     ]
-    assert "  broken: rows.jsonl:1: has no caption (for captions/train)" in as_text(report)
+    assert "  broken: rows.jsonl:1: has no caption (for captions/train)" in check_lines(report)
     assert one.classes is not None
     assert one.classes.largest_samples == 1
 
@@ -184,7 +188,7 @@ def test_names_that_occur_twice(tmp_path: Path) -> None:
     assert report.sets[0].named_twice == {"b.png": 2}
     assert report.broken == 0
     assert not report.clean
-    assert "  one name, 2 samples: b.png" in as_text(report)
+    assert "  one name, 2 samples: b.png" in check_lines(report)
 
 
 @pytest.mark.parametrize("bad", [False, True])

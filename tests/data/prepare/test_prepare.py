@@ -22,6 +22,7 @@ from uniperceiver.data.prepare.prepare import Prepared, prepare_data
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
+from uniperceiver.serving.locate import model_folder
 
 LABELLED = {**IMAGES, "label": "shape"}
 
@@ -80,7 +81,9 @@ def test_all_kinds_of_tasks_read_the_same(tmp_path: Path) -> None:
                     None if before.task.visual else other.text,
                 )
                 assert (one.image is None, one.clip is None) == (other.image is None, other.clip is None)
-    assert not check_data(read_recipe(tmp_path / "out" / "recipe.yaml"), tmp_path / "out", 0, quiet=True).broken
+    assert not check_data(
+        read_recipe(tmp_path / "out" / "recipe.yaml"), tmp_path / "out", 0, find_model=model_folder, quiet=True
+    ).broken
 
 
 def picture(width: int, height: int) -> np.ndarray:

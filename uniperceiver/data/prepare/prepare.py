@@ -4,7 +4,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,36 +67,37 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
     recipe = parse_recipe(values, read_overrides(overrides), str(path))
     sets = sets_of(open_tasks(recipe, path.parent), by_modality=True)
     plans = _plans(sets)
-    note = {"base": str(path.parent.resolve()), "sets": [_described(*each) for each in zip(sets, plans, strict=True)]}
+    planned = list(zip(sets, plans, strict=True))
+    note = {"base": str(path.parent.resolve()), "sets": [_described(data_set, plan) for data_set, plan in planned]}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with only_one(out) as alone:
             if not alone:
                 raise UserError(f"{out}: another process is writing there; wait for it, or use another --out")
-            done = _done(out, note)
-            if done is None:
+            prepared = _prepared_before(out, note)
+            if prepared is None:
                 reports = _write(out, plans, workers, quiet)
-                done = [_summed(*each) for each in zip(plans, reports, strict=True)]
+                prepared = [_summed(plan, shards) for plan, shards in zip(plans, reports, strict=True)]
                 write_classes(out, plans)
-                text = prepared_recipe(values, recipe, path, list(zip(sets, plans, strict=True)))
-                _finish(out, text, {**note, "done": [asdict(each) for each in done]}, reports, plans)
+                text = prepared_recipe(values, recipe, path, planned)
+                _finish(out, text, {**note, "done": [asdict(summary) for summary in prepared]}, reports, plans)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); use another --out") from None
-    return Prepared(folder=out, sets=tuple(done))
+    return Prepared(folder=out, sets=tuple(prepared))
 
 
 def _plans(sets: Sequence[RecipeSet]) -> tuple[SetPlan, ...]:
     plans: dict[str, SetPlan] = {}
-    for one in sets:
-        first, size = one.readers[0], len(one.samples.source)
+    for data_set in sets:
+        first, size = data_set.readers[0], len(data_set.samples.source)
         name = re.sub(r"[^\w-]+", "_", f"{first.data.task.name}-{first.split}")
         while name.lower() in plans:
             name += "_"
         plans[name.lower()] = SetPlan(
             name=name,
-            data=one.samples,
+            data=data_set.samples,
             modality=first.modality,
-            side=max(_side(reader.data.config, reader.split == "train") for reader in one.readers),
+            side=max(_side(reader.data.config, reader.split == "train") for reader in data_set.readers),
             per_shard=min(max(math.ceil(size / _SHARDS), _LEAST), _MOST),
         )
     return tuple(plans.values())
@@ -108,30 +109,29 @@ def _side(config: TaskConfig, training: bool) -> int:
     return math.ceil(size * min(config.augment.crop**-0.5, _MOST_ROOM)) if training else size
 
 
-def _described(one: RecipeSet, plan: SetPlan) -> dict[str, Any]:
+def _described(data_set: RecipeSet, plan: SetPlan) -> dict[str, Any]:
     """All that decides what is written, so that nothing else is mixed with it."""
     samples = len(plan.data.source)
     return {
         "name": plan.name,
         "used_by": [use.name for use in plan.data.uses],
-        "source": dict(one.spec),
+        "source": dict(data_set.spec),
         "samples": samples,
         "side": plan.side,
         "per_shard": plan.per_shard,
     }
 
 
-def _done(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | None:
+def _prepared_before(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | None:
     """What was written before, if all of it was; else the folder is made ready to go on.
 
     Raises:
         UserError: it holds other files, or was written from other data.
     """
     path = out / _NOTE
-    there = sorted(each.name for each in out.iterdir() if not each.name.startswith("."))
     if not path.exists():
-        if there:
-            raise UserError(f"{out}: holds other files, such as {there[0]}; use another --out")
+        if others := sorted(file.name for file in out.iterdir() if not file.name.startswith(".")):
+            raise UserError(f"{out}: holds other files, such as {others[0]}; use another --out")
         write_text(path, to_json(note, indent=1))
     before = json.loads(path.read_bytes())
     done = before.pop("done", None)
@@ -139,7 +139,7 @@ def _done(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | None:
         raise UserError(f"{out}: was begun with another recipe or other data; use another --out, or remove it")
     if done is not None:
         shutil.rmtree(out / PROGRESS, ignore_errors=True)
-        return [PreparedSet(**{**each, "used_by": tuple(each["used_by"])}) for each in done]
+        return [PreparedSet(**{**summary, "used_by": tuple(summary["used_by"])}) for summary in done]
     for folder in (out, *filter(Path.is_dir, out.iterdir())):
         clean(folder)
     return None
@@ -158,7 +158,7 @@ def _write(out: Path, plans: tuple[SetPlan, ...], workers: int, quiet: bool) -> 
 
 
 def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
-    samples = sum(each.samples for each in reports)
+    samples = sum(report.samples for report in reports)
     if not samples:
         first = reports[0].broken[0]
         raise UserError(f"{plan.data.uses[0].name}: no sample can be read; the first: {first.sample}: {first.reason}")
@@ -166,9 +166,9 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
         name=plan.name,
         used_by=tuple(use.name for use in plan.data.uses),
         samples=samples,
-        broken=sum(len(each.broken) for each in reports),
-        shards=sum(each.samples > 0 for each in reports),
-        bytes=sum(each.bytes for each in reports),
+        broken=sum(len(report.broken) for report in reports),
+        shards=sum(report.samples > 0 for report in reports),
+        bytes=sum(report.bytes for report in reports),
     )
 
 
@@ -177,23 +177,12 @@ def _finish(
 ) -> None:
     """Write what was left out, the recipe, and that all is done."""
     broken = [
-        {"set": plan.name, **asdict(one)}
-        for plan, several in zip(plans, reports, strict=True)
-        for report in several
-        for one in report.broken
+        {"set": plan.name, **asdict(left_out)}
+        for plan, shards in zip(plans, reports, strict=True)
+        for report in shards
+        for left_out in report.broken
     ]
     write_text(out / "broken.json", to_json(broken, indent=1))
     write_text(out / "recipe.yaml", recipe)
     write_text(out / _NOTE, to_json(note, indent=1))
     shutil.rmtree(out / PROGRESS)
-
-
-def as_text(prepared: Prepared) -> Iterator[str]:
-    """Lines for people."""
-    for one in prepared.sets:
-        left_out = f"; {one.broken:,} broken left out" if one.broken else ""
-        shards = f"{one.shards} shard{'s' * (one.shards > 1)}"
-        yield f"{one.name}: {one.samples:,} samples in {shards}, {one.bytes / 1e6:,.1f} MB{left_out}"
-    if any(one.broken for one in prepared.sets):
-        yield f"broken: {prepared.folder / 'broken.json'}"
-    yield f"recipe: {prepared.folder / 'recipe.yaml'}"

@@ -26,19 +26,19 @@ def prepared_recipe(
         path: its file, whose folder relative paths start at.
     """
     tasks = {name: dict(task) for name, task in values["tasks"].items()}
-    for one, plan in sets:
-        for reader in one.readers:
+    for data_set, plan in sets:
+        for reader in data_set.readers:
             name = reader.data.task.name
             tasks[name][reader.split] = _source(plan)
             # Beside what the recipe says of the classes, what their files said of them.
             labels, names = reader.data.task.labels, class_names(reader.source)
             if names is not None and labels and labels != class_texts(names):
                 tasks[name]["labels"] = {name: list(texts) for name, texts in zip(names, labels, strict=True)}
-    made = {**values, "tasks": tasks}
+    prepared = {**values, "tasks": tasks}
     if recipe.model.start is not None or isinstance(recipe.model.vocabulary, str):
-        made["model"] = {**values["model"], **_absolute(recipe, path.parent)}
+        prepared["model"] = {**values["model"], **_absolute_paths(recipe, path.parent)}
     head = "# Written by `uniperceiver data prepare`; paths start at this folder.\n"
-    return head + yaml.dump(made, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
+    return head + yaml.dump(prepared, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
 
 
 def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
@@ -63,7 +63,7 @@ def _fit_in_lines(names: Sequence[str]) -> bool:
     return all(name == name.strip() and "\n" not in name for name in names)
 
 
-def _absolute(recipe: Recipe, base: Path) -> dict[str, str]:
+def _absolute_paths(recipe: Recipe, base: Path) -> dict[str, str]:
     """The files that the section `model` names, wherever the recipe lies."""
     named = {"start": recipe.model.start, "vocabulary": recipe.model.vocabulary}
     paths = {key: base / Path(path).expanduser() for key, path in named.items() if isinstance(path, str)}

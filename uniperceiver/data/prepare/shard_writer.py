@@ -73,11 +73,11 @@ class ShardWriter:
         Raises:
             UserError: it cannot be written.
         """
-        one = self.sets[plan.set]
-        path = self.folder / one.name / f"{plan.number:05d}.tar"
-        note = self.folder / PROGRESS / f"{one.name}-{plan.number:05d}.json"
+        set_plan = self.sets[plan.set]
+        path = self.folder / set_plan.name / f"{plan.number:05d}.tar"
+        note = self.folder / PROGRESS / f"{set_plan.name}-{plan.number:05d}.json"
         try:
-            report = _done(note, path) or _write(one, plan.number, path)
+            report = _noted_report(note, path) or _write(set_plan, plan.number, path)
             if not note.exists():
                 write_text(note, json.dumps(asdict(report)))
         except OSError as error:
@@ -89,29 +89,29 @@ class ShardWriter:
 
 def shard_plans(sets: Sequence[SetPlan]) -> Iterator[ShardPlan]:
     """All shards of all sets."""
-    for place, one in enumerate(sets):
-        yield from (ShardPlan(set=place, number=number) for number in range(one.shards))
+    for index, plan in enumerate(sets):
+        yield from (ShardPlan(set=index, number=number) for number in range(plan.shards))
 
 
-def _done(note: Path, path: Path) -> ShardReport | None:
+def _noted_report(note: Path, path: Path) -> ShardReport | None:
     """What was noted about a shard, if that is all there."""
     if not note.exists():
         return None
     values = json.loads(note.read_bytes())
-    broken = tuple(LeftOut(**each) for each in values.pop("broken"))
+    broken = tuple(LeftOut(**left_out) for left_out in values.pop("broken"))
     report = ShardReport(broken=broken, **values)
-    there = path.stat().st_size if path.exists() else 0
-    return report if there == report.bytes else None
+    size = path.stat().st_size if path.exists() else 0
+    return report if size == report.bytes else None
 
 
-def _write(one: SetPlan, number: int, path: Path) -> ShardReport:
-    start = number * one.per_shard
+def _write(plan: SetPlan, number: int, path: Path) -> ShardReport:
+    start = number * plan.per_shard
     broken: list[LeftOut] = []
     good = 0
     with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for index in range(start, min(start + one.per_shard, len(one.data.source))):
+        for index in range(start, min(start + plan.per_shard, len(plan.data.source))):
             try:
-                members = _members(one, index)
+                members = _members(plan, index)
             except BrokenSample as error:
                 broken.append(LeftOut(sample=error.sample, reason=error.reason))
                 continue
@@ -125,39 +125,39 @@ def _write(one: SetPlan, number: int, path: Path) -> ShardReport:
     return ShardReport(samples=good, bytes=path.stat().st_size if good else 0, broken=tuple(broken))
 
 
-def _members(one: SetPlan, index: int) -> dict[str, bytes]:
+def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
     """The members of a sample by what stands behind the key.
 
     Raises:
         BrokenSample: no task can use it.
     """
-    sample = one.data.source.read(index)
-    lacks = [lacking(use.task, sample, training=use.training) for use in one.data.uses]
+    sample = plan.data.source.read(index)
+    lacks = [lacking(use.task, sample, training=use.training) for use in plan.data.uses]
     if all(lacks):
         raise BrokenSample(sample.id, f"has no {lacks[0]}")
-    return {**_media(one, sample), "json": json.dumps(_said(one, sample)).encode()}
+    return {**_media(plan, sample), "json": json.dumps(_texts_and_class(plan, sample)).encode()}
 
 
-def _media(one: SetPlan, sample: Sample) -> dict[str, bytes]:
-    if one.modality == "image":
+def _media(plan: SetPlan, sample: Sample) -> dict[str, bytes]:
+    if plan.modality == "image":
         assert sample.image is not None
-        return dict([small_image(sample.image, one.side, sample.id)])
-    if one.modality == "video":
+        return dict([small_image(sample.image, plan.side, sample.id)])
+    if plan.modality == "video":
         assert sample.clip is not None
-        return dict([small_clip(sample.clip, one.side, sample.id)])
+        return dict([small_clip(sample.clip, plan.side, sample.id)])
     return {}
 
 
-def _said(one: SetPlan, sample: Sample) -> dict[str, object]:
-    """What the sample says beside its picture."""
-    said: dict[str, object] = {"id": sample.id}
-    if one.modality == "text":
-        said["text"] = sample.text
+def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:
+    """What the sample has beside its picture: name, texts and class."""
+    values: dict[str, object] = {"id": sample.id}
+    if plan.modality == "text":
+        values["text"] = sample.text
     elif sample.captions:
-        said["captions"] = list(sample.captions)
-    names = class_names(one.data.source)
+        values["captions"] = list(sample.captions)
+    names = class_names(plan.data.source)
     if names is not None and sample.label is not None:
         # By name: where the names are numbers, a number would be taken for one of them.
         name = names[sample.label]
-        said["label"] = name if name == name.strip() else sample.label
-    return said
+        values["label"] = name if name == name.strip() else sample.label
+    return values

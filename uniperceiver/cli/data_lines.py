@@ -1,0 +1,57 @@
+"""What the commands below `data` print for people."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uniperceiver.data.prepare.check import DataReport, SetReport, Spread
+    from uniperceiver.data.prepare.prepare import Prepared
+
+
+def check_lines(report: "DataReport") -> Iterator[str]:
+    """What a check of a recipe's data found, line by line."""
+    for source in report.sets:
+        yield f"{', '.join(source.used_by)} ({source.format}): {source.samples:,} samples, {source.broken:,} broken"
+        yield from (f"  {line}" for line in _set_lines(source))
+    if report.tokenizer is not None:
+        yield f"tokens are counted with the vocabulary of the recipe: {report.tokenizer}"
+    yield f"{report.broken:,} of {report.samples:,} samples are broken"
+
+
+def prepared_lines(prepared: "Prepared") -> Iterator[str]:
+    """What was written, line by line."""
+    for summary in prepared.sets:
+        left_out = f"; {summary.broken:,} broken left out" if summary.broken else ""
+        shards = f"{summary.shards} shard{'s' * (summary.shards > 1)}"
+        yield f"{summary.name}: {summary.samples:,} samples in {shards}, {summary.bytes / 1e6:,.1f} MB{left_out}"
+    if any(summary.broken for summary in prepared.sets):
+        yield f"broken: {prepared.folder / 'broken.json'}"
+    yield f"recipe: {prepared.folder / 'recipe.yaml'}"
+
+
+def _set_lines(report: "SetReport") -> Iterator[str]:
+    for kind in ("image", "clip"):
+        sizes = [f"{name.split()[1]} {_range(size)}" for name, size in report.sizes.items() if name.startswith(kind)]
+        if sizes:
+            yield f"{kind}s: {'; '.join(sizes)}"
+    if (classes := report.classes) is not None:
+        yield (
+            f"classes: {classes.classes}, from {classes.smallest_samples:,} ({classes.smallest}) to "
+            f"{classes.largest_samples:,} samples ({classes.largest})"
+        )
+        if classes.empty:
+            yield f"classes without a sample: {', '.join(classes.empty)}"
+    for text in report.texts:
+        longer = f"{text.longer:,} longer than length {text.length}"
+        yield f"texts of {text.use}: {text.texts:,}; tokens {_range(text.tokens)}; {longer}"
+    for fault in report.faults:
+        uses = "" if fault.uses == report.used_by else f" (for {', '.join(fault.uses)})"
+        yield f"broken: {fault.sample}: {fault.reason}{uses}"
+    for name, count in report.named_twice.items():
+        yield f"one name, {count} samples: {name}"
+    if report.stops:
+        yield f"more than data.max_broken allows; training or evaluation would stop: {', '.join(report.stops)}"
+
+
+def _range(size: "Spread") -> str:
+    return f"{size.least} to {size.most}, median {size.median}" if size.least < size.most else str(size.least)
