@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import Row, main, ratio
+from benchmarks.parts import sequences_of
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.attention import attend_plainly
 from uniperceiver.model.build import build
@@ -41,7 +42,7 @@ def measure(pairs: int) -> list[Row]:
                 )
             )
     facts = CATALOGUE["image_classification"].facts("input")
-    pictures = Sequences(facts=facts, pixels_BTCHW=torch.randn(32, 1, 3, 64, 64))
+    pictures = sequences_of(facts=facts, pixels_BFCHW=torch.randn(32, 1, 3, 64, 64))
     arch = architecture(ModelConfig(size="nano"), MoEConfig(), tasks=1, vocabulary=300, end=0, answer=1)
     model = build(arch, TEMPERATURES, torch_stream(0, "weights"))
     rows.append(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
+from benchmarks.parts import sequences_of
 from benchmarks.without_cache import WithoutCache
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.data.media.preprocess import Preprocess
@@ -46,16 +47,18 @@ class Subject:
     model: Generalist
     task: Task
     index: int | None  # of the task in the run
-    view: Preprocess
+    preprocess: Preprocess
     end: int
     answer: int
 
     def prefix(self, batch: int) -> Sequences:
         """Noise to be described: what is shown changes nothing about time."""
-        frames = self.view.frames if self.task.visual == "video" else 1
-        pixels = torch.randn(batch, frames, 3, self.view.size, self.view.size, generator=torch_stream(0, "pixels"))
+        frames = self.preprocess.frames if self.task.visual == "video" else 1
+        pixels = torch.randn(
+            batch, frames, 3, self.preprocess.size, self.preprocess.size, generator=torch_stream(0, "pixels")
+        )
         facts = self.task.facts("input", self.index)
-        return prefix_with_query(Sequences(facts=facts, pixels_BTCHW=pixels), self.answer)
+        return prefix_with_query(sequences_of(facts=facts, pixels_BFCHW=pixels), self.answer)
 
     @torch.no_grad()
     def scorer(self) -> Callable[[Tensor], Tensor]:
@@ -160,7 +163,7 @@ def _random(size: str, pixels: int) -> Subject:
         model=build(arch, TEMPERATURES, torch_stream(0, "weights")),
         task=CATALOGUE["image_captioning"],
         index=0,
-        view=Preprocess(size=pixels),
+        preprocess=Preprocess(size=pixels),
         end=0,
         answer=1,
     )
@@ -184,7 +187,7 @@ def of_run(run: Path) -> Iterator[Subject]:
             model=saved.model.eval(),
             task=each.task,
             index=each.index,
-            view=replace(each.view),
+            preprocess=replace(each.preprocess),
             end=saved.codec.end,
             answer=saved.codec.answer,
         )

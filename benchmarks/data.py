@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.data_files import FORMATS, Files, make_files, written
 from benchmarks.harness import Row, figure, main, ratio
+from benchmarks.parts import flat
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.formats import open_source
 from uniperceiver.data.loader import load
@@ -39,14 +40,14 @@ class Medium:
     count: int  # samples in a run
     batch: int
     size: tuple[int, int] = (0, 0)  # width and height of the files
-    view: Preprocess
+    preprocess: Preprocess
 
 
 Scale = dict[str, Medium]
 FULL: Scale = {
-    "image": Medium(count=64, batch=32, size=(500, 375), view=Preprocess(size=224)),
-    "clip": Medium(count=16, batch=8, size=(160, 120), view=Preprocess(size=112, frames=8, stride=2)),
-    "text": Medium(count=1024, batch=32, view=Preprocess(length=64)),
+    "image": Medium(count=64, batch=32, size=(500, 375), preprocess=Preprocess(size=224)),
+    "clip": Medium(count=16, batch=8, size=(160, 120), preprocess=Preprocess(size=112, frames=8, stride=2)),
+    "text": Medium(count=1024, batch=32, preprocess=Preprocess(length=64)),
 }
 
 
@@ -82,8 +83,8 @@ def _rows(name: str, media: str, mixture: Mixture, files: Files, medium: Medium,
 def _sizes(medium: Medium, media: str) -> str:
     if media == "text":
         return f"{medium.count} lines"
-    size = f"{medium.size[0]}x{medium.size[1]} to {medium.view.size}"
-    return size if media == "image" else f"{size}, {medium.view.frames} frames"
+    size = f"{medium.size[0]}x{medium.size[1]} to {medium.preprocess.size}"
+    return size if media == "image" else f"{size}, {medium.preprocess.frames} frames"
 
 
 def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture:
@@ -91,7 +92,7 @@ def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture
     one = FORMATS[name]
     source = open_source(written(name, folder, files), name, folder)
     task = CATALOGUE[one.kind]
-    stage = Stage(begins=0, view=medium.view, batch=medium.batch)
+    stage = Stage(begins=0, preprocess=medium.preprocess, batch=medium.batch)
     return Mixture(
         sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), stages=(stage,)),),
         codec=bpe.train(files.captions, size=300, lowercase=True),
@@ -109,8 +110,8 @@ def read(mixture: Mixture) -> list[Tensor]:
         _, batch, broken = made[plan]
         assert batch is not None
         assert not broken
-        pixels_BTCHW, ids_BN = batch.inputs.pixels_BTCHW, batch.inputs.ids_BN
-        tensors.append(pixels_BTCHW if pixels_BTCHW is not None else _given(ids_BN))
+        pixels_BFCHW, ids_BN = flat(batch.inputs).pixels_BFCHW, flat(batch.inputs).ids_BN
+        tensors.append(pixels_BFCHW if pixels_BFCHW is not None else _given(ids_BN))
     return tensors
 
 
@@ -158,7 +159,7 @@ def bare_images(files: Files, medium: Medium, mixture: Mixture) -> list[Tensor]:
         pictures = []
         for path in paths:
             with Image.open(path) as image:
-                small = _square(image.convert("RGB"), medium.view.size)
+                small = _square(image.convert("RGB"), medium.preprocess.size)
             pictures.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
         batches.append((torch.stack(pictures).float() / 255 - mean_C11) / std_C11)
     return batches
@@ -169,7 +170,7 @@ def bare_clips(files: Files, medium: Medium, mixture: Mixture) -> list[Tensor]:
     import av
     from av.video.reformatter import VideoReformatter
 
-    batches, view = [], medium.view
+    batches, view = [], medium.preprocess
     reformatter = VideoReformatter()
     mean_C11, std_C11 = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
     for paths in _batched(files.paths, medium.batch):
@@ -195,7 +196,7 @@ def bare_texts(files: Files, medium: Medium, mixture: Mixture) -> list[Tensor]:
     """Each text tokenized, cut and padded."""
     batches = []
     for texts in _batched(files.captions, medium.batch):
-        ids = [torch.tensor(mixture.codec.encode(text)[: medium.view.length]) for text in texts]
+        ids = [torch.tensor(mixture.codec.encode(text)[: medium.preprocess.length]) for text in texts]
         batches.append(torch.nn.utils.rnn.pad_sequence(ids, batch_first=True))
     return batches
 

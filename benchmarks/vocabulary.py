@@ -3,12 +3,12 @@
 The plain baseline encodes the same sequences as any padded batch: with a mask, all positions in every layer.
 """
 
-from dataclasses import replace
 from functools import partial
 
 import torch
 
 from benchmarks.harness import Row, main, ratio
+from benchmarks.parts import changed, flat
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -55,9 +55,9 @@ def _fast(model: Generalist, candidates: Candidates, dtype: torch.dtype) -> None
 
 
 def _plain(model: Generalist, candidates: Candidates, dtype: torch.dtype) -> None:
-    ids = candidates.sequences.ids_BN
+    ids = flat(candidates.sequences).ids_BN
     assert ids is not None
-    masked = replace(candidates.sequences, valid_BN=torch.ones_like(ids, dtype=torch.bool))
+    masked = changed(candidates.sequences, valid_BN=torch.ones_like(ids, dtype=torch.bool))
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         encoded = model.encode(masked)
         torch.nn.functional.normalize(model.represent(encoded.x_BND[:, 0]).float(), dim=-1).sum().backward()

@@ -3,11 +3,10 @@
 Shape suffixes: B sequences (beams, grouped by sequence), S words, D width.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Sequences
 
@@ -16,14 +15,14 @@ class Texts:
     """The prefixes, and the words that were written behind them."""
 
     def __init__(self, prefix: Sequences) -> None:
-        assert prefix.pixels_BTCHW is not None
-        self.prefix = replace(prefix, ids_BN=None, order_BN=None, query_BN=None)
-        self.pixels_BTCHW = prefix.pixels_BTCHW
+        assert flat(prefix).pixels_BFCHW is not None
+        self.prefix = changed(prefix, ids_BN=None, order_BN=None, query_BN=None)
+        self.pixels_BFCHW = flat(prefix).pixels_BFCHW
         self.words_BS = torch.zeros(prefix.size, 0, dtype=torch.int64)
 
     def repeat(self, times: int) -> None:
         """Every text `times` times: one per beam."""
-        self.pixels_BTCHW = self.pixels_BTCHW.repeat_interleave(times, dim=0)
+        self.pixels_BFCHW = self.pixels_BFCHW.repeat_interleave(times, dim=0)
         self.words_BS = self.words_BS.repeat_interleave(times, dim=0)
 
     def reorder(self, parent_B: Tensor) -> None:
@@ -51,9 +50,9 @@ class WithoutCache:
         b, s = texts.words_BS.shape
         query_B1 = torch.full((b, 1), self.model.tokenizer.words.answer)
         place_BN = torch.arange(s + 1).expand(b, -1)
-        sequences = replace(
+        sequences = changed(
             texts.prefix,
-            pixels_BTCHW=texts.pixels_BTCHW,
+            pixels_BFCHW=texts.pixels_BFCHW,
             ids_BN=torch.cat([texts.words_BS, query_B1], dim=1),
             position_BN=place_BN,
             order_BN=place_BN + 1,

@@ -46,8 +46,8 @@ def main(folder: Path, steps: int = 200) -> None:
                     evaluation=EvaluationConfig(every=50), log=LogConfig(tensorboard=False),
                     model=ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
     sources = {split: Questions(ScenesSource(items=5000, pixels=32, objects=1, split=split)) for split in SPLITS}
-    view = Preprocess(size=config.size, length=config.length)
-    data = TaskData(task=TASK, index=0, config=config, sources=sources, view=view)
+    preprocess = Preprocess(size=config.size, length=config.length)
+    data = TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
     prepare_run(recipe, Path(), folder, tasks=[data]).train()
     trained = load(folder)
     for sample in map(sources["val"].read, range(4)):

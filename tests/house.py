@@ -10,7 +10,7 @@ PACKAGE = "uniperceiver"
 # and whatever stands on a lower floor; rooms on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "precision", "streams", "atomic"}),
-    frozenset({"strict", "devices"}),
+    frozenset({"strict", "modalities", "devices"}),
     frozenset({"records", "config"}),
     frozenset({"moe", "tasks", "tokenizers", "optimisation"}),
     frozenset({"model", "data"}),
@@ -77,6 +77,19 @@ def wrong_imports(source: Source) -> Iterator[str]:
     for line, imported in _imported_layers(source.tree):
         if imported not in allowed:
             yield f"{source.path}:{line}: {layer!r} may not import {imported!r}; it may import {sorted(allowed)}"
+
+
+def kinds_of_answer_by_name(source: Source) -> Iterator[str]:
+    """Comparisons of a task's `candidates` or `read_at` with a string, outside the room of the kinds of answers."""
+    if source.path.startswith("uniperceiver/tasks/answers/"):
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        sides = [node.left, *node.comparators]
+        attributes = {side.attr for side in sides if isinstance(side, ast.Attribute)}
+        if attributes & {"candidates", "read_at", "answer_name"} and any(map(_holds_text, sides)):
+            yield f"{source.path}:{node.lineno}: asks which kind of answer it is; ask `task.answer` what differs"
 
 
 def relative_imports(source: Source) -> Iterator[str]:
@@ -195,6 +208,10 @@ def _imported_layers(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 # `from uniperceiver import load` is an import of the public face, not of a file called load.
                 is_room = bool(rest) and rest[0] in ROOMS
                 yield node.lineno, rest[0] if is_room or len(rest) > 1 else "__init__"
+
+
+def _holds_text(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
 
 
 def _names_every_error(node: ast.expr) -> bool:

@@ -25,7 +25,8 @@ FEATURES: Mapping[str, tuple[str, int]] = {
     "balancing": (r"balance|balanced", 3),
     # A split's gates are read in evaluation/, a run's are shown by runs/, and training/ follows those that it trains.
     "choices of experts": (r"experts", 3),
-    "captions": (r"captions?|ngrams|ptb", 2),
+    # A kind of answer has a file in tasks/ and one in evaluation/; captions of COCO are a format of data/.
+    "captions": (r"captions?|ngrams|ptb", 3),
 }
 BESIDE = ("cli", "report")
 

@@ -9,7 +9,6 @@ from uniperceiver.model.merge import Merging, merge_model
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Segment
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import Task
 
 NAMES = ["vqa", *CATALOGUE]
@@ -21,7 +20,7 @@ def task_of(name: str) -> Task:
 
 
 def needs_of(names: Sequence[str] = NAMES) -> dict[str, Sequence[Segment]]:
-    return {name: segments_of(task_of(name), INDEX[name]) for name in names}
+    return {name: task_of(name).segments(INDEX[name]) for name in names}
 
 
 def routed_and_merged(names: Sequence[str] = NAMES, **settings: Any) -> tuple[Generalist, Merging]:

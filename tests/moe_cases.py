@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.parts import changed, flat, sequences_of
 from tests.tiny import tiny_batch, tiny_model
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Sequences
 from uniperceiver.streams import torch_stream
+from uniperceiver.tasks.candidates import rows_of
 from uniperceiver.tasks.task import Task
 
 BY_ROW = ("modality", "task", "attribute", "task_specific")
@@ -62,21 +64,22 @@ def inputs_of(name: str, task: int = 1) -> Sequences:
         return _question(task)
     inputs = tiny_batch(name).inputs
     inputs = replace(inputs, facts=replace(inputs.facts, task=task))
-    if inputs.ids_BN is None:
+    text = flat(inputs)
+    if text.ids_BN is None:
         return inputs
-    valid_BN = torch.ones_like(inputs.ids_BN, dtype=torch.bool) if inputs.valid_BN is None else inputs.valid_BN.clone()
-    half = inputs.ids_BN.shape[1] // (2 if inputs.order_BN is not None else 1)  # words, then as many queries
-    for start in range(0, inputs.ids_BN.shape[1], half):
+    valid_BN = torch.ones_like(text.ids_BN, dtype=torch.bool) if text.valid_BN is None else text.valid_BN.clone()
+    half = text.ids_BN.shape[1] // (2 if text.order_BN is not None else 1)  # words, then as many queries
+    for start in range(0, text.ids_BN.shape[1], half):
         valid_BN[0, start + max(1, half * 2 // 5) : start + half] = False
-    return replace(inputs, valid_BN=valid_BN)
+    return changed(inputs, valid_BN=valid_BN)
 
 
 def _question(task: int) -> Sequences:
     valid_BN = torch.ones(3, 7, dtype=torch.bool)
     valid_BN[0, 3:] = valid_BN[2, 5:] = False
-    return Sequences(
+    return sequences_of(
         facts=VQA.facts("input", task),
-        pixels_BTCHW=torch.randn(3, 1, 3, 32, 32, generator=torch_stream(1, "pixels")),
+        pixels_BFCHW=torch.randn(3, 1, 3, 32, 32, generator=torch_stream(1, "pixels")),
         ids_BN=torch.randint(0, 300, (3, 7), generator=torch_stream(2, "words")),
         valid_BN=valid_BN,
     )
@@ -84,25 +87,23 @@ def _question(task: int) -> Sequences:
 
 def padded(inputs: Sequences, more: int, token: int = 7) -> Sequences:
     """The same sequences with `more` places of padding behind every text (and behind its queries)."""
-    assert inputs.ids_BN is not None
+    assert flat(inputs).ids_BN is not None
     values = {
-        "ids_BN": (inputs.ids_BN, token),
-        "valid_BN": (inputs.valid_BN, False),
-        "position_BN": (inputs.position_BN, 0),
-        "order_BN": (inputs.order_BN, 1),
-        "query_BN": (inputs.query_BN, False),
+        "ids_BN": (flat(inputs).ids_BN, token),
+        "valid_BN": (flat(inputs).valid_BN, False),
+        "position_BN": (flat(inputs).position_BN, 0),
+        "order_BN": (flat(inputs).order_BN, 1),
+        "query_BN": (flat(inputs).query_BN, False),
     }
-    if inputs.valid_BN is None:
-        values["valid_BN"] = (torch.ones_like(inputs.ids_BN, dtype=torch.bool), False)
+    if flat(inputs).valid_BN is None:
+        values["valid_BN"] = (torch.ones_like(flat(inputs).ids_BN, dtype=torch.bool), False)
     longer = {
         name: None if value is None else torch.nn.functional.pad(value, (0, more), value=fill)
         for name, (value, fill) in values.items()
     }
-    return replace(inputs, **longer)  # type: ignore[arg-type]
+    return changed(inputs, **longer)
 
 
 def some(inputs: Sequences, rows: list[int]) -> Sequences:
     """Some of the sequences."""
-    fields = ("pixels_BTCHW", "ids_BN", "valid_BN", "position_BN", "order_BN", "query_BN")
-    kept = {name: None if (value := getattr(inputs, name)) is None else value[rows] for name in fields}
-    return replace(inputs, **kept)
+    return rows_of(inputs, torch.tensor(rows))

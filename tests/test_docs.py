@@ -23,7 +23,6 @@ from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.conditions import paper_bits
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import TEMPERATURES
 
 METHOD, DATA, TUNING, INTERFERENCE = "docs/method.md", "docs/data.md", "docs/tuning.md", "docs/interference.md"
@@ -142,7 +141,7 @@ def test_the_attribute_rows_that_six_tasks_share() -> None:
         written |= {row: set(re.findall(r"`(\w+)`", who)) for row in rows.split(", ")}
     found: dict[str, set[str]] = {}
     for name, task in read_recipe(ROOT / "examples/routing/six_tasks.yaml").tasks.items():
-        for segment in segments_of(CATALOGUE[task.kind]):
+        for segment in CATALOGUE[task.kind].segments():
             bits = "".join(map(str, paper_bits(segment)))
             found.setdefault(f"{bits[:4]} {bits[4:]}", set()).add(name)
     assert written == found

@@ -29,6 +29,10 @@ def test_imports_go_one_way() -> None:
     assert_none(line for source in PACKAGE for line in house.wrong_imports(source))
 
 
+def test_only_the_kinds_of_answers_ask_which_kind_it_is() -> None:
+    assert_none(line for source in PACKAGE for line in house.kinds_of_answer_by_name(source))
+
+
 def test_imports_name_the_whole_path() -> None:
     assert_none(line for source in PACKAGE for line in house.relative_imports(source))
 
@@ -128,6 +132,9 @@ def test_every_knob_is_read(part: type) -> None:
         (house.wrong_imports, "uniperceiver/model/a.py", "from uniperceiver.config import Recipe"),
         (house.wrong_imports, "uniperceiver/records.py", "import uniperceiver.tasks"),
         (house.wrong_imports, "uniperceiver/new/a.py", ""),
+        (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = task.candidates == 'labels'"),
+        (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = 'next' != data.task.read_at"),
+        (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = task.read_at in ('masked', 'next')"),
         (house.relative_imports, "uniperceiver/data/a.py", "from ..tasks import task"),
         (house.missing_annotations, "a.py", "def f(x) -> int: ..."),
         (house.missing_annotations, "a.py", "def f(x: int): ..."),
@@ -163,6 +170,8 @@ def test_a_rule_notices(rule: Callable[[house.Source], Iterable[str]], path: str
         (house.wrong_imports, "uniperceiver/tasks/a.py", "from uniperceiver.tasks.task import Task"),
         (house.wrong_imports, "uniperceiver/moe/a.py", "from uniperceiver.config import MoEConfig"),
         (house.wrong_imports, "uniperceiver/cli/train.py", "from uniperceiver.training.loop import train"),
+        (house.kinds_of_answer_by_name, "uniperceiver/tasks/answers/a.py", "x = task.read_at == 'masked'"),
+        (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = candidates == 'labels' or task.candidates"),
         (house.relative_imports, "uniperceiver/data/a.py", "from . import mix"),
         (house.missing_annotations, "a.py", "class A:\n    def f(self, x: int) -> int: ...\nf = lambda x: x"),
         (house.prints, "uniperceiver/cli.py", "print(1)"),

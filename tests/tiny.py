@@ -60,33 +60,33 @@ def tiny_model(seed: int = 0, **fields: object) -> Generalist:
 def tiny_source(task: Task, items: int = 24) -> ScenesSource:
     """Scenes as this task wants to see them, labelled by the shape of the largest thing."""
     view = {"image": "image", "video": "clip"}.get(task.visual or "", "text")
-    label = "shape" if task.candidates == "labels" else "none"
+    label = "shape" if task.answer.has_labels else "none"
     return ScenesSource(items=items, view=view, pixels=32, frames=3, label=label)
 
 
 def tiny_task(name: str) -> Task:
     """A task of the catalogue, its labels (if any) the shapes of scenes."""
     task = CATALOGUE[name]
-    return replace(task, labels=tiny_source(task).classes) if task.candidates == "labels" else task
+    return replace(task, labels=tiny_source(task).classes) if task.answer.has_labels else task
 
 
 def tiny_prepared(
-    task: Task, size: int = 3, *, view: Preprocess = VIEW, augment: AugmentConfig | None = None
+    task: Task, size: int = 3, *, preprocess: Preprocess = VIEW, augment: AugmentConfig | None = None
 ) -> list[Prepared]:
     """The first samples of `tiny_source`, prepared."""
     source = tiny_source(task)
     return [
-        prepare(task, source.read(index), view, tiny_codec(), augment, numpy_stream(0, "tiny", index))
+        prepare(task, source.read(index), preprocess, tiny_codec(), augment, numpy_stream(0, "tiny", index))
         for index in range(size)
     ]
 
 
 def tiny_batch(
-    task: Task | str, size: int = 3, *, view: Preprocess = VIEW, augment: AugmentConfig | None = None
+    task: Task | str, size: int = 3, *, preprocess: Preprocess = VIEW, augment: AugmentConfig | None = None
 ) -> Batch:
     """A batch of scenes for a task, by itself or by its name in the catalogue; texts differ in length."""
     task = tiny_task(task) if isinstance(task, str) else task
-    return collate(task, tiny_prepared(task, size, view=view, augment=augment), tiny_codec())
+    return collate(task, tiny_prepared(task, size, preprocess=preprocess, augment=augment), tiny_codec())
 
 
 def tiny_candidates(task: Task, batch: Batch) -> Candidates:

@@ -1,20 +1,24 @@
 """The records that cross a folder border: Sample -> Batch -> Tokens -> Encoded.
 
-Shape suffixes, here and everywhere: B sequences (batch rows), N tokens, D width, T frames, C colour channels,
-H W pixels, R read-outs, K candidates, V vocabulary, E experts, S segments.
+Shape suffixes of the whole library; a file may add letters, which it names, but gives none of these another meaning:
+
+    B sequences (rows of a batch)      N tokens of a sequence      T tokens of all sequences, in the order of a pass
+    D width of a representation        E experts                   S segments
+    F frames    C colour channels      H W pixels                  R read-outs
+    K candidates                       V vocabulary
 """
 
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Side = Literal["input", "candidate"]
+from uniperceiver.modalities import MODALITIES, TEXT
 
-# What a modality is for routing: image and video are both `visual`.
-KIND_OF_MODALITY = {"image": "visual", "video": "visual", "text": "text"}
+Side = Literal["input", "candidate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,25 @@ class Sample:
 
     id: str  # a stable name for logs and messages: a path, a line, a tar key
     image: bytes | np.ndarray | None = None  # an encoded file, or (H, W, 3) uint8 RGB
-    clip: bytes | np.ndarray | None = None  # an encoded file, or (T, H, W, 3) uint8 RGB
+    clip: bytes | np.ndarray | None = None  # an encoded file, or (F, H, W, 3) uint8 RGB
     text: str | None = None  # a text that is read (an input)
     captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
     label: int | None = None  # index into the source's classes
     boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
     masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame
+    others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
+
+    def value(self, modality: str) -> bytes | np.ndarray | str | None:
+        """What the sample has of a modality; None: nothing."""
+        name = MODALITIES[modality].field
+        value: bytes | np.ndarray | str | None = self.others.get(modality) if name is None else getattr(self, name)
+        return value
+
+    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> "Sample":
+        """The same sample with something of a modality."""
+        name = MODALITIES[modality].field
+        changes: dict[str, Any] = {"others": {**self.others, modality: value}} if name is None else {name: value}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,29 +79,46 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequences:
-    """Sequences of one layout before tokenization: <SPE>, then patches (if any), then text (if any)."""
+class Part:
+    """What the sequences of a batch have of one modality, before tokenization."""
 
-    facts: Facts
-    pixels_BTCHW: Tensor | None = None  # float32, normalised
-    ids_BN: Tensor | None = None  # int64 token ids, 0 where padded
-    valid_BN: Tensor | None = None  # bool, False where padded
-    class_B: Tensor | None = None  # int64, the class that a candidate names, of a task with labels
-    position_BN: Tensor | None = None  # int64, row of the text position table
-    # Where samples were left out: what is random for the others stays as in the batch that was planned.
-    place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
-    planned: int = 0  # the size of the planned batch, with place_B
+    modality: str  # a row of modalities.py
+    values: Tensor  # (B, ...): pixels (B, F, C, H, W) float32, normalised; token ids (B, N) int64, 0 where padded
+    valid_BN: Tensor | None = None  # bool by token, False where padded; None: no padding
+    # Only in text:
+    position_BN: Tensor | None = None  # int64, row of the text position table; None: 0, 1, 2, ...
     # Only in causal text: the place of a word among the words (1, 2, ...), and whether the token asks (an
     # appended <SPE>) instead of being a word.
     order_BN: Tensor | None = None  # int64
     query_BN: Tensor | None = None  # bool
 
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Sequences of one layout before tokenization: <SPE>, then the parts in this order; text, if any, is the last."""
+
+    facts: Facts
+    parts: tuple[Part, ...]
+    class_B: Tensor | None = None  # int64, the class that a candidate names, of a task with labels
+    # Where samples were left out: what is random for the others stays as in the batch that was planned.
+    place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
+    planned: int = 0  # the size of the planned batch, with place_B
+
     @property
     def size(self) -> int:
         """How many sequences these are."""
-        some = self.pixels_BTCHW if self.pixels_BTCHW is not None else self.ids_BN
-        assert some is not None
-        return some.shape[0]
+        return self.parts[0].values.shape[0]
+
+    @property
+    def text(self) -> Part | None:
+        """The text part, if there is one."""
+        last = self.parts[-1] if self.parts else None
+        return last if last is not None and last.modality == TEXT else None
+
+    @property
+    def media(self) -> tuple[Part, ...]:
+        """The parts before the text."""
+        return tuple(part for part in self.parts if part.modality != TEXT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,4 +214,6 @@ def to_device(record: T, device: torch.device | str, floats: torch.dtype | None 
             changes[name] = value.to(device, dtype, non_blocking=True)
         elif is_dataclass(value):
             changes[name] = to_device(value, device, floats)
+        elif isinstance(value, tuple) and any(map(is_dataclass, value)):
+            changes[name] = tuple(to_device(member, device, floats) for member in value)
     return replace(record, **changes) if changes else record  # type: ignore[type-var]

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.parts import flat, sequences_of
 from uniperceiver.errors import UserError
 from uniperceiver.model.build import build
 from uniperceiver.model.official.convert import Converted, convert
@@ -138,7 +139,7 @@ def _valid(mask: Tensor | None) -> Tensor | None:
 
 def _sequences(case: Case, task: Task, key: str, side: Side) -> Sequences:
     ids = case.tensors[f"{key}.data"]
-    return Sequences(
+    return sequences_of(
         facts=task.facts(side), ids_BN=ids.long(), valid_BN=_valid(case.tensors.get(f"{key}.invalid_mask"))
     )
 
@@ -149,7 +150,7 @@ def batch_of(case: Case) -> tuple[Task, Batch, Candidates]:
     first = tensors["batch.input_sample_list.0.data"]
     pixels = first if first.ndim == 5 else first[:, None] if first.ndim == 4 else None
     text_key = "batch.input_sample_list.0" if pixels is None else "batch.input_sample_list.1"
-    fields: dict[str, Any] = {"facts": task.facts("input"), "pixels_BTCHW": pixels}
+    fields: dict[str, Any] = {"facts": task.facts("input"), "pixels_BFCHW": pixels}
     if f"{text_key}.data" in tensors:
         fields["ids_BN"] = tensors[f"{text_key}.data"].long()
         fields["valid_BN"] = _valid(tensors.get(f"{text_key}.invalid_mask"))
@@ -160,7 +161,7 @@ def batch_of(case: Case) -> tuple[Task, Batch, Candidates]:
             "order_BN": torch.cat([half, half], dim=1) + 1,
             "query_BN": torch.cat([torch.zeros_like(half), torch.ones_like(half)], dim=1).bool(),
         }
-    inputs = Sequences(**fields)
+    inputs = sequences_of(**fields)
     readout = _readout(case, task, inputs)
     candidates = _candidates(case, task)
     in_batch = candidates.sequences if task.candidates == "in_batch" else None
@@ -176,7 +177,7 @@ def _readout(case: Case, task: Task, inputs: Sequences) -> Readout:
         return Readout(
             segment=0, row_R=rows, position_R=rows * 0, target_R=nothing, soft_RK=torch.eye(len(rows)), summary=True
         )
-    segment = int(inputs.pixels_BTCHW is not None and inputs.ids_BN is not None)
+    segment = int(flat(inputs).pixels_BFCHW is not None and flat(inputs).ids_BN is not None)
     soft = target if target is not None and target.is_floating_point() else None
     if task.candidates == "labels":
         hard = target if soft is None and target is not None else nothing

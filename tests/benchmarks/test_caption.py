@@ -21,9 +21,15 @@ TINY = Scale(batches=(2,), words=4, places=(2, 5))
 
 def tiny_subject(name: str = "image_captioning") -> Subject:
     codec = tiny_codec()
-    view = Preprocess(size=32, frames=2)
+    preprocess = Preprocess(size=32, frames=2)
     return Subject(
-        name="tiny", model=tiny_model(), task=CATALOGUE[name], index=0, view=view, end=codec.end, answer=codec.answer
+        name="tiny",
+        model=tiny_model(),
+        task=CATALOGUE[name],
+        index=0,
+        preprocess=preprocess,
+        end=codec.end,
+        answer=codec.answer,
     )
 
 

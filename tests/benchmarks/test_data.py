@@ -12,9 +12,9 @@ from uniperceiver.data.media.preprocess import Preprocess
 
 pytest.importorskip("av")
 TINY: Scale = {
-    "image": Medium(count=5, batch=3, size=(40, 32), view=Preprocess(size=16)),
-    "clip": Medium(count=3, batch=2, size=(32, 48), view=Preprocess(size=16, frames=3, stride=2)),
-    "text": Medium(count=7, batch=3, view=Preprocess(length=9)),
+    "image": Medium(count=5, batch=3, size=(40, 32), preprocess=Preprocess(size=16)),
+    "clip": Medium(count=3, batch=2, size=(32, 48), preprocess=Preprocess(size=16, frames=3, stride=2)),
+    "text": Medium(count=7, batch=3, preprocess=Preprocess(length=9)),
 }
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.parts import flat
 from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare, soft_labels
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.answers.kind import Asked
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import cut
 from uniperceiver.tasks.text import Text
@@ -36,10 +38,10 @@ def test_batches_have_what_their_task_declares(name: str) -> None:
     assert batch.ids == tuple(f"scenes/train/00000{index}" for index in range(3))
     assert batch.inputs.facts == task.facts("input")
     frames = {"image": 1, "video": 2}.get(task.visual)
-    shape = None if batch.inputs.pixels_BTCHW is None else batch.inputs.pixels_BTCHW.shape
+    shape = None if flat(batch.inputs).pixels_BFCHW is None else flat(batch.inputs).pixels_BFCHW.shape
     assert shape == (None if frames is None else (3, frames, 3, 32, 32))
-    assert (batch.inputs.ids_BN is not None) == ("text" in task.inputs)
-    assert (batch.inputs.order_BN is not None) == (task.read_at == "next")
+    assert (flat(batch.inputs).ids_BN is not None) == ("text" in task.inputs)
+    assert (flat(batch.inputs).order_BN is not None) == (task.read_at == "next")
     assert (batch.candidates is not None) == (task.candidates == "in_batch")
     assert batch.readout.summary == (task.read_at == "summary")
     assert batch.inputs.size == 3
@@ -77,24 +79,27 @@ def test_a_label_is_needed_to_learn_and_not_to_answer(name: str) -> None:
         prepared(name, without, training=True)
     batch = collate(tiny_task(name), [prepared(name, without), prepared(name)], tiny_codec())
     assert batch.readout.target_R.tolist() == [-1, 1]
-    assert prepared("image_captioning", without, training=True).label == -1
+    assert prepared("image_captioning", without, training=True).asked.target == -1
 
 
 def test_captions_are_words_and_then_a_query_for_each() -> None:
     codec, task = tiny_codec(), tiny_task("image_captioning")
     texts = [[*codec.encode("a dot"), codec.end], [*codec.encode("a red square on blue"), codec.end]]
-    items = [replace(item, text=Text(ids=tuple(ids), ask_at=tuple(range(len(ids))), target=tuple(ids)))
-             for item, ids in zip(tiny_prepared(task, 2), texts, strict=True)]  # fmt: skip
+    asked = [Text(ids=tuple(ids), ask_at=tuple(range(len(ids))), target=tuple(ids)) for ids in texts]
+    items = [
+        replace(item, asked=Asked(sample=item.id, text=text))
+        for item, text in zip(tiny_prepared(task, 2), asked, strict=True)
+    ]
     batch = collate(task, items, codec, 5)
     inputs, n = batch.inputs, max(map(len, texts))
     short = len(texts[0])
     assert short < n
     assert inputs.facts.task == 5
-    assert inputs.ids_BN.tolist() == [[*ids, *[0] * (n - len(ids)), *[codec.answer] * n] for ids in texts]
-    assert inputs.valid_BN.tolist() == [([True] * len(ids) + [False] * (n - len(ids))) * 2 for ids in texts]
-    assert inputs.position_BN.tolist() == [[*range(n), *range(n)]] * 2
-    assert inputs.order_BN.tolist() == [[*range(1, n + 1), *range(1, n + 1)]] * 2
-    assert inputs.query_BN.tolist() == [[False] * n + [True] * n] * 2
+    assert flat(inputs).ids_BN.tolist() == [[*ids, *[0] * (n - len(ids)), *[codec.answer] * n] for ids in texts]
+    assert flat(inputs).valid_BN.tolist() == [([True] * len(ids) + [False] * (n - len(ids))) * 2 for ids in texts]
+    assert flat(inputs).position_BN.tolist() == [[*range(n), *range(n)]] * 2
+    assert flat(inputs).order_BN.tolist() == [[*range(1, n + 1), *range(1, n + 1)]] * 2
+    assert flat(inputs).query_BN.tolist() == [[False] * n + [True] * n] * 2
     # The read-outs are the queries of real words, in order, and each asks for the word it stands for.
     readout = batch.readout
     assert readout.segment == 1
@@ -102,29 +107,29 @@ def test_captions_are_words_and_then_a_query_for_each() -> None:
     assert readout.position_R.tolist() == [n + place for place in (*range(short), *range(n))]
     assert readout.target_R.tolist() == [*texts[0], *texts[1]]
     row_R, position_R = readout.row_R, readout.position_R
-    assert bool(inputs.query_BN[row_R, position_R].all())
-    assert bool(inputs.valid_BN[row_R, position_R].all())
-    word_R = inputs.ids_BN[row_R, inputs.order_BN[row_R, position_R] - 1]
+    assert bool(flat(inputs).query_BN[row_R, position_R].all())
+    assert bool(flat(inputs).valid_BN[row_R, position_R].all())
+    word_R = flat(inputs).ids_BN[row_R, flat(inputs).order_BN[row_R, position_R] - 1]
     assert torch.equal(word_R, readout.target_R)
 
 
 @pytest.mark.parametrize("name", ["masked_language_modelling", "text_classification"])
 def test_answers_in_a_text_are_read_behind_the_prefix(name: str) -> None:
     task = tiny_task(name)
-    items = tiny_prepared(task, 5, view=replace(VIEW, length=100))
+    items = tiny_prepared(task, 5, preprocess=replace(VIEW, length=100))
     batch = collate(task, items, tiny_codec())
-    readout, ids_BN = batch.readout, batch.inputs.ids_BN
+    readout, ids_BN = batch.readout, flat(batch.inputs).ids_BN
     assert readout.segment == 0
-    assert batch.inputs.valid_BN is not None
-    expected = [(row, place) for row, item in enumerate(items) for place in item.text.ask_at]
+    assert flat(batch.inputs).valid_BN is not None
+    expected = [(row, place) for row, item in enumerate(items) for place in item.asked.text.ask_at]
     assert list(zip(readout.row_R.tolist(), (readout.position_R - 1).tolist(), strict=True)) == expected
     asked_R = ids_BN[readout.row_R, readout.position_R - 1]
     if name == "text_classification":
         assert asked_R.tolist() == [tiny_codec().answer] * 5
-        assert readout.target_R.tolist() == [item.label for item in items]
+        assert readout.target_R.tolist() == [item.asked.target for item in items]
     else:
         assert tiny_codec().answer in asked_R
-        assert readout.target_R.tolist() == [word for item in items for word in item.text.target]
+        assert readout.target_R.tolist() == [word for item in items for word in item.asked.text.target]
 
 
 @pytest.mark.parametrize("length", [3, 5, 12])
@@ -136,7 +141,7 @@ def test_captions_are_cut_to_the_length_and_end(name: str, length: int) -> None:
     batch = collate(task, [item, item], codec)
     expected = cut(codec.encode(sample.captions[0]), codec.end, length)
     assert len(expected) == length
-    ids_BN = batch.inputs.ids_BN[:, :length] if batch.candidates is None else batch.candidates.ids_BN
+    ids_BN = flat(batch.inputs).ids_BN[:, :length] if batch.candidates is None else flat(batch.candidates).ids_BN
     assert ids_BN.tolist() == [expected] * 2
 
 
@@ -146,7 +151,7 @@ def test_training_draws_a_caption_and_evaluation_takes_the_first(name: str) -> N
 
     def caption(training: bool, seed: int) -> str:
         item = prepared(name, training=training, seed=seed, length=24)
-        return codec.decode(item.candidate or item.text.ids)
+        return codec.decode(item.asked.candidate or item.asked.text.ids)
 
     assert {caption(False, seed) for seed in range(8)} == {FULL.captions[0]}
     assert {caption(True, seed) for seed in range(20)} == set(FULL.captions)
@@ -155,7 +160,7 @@ def test_training_draws_a_caption_and_evaluation_takes_the_first(name: str) -> N
 def test_candidates_with_equal_texts_or_of_the_same_sample_are_right() -> None:
     task = tiny_task("image_text_retrieval")
     named = [("a", (1, 2)), ("b", (3,)), ("c", (1, 2)), ("a", (4, 5)), ("d", (1,))]
-    items = [replace(item, id=name, candidate=ids)
+    items = [replace(item, id=name, asked=Asked(sample=name, candidate=ids))
              for item, (name, ids) in zip(tiny_prepared(task, 5), named, strict=True)]  # fmt: skip
     batch = collate(task, items, tiny_codec(), 2)
     assert batch.readout.soft_RK.tolist() == [
@@ -166,7 +171,7 @@ def test_candidates_with_equal_texts_or_of_the_same_sample_are_right() -> None:
         [0, 0, 0, 0, 1],
     ]
     end = tiny_codec().end
-    assert batch.candidates.ids_BN.tolist() == [[1, 2, end], [3, end, 0], [1, 2, end], [4, 5, end], [1, end, 0]]
+    assert flat(batch.candidates).ids_BN.tolist() == [[1, 2, end], [3, end, 0], [1, 2, end], [4, 5, end], [1, end, 0]]
     assert batch.candidates.facts == task.facts("candidate", 2)
 
 
@@ -174,8 +179,8 @@ def test_a_text_that_is_only_read_is_wrapped_in_its_template() -> None:
     codec = tiny_codec()
     task = replace(tiny_task("image_text_retrieval"), inputs=("image", "text"), template="about {text}")
     item = prepare(task, FULL, replace(VIEW, length=24), codec, None, numpy_stream(0))
-    assert codec.decode(item.text.ids) == "about a red dot"
-    assert item.text.ask_at == ()
+    assert codec.decode(item.asked.text.ids) == "about a red dot"
+    assert item.asked.text.ask_at == ()
 
 
 def test_labels_become_soft_targets() -> None:

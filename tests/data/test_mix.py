@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.parts import flat
 from tests.tiny import tiny_codec, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.loader import load
@@ -57,8 +58,8 @@ def mixture(
             weight=index + 1.0,
             augment=augment or AugmentConfig(crop=0.4),
             stages=(
-                Stage(begins=0, view=Preprocess(size=8, length=24), batch=3),
-                Stage(begins=late, view=Preprocess(size=12, length=24), batch=2),
+                Stage(begins=0, preprocess=Preprocess(size=8, length=24), batch=3),
+                Stage(begins=late, preprocess=Preprocess(size=12, length=24), batch=2),
             ),
         )
         for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
@@ -79,8 +80,8 @@ def batches(one: Mixture, count: int) -> list[tuple[Plan, Batch | None, tuple[Br
 def same(a: Batch, b: Batch) -> bool:
     def tensors(batch: Batch) -> list[torch.Tensor | None]:
         inputs, readout = batch.inputs, batch.readout
-        texts = (inputs.ids_BN, inputs.valid_BN, batch.candidates and batch.candidates.ids_BN)
-        return [inputs.pixels_BTCHW, readout.target_R, readout.position_R, readout.soft_RK, *texts]
+        texts = (flat(inputs).ids_BN, flat(inputs).valid_BN, batch.candidates and flat(batch.candidates).ids_BN)
+        return [flat(inputs).pixels_BFCHW, readout.target_R, readout.position_R, readout.soft_RK, *texts]
 
     pairs = zip(tensors(a), tensors(b), strict=True)
     equal = all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
@@ -144,7 +145,7 @@ def test_another_view_of_the_same_sample_in_each_epoch() -> None:
     one = only(mixture(), 0)
     views: dict[str, list[torch.Tensor]] = {}
     for _, batch, _ in batches(one, 7):
-        for name, pixels in zip(batch.ids, batch.inputs.pixels_BTCHW, strict=True):
+        for name, pixels in zip(batch.ids, flat(batch.inputs).pixels_BFCHW, strict=True):
             views.setdefault(name, []).append(pixels)
     assert all(len(each) == 3 for each in views.values())
     assert sum(not torch.equal(first, second) for first, second, _ in views.values()) >= 5  # small pictures, few crops
@@ -164,7 +165,7 @@ def test_a_later_stage_has_its_own_sizes() -> None:
     one = only(mixture(late=2), 0)
     made = batches(one, 6)
     assert [plan.stage for plan, _, _ in made] == [0] * 4 + [1] * 2  # two batches a step
-    assert [batch.inputs.pixels_BTCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
+    assert [flat(batch.inputs).pixels_BFCHW.shape[-1] for _, batch, _ in made] == [8] * 4 + [12] * 2
     assert [len(batch.ids) for _, batch, _ in made] == [3] * 4 + [2] * 2
     assert [plan.start for plan, _, _ in made] == [0, 3, 6, 9, 12, 14]
 
@@ -182,11 +183,13 @@ def test_a_broken_sample_leaves_the_others_as_they_were(index: int) -> None:
         if broken:  # the model draws what is random for the batch as it was planned
             assert rest.inputs.place_B.tolist() == kept
             assert rest.inputs.planned == plan.count
-        if full.inputs.pixels_BTCHW is not None:
-            assert torch.equal(rest.inputs.pixels_BTCHW, full.inputs.pixels_BTCHW[kept])
-        texts = (full.inputs.ids_BN, rest.inputs.ids_BN) if index == 2 else (full.candidates, rest.candidates)
+        if flat(full.inputs).pixels_BFCHW is not None:
+            assert torch.equal(flat(rest.inputs).pixels_BFCHW, flat(full.inputs).pixels_BFCHW[kept])
+        texts = (
+            (flat(full.inputs).ids_BN, flat(rest.inputs).ids_BN) if index == 2 else (full.candidates, rest.candidates)
+        )
         if index == 1:
-            texts = (full.candidates.ids_BN, rest.candidates.ids_BN)
+            texts = (flat(full.candidates).ids_BN, flat(rest.candidates).ids_BN)
         if index:
             width = min(texts[0].shape[1], texts[1].shape[1])
             assert torch.equal(texts[0][kept][:, :width], texts[1][:, :width])
@@ -216,11 +219,11 @@ def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: A
             if whole.inputs.place_B is not None:
                 assert torch.equal(part.inputs.place_B, whole.inputs.place_B[rows])
             if index == 0:
-                assert torch.equal(part.inputs.pixels_BTCHW, whole.inputs.pixels_BTCHW[rows])
+                assert torch.equal(flat(part.inputs).pixels_BFCHW, flat(whole.inputs).pixels_BFCHW[rows])
                 assert torch.equal(part.readout.target_R, whole.readout.target_R[rows])
             else:
-                width = part.inputs.ids_BN.shape[1]
-                assert torch.equal(part.inputs.ids_BN, whole.inputs.ids_BN[rows, :width])
+                width = flat(part.inputs).ids_BN.shape[1]
+                assert torch.equal(flat(part.inputs).ids_BN, flat(whole.inputs).ids_BN[rows, :width])
             if whole.readout.soft_RK is not None:
                 assert torch.equal(part.readout.soft_RK, whole.readout.soft_RK[rows])
         assert sorted((first[1].ids if first[1] else ()) + (rest[1].ids if rest[1] else ())) == sorted(whole.ids)
@@ -236,7 +239,7 @@ def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
         assert soft.shape == (3, len(one.sets[0].task.labels))
         torch.testing.assert_close(soft.sum(dim=1), torch.ones(3))
         assert unmixed.readout.soft_RK is None
-        blended += not torch.equal(batch.inputs.pixels_BTCHW, unmixed.inputs.pixels_BTCHW)
+        blended += not torch.equal(flat(batch.inputs).pixels_BFCHW, flat(unmixed.inputs).pixels_BFCHW)
         assert batch.ids == unmixed.ids
     assert blended >= 4
     again = batches(one, 6)

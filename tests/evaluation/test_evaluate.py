@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.parts import flat
 from tests.small_run import TASKS, small_recipe
 from uniperceiver import UniPerceiver
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.evaluation.answers import Settings, Split, batches
 from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
+from uniperceiver.evaluation.split import Settings, Split, batches
 from uniperceiver.records import Encoded, Sample, Segment, Sequences
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -93,11 +94,14 @@ class Oracle(torch.nn.Module):
 
     def encode(self, sequences: Sequences, stream: Any = None, *, summary: bool = False) -> Encoded:
         eye = torch.eye(8)
-        if sequences.pixels_BTCHW is not None:
-            rows = [eye[self.code_of[round(float(each.mean()), 4)]].roll(self.wrong) for each in sequences.pixels_BTCHW]
+        if flat(sequences).pixels_BFCHW is not None:
+            rows = [
+                eye[self.code_of[round(float(each.mean()), 4)]].roll(self.wrong)
+                for each in flat(sequences).pixels_BFCHW
+            ]
         else:
-            assert sequences.ids_BN is not None
-            rows = [eye[max(self._fits(ids.tolist()))[1]] for ids in sequences.ids_BN]
+            assert flat(sequences).ids_BN is not None
+            rows = [eye[max(self._fits(ids.tolist()))[1]] for ids in flat(sequences).ids_BN]
         segment = Segment(start=0, stop=1, kind="text", causal=False, facts=sequences.facts)
         return Encoded(x_BND=torch.stack(rows)[:, None], segments=(segment,))
 
@@ -119,8 +123,8 @@ class Oracle(torch.nn.Module):
 def test_a_perfect_and_a_hopeless_model(model: UniPerceiver, wrong: int) -> None:
     split = split_of("colours")
     (batch, _), *_ = batches(split, settings(model))
-    assert batch.inputs.pixels_BTCHW is not None
-    means = [round(float(each.mean()), 4) for each in batch.inputs.pixels_BTCHW]
+    assert flat(batch.inputs).pixels_BFCHW is not None
+    means = [round(float(each.mean()), 4) for each in flat(batch.inputs).pixels_BFCHW]
     assert len(set(means)) == 12
     texts = [model.codec.encode(texts[0]) for texts in split.task.labels]
     oracle = Oracle(dict(zip(means, batch.readout.target_R.tolist(), strict=True)), texts, wrong=wrong)
@@ -145,7 +149,9 @@ def test_a_model_that_knows_nothing_is_at_the_logarithm(model: UniPerceiver, mon
     assert captions["perplexity"] == pytest.approx(model.codec.size, rel=1e-4)
     retrieval = evaluate(model.model, split_of("retrieval"), settings(model))
     # Constant scores: recall is exactly chance, ties being broken at random.
-    monkeypatch.setattr("uniperceiver.evaluation.evaluate.logits", lambda z_ID, c_CD, scale: torch.zeros(12, len(c_CD)))
+    monkeypatch.setattr(
+        "uniperceiver.evaluation.answers.retrieval.logits", lambda z_ID, c_CD, scale: torch.zeros(12, len(c_CD))
+    )
     constant = evaluate(model.model, split_of("retrieval"), settings(model))
     for name in RETRIEVAL - {"loss", "chance", "n"}:
         assert constant[name] == pytest.approx(constant[f"chance_{name}"])

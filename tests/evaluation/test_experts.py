@@ -8,8 +8,8 @@ import torch
 
 from tests.moe_cases import moe_model
 from tests.tiny import VIEW, tiny_codec, tiny_source, tiny_task
-from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.experts import decisions
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.moe.statistics import statistics
 
 ITEMS = 7
@@ -19,7 +19,7 @@ SETTINGS = Settings(codec=tiny_codec(), device=torch.device("cpu"), batch=3)
 def split_of(name: str) -> Split:
     task = tiny_task(name)
     source = tiny_source(task, ITEMS)
-    return Split(task=task, index=1, name="val", source=source, view=VIEW, training_texts=source.texts)
+    return Split(task=task, index=1, name="val", source=source, preprocess=VIEW, training_texts=source.texts)
 
 
 def tokens_of(name: str, settings: Settings = SETTINGS, condition: str = "attribute") -> Counter[tuple[str, str]]:

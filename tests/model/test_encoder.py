@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.parts import changed, flat
 from tests.tiny import tiny_batch, tiny_model
 from uniperceiver.model.attention import attend_plainly, visible
 from uniperceiver.model.encoder import Block
@@ -37,13 +38,14 @@ def layer_plainly(block: Block, x_BND: Tensor, mask: Tensor | None) -> Tensor:
 def inputs_of(name: str) -> Sequences:
     """A batch's inputs; in texts, one sample is padded by 60 %."""
     inputs = tiny_batch(name).inputs
-    if inputs.ids_BN is None:
+    text = flat(inputs)
+    if text.ids_BN is None:
         return inputs
-    valid_BN = torch.ones_like(inputs.ids_BN, dtype=torch.bool) if inputs.valid_BN is None else inputs.valid_BN.clone()
-    half = inputs.ids_BN.shape[1] // (2 if inputs.order_BN is not None else 1)
-    for start in range(0, inputs.ids_BN.shape[1], half):
+    valid_BN = torch.ones_like(text.ids_BN, dtype=torch.bool) if text.valid_BN is None else text.valid_BN.clone()
+    half = text.ids_BN.shape[1] // (2 if text.order_BN is not None else 1)  # words, then as many queries
+    for start in range(0, text.ids_BN.shape[1], half):
         valid_BN[0, start + max(1, half * 2 // 5) : start + half] = False
-    return replace(inputs, valid_BN=valid_BN)
+    return changed(inputs, valid_BN=valid_BN)
 
 
 NAMES = ("video_classification", "masked_language_modelling", "image_captioning")

@@ -7,7 +7,6 @@ from benchmarks.golden.cases import batch_of, case_names, convert_folder, load_c
 from tests.shared import GOLDEN, needs_golden
 from uniperceiver.model.merge import merge_model
 from uniperceiver.tasks.ask import ask
-from uniperceiver.tasks.segments import segments_of
 
 FOLDER = GOLDEN / "moe_odd"
 pytestmark = needs_golden
@@ -24,7 +23,7 @@ def test_logits(name: str) -> None:
     case = load_case(FOLDER, name)
     converted = convert_folder(FOLDER)
     task, batch, candidates = batch_of(case)
-    merging = merge_model(converted.model, converted.arch, {task.name: segments_of(task)})
+    merging = merge_model(converted.model, converted.arch, {task.name: task.segments()})
     assert merging.together.rows == (2 if len(task.inputs) == 1 else 3)
     logits_RK = ask(merging.model, task, batch, candidates)
     expected = case.tensors.get("logits")

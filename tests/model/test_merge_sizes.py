@@ -11,7 +11,6 @@ from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.merge import parameters_of, planned_architecture
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import TEMPERATURES
 
 
@@ -35,7 +34,7 @@ def test_the_papers_sizes(size: Any, dense: int, merged: int) -> None:
     layers = architecture(config, MoEConfig(), tasks=1, vocabulary=49411, end=0, answer=1)
     settings = MoEConfig(condition="attribute", layout="release", layers=2)
     routed = architecture(config, settings, tasks=8, vocabulary=49411, end=0, answer=1)
-    plan = planned_architecture(routed, {"r": segments_of(CATALOGUE["image_text_retrieval"], 3)})
+    plan = planned_architecture(routed, {"r": CATALOGUE["image_text_retrieval"].segments(3)})
     assert plan.merged is not None
     assert plan.merged.rows == 2
     before, after = parameters_of(layers, TEMPERATURES), parameters_of(plan, TEMPERATURES)

@@ -3,12 +3,11 @@
 Shape suffixes: B sequences, N tokens, D width.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat, sequences_of
 from tests.tiny import PATCH, tiny_codec, tiny_model, tiny_task
 from uniperceiver.model.model import Generalist, Head
 from uniperceiver.records import Sequences
@@ -26,9 +25,9 @@ def pixels(b: int = 2, frames: int = 1) -> Tensor:
 def caption(words_BN: Tensor, valid_BN: Tensor | None = None, pictures: Tensor | None = None) -> Sequences:
     """Words and the queries for them, as captioning trains them."""
     place_BN, none_BN = torch.arange(words_BN.shape[1]).expand_as(words_BN), torch.zeros_like(words_BN).bool()
-    return Sequences(
+    return sequences_of(
         facts=FACTS,
-        pixels_BTCHW=pixels(len(words_BN)) if pictures is None else pictures,
+        pixels_BFCHW=pixels(len(words_BN)) if pictures is None else pictures,
         ids_BN=torch.cat([words_BN, torch.full_like(words_BN, tiny_codec().answer)], dim=1),
         valid_BN=None if valid_BN is None else torch.cat([valid_BN, valid_BN], dim=1),
         position_BN=torch.cat([place_BN, place_BN], dim=1),
@@ -45,29 +44,27 @@ def encode(model: Generalist, sequences: Sequences) -> Tensor:
 WORDS = torch.tensor([[40, 51, 62, 73, 84], [95, 106, 117, 128, 139]])
 
 
-@pytest.mark.parametrize("changed", range(5))
-def test_a_word_is_known_only_to_later_words_and_queries(changed: int) -> None:
+@pytest.mark.parametrize("word", range(5))
+def test_a_word_is_known_only_to_later_words_and_queries(word: int) -> None:
     model, n = tiny_model(), 5
     before = encode(model, caption(WORDS))
     words = WORDS.clone()
-    words[0, changed] = 7
+    words[0, word] = 7
     moved_N = (encode(model, caption(words)) - before).abs().amax(dim=2)
-    expected = [place >= changed for place in range(n)] + [place > changed for place in range(n)]
+    expected = [place >= word for place in range(n)] + [place > word for place in range(n)]
     assert [float(move) > 1e-4 for move in moved_N[0, PREFIX:]] == expected
     assert [float(move) <= 1e-6 for move in moved_N[0, PREFIX:]] == [not moved for moved in expected]
     assert moved_N[0, :PREFIX].max() <= 1e-6  # the picture never sees the text
     assert moved_N[1].max() <= 1e-6
 
 
-@pytest.mark.parametrize("changed", range(5))
-def test_a_query_is_known_to_itself_alone(changed: int) -> None:
+@pytest.mark.parametrize("query", range(5))
+def test_a_query_is_known_to_itself_alone(query: int) -> None:
     model, sequences = tiny_model(), caption(WORDS)
-    ids_BN = sequences.ids_BN.clone()
-    ids_BN[0, 5 + changed] = 7
-    moved_N = (encode(model, replace(sequences, ids_BN=ids_BN)) - encode(model, sequences)).abs().amax(dim=2)
-    assert [float(move) > 1e-4 for move in moved_N[0]] == [
-        place == PREFIX + 5 + changed for place in range(PREFIX + 10)
-    ]
+    ids_BN = flat(sequences).ids_BN.clone()
+    ids_BN[0, 5 + query] = 7
+    moved_N = (encode(model, changed(sequences, ids_BN=ids_BN)) - encode(model, sequences)).abs().amax(dim=2)
+    assert [float(move) > 1e-4 for move in moved_N[0]] == [place == PREFIX + 5 + query for place in range(PREFIX + 10)]
     assert moved_N[0].topk(2).values[1] <= 1e-6
 
 
@@ -90,8 +87,8 @@ def test_padding_moves_no_output(share: float) -> None:
         filled = torch.cat([text, torch.full((1, padded), filling)], dim=1)
         ids_BN = torch.cat([filled, beside])
         valid_BN = torch.arange(length + padded) < torch.tensor([[length], [length + padded]])
-        alone = encode(model, Sequences(facts=FACTS, ids_BN=text))
-        found = encode(model, Sequences(facts=FACTS, ids_BN=ids_BN, valid_BN=valid_BN))
+        alone = encode(model, sequences_of(facts=FACTS, ids_BN=text))
+        found = encode(model, sequences_of(facts=FACTS, ids_BN=ids_BN, valid_BN=valid_BN))
         torch.testing.assert_close(found[:1, : 1 + length], alone, atol=5e-6, rtol=0)
         causal_alone = encode(model, caption(text))
         causal = encode(model, caption(ids_BN, valid_BN, pixels()))
@@ -103,16 +100,16 @@ def test_padding_moves_no_output(share: float) -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 def test_neighbours_in_the_batch_are_not_seen(frames: int) -> None:
     model, pictures = tiny_model(), pixels(4, frames)
-    together = encode(model, Sequences(facts=FACTS, pixels_BTCHW=pictures))
+    together = encode(model, sequences_of(facts=FACTS, pixels_BFCHW=pictures))
     for b in range(4):
-        alone = encode(model, Sequences(facts=FACTS, pixels_BTCHW=pictures[b : b + 1]))
+        alone = encode(model, sequences_of(facts=FACTS, pixels_BFCHW=pictures[b : b + 1]))
         torch.testing.assert_close(together[b : b + 1], alone, atol=5e-6, rtol=0)
 
 
 def test_an_image_is_a_clip_of_one_frame_and_frames_have_an_order() -> None:
     model, clip = tiny_model(), pixels(frames=2)
-    forwards = encode(model, Sequences(facts=FACTS, pixels_BTCHW=clip))
-    backwards = encode(model, Sequences(facts=FACTS, pixels_BTCHW=clip.flip(1)))
+    forwards = encode(model, sequences_of(facts=FACTS, pixels_BFCHW=clip))
+    backwards = encode(model, sequences_of(facts=FACTS, pixels_BFCHW=clip.flip(1)))
     assert (forwards[:, 0] - backwards[:, 0]).abs().max() > 1e-3
 
 
@@ -138,7 +135,7 @@ def test_generation_starts_from_the_prefix_and_one_query() -> None:
     model, answer = tiny_model(), tiny_codec().answer
     expected = encode(model, caption(WORDS))[:, PREFIX + 5 :]
     query = torch.full((2, 1), answer)
-    start = Sequences(facts=FACTS, pixels_BTCHW=pixels(), ids_BN=query, order_BN=query * 0 + 1, query_BN=query > 0)
+    start = sequences_of(facts=FACTS, pixels_BFCHW=pixels(), ids_BN=query, order_BN=query * 0 + 1, query_BN=query > 0)
     with torch.no_grad():
         cache, x_BD = model.begin(start, 5)
         torch.testing.assert_close(x_BD, expected[:, 0], atol=1e-5, rtol=0)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.parts import changed, flat
 from tests.moe_cases import BY_ROW, BY_VALUES, KINDS, ROUTINGS, TASKS, inputs_of, moe_model, padded, some
 from uniperceiver.model.attention import attend_plainly, visible
 from uniperceiver.model.encoder import Block
@@ -117,9 +118,11 @@ def valid_outputs(model: Generalist, inputs: Sequences) -> list[Tensor]:
     """The outputs of each sequence without padding."""
     with torch.no_grad():
         x_BND = model.encode(inputs).x_BND
-    if inputs.valid_BN is None:
+    if flat(inputs).valid_BN is None:
         return list(x_BND)
-    valid_BN = torch.nn.functional.pad(inputs.valid_BN, (x_BND.shape[1] - inputs.valid_BN.shape[1], 0), value=True)
+    valid_BN = torch.nn.functional.pad(
+        flat(inputs).valid_BN, (x_BND.shape[1] - flat(inputs).valid_BN.shape[1], 0), value=True
+    )
     return [x_ND[valid_N] for x_ND, valid_N in zip(x_BND, valid_BN, strict=True)]
 
 
@@ -139,7 +142,7 @@ def test_neighbours_change_nothing(condition: str, kind: str, settings: str) -> 
 @pytest.mark.parametrize(("condition", "kind"), [case for case in cases(*ROUTINGS) if case[1] != KINDS[0]])
 def test_padding_moves_nothing(condition: str, kind: str, share: float) -> None:
     model, inputs = moe_model(condition, arch={"max_text": 256}), inputs_of(kind)
-    more = round(inputs.ids_BN.shape[1] * share / (1 - share))  # type: ignore[union-attr]
+    more = round(flat(inputs).ids_BN.shape[1] * share / (1 - share))  # type: ignore[union-attr]
     for token in (0, 7):  # whatever stands there
         longer = valid_outputs(model, padded(inputs, more, token))
         for found, expected in zip(longer, valid_outputs(model, inputs), strict=True):
@@ -211,11 +214,11 @@ def test_a_context_looks_at_what_all_tokens_may_look_at(kind: str) -> None:
 
 def test_a_text_alone_that_is_written_has_spe_as_its_context() -> None:
     model, inputs = moe_model("context"), inputs_of("image_captioning")
-    tokens = model.tokenizer(replace(inputs, pixels_BTCHW=None))
+    tokens = model.tokenizer(changed(inputs, pixels_BFCHW=None))
     with torch.no_grad():
         whole_BD = pooled(model, tokens)
         alone = replace(tokens, x_BND=tokens.x_BND[:, :1], segments=(replace(tokens.segments[0], stop=1),))
-        spe_BD = pooled(model, replace(alone, valid_BN=None, order_BN=None, query_BN=None))
+        spe_BD = pooled(model, changed(alone, valid_BN=None, order_BN=None, query_BN=None))
     torch.testing.assert_close(whole_BD, spe_BD)
 
 

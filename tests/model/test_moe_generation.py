@@ -3,13 +3,13 @@
 Shape suffixes: B sequences, N tokens, S words, R rows (beams of all sequences), V vocabulary, D width.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat, sequences_of
 from tests.moe_cases import BY_ROW, IN_CAPTIONS, inputs_of, moe_model, some
 from tests.tiny import tiny_task
 from uniperceiver.errors import UserError
@@ -40,14 +40,14 @@ def writer(condition: str, settings: str = "both", seed: int = 0, **more: Any) -
 
 def pictures(b: int) -> Sequences:
     pixels = torch.randn(b, 1, 3, 16, 16, generator=torch_stream(1, b))
-    return Sequences(facts=TASK.facts("input", 1), pixels_BTCHW=pixels)
+    return sequences_of(facts=TASK.facts("input", 1), pixels_BFCHW=pixels)
 
 
 def with_text(prefix: Sequences, ids_BS: Tensor) -> Sequences:
     """The sequences in the form that training uses: words, then a query for each."""
     place_BS = torch.arange(ids_BS.shape[1]).expand_as(ids_BS)
     none_BS = torch.zeros_like(ids_BS, dtype=torch.bool)
-    return replace(
+    return changed(
         prefix,
         ids_BN=torch.cat([ids_BS, torch.full_like(ids_BS, ANSWER)], dim=1),
         position_BN=torch.cat([place_BS, place_BS], dim=1),
@@ -216,12 +216,12 @@ def test_the_context_of_a_prefix_goes_with_its_beams() -> None:
 @every_routing
 def test_a_padded_caption_has_the_outputs_of_a_shorter_one(condition: str) -> None:
     model, inputs = moe_model(condition), inputs_of("image_captioning")
-    assert inputs.valid_BN is not None
-    kept_N = inputs.valid_BN[0]
-    alone = replace(
+    assert flat(inputs).valid_BN is not None
+    kept_N = flat(inputs).valid_BN[0]
+    alone = changed(
         some(inputs, [0]),
         valid_BN=None,
-        **{name: getattr(inputs, name)[:1, kept_N] for name in ("ids_BN", "position_BN", "order_BN", "query_BN")},
+        **{name: getattr(flat(inputs), name)[:1, kept_N] for name in ("ids_BN", "position_BN", "order_BN", "query_BN")},
     )
     with torch.no_grad():
         long_ND, short_ND = (model.encode(each).x_BND[0] for each in (inputs, alone))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat, sequences_of
 from tests.moe_cases import inputs_of, moe_of
 from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import ModelConfig, MoEConfig
@@ -19,7 +20,7 @@ from uniperceiver.model.architecture import PromptShape
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import Prompts, is_tuned
-from uniperceiver.records import Facts, Sequences
+from uniperceiver.records import Facts
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.ask import ask
@@ -95,14 +96,14 @@ def test_prompts_are_looked_at_by_every_token_and_padding_is_not(routed: str, ki
     with torch.no_grad():
         x_BND, plain_BND = model.encode(inputs).x_BND, plain.encode(inputs).x_BND
         moved_BN = (x_BND - plain_BND).abs().amax(dim=2)
-        if inputs.ids_BN is None:
+        if flat(inputs).ids_BN is None:
             assert float(moved_BN.min()) > 1e-3
             return
-        assert inputs.valid_BN is not None
-        other = dataclasses.replace(inputs, ids_BN=torch.where(inputs.valid_BN, inputs.ids_BN, 9))
+        assert flat(inputs).valid_BN is not None
+        other = changed(inputs, ids_BN=torch.where(flat(inputs).valid_BN, flat(inputs).ids_BN, 9))
         again_BND = model.encode(other).x_BND
-    start = x_BND.shape[1] - inputs.ids_BN.shape[1]
-    valid_BN = torch.nn.functional.pad(inputs.valid_BN, (start, 0), value=True)
+    start = x_BND.shape[1] - flat(inputs).ids_BN.shape[1]
+    valid_BN = torch.nn.functional.pad(flat(inputs).valid_BN, (start, 0), value=True)
     assert not bool(valid_BN.all())
     assert float(moved_BN[valid_BN].min()) > 1e-3
     torch.testing.assert_close(again_BND[valid_BN], x_BND[valid_BN], atol=1e-6, rtol=0)
@@ -137,7 +138,9 @@ def test_candidates_have_the_prompts_of_inputs_or_their_own(shape: PromptShape, 
     model = tuned_model(shape)
     facts = Facts(side="input", inputs=("text",), targets=("text",))
     ids_BN = torch.tensor([[5, 6, 7]])
-    sides = [Sequences(facts=dataclasses.replace(facts, side=side), ids_BN=ids_BN) for side in ("input", "candidate")]  # type: ignore[arg-type]
+    sides = [
+        sequences_of(facts=dataclasses.replace(facts, side=side), ids_BN=ids_BN) for side in ("input", "candidate")
+    ]  # type: ignore[arg-type]
     with torch.no_grad():
         x_BND, y_BND = (model.encode(each).x_BND for each in sides)
         prompts_of(model).inputs[0].add_(some(prompts_of(model).inputs[0], 9))
@@ -154,10 +157,10 @@ def test_with_a_cache_outputs_are_those_of_one_pass(routed: str) -> None:
     model, task = tuned_model(SHAPE, **ROUTED[routed]), tiny_task("image_captioning")
     answer = model.tokenizer.words.answer
     pixels = torch.randn(2, 1, 3, 32, 32, generator=torch_stream(1, "pixels"))
-    prefix = Sequences(facts=task.facts("input", 1), pixels_BTCHW=pixels)
+    prefix = sequences_of(facts=task.facts("input", 1), pixels_BFCHW=pixels)
     place_BS = torch.arange(words).expand_as(ids_BS)
     none_BS = torch.zeros_like(ids_BS, dtype=torch.bool)
-    together = dataclasses.replace(
+    together = changed(
         prefix,
         ids_BN=torch.cat([ids_BS, torch.full_like(ids_BS, answer)], dim=1),
         position_BN=torch.cat([place_BS, place_BS], dim=1),
@@ -217,7 +220,7 @@ def test_the_bias_of_the_answer_token_is_added_wherever_it_stands() -> None:
     with torch.no_grad():
         words = shifted.tokenizer.words
         words.words[words.answer] += prompts_of(model).answer
-        assert bool((inputs.ids_BN == words.answer).any())
+        assert bool((flat(inputs).ids_BN == words.answer).any())
         assert torch.equal(model.encode(inputs).x_BND, shifted.encode(inputs).x_BND)
         assert not torch.allclose(model.encode(inputs).x_BND, plain.encode(inputs).x_BND, atol=1e-2)
 

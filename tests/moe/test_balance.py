@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.moe_cases import inputs_of, moe_model, padded
 from tests.small_run import small_recipe
 from uniperceiver.data.mix import BatchMaker
@@ -189,7 +190,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_padding_changes_no_loss(condition: str, share: float) -> None:
     model, inputs = moe_model(condition, gates=2), inputs_of("vqa")
-    longer = padded(inputs, math.ceil(inputs.ids_BN.shape[1] * share / (1 - share)) if share < 0.9 else 57)  # type: ignore[union-attr]
+    longer = padded(inputs, math.ceil(flat(inputs).ids_BN.shape[1] * share / (1 - share)) if share < 0.9 else 57)  # type: ignore[union-attr]
     with torch.no_grad():
         plain, more = (model.encode(each, torch_stream(0)).decisions for each in (inputs, longer))
     assert len(plain) == 8

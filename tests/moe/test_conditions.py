@@ -25,7 +25,6 @@ from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Decision, Segment
 from uniperceiver.runs.architecture import experts
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 
 SETTINGS = MoE(condition="attribute", tasks=3)
 
@@ -38,13 +37,13 @@ def code(name: str, segment: Segment, settings: MoE = SETTINGS) -> Code:
 
 def every_segment(index: int | None = 1) -> Iterator[Segment]:
     for task in CATALOGUE.values():
-        yield from segments_of(task, index)
+        yield from task.segments(index)
 
 
 def test_modality_tells_what_is_seen_from_what_is_read() -> None:
     for segment in every_segment():
         assert code("modality", segment) == ((1.0, 0.0) if segment.kind == "visual" else (0.0, 1.0))
-    image, video = (segments_of(CATALOGUE[f"{each}_captioning"]) for each in ("image", "video"))
+    image, video = (CATALOGUE[f"{each}_captioning"].segments() for each in ("image", "video"))
     assert [code("modality", each) for each in image] == [code("modality", each) for each in video]
     assert [code("modality", each) for each in image] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
 

@@ -16,7 +16,6 @@ from uniperceiver.moe.conditions import LAYOUTS, exchange, paper_bits, release_b
 from uniperceiver.records import Facts, Segment
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query
-from uniperceiver.tasks.segments import segments_of
 
 # task: code and paper rule of the input's segments, then of the candidates
 TABLE = {
@@ -64,7 +63,7 @@ def test_rows_are_those_of_the_original(name: str) -> None:
     assert [(release_bits(each), paper_bits(each)) for each in found] == [
         (as_bits(code), as_bits(paper)) for code, paper in TABLE[name]
     ]
-    assert [paper_bits(each) for each in segments_of(CATALOGUE[name])] == [as_bits(paper) for _, paper in TABLE[name]]
+    assert [paper_bits(each) for each in CATALOGUE[name].segments()] == [as_bits(paper) for _, paper in TABLE[name]]
 
 
 @pytest.mark.parametrize("name", ["image_captioning", "video_captioning"])

@@ -16,13 +16,12 @@ from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 
 
 def all_segments() -> list[Segment]:
     """Those of every task of the catalogue and of questions about pictures."""
     tasks = [*CATALOGUE.values(), VQA]
-    return [segment for index, task in enumerate(tasks) for segment in segments_of(task, index % TASKS)]
+    return [segment for index, task in enumerate(tasks) for segment in task.segments(index % TASKS)]
 
 
 def some_of_each(moe: MoE) -> list[Segment]:

@@ -24,7 +24,6 @@ from uniperceiver.records import Segment
 from uniperceiver.streams import torch_stream
 from uniperceiver.strict import parse
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.segments import segments_of
 
 
 def merged(moe: MoE, segments: Iterable[Segment]) -> Merged:
@@ -53,12 +52,12 @@ def test_a_damaged_record_is_one_line() -> None:
 
 def test_what_is_not_held_is_refused_and_the_tasks_are_named() -> None:
     moe = moe_of("attribute")
-    segments = segments_of(CATALOGUE["image_captioning"])
+    segments = CATALOGUE["image_captioning"].segments()
     held = HeldCodes(mergeable(moe), moe, merged(moe, list(segments)))
     assert held.codes_of(segments) == held.codes_of(segments) == (0, 1, 2)
     assert held.codes_of(segments[1:]) == (1, 2)
     assert held.codes_of(segments[:2]) == (0, 1)
-    other = segments_of(CATALOGUE["image_classification"])[:1]
+    other = CATALOGUE["image_classification"].segments()[:1]
     with pytest.raises(
         UserError, match="merged for seeing, reading, and holds no weights for visual tokens of inputs of"
     ):
@@ -68,12 +67,12 @@ def test_what_is_not_held_is_refused_and_the_tasks_are_named() -> None:
 
 def test_a_condition_without_a_code_says_so_and_names_the_tasks() -> None:
     moe = moe_of("task")
-    held = HeldCodes(mergeable(moe), moe, merged(moe, list(segments_of(CATALOGUE["image_captioning"], 1))))
-    assert held.codes_of(segments_of(VQA, 1)) == (0, 0, 0)
+    held = HeldCodes(mergeable(moe), moe, merged(moe, list(CATALOGUE["image_captioning"].segments(1))))
+    assert held.codes_of(VQA.segments(1)) == (0, 0, 0)
     with pytest.raises(UserError, match=r"name it with task= \(this model was merged for: seeing, reading\)"):
-        held.codes_of(segments_of(VQA))
+        held.codes_of(VQA.segments())
     with pytest.raises(UserError, match=r"merged for seeing, reading, .*task 2 of the run .*; ask one of these tasks"):
-        held.codes_of(segments_of(VQA, 2))
+        held.codes_of(VQA.segments(2))
 
 
 def context_of(segments: tuple[Segment, ...], sequences: int) -> ForwardContext:
@@ -89,7 +88,7 @@ def context_of(segments: tuple[Segment, ...], sequences: int) -> ForwardContext:
 def lookup(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[MergedRouter, tuple[Segment, ...]]:
     """A router that holds the three codes of captions, and the two segments of their inputs: 3 and 2 tokens."""
     moe = moe_of("attribute")
-    visual, text, candidate = segments_of(CATALOGUE["image_captioning"])
+    visual, text, candidate = CATALOGUE["image_captioning"].segments()
     plan = merged(moe, [visual, text, candidate])
     router = MergedRouter(
         HeldCodes(mergeable(moe), moe, plan), MergedHalfBlock(layer=0, part="ffn", first=first, second=second)

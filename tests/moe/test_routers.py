@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat
 from tests.moe_cases import BY_ROW, inputs_of, moe_model, moe_of, padded, some
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
@@ -31,7 +32,7 @@ def test_each_token_has_its_k_experts_and_padding_none(k: int) -> None:
     for decision in decisions_of(moe_model("token", k=k, gates=2), inputs):
         assert decision.segment_T is not None
         valid_T = decision.segment_T >= 0
-        assert int(valid_T.sum()) == 3 * 5 + int(inputs.valid_BN.sum())  # type: ignore[union-attr]
+        assert int(valid_T.sum()) == 3 * 5 + int(flat(inputs).valid_BN.sum())  # type: ignore[union-attr]
         assert torch.equal(decision.wanted_TE.sum(dim=1), k * valid_T.long())
         assert torch.equal(decision.chosen_TE, decision.wanted_TE)
         assert not decision.weight_TE[~decision.chosen_TE].any()
@@ -210,11 +211,11 @@ def test_a_sample_that_is_left_out_changes_nothing_for_its_neighbours(condition:
     model, inputs, kept = moe_model(condition, gates=2, arch={"drop_path": 0.3}), inputs_of("vqa"), [0, 2]
     whole = model.encode(inputs, torch_stream(0))
     part = replace(some(inputs, kept), place_B=torch.tensor(kept), planned=3)
-    shorter = replace(part, ids_BN=part.ids_BN[:, :5], valid_BN=part.valid_BN[:, :5])  # type: ignore[index]
-    assert bool(inputs.valid_BN[1].all())  # type: ignore[index]
+    shorter = changed(part, ids_BN=flat(part).ids_BN[:, :5], valid_BN=flat(part).valid_BN[:, :5])  # type: ignore[index]
+    assert bool(flat(inputs).valid_BN[1].all())  # type: ignore[index]
     for fewer, n in ((part, 12), (shorter, 10)):
         found = model.encode(fewer, torch_stream(0))
-        valid_BN = torch.nn.functional.pad(fewer.valid_BN, (5, 0), value=True)  # type: ignore[arg-type]
+        valid_BN = torch.nn.functional.pad(flat(fewer).valid_BN, (5, 0), value=True)  # type: ignore[arg-type]
         torch.testing.assert_close(found.x_BND[valid_BN], whole.x_BND[kept, :n][valid_BN], atol=1e-6, rtol=1e-5)
         for one, other in zip(found.decisions, whole.decisions, strict=True):
             assert one.noise_TE is not None

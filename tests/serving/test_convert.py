@@ -53,7 +53,7 @@ def test_a_checkpoint_becomes_a_model(kind: str, is_older: bool, tmp_path: Path)
     assert (saved.codec.size, saved.codec.end, saved.codec.answer) == (WORDS, END, ANSWER)
     assert (saved.arch.moe.experts if saved.arch.moe else 0) == (EXPERTS if kind == "moe" else 0)
     assert list(saved.tasks) == list(CATALOGUE)
-    assert {known.view.size for known in saved.tasks.values()} == {GRID * PATCH}
+    assert {known.preprocess.size for known in saved.tasks.values()} == {GRID * PATCH}
     bias, vector = (state[f"video_embed.embeddings{name}"] for name in (".bias", "_type.weight"))
     assert torch.equal(saved.model.tokenizer.patches.project.bias, bias + vector[0] if is_older else bias)
     assert torch.equal(saved.model.head.linear.weight, state["loss_prepare.proj.weight"])

@@ -162,7 +162,7 @@ def test_a_merged_model_takes_the_only_task_that_it_holds(several: UniPerceiver)
 @pytest.mark.parametrize("shape", [PromptShape(vectors=2, classes=3), PromptShape(vectors=2, labels=3)])
 def test_a_model_that_does_not_know_the_names_of_its_classes_takes_as_many_labels(shape: PromptShape) -> None:
     """As one that was converted: its tasks are those of the catalogue, without labels."""
-    tasks = {name: KnownTask(task=task, index=None, view=VIEW) for name, task in CATALOGUE.items()}
+    tasks = {name: KnownTask(task=task, index=None, preprocess=VIEW) for name, task in CATALOGUE.items()}
     arch = tiny_architecture(prompts=shape)
     model = UniPerceiver(SavedModel(model=tiny_model(prompts=shape), arch=arch, codec=tiny_codec(), tasks=tasks))
     assert model.classify(pictures(), LABELS).shape == (3, 3)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.parts import changed, flat
 from tests.tiny import VIEW, tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_prepared, tiny_source, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import collate, prepare
@@ -79,7 +80,7 @@ def test_every_task_gives_probabilities_and_teaches_what_it_uses(name: str) -> N
 def test_neighbours_and_padding_in_the_batch_change_no_answer(name: str) -> None:
     """Each sample alone (no padding) and in a batch (padded) gets the same representations at its read-outs."""
     task, model = tiny_task(name), tiny_model()
-    items = tiny_prepared(task, 4, view=replace(VIEW, length=40))
+    items = tiny_prepared(task, 4, preprocess=replace(VIEW, length=40))
     together = collate(task, items, tiny_codec())
     with torch.no_grad():
         z_RD = represent_inputs(model, together)
@@ -120,17 +121,17 @@ def test_a_question_is_answered_from_both_its_picture_and_its_words() -> None:
     model, texts = tiny_model(), ["what colour has it?", "which colour has the largest thing?"]
     batch = question_batch(texts, [None, None])
     assert batch.readout.target_R.tolist() == [-1, -1]
-    answers = batch.inputs.ids_BN[batch.readout.row_R, batch.readout.position_R]
+    answers = flat(batch.inputs).ids_BN[batch.readout.row_R, batch.readout.position_R]
     assert answers.tolist() == [tiny_codec().answer] * 2
     with torch.no_grad():
         z_RD = represent_inputs(model, batch)
         other_text = represent_inputs(model, question_batch(["is it green?", texts[1]], [None, None]))
-        pixels = batch.inputs.pixels_BTCHW.clone()
+        pixels = flat(batch.inputs).pixels_BFCHW.clone()
         pixels[0] += 0.5
-        other_picture = represent_inputs(model, replace(batch, inputs=replace(batch.inputs, pixels_BTCHW=pixels)))
-    for changed in (other_text, other_picture):
-        assert (changed[0] - z_RD[0]).abs().max() > 1e-3
-        torch.testing.assert_close(changed[1], z_RD[1], atol=1e-6, rtol=0)
+        other_picture = represent_inputs(model, replace(batch, inputs=changed(batch.inputs, pixels_BFCHW=pixels)))
+    for other_RD in (other_text, other_picture):
+        assert (other_RD[0] - z_RD[0]).abs().max() > 1e-3
+        torch.testing.assert_close(other_RD[1], z_RD[1], atol=1e-6, rtol=0)
 
 
 def test_a_few_steps_learn_the_new_task() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.tiny import tiny_codec, tiny_model, tiny_task
 from uniperceiver.model.model import Generalist
 from uniperceiver.streams import numpy_stream
@@ -24,7 +25,7 @@ TASK = replace(tiny_task("image_classification"), labels=LABELS)
 
 
 def texts_of(candidates: Candidates) -> list[str]:
-    return [tiny_codec().decode(ids) for ids in candidates.sequences.ids_BN.tolist()]
+    return [tiny_codec().decode(ids) for ids in flat(candidates.sequences).ids_BN.tolist()]
 
 
 def represent_plainly(model: Generalist, text: str, task: Task = TASK) -> Tensor:
@@ -61,8 +62,8 @@ def test_classes_with_one_text_each_have_no_owners() -> None:
 def test_the_vocabulary_is_every_word_and_the_end_in_one_length() -> None:
     codec, task = tiny_codec(), tiny_task("masked_language_modelling")
     sequences = vocabulary_candidates(task, codec, 3).sequences
-    assert sequences.ids_BN.tolist() == [[word, codec.end] for word in range(codec.size)]
-    assert sequences.valid_BN is None
+    assert flat(sequences).ids_BN.tolist() == [[word, codec.end] for word in range(codec.size)]
+    assert flat(sequences).valid_BN is None
     assert sequences.facts == task.facts("candidate", 3)
 
 
@@ -71,7 +72,7 @@ def test_chunks_change_nothing(chunk: int) -> None:
     model, codec = tiny_model(), tiny_codec()
     task = tiny_task("image_captioning")
     padded = text_sequences([[5] * (1 + n % 4) for n in range(10)], task.facts("candidate"), codec.end)
-    assert padded.valid_BN is not None
+    assert flat(padded).valid_BN is not None
     words = Candidates(sequences=replace(vocabulary_candidates(task, codec).sequences))
     for candidates in (Candidates(sequences=padded), label_candidates(TASK, codec, None), words):
         if candidates is words and chunk < 64:

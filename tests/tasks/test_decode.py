@@ -3,13 +3,13 @@
 Shape suffixes: B sequences, N tokens, S words, V vocabulary, D width.
 """
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import changed, flat, sequences_of
 from tests.tiny import tiny_model, tiny_task
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
@@ -32,7 +32,7 @@ def small(seed: int = 0) -> Generalist:
 
 def pictures(b: int, frames: int = 1) -> Sequences:
     pixels = torch.randn(b, frames, 3, 16, 16, generator=torch_stream(1, b, frames))
-    return Sequences(facts=TASK.facts("input"), pixels_BTCHW=pixels)
+    return sequences_of(facts=TASK.facts("input"), pixels_BFCHW=pixels)
 
 
 def scorer(model: Generalist) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ def parallel(model: Generalist, prefix: Sequences, ids_BS: Tensor) -> Tensor:
     """Log-likelihood of every word at every place, (B, S, V), in the form that training uses."""
     place_BS = torch.arange(ids_BS.shape[1]).expand_as(ids_BS)
     none_BS = torch.zeros_like(ids_BS, dtype=torch.bool)
-    inputs = replace(
+    inputs = changed(
         prefix,
         ids_BN=torch.cat([ids_BS, torch.full_like(ids_BS, ANSWER)], dim=1),
         position_BN=torch.cat([place_BS, place_BS], dim=1),
@@ -151,7 +151,7 @@ def test_enough_beams_find_the_best_of_all_texts(seed: int) -> None:
     model, prefix = small(seed), pictures(2)
     found = write(model, prefix, beams=V, words=2)
     for b in range(2):
-        picture = replace(prefix, pixels_BTCHW=prefix.pixels_BTCHW[b : b + 1])
+        picture = changed(prefix, pixels_BFCHW=flat(prefix).pixels_BFCHW[b : b + 1])
         scores = {}
         for text in product(range(V), repeat=2):
             if END not in text[:-1] or text == (END, END):
@@ -170,7 +170,7 @@ def test_beam_search_equals_the_plain_one(beams: int, penalty: float) -> None:
         model, prefix = small(seed), pictures(3)
         found = write(model, prefix, beams, words=4, penalty=penalty)
         for b in range(3):
-            picture = replace(prefix, pixels_BTCHW=prefix.pixels_BTCHW[b : b + 1])
+            picture = changed(prefix, pixels_BFCHW=flat(prefix).pixels_BFCHW[b : b + 1])
             text = tuple(found.ids_BS[b].tolist())
             plain = beam_search_plainly(model, picture, beams, 4, penalty)
             assert text == plain[: len(text)]
@@ -205,7 +205,7 @@ def test_neighbours_in_the_batch_change_nothing() -> None:
     together = write(model, prefix, beams=3, words=6)
     assert len({(ids == END).sum().item() for ids in together.ids_BS}) > 1
     for b in range(4):
-        alone = write(model, replace(prefix, pixels_BTCHW=prefix.pixels_BTCHW[b : b + 1]), beams=3, words=6)
+        alone = write(model, changed(prefix, pixels_BFCHW=flat(prefix).pixels_BFCHW[b : b + 1]), beams=3, words=6)
         length = alone.ids_BS.shape[1]
         assert torch.equal(together.ids_BS[b, :length], alone.ids_BS[0])
         assert bool((together.ids_BS[b, length:] == END).all())
@@ -215,7 +215,7 @@ def test_neighbours_in_the_batch_change_nothing() -> None:
 def test_texts_can_be_written_without_a_picture() -> None:
     """A prefix of nothing but <SPE>: each row computes what training computes for a text alone."""
     model = small()
-    blank = Sequences(facts=TASK.facts("input"), ids_BN=torch.zeros(2, 0, dtype=torch.int64))
+    blank = sequences_of(facts=TASK.facts("input"), ids_BN=torch.zeros(2, 0, dtype=torch.int64))
     found = write(model, blank, beams=2, words=3)
     expected_BSV = parallel(model, blank, found.ids_BS)
     for b, text in enumerate(found.ids_BS.tolist()):

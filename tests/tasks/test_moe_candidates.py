@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.moe_cases import BY_ROW, BY_VALUES, ROUTINGS, TASKS, moe_model, moe_of
 from tests.tiny import tiny_architecture, tiny_codec, tiny_source, tiny_task
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
-from uniperceiver.evaluation.answers import Settings, Split, answers, gallery
+from uniperceiver.evaluation.answers.kind import scores
+from uniperceiver.evaluation.answers.retrieval import gallery
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.records import Facts
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -54,7 +57,7 @@ def candidates_of(texts: tuple[str, ...] = TEXTS, facts: Facts | None = None) ->
 def predictor(condition: str, **settings: Any) -> UniPerceiver:
     """A saved model with three tasks that have the same texts."""
     tasks = {
-        task.name: KnownTask(task=task, index=index, view=VIEW)
+        task.name: KnownTask(task=task, index=index, preprocess=VIEW)
         for index, task in enumerate((PICTURES, MORE_PICTURES, SENTENCES))
     }
     arch = tiny_architecture(moe=moe_of(condition, **settings))
@@ -101,7 +104,7 @@ def test_a_task_that_was_not_trained_has_no_experts(condition: str) -> None:
 
 def split_of(task: Task, index: int) -> Split:
     source = tiny_source(task, items=6)
-    return Split(task=task, index=index, name="val", source=source, view=VIEW, training_texts=lambda: iter(()))
+    return Split(task=task, index=index, name="val", source=source, preprocess=VIEW, training_texts=lambda: iter(()))
 
 
 @pytest.mark.parametrize("condition", ["attribute", "task", "task_specific", "token"])
@@ -113,9 +116,9 @@ def test_evaluation_asks_with_the_experts_of_its_task(condition: str) -> None:
     found = []
     for index, task in enumerate(tasks):
         candidates = label_candidates(task, codec, None, index)
-        found.append(torch.cat(answers(model, split_of(task, index), settings, candidates).nll))
+        found.append(torch.cat(scores(model, split_of(task, index), settings, candidates).nll))
         alone = replace(settings, memory={})
-        again = answers(moe_model(condition), split_of(task, index), alone, candidates)
+        again = scores(moe_model(condition), split_of(task, index), alone, candidates)
         assert torch.equal(found[-1], torch.cat(again.nll))
     assert torch.equal(found[0], found[1]) == (condition in ("attribute", "token"))
 
@@ -133,7 +136,7 @@ def test_a_gallery_is_encoded_with_the_experts_of_its_task(condition: str) -> No
 @pytest.mark.parametrize("condition", ROUTINGS)
 def test_chunks_change_nothing(condition: str, chunk: int) -> None:
     model, padded = moe_model(condition), candidates_of()
-    assert padded.sequences.valid_BN is not None
+    assert flat(padded.sequences).valid_BN is not None
     whole = represent_candidates(model, padded)
     torch.testing.assert_close(represent_in_chunks(model, padded, chunk), whole.detach(), atol=1e-6, rtol=0)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.tiny import tiny_batch, tiny_codec, tiny_model, tiny_task
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms
@@ -24,9 +25,9 @@ def draw(samples: int, stream: int = 0, target_R: Tensor = TARGET_R) -> Candidat
 
 
 def words(candidates: Candidates) -> list[int]:
-    assert candidates.sequences.ids_BN[:, 1].tolist() == [END] * candidates.sequences.size
-    assert candidates.sequences.valid_BN is None
-    return candidates.sequences.ids_BN[:, 0].tolist()
+    assert flat(candidates.sequences).ids_BN[:, 1].tolist() == [END] * candidates.sequences.size
+    assert flat(candidates.sequences).valid_BN is None
+    return flat(candidates.sequences).ids_BN[:, 0].tolist()
 
 
 def partition(candidates: Candidates) -> float:
@@ -119,13 +120,13 @@ def test_a_model_learns_from_them_as_from_the_whole_vocabulary(name: str) -> Non
     exact_RV = ask(model, task, batch, vocabulary_candidates(task, codec)).detach()
     sampled = sampled_candidates(batch.readout.target_R, q_V, 20, torch_stream(0), facts, codec.end)
     logits_RK = ask(model, task, batch, sampled)
-    chosen = sampled.sequences.ids_BN[:, 0]
+    chosen = flat(sampled.sequences).ids_BN[:, 0]
     torch.testing.assert_close(logits_RK.detach(), exact_RV[:, chosen] + sampled.correction_K, atol=2e-5, rtol=0)
     sum(loss_terms(task, logits_RK, batch.readout, sampled).values()).backward()
     gradient_V = model.tokenizer.words.words.grad.abs().sum(dim=1)
     assert bool((gradient_V[chosen] > 0).all())
     never = torch.tensor(
-        [word not in {*chosen.tolist(), *batch.inputs.ids_BN.flatten().tolist()} for word in range(codec.size)]
+        [word not in {*chosen.tolist(), *flat(batch.inputs).ids_BN.flatten().tolist()} for word in range(codec.size)]
     )
     never[[codec.end, codec.answer]] = False
     assert never.any()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.parts import changed
 from tests.moe_cases import VQA
 from tests.tiny import tiny_batch, tiny_codec, tiny_model, tiny_prepared, tiny_task
 from uniperceiver.data.batch import collate
@@ -15,7 +16,6 @@ from uniperceiver.records import Segment, Sequences
 from uniperceiver.tasks.candidates import label_candidates, sampled_candidates, vocabulary_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import Task
 
 INDEX = 5  # of the task in its run
@@ -35,9 +35,9 @@ def inputs_of(task: Task) -> Sequences:
     facts = task.facts("input", INDEX)
     if task in (VQA, ASKING):
         seen = tiny_batch("image_classification").inputs
-        return replace(seen, facts=facts, ids_BN=torch.ones(seen.size, 4, dtype=torch.int64))
+        return changed(seen, facts=facts, ids_BN=torch.ones(seen.size, 4, dtype=torch.int64))
     if task is WRITING:
-        return replace(tiny_batch("image_captioning").inputs, facts=facts, pixels_BTCHW=None)
+        return changed(tiny_batch("image_captioning").inputs, facts=facts, pixels_BFCHW=None)
     return collate(task, tiny_prepared(task), tiny_codec(), INDEX).inputs
 
 
@@ -56,7 +56,7 @@ def candidates_of(task: Task) -> list[Sequences]:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_inputs_and_candidates(task: Task) -> None:
-    tokenizer, said = tiny_model().tokenizer, segments_of(task, INDEX)
+    tokenizer, said = tiny_model().tokenizer, task.segments(INDEX)
     assert known(tokenizer(inputs_of(task)).segments) == known(each for each in said if each.facts.side == "input")
     for sequences in candidates_of(task):
         found = known(tokenizer(sequences).segments)
@@ -73,16 +73,17 @@ def test_generation_needs_nothing_else(task: Task) -> None:
         seen.update((kind, causal, facts) for kind, causal, facts, _ in known(given[0].segments))
 
     model.encoder.register_forward_pre_hook(look)
-    inputs = replace(inputs_of(task), ids_BN=None, valid_BN=None, position_BN=None, order_BN=None, query_BN=None)
-    prefix = inputs if inputs.pixels_BTCHW is not None else replace(inputs, ids_BN=torch.ones(3, 0, dtype=torch.int64))
+    nothing = None if task.media else torch.ones(3, 0, dtype=torch.int64)
+    text = dict.fromkeys(("valid_BN", "position_BN", "order_BN", "query_BN"))
+    prefix = changed(inputs_of(task), ids_BN=nothing, **text)
     with torch.no_grad():
         cache, _ = model.begin(prefix_with_query(prefix, tiny_codec().answer), words=3)
         model.extend(cache, torch.tensor([4, 5, 6]), 1)
-    said = [each for each in segments_of(task, INDEX) if each.facts.side == "input"]
+    said = [each for each in task.segments(INDEX) if each.facts.side == "input"]
     assert seen == {(each.kind, each.causal, each.facts) for each in said}
 
 
 def test_pictures_as_candidates() -> None:
     task = replace(CATALOGUE["image_text_retrieval"], inputs=("text",), target="image")
-    assert [(each.kind, each.facts.side) for each in segments_of(task)] == [("text", "input"), ("visual", "candidate")]
-    assert all(each.facts.task is None and not each.causal for each in segments_of(task))
+    assert [(each.kind, each.facts.side) for each in task.segments()] == [("text", "input"), ("visual", "candidate")]
+    assert all(each.facts.task is None and not each.causal for each in task.segments())

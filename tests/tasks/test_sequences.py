@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.parts import flat
 from tests.tiny import tiny_task
 from uniperceiver.tasks.sequences import cut, pad, text_sequences
 
@@ -31,7 +32,7 @@ def test_cutting_keeps_the_end(length: int | None, expected: list[int]) -> None:
 
 def test_texts_end_and_are_cut_before_they_are_padded() -> None:
     sequences = text_sequences([[1, 2, 3, 4], [], [5]], FACTS, END, length=3)
-    assert sequences.ids_BN.tolist() == [[1, 2, END], [END, 0, 0], [5, END, 0]]
-    assert sequences.valid_BN.sum(dim=1).tolist() == [3, 1, 2]
+    assert flat(sequences).ids_BN.tolist() == [[1, 2, END], [END, 0, 0], [5, END, 0]]
+    assert flat(sequences).valid_BN.sum(dim=1).tolist() == [3, 1, 2]
     assert sequences.size == 3
     assert sequences.facts is FACTS

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat, sequences_of
 from tests.tiny import PATCH, tiny_batch, tiny_model
 from uniperceiver.records import Facts, Segment, Sequences
 from uniperceiver.streams import torch_stream
@@ -32,7 +33,7 @@ def norm(one: SequenceTokenizer, x: Tensor) -> Tensor:
 
 def test_picture_and_text_in_one_sequence() -> None:
     one = joined()
-    tokens = one(Sequences(facts=FACTS, pixels_BTCHW=visual(), ids_BN=IDS, valid_BN=VALID))
+    tokens = one(sequences_of(facts=FACTS, pixels_BFCHW=visual(), ids_BN=IDS, valid_BN=VALID))
     assert tokens.x_BND.shape == (2, 1 + 2 + 3, 16)
     parts = (one.words.words[one.words.answer].expand(2, 1, -1), one.patches(visual()), one.words(IDS, None))
     torch.testing.assert_close(tokens.x_BND, norm(one, torch.cat(parts, dim=1)))
@@ -46,11 +47,11 @@ def test_picture_and_text_in_one_sequence() -> None:
 
 def test_a_picture_alone_and_a_text_alone() -> None:
     one = joined()
-    picture = one(Sequences(facts=FACTS, pixels_BTCHW=visual(frames=3)))
+    picture = one(sequences_of(facts=FACTS, pixels_BFCHW=visual(frames=3)))
     assert picture.x_BND.shape[1] == 1 + 3 * 2
     assert picture.segments == (Segment(start=0, stop=7, kind="visual", causal=False, facts=FACTS),)
     assert picture.valid_BN is None
-    text = one(Sequences(facts=FACTS, ids_BN=IDS, valid_BN=VALID))
+    text = one(sequences_of(facts=FACTS, ids_BN=IDS, valid_BN=VALID))
     assert text.segments == (Segment(start=0, stop=4, kind="text", causal=False, facts=FACTS),)
     assert text.valid_BN.tolist() == [[True] * 4, [True, True, False, False]]
 
@@ -60,26 +61,28 @@ def test_words_that_are_asked_for_stand_behind_a_prefix_of_order_0() -> None:
     tokens, inputs = joined()(batch.inputs), batch.inputs
     first, second = tokens.segments
     assert (first.causal, second.causal) == (False, True)
-    assert second.stop - second.start == inputs.ids_BN.shape[1]
+    assert second.stop - second.start == flat(inputs).ids_BN.shape[1]
     assert not tokens.order_BN[:, : first.stop].any()
     assert not tokens.query_BN[:, : first.stop].any()
-    assert torch.equal(tokens.order_BN[:, first.stop :], inputs.order_BN)
-    assert torch.equal(tokens.query_BN[:, first.stop :], inputs.query_BN)
+    assert torch.equal(tokens.order_BN[:, first.stop :], flat(inputs).order_BN)
+    assert torch.equal(tokens.query_BN[:, first.stop :], flat(inputs).query_BN)
     # Word i and the query for it stand at the same position.
-    n = inputs.ids_BN.shape[1] // 2
+    n = flat(inputs).ids_BN.shape[1] // 2
     one = joined()
-    expected = norm(one, one.words(inputs.ids_BN[:, n:], torch.arange(n).expand(3, n)))
+    expected = norm(one, one.words(flat(inputs).ids_BN[:, n:], torch.arange(n).expand(3, n)))
     torch.testing.assert_close(tokens.x_BND[:, -n:], expected)
 
 
 def rows_taken(one: SequenceTokenizer, frames: int, draws: int = 60) -> set[int]:
     """First temporal rows that streams draw, told by marks in the temporal table."""
-    sequences, seen = Sequences(facts=FACTS, pixels_BTCHW=visual(frames)), set()
+    sequences, seen = sequences_of(facts=FACTS, pixels_BFCHW=visual(frames)), set()
     still = one(sequences).x_BND
     for seed in range(draws):
         x_BND = one(sequences, torch_stream(seed)).x_BND
         for row in range(one.patches.temporal.shape[0] - frames + 1):
-            expected = norm(one, torch.cat([one.words.prefix(2), one.patches(sequences.pixels_BTCHW, row)], dim=1))
+            expected = norm(
+                one, torch.cat([one.words.prefix(2), one.patches(flat(sequences).pixels_BFCHW, row)], dim=1)
+            )
             if torch.allclose(x_BND, expected, atol=1e-6):
                 seen.add(row)  # the same for all samples of the batch
                 break
@@ -109,12 +112,12 @@ def test_the_first_temporal_row_is_drawn_once_per_batch(
 @pytest.mark.parametrize("frames", [1, 2, 6])
 def test_without_a_stream_clips_start_at_row_0(frames: int) -> None:
     one = joined(random_still_row=True)
-    x_BND = one(Sequences(facts=FACTS, pixels_BTCHW=visual(frames))).x_BND
+    x_BND = one(sequences_of(facts=FACTS, pixels_BFCHW=visual(frames))).x_BND
     torch.testing.assert_close(x_BND[:, 1:], norm(one, one.patches(visual(frames), 0)))
 
 
 def test_longer_clips_than_the_table_draw_nothing() -> None:
-    one, sequences = joined(), Sequences(facts=FACTS, pixels_BTCHW=visual(6))
+    one, sequences = joined(), sequences_of(facts=FACTS, pixels_BFCHW=visual(6))
     assert torch.equal(one(sequences).x_BND, one(sequences, torch_stream(1)).x_BND)
 
 
@@ -126,7 +129,7 @@ def test_longer_clips_than_the_table_draw_nothing() -> None:
     ],
 )
 def test_facts_change_no_value(change: Callable[[Sequences], Sequences]) -> None:
-    one, inputs = joined(), Sequences(facts=FACTS, ids_BN=IDS, valid_BN=VALID)
+    one, inputs = joined(), sequences_of(facts=FACTS, ids_BN=IDS, valid_BN=VALID)
     changed = one(change(inputs))
     assert torch.equal(changed.x_BND, one(inputs).x_BND)
     assert changed.segments[0].facts != FACTS

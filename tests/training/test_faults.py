@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.parts import flat
 from soak import disk
 from soak.endurance import endurance, slope
 from soak.runs import hash_of, newest_hash
@@ -173,8 +174,8 @@ def _weights_hash(state: TrainState) -> str:
 
 def _spoil_data(run: Run, work: list[Any]) -> None:
     for _, batch in work:
-        if batch.inputs.pixels_BTCHW is not None:
-            batch.inputs.pixels_BTCHW[0, 0, 0, 0, 0] = NAN
+        if flat(batch.inputs).pixels_BFCHW is not None:
+            flat(batch.inputs).pixels_BFCHW[0, 0, 0, 0, 0] = NAN
 
 
 def _spoil_gradient(run: Run, work: list[Any]) -> None:

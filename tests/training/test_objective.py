@@ -12,6 +12,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.golden.cases import batch_of, convert_folder, load_case
+from benchmarks.parts import flat
 from tests.shared import GOLDEN, needs_golden
 from tests.small_run import TASKS, log_lines, same_tensors, small_recipe, train
 from uniperceiver.data.mix import BatchMaker, Plan
@@ -22,7 +23,6 @@ from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.training.loop import Run
-from uniperceiver.training.objective import accuracies
 from uniperceiver.training.step import train_step
 
 
@@ -161,7 +161,7 @@ def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
     lengths = set()
     for step in range(12):
         candidates = run.objective.candidates(batch, replace(plan, step=step))
-        ids_KN = candidates.sequences.ids_BN
+        ids_KN = flat(candidates.sequences).ids_BN
         assert ids_KN is not None
         assert candidates.owner_K is None
         assert len(ids_KN) == len(run.objective.tasks[0].task.labels)
@@ -172,7 +172,7 @@ def test_one_of_several_label_texts_is_drawn(tmp_path: Path) -> None:
 def test_sampled_candidates_hold_the_targets(tmp_path: Path) -> None:
     run, batch, plan = prepared(tmp_path, "words", candidates__sample=5)
     candidates = run.objective.candidates(batch, plan)
-    ids_KN, target_R = candidates.sequences.ids_BN, candidates.target_R
+    ids_KN, target_R = flat(candidates.sequences).ids_BN, candidates.target_R
     assert ids_KN is not None
     assert target_R is not None
     assert len(ids_KN) <= 5 + len(batch.readout.target_R.unique())
@@ -235,7 +235,7 @@ def test_accuracies_are_those_recorded_of_the_original(folder: str) -> None:
         with torch.no_grad():
             logits_RK = ask(convert_folder(GOLDEN / folder).model, task, batch, candidates)
         theirs = [value for key, value in case.info["losses"].items() if "Accuracy" in key]
-        assert [float(each) for each in accuracies(task, logits_RK, batch.readout, candidates).values()] == theirs
+        assert [float(each) for each in task.answer.accuracies(logits_RK, batch.readout, candidates).values()] == theirs
 
 
 def test_mixed_labels_have_no_accuracy() -> None:
@@ -244,4 +244,4 @@ def test_mixed_labels_have_no_accuracy() -> None:
     candidates = Candidates(
         sequences=text_sequences([[1], [2]], CATALOGUE["image_classification"].facts("candidate"), 3, 4)
     )
-    assert accuracies(CATALOGUE["image_classification"], torch.ones(1, 2), readout, candidates) == {}
+    assert CATALOGUE["image_classification"].answer.accuracies(torch.ones(1, 2), readout, candidates) == {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.parts import flat
 from tests.small_run import IMAGES, log_lines, same_tensors, small_recipe, train
 from tests.toys import ToyLinear
 from uniperceiver.config import OptimiserConfig
@@ -224,9 +225,9 @@ def test_the_others_are_as_if_nothing_were_broken(tmp_path: Path, broken: set[in
         assert after.ids == tuple(before.ids[place] for place in staying)
         assert len(left_out) == 4 - len(staying)
         seen += len(left_out)
-        assert before.inputs.pixels_BTCHW is not None
-        assert after.inputs.pixels_BTCHW is not None
-        assert torch.equal(after.inputs.pixels_BTCHW, before.inputs.pixels_BTCHW[staying])
+        assert flat(before.inputs).pixels_BFCHW is not None
+        assert flat(after.inputs).pixels_BFCHW is not None
+        assert torch.equal(flat(after.inputs).pixels_BFCHW, flat(before.inputs).pixels_BFCHW[staying])
     assert seen == 2
 
 

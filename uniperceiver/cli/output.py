@@ -32,14 +32,15 @@ def print_results(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.evaluation.evaluate import MAIN_METRICS
+    from uniperceiver.evaluation.evaluate import first_metric
     from uniperceiver.evaluation.intervals import above_chance
 
     headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
     table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
     for task, splits in results["tasks"].items():
         for split, metrics in splits.items():
-            name = next(name for name in MAIN_METRICS if name in metrics)
+            name = first_metric(metrics)
+            assert name is not None
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             table.add_row(
                 task,

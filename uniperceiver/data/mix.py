@@ -27,7 +27,7 @@ class Stage:
     """Sizes of a task's batches during a part of the run."""
 
     begins: int  # with the step of that number; it ends where the next stage begins
-    view: Preprocess
+    preprocess: Preprocess
     batch: int
 
 
@@ -49,7 +49,7 @@ class TrainingSet:
     @property
     def mixes(self) -> bool:
         """Whether pictures and labels of a batch are blended with each other."""
-        labelled = self.task.visual is not None and self.task.candidates == "labels"
+        labelled = self.task.answer.has_labels and self.task.inputs == (self.task.visual,)
         return labelled and bool(self.augment.mixup or self.augment.cutmix)
 
 
@@ -163,7 +163,7 @@ class BatchMaker:
     ) -> tuple[dict[int, Prepared], dict[int, Broken]]:
         """The samples at those places of a plan, and those that are broken, by place."""
         task, source = training_set.task, training_set.source
-        view = training_set.stages[plan.stage].view
+        preprocess = training_set.stages[plan.stage].preprocess
         prepared, broken = {}, {}
         for place in places:
             epoch, position = divmod(plan.start + place, len(source))
@@ -171,7 +171,7 @@ class BatchMaker:
             rng = numpy_stream(self.mixture.seed, "sample", task.name, epoch, sample_index)
             try:
                 sample = source.read(sample_index)
-                prepared[place] = prepare(task, sample, view, self.mixture.codec, training_set.augment, rng)
+                prepared[place] = prepare(task, sample, preprocess, self.mixture.codec, training_set.augment, rng)
             except BrokenSample as error:
                 broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
         return prepared, broken
@@ -197,17 +197,16 @@ class BatchMaker:
         whole = batch
         if len(there) < len(prepared):
             whole = collate(training_set.task, list(prepared.values()), self.mixture.codec, training_set.index)
-        pixels_BTCHW, augment = whole.inputs.pixels_BTCHW, training_set.augment
-        assert pixels_BTCHW is not None
+        (part,), augment = whole.inputs.parts, training_set.augment  # of pictures alone: other recipes are refused
         rng = numpy_stream(self.mixture.seed, "mix", plan.step, plan.place)
         soft_BK = soft_labels(whole.readout, len(training_set.task.labels))
-        pixels_BTCHW, soft_BK = mix(pixels_BTCHW, soft_BK, augment.mixup, augment.cutmix, rng)
+        pixels_BFCHW, soft_BK = mix(part.values, soft_BK, augment.mixup, augment.cutmix, rng)
         if whole is not batch:
             rows = [row for row, place in enumerate(prepared) if place in there]
-            pixels_BTCHW, soft_BK = pixels_BTCHW[rows], soft_BK[rows]
+            pixels_BFCHW, soft_BK = pixels_BFCHW[rows], soft_BK[rows]
         return replace(
             batch,
-            inputs=replace(batch.inputs, pixels_BTCHW=pixels_BTCHW),
+            inputs=replace(batch.inputs, parts=(replace(part, values=pixels_BFCHW),)),
             readout=replace(batch.readout, soft_RK=soft_BK),
         )
 

@@ -23,7 +23,7 @@ class TaskData:
     index: int | None  # among the tasks of the run; None: a task that the model was not trained on
     config: TaskConfig
     sources: Mapping[str, Source]  # by split
-    view: Preprocess  # at the end of training
+    preprocess: Preprocess  # at the end of training
 
 
 def open_tasks(recipe: Recipe, base: Path, splits: tuple[str, ...] = SPLITS) -> list[TaskData]:
@@ -52,25 +52,25 @@ def _open_task(
     if not sources:
         raise UserError(f"{where}: has no data; give train: {{format: ..., path: ...}}")
     task = dataclasses.replace(CATALOGUE[config.kind], name=name)
-    if task.candidates == "labels":
+    if task.answer.has_labels:
         task = dataclasses.replace(task, labels=_labels(config, sources, where))
     elif config.labels is not None:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
     mixes = config.augment.mixup or config.augment.cutmix
-    if mixes and (task.candidates != "labels" or task.inputs != (task.visual,)):
+    if mixes and (not task.answer.has_labels or task.inputs != (task.visual,)):
         raise UserError(f"{where}.augment: mixup and cutmix need pictures alone as input and labels as candidates")
     if config.template is not None:
         try:
             task = dataclasses.replace(task, template=config.template)
         except ValueError as error:
             raise UserError(f"{where}.template: {error}") from None
-    view = Preprocess(
+    preprocess = Preprocess(
         size=config.late.size or config.size,
         frames=config.late.frames or config.frames,
         stride=config.stride,
         length=config.length,
     )
-    return TaskData(task=task, index=index, config=config, sources=sources, view=view)
+    return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
 
 
 def _labels(config: TaskConfig, sources: Mapping[str, Source], where: str) -> tuple[tuple[str, ...], ...]:

@@ -43,7 +43,7 @@ def proposal(codec: bpe.TextEncoder, tasks: list[TaskData]) -> Tensor:
     """Weigh vocabulary entries for sampling candidates: (1 + occurrences) ** 0.75 in some texts, (V,) float64 >= 1."""
     count_V = torch.ones(codec.size, dtype=torch.float64)
     for data in tasks:
-        if data.task.candidates == "vocabulary":
+        if data.task.answer.from_vocabulary:
             for text in _training_texts(data, _COUNTED_TEXTS):
                 ids = torch.tensor(codec.encode(text), dtype=torch.int64)
                 count_V += torch.bincount(ids, minlength=codec.size)

@@ -1,24 +1,59 @@
-"""A question that a model was asked, with its answers, to be looked at.
-
-Shape suffixes: H and W pixels, C red, green and blue.
-"""
+"""Some questions to a model with its answers, to be looked at."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from uniperceiver.data.batch import prepare
+from uniperceiver.data.media.preprocess import READERS
+from uniperceiver.errors import BrokenSample
+from uniperceiver.evaluation.answers import EVALUATIONS
+from uniperceiver.evaluation.answers.kind import Shown
+from uniperceiver.evaluation.split import AnyModel, Settings, Split
+from uniperceiver.records import Sample
+from uniperceiver.streams import numpy_stream
+
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
-    """Holds one sample as the model saw it, what is right, and what the model answered."""
+class Example(Shown):
+    """One question that the model answered: what it saw, what is right, and what it said."""
 
     task: str
     split: str
     sample: str  # the sample's name
-    frames: tuple[np.ndarray, ...] = ()  # image_HWC, uint8; a single one: an image, several: a clip, none: text only
-    text: str = ""  # a text that was read
-    truth: tuple[str, ...] = ()  # right answers, or the captions that people wrote
-    answers: tuple[
-        tuple[str, float | None], ...
-    ] = ()  # with probability, best first; None or NaN: without a probability
-    right: bool | None = None  # None: not a matter of right or wrong
+    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image, several: a clip, none: text only
+
+
+def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -> list[Example]:
+    """Some samples of a split, spread evenly over it, with what the model answers; broken ones are left out."""
+    samples = []
+    for index in np.linspace(0, len(split.source) - 1, min(count, len(split.source))).astype(int).tolist():
+        try:
+            sample = split.source.read(index)
+            rng = numpy_stream(0, "evaluation", sample.id)
+            prepare(split.task, sample, split.preprocess, settings.codec, None, rng)
+            samples.append(sample)
+        except BrokenSample:
+            continue  # evaluation has counted and named it
+    if not samples:
+        return []
+    shown = EVALUATIONS[split.task.answer_name].shown(model, split, settings, samples)
+    return [
+        Example(
+            task=split.task.name,
+            split=split.name,
+            sample=sample.id,
+            frames=_frames(split, sample),
+            text=answer.text,
+            truth=answer.truth,
+            answers=answer.answers,
+            right=answer.right,
+        )
+        for sample, answer in zip(samples, shown, strict=True)
+    ]
+
+
+def _frames(split: Split, sample: Sample) -> tuple[np.ndarray, ...]:
+    """The pictures of a sample that the model looks at, modality by modality."""
+    readers = (READERS[modality].shown for modality in split.task.media)
+    return tuple(frame for shown in readers if shown for frame in shown(sample, split.preprocess))

@@ -4,15 +4,15 @@ Shape suffixes: K candidates, C of them in a chunk.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from uniperceiver.evaluation.answers import AnyModel, Settings, Split, batches
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
 from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.records import Decision, Sequences, to_device
-from uniperceiver.tasks.candidates import label_candidates, vocabulary_candidates
+from uniperceiver.tasks.candidates import rows_of
 
 _CHUNK = 1024  # candidates that are encoded together
 
@@ -35,8 +35,7 @@ def decisions(model: AnyModel, split: Split, settings: Settings) -> Iterator[tup
     Raises:
         UserError: too many broken samples.
     """
-    autocast = torch.autocast(settings.device.type, dtype=settings.autocast, enabled=settings.autocast is not None)
-    with torch.no_grad(), autocast:
+    with torch.no_grad(), autocast(settings):
         for batch, _ in batches(split, settings):
             yield model.encode(batch.inputs, summary=batch.readout.summary).decisions
             if batch.candidates is not None:
@@ -47,16 +46,11 @@ def decisions(model: AnyModel, split: Split, settings: Settings) -> Iterator[tup
 
 def _candidates(split: Split, settings: Settings) -> Iterator[Sequences]:
     """The texts of labels, or the vocabulary, in chunks; nothing where candidates come with the batch."""
-    task = split.task
-    if task.candidates == "in_batch":
+    candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)
+    if candidates is None:
         return
-    if task.candidates == "labels":
-        sequences = label_candidates(task, settings.codec, None, split.index).sequences
-    else:
-        sequences = vocabulary_candidates(task, settings.codec, split.index).sequences
+    sequences = candidates.sequences
     most = min(settings.limit or sequences.size, sequences.size)
     place_K = torch.from_numpy(np.linspace(0, sequences.size - 1, most).astype(np.int64))
-    assert sequences.ids_BN is not None
     for place_C in torch.split(place_K, _CHUNK):
-        valid_CN = None if sequences.valid_BN is None else sequences.valid_BN[place_C]
-        yield replace(sequences, ids_BN=sequences.ids_BN[place_C], valid_BN=valid_CN)
+        yield rows_of(sequences, place_C)

@@ -54,8 +54,8 @@ _TOKEN = re.compile(
 
 def words(caption: str) -> list[str]:
     """The tokens of a caption as the COCO scorers count them: lower-case, punctuation removed; [] if none is left."""
-    found: list[str] = []
+    tokens: list[str] = []
     for token in _TOKEN.findall(_UNREADABLE.sub(" ", caption.translate(_ASCII))):
         token = token.lower()
-        found.extend(_SPLIT_WORDS.get(token) or (_BRACKETS.get(token, token),))
-    return [word for word in found if word.strip("-.") and word not in _PUNCTUATION]
+        tokens.extend(_SPLIT_WORDS.get(token) or (_BRACKETS.get(token, token),))
+    return [word for word in tokens if word.strip("-.") and word not in _PUNCTUATION]

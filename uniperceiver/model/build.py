@@ -15,24 +15,12 @@ from uniperceiver.model.model import Generalist, Head
 from uniperceiver.model.prompts import Prompts
 from uniperceiver.moe.build import HalfBlocks
 from uniperceiver.moe.segment_router import Embedding
-from uniperceiver.tokenizers.join import SequenceTokenizer
-from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, sincos_1d
-from uniperceiver.tokenizers.words import WordTokenizer
+from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
 
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
     """A model of that architecture with freshly drawn weights (from `stream`, if given)."""
-    spatial = SpatialPositions(
-        arch.width, kind=arch.spatial, reference_grid=arch.reference_grid, table_grid=arch.table_grid
-    )
-    tokenizer = SequenceTokenizer(
-        WordTokenizer(arch.width, vocabulary=arch.vocabulary, max_text=arch.max_text, answer=arch.answer),
-        PatchTokenizer(
-            arch.width, patch=arch.patch, depth=arch.patch_frames, max_frames=arch.max_frames, spatial=spatial
-        ),
-        random_still_row=arch.random_still_row,
-        frame_offset=arch.frame_offset,
-    )
+    tokenizer = SequenceTokenizer({name: make(arch) for name, make in TOKENIZERS.items()}, arch.width)
     halves = HalfBlocks(arch.moe, arch.merged, width=arch.width, heads=arch.heads)
     encoder = Encoder(
         [_block(arch, halves, layer) for layer in range(arch.layers)],
@@ -101,13 +89,7 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
             for linear in module.qkv.modules():
                 if isinstance(linear, nn.Linear):
                     _xavier(linear.weight, parts=3, stream=stream)
-    words, patches = model.tokenizer.words, model.tokenizer.patches
-    for table in (words.words, words.positions, words.kind):
-        table.normal_(0.0, 0.02, generator=stream)
-    # Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
-    # and short runs would not learn motion.
-    frames, width = patches.temporal.shape
-    patches.temporal.copy_(sincos_1d(torch.arange(frames), width))
+    model.tokenizer.initialise(stream)
     if model.prompts is not None:
         model.prompts.initialise(stream)
 

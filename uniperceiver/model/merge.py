@@ -86,7 +86,7 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
     """A new model whose segments go through plain weights; shares no tensor with the old one.
 
     Args:
-        needs: the segments of each task, by its name (tasks/segments.py).
+        needs: the segments of each task, by its name (tasks/task.py).
 
     Raises:
         UserError: there are no experts, or they cannot be merged.

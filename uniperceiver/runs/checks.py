@@ -42,7 +42,7 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
         UserError: there is one; its name is said.
     """
     key = condition_of(moe.condition).not_causal(moe)
-    writing = next((task.name for task in tasks if task.read_at == "next"), None)
+    writing = next((task.name for task in tasks if task.answer.causal), None)
     if key is not None and writing is not None:
         mend = "remove moe.capacity" if key == "moe.capacity" else "use moe.condition=token"
         key = key if key == "moe.capacity" else f"{key}={moe.condition}"
@@ -167,7 +167,7 @@ def _check_tuning(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
             raise UserError(f"tune.{other}: only with tune.method=prompt; remove the key, or tune prompts")
         return
     key = "head" if tune.head else "labels" if tune.labels else None
-    if key and [data.task.candidates for data in tasks] != ["labels"]:
+    if key and [data.task.answer.has_labels for data in tasks] != [True]:
         names = ", ".join(f"{data.task.name} ({data.config.kind})" for data in tasks)
         raise UserError(f"tune.{key}: is for one task with classes; remove the key, or leave that one alone of {names}")
 

@@ -12,9 +12,9 @@ from uniperceiver.config import read_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
-from uniperceiver.evaluation.answers import Settings
-from uniperceiver.evaluation.evaluate import Metrics
+from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
+from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
@@ -96,7 +96,7 @@ def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
         )
     if trained is None:
         return dataclasses.replace(data, index=None)
-    return dataclasses.replace(data, index=trained.index, view=trained.view)
+    return dataclasses.replace(data, index=trained.index, preprocess=trained.preprocess)
 
 
 def _evaluate_tasks(

@@ -13,8 +13,8 @@ from rich.table import Table
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.answers import Settings, Split
 from uniperceiver.evaluation.experts import Experts, decisions
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
 from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups

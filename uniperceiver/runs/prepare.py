@@ -58,7 +58,9 @@ def prepare_run(
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
-    trained = {data.task.name: KnownTask(task=data.task, index=data.index, view=data.view) for data in tasks}
+    trained = {
+        data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks
+    }
     beside = base_to_keep(recipe, base, folder, start)
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained, base=beside)
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)

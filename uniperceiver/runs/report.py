@@ -8,17 +8,19 @@ from typing import Any
 
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.evaluation.evaluate import main_metric
+from uniperceiver.evaluation.examples import Example, examples_of
+from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
 from uniperceiver.report.run_report import RunReport, render
 from uniperceiver.runs.evaluate import Results
-from uniperceiver.runs.examples import examples_of
 from uniperceiver.runs.experts import experts_of
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.validation import evaluation_settings
+from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 
 _EXAMPLES = 4  # per task
+_BEAMS, _WORDS = 2, 21  # of captions, as a model's `caption` has them
 _ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
 
 
@@ -34,7 +36,6 @@ def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | Non
     recipe, base = saved_recipe(folder)
     model = UniPerceiver.from_pretrained(folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    examples = [one for data in tasks for one in examples_of(model, data, _shown_split(data), _EXAMPLES)]
     log = read_log(folder)
     settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
     report = RunReport(
@@ -44,7 +45,7 @@ def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | Non
         log=log,
         results=results["tasks"],
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
-        examples=examples,
+        examples=_examples(model, tasks, settings),
         experts=experts_of(model, tasks, settings),
         interference=read_measurements(folder, log),
     )
@@ -53,8 +54,12 @@ def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | Non
     return path
 
 
-def _shown_split(data: TaskData) -> str:
-    return next(split for split in ("test", "val", "train") if split in data.sources)
+def _examples(model: UniPerceiver, tasks: Sequence[TaskData], settings: Settings) -> list[Example]:
+    """Some answers of each task on its test split, or else its validation or training split."""
+    words = min(_WORDS, model.saved.arch.max_text)
+    settings = dataclasses.replace(settings, beams=_BEAMS, max_words=words)
+    splits = (splits_of(data, ("test", "val", "train"))[0] for data in tasks)
+    return [example for split in splits for example in examples_of(model.model, split, settings, _EXAMPLES)]
 
 
 def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]:

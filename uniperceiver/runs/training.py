@@ -44,7 +44,7 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) ->
 def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
     """A task with its samples, whose batches have the sizes of `tasks.NAME.late` from that step on."""
     config = data.config
-    early_view = dataclasses.replace(data.view, size=config.size, frames=config.frames)
+    early_preprocess = dataclasses.replace(data.preprocess, size=config.size, frames=config.frames)
     assert data.index is not None
     return TrainingSet(
         task=data.task,
@@ -53,8 +53,8 @@ def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
         weight=weight,
         augment=config.augment,
         stages=(
-            Stage(begins=0, view=early_view, batch=config.batch),
-            Stage(begins=late, view=data.view, batch=config.late.batch or config.batch),
+            Stage(begins=0, preprocess=early_preprocess, batch=config.batch),
+            Stage(begins=late, preprocess=data.preprocess, batch=config.late.batch or config.batch),
         ),
     )
 

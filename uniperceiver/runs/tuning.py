@@ -20,7 +20,7 @@ from uniperceiver.runs.checks import check_causal
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
-from uniperceiver.serving.task_choice import view_for
+from uniperceiver.serving.task_choice import preprocess_for
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
@@ -87,8 +87,8 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
     """A classification task on a folder, seen as the model saw its own pictures or clips."""
     root = folder.resolve()
     kind = "video_classification" if _has_clips(root) else "image_classification"
-    view = view_for(saved_files.read_tasks(model), CATALOGUE[kind])
-    sight = {"size": view.size, "frames": view.frames, "stride": view.stride, "length": view.length}
+    preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
+    sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
     return {"kind": kind, "batch": 32, **sight, **_sources(root)}
 
 

@@ -9,8 +9,9 @@ import torch
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.evaluation.answers import Settings, Split
-from uniperceiver.evaluation.evaluate import Metrics, evaluate, main_metric, score
+from uniperceiver.evaluation.answers.kind import Metrics
+from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
+from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Broken
 from uniperceiver.tokenizers import bpe
@@ -42,7 +43,7 @@ def splits_of(data: TaskData, names: tuple[str, ...]) -> list[Split]:
             index=data.index,
             name=name,
             source=data.sources[name],
-            view=data.view,
+            preprocess=data.preprocess,
             training_texts=training.texts,
         )
         for name in names

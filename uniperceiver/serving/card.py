@@ -34,7 +34,7 @@ def model_card(arch: Architecture, tasks: Sequence[Task], trained: str, *, alone
     Args:
         alone: the weights beside it are all that there are, not only those that were tuned.
     """
-    rows = [f"| {task.name} | {' + '.join(task.inputs)} | {_answers(task)} |" for task in tasks]
+    rows = [f"| {task.name} | {' + '.join(task.inputs)} | {task.answer.described(task)} |" for task in tasks]
     return _CARD.format(
         layers=arch.layers,
         width=arch.width,
@@ -74,10 +74,3 @@ def described(prompts: PromptShape) -> str:
     head = f", a linear head for {prompts.classes} classes" if prompts.classes else ""
     labels = f", a vector for each of {prompts.labels} classes" if prompts.labels else ""
     return f"{prompts.vectors} prompts in each layer{side}{head}{labels}"
-
-
-def _answers(task: Task) -> str:
-    if task.candidates == "labels":
-        names = [texts[0] for texts in task.labels]
-        return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
-    return "texts or pictures that are given" if task.candidates == "in_batch" else "words of the vocabulary"

@@ -123,13 +123,14 @@ def _of_experts(arch: Architecture) -> dict[str, Any]:
 
 def _saved(path: Path, converted: Converted, words: Vocabulary) -> SavedModel:
     arch = replace(converted.arch, literal_specials=bool(words.codec.atoms))
-    view = _view(arch)
+    preprocess = _preprocess(arch)
     return SavedModel(
         model=converted.model,
         arch=arch,
         codec=words.codec,
         tasks={
-            name: KnownTask(task=task, index=index, view=view) for index, (name, task) in enumerate(CATALOGUE.items())
+            name: KnownTask(task=task, index=index, preprocess=preprocess)
+            for index, (name, task) in enumerate(CATALOGUE.items())
         },
         trained=f"converted from {path.name} of the original release",
         origin=Origin(
@@ -161,7 +162,7 @@ def _vocabulary(path: Path, size: int, checkpoint: Path) -> Vocabulary:
     return Vocabulary(codec=codec, merges=merges)
 
 
-def _view(arch: Architecture) -> Preprocess:
+def _preprocess(arch: Architecture) -> Preprocess:
     """The original's preprocessing: ImageNet's statistics for images, 0.5 for clips."""
     size = arch.table_grid * arch.patch
     return Preprocess(size=size, frames=min(8, arch.max_frames), stride=32, length=min(_LONGEST_TEXT, arch.max_text))

@@ -37,8 +37,8 @@ def model_info(path: Path) -> dict[str, Any]:
                 "inputs": list(known.task.inputs),
                 "candidates": known.task.candidates,
                 "labels": [texts[0] for texts in known.task.labels],
-                "size": known.view.size,
-                "frames": known.view.frames,
+                "size": known.preprocess.size,
+                "frames": known.preprocess.frames,
             }
             for name, known in model.saved.tasks.items()
         },

@@ -1,7 +1,8 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,8 @@ from torch import Tensor
 
 from uniperceiver.data.media.decode import upright_rgb
 from uniperceiver.errors import UserError, nearest
+from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
 from uniperceiver.records import Sample
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".webm", ".mov", ".mkv"})
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 
 # A path, encoded bytes, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading frame axis.
 Media = str | Path | bytes | Image.Image | np.ndarray | Tensor
@@ -30,6 +29,32 @@ def as_list(items: Any) -> list[Any]:
 def at_hand(items: Any) -> Any:
     """What was handed over; an iterator as a list, so that it can be looked at twice."""
     return list(items) if isinstance(items, Iterator) else items
+
+
+def samples_of(modalities: Sequence[str], items: Any) -> list[Sample]:
+    """A Sample per item, which has these modalities.
+
+    Args:
+        items: of the only modality; or a mapping from modalities to their items, equally many of each.
+
+    Raises:
+        UserError: no such file, an array of a wrong shape or type, a modality that is missing.
+    """
+    if not isinstance(items, Mapping):
+        if len(modalities) > 1:
+            raise UserError(f"give a mapping of {', '.join(modalities)} to inputs: this task looks at all of them")
+        return _SAMPLES.get(modalities[0], partial(_other_samples, modalities[0]))(items)
+    if set(items) != set(modalities):
+        raise UserError(f"inputs of {', '.join(map(str, items))}; this task looks at {', '.join(modalities)}")
+    by_modality = {modality: samples_of((modality,), items[modality]) for modality in modalities}
+    counts = {modality: len(samples) for modality, samples in by_modality.items()}
+    if len(set(counts.values())) > 1:
+        raise UserError(f"inputs: give equally many of each modality, found {counts}")
+    joined = by_modality.pop(modalities[0])
+    for modality, samples in by_modality.items():
+        values = [value for sample in samples if (value := sample.value(modality)) is not None]
+        joined = [sample.with_value(modality, value) for sample, value in zip(joined, values, strict=True)]
+    return joined
 
 
 def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
@@ -80,8 +105,8 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
     ]
 
 
-def modality_of(items: Any, given: str | None = None) -> str:
-    """ "image", "video" or "text", by the first of what was handed over.
+def modality_of(items: Any, given: str | None = None, *, text: bool = True) -> str:
+    """The modality of what was handed over, by the first of it; of a mapping, its first key.
 
     A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
     text. An array with 3 axes is an image, with 4 a clip (give images as a list), with 5 a batch of clips. Bytes are an
@@ -89,30 +114,26 @@ def modality_of(items: Any, given: str | None = None) -> str:
 
     Args:
         given: what the user says that it is.
+        text: whether it may be a text; else a string is a path.
 
     Raises:
-        UserError: that is none of the three.
+        UserError: there is no such modality.
     """
+    if isinstance(items, Mapping):
+        given = next(iter(items), "")
     if given is not None:
-        if given not in (known := ("image", "video", "text")):
-            raise UserError(f"unknown modality {given!r}; {nearest(given, known)}")
+        if given not in MODALITIES:
+            raise UserError(f"unknown modality {given!r}; {nearest(given, MODALITIES)}")
         return given
     first = next(iter(as_list(items)), None)
     if isinstance(first, np.ndarray | Tensor):
         return "video" if first.ndim >= 4 else "image"
     if isinstance(first, str | Path):
-        suffix = Path(first).suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
-            return "video"
+        by_suffix = modality_of_file(Path(first).suffix)
         slashed = "/" in str(first) and " " not in str(first)
-        is_path = isinstance(first, Path) or suffix in IMAGE_SUFFIXES or slashed or _is_file(first)
-        return "image" if is_path else "text"
+        is_path = isinstance(first, Path) or by_suffix is not None or slashed or _is_file(first)
+        return by_suffix or "image" if is_path or not text else TEXT
     return "image"
-
-
-def visual_modality_of(items: Any) -> str:
-    """As `modality_of`, where a text can only be a path: a clip's by its suffix, else an image's."""
-    return "video" if modality_of(items) == "video" else "image"
 
 
 def _is_file(name: str) -> bool:
@@ -120,6 +141,25 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):  # too long for a name, or a null byte in it: a text
         return False
+
+
+# How what people hand over is read; of other modalities it is taken as it is.
+_SAMPLES: Mapping[str, Callable[[Any], list[Sample]]] = {
+    "image": image_samples,
+    "video": clip_samples,
+    TEXT: text_samples,
+}
+
+
+def _other_samples(modality: str, items: Any) -> list[Sample]:
+    """A Sample per file, bytes or array; an array is one item, a list of arrays are several."""
+    samples = []
+    for place, item in enumerate(as_list(items)):
+        name = str(item) if isinstance(item, str | Path) else f"{MODALITIES[modality].noun} {place}"
+        value = _bytes(item) if isinstance(item, str | Path) else item
+        value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        samples.append(Sample(id=name).with_value(modality, value))
+    return samples
 
 
 def _image(item: Media, name: str) -> Sample:

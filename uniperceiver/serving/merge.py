@@ -11,7 +11,6 @@ from uniperceiver.records import Segment
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
-from uniperceiver.tasks.segments import segments_of
 from uniperceiver.tasks.task import Task
 
 
@@ -47,11 +46,11 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
 
 def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
     if isinstance(task, Task):
-        return segments_of(task)
+        return task.segments()
     if task not in saved.tasks:
         raise UserError(f"merge: unknown task {task!r}; {nearest(task, saved.tasks)}")
     trained = saved.tasks[task]
-    return segments_of(trained.task, trained.index)
+    return trained.task.segments(trained.index)
 
 
 def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict[str, Any]:
@@ -83,8 +82,8 @@ def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict
 
 
 def _described(size: MergedSize, routed: MergedSize) -> dict[str, Any]:
-    said = note(size, routed)
-    return {"rows": size.rows, "parameters": size.parameters, **({"note": said} if said else {})}
+    remark = note(size, routed)
+    return {"rows": size.rows, "parameters": size.parameters, **({"note": remark} if remark else {})}
 
 
 def note(size: MergedSize, routed: MergedSize) -> str:

@@ -3,7 +3,7 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,33 +12,23 @@ from torch import Tensor
 
 from uniperceiver.data.batch import Batch, collate, prepare
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
-from uniperceiver.serving import inputs as media
+from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.inputs import Media
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
 from uniperceiver.serving.saved import KnownTask, SavedModel
-from uniperceiver.serving.task_choice import fitting, for_texts, refuse_other_classes, sight
+from uniperceiver.serving.task_choice import fitting, for_texts, media_alone, refuse_other_classes
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import compare, input_features, represent_inputs
-from uniperceiver.tasks.candidates import (
-    Candidates,
-    label_candidates,
-    represent_in_chunks,
-    vocabulary_candidates,
-)
+from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.tasks.task import Task
-
-_SAMPLES: Mapping[str, Callable[..., list[Sample]]] = {
-    "image": media.image_samples,
-    "video": media.clip_samples,
-    "text": media.text_samples,
-}
 
 
 class UniPerceiver:
@@ -105,18 +95,18 @@ class UniPerceiver:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        known = fitting(self.saved, "encode_image", task, "image_text_retrieval", lambda each: "image" in each.inputs)
-        return self._encode(sight(known), media.image_samples(images))
+        known = fitting(self.saved, "encode_image", task, "image", lambda each: "image" in each.inputs)
+        return self._encode(media_alone(known), inputs.samples_of(("image",), images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        known = fitting(self.saved, "encode_video", task, "video_text_retrieval", lambda each: "video" in each.inputs)
-        return self._encode(sight(known), media.clip_samples(clips))
+        known = fitting(self.saved, "encode_video", task, "video", lambda each: "video" in each.inputs)
+        return self._encode(media_alone(known), inputs.samples_of(("video",), clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32."""
         known = for_texts(self.saved, task)
-        several = tuple(media.as_list(texts))
+        several = tuple(inputs.as_list(texts))
         if not several:
             return torch.empty(0, self.saved.arch.width)
         return self._candidates(self._texts(known, several)).cpu()
@@ -124,7 +114,7 @@ class UniPerceiver:
     def _texts(self, known: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task."""
         facts, ids = known.task.facts("candidate", known.index), [self.codec.encode(text) for text in texts]
-        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, known.view.length))
+        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, known.preprocess.length))
 
     def classify(
         self,
@@ -141,28 +131,26 @@ class UniPerceiver:
             images: images, clips or texts.
             labels: a text, or several texts, per class; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
-            modality: "image", "video" or "text", where the inputs leave it open (`media.modality_of`).
+            modality: "image", "video" or "text", where the inputs leave it open (`inputs.modality_of`).
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
-        images = media.at_hand(images)
-        kind = f"{media.modality_of(images, modality)}_classification"
+        images = inputs.at_hand(images)
         known = fitting(
             self.saved,
             "classify",
             task,
-            kind,
-            lambda each: each.candidates == "labels" and (len(each.inputs) > 1) == bool(texts),
+            inputs.modality_of(images, modality),
+            lambda task: task.answer.question == "classify" and _reads_beside(task) == bool(texts),
         )
         if labels is not None:
-            known = replace(known, task=replace(known.task, labels=media.label_texts(labels)))
-        if not known.task.labels:
+            known = replace(known, task=replace(known.task, labels=inputs.label_texts(labels)))
+        if not known.task.answer.names(known.task, self.codec):
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
         refuse_other_classes(self.saved, known.task)
-        samples = media.with_texts(_SAMPLES[known.task.inputs[0]](images), texts)
-        c_KD = self._cached(known, "labels", lambda: label_candidates(known.task, self.codec, None, known.index))
-        return self._likelihood(known, samples, c_KD)
+        samples = inputs.with_texts(inputs.samples_of(known.task.media or (TEXT,), images), texts)
+        return self._likelihood(known, samples, self._cached(known, "all", lambda: self._all_candidates(known)))
 
     def caption(
         self,
@@ -181,14 +169,13 @@ class UniPerceiver:
         """
         if not 1 <= beam <= self.codec.size:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
-        images = media.at_hand(images)
-        kind = f"{media.visual_modality_of(images)}_captioning"
-        known = fitting(
-            self.saved, "caption", task, kind, lambda each: each.read_at == "next" and each.visual is not None
-        )
-        words_VD, facts = self._vocabulary(known), known.task.facts("input", known.index)
+        images = inputs.at_hand(images)
+        modality = inputs.modality_of(images, text=False)
+        known = fitting(self.saved, "caption", task, modality, lambda task: task.answer.question == "caption")
+        words_VD = self._cached(known, "all", lambda: self._all_candidates(known))
+        facts = known.task.facts("input", known.index)
         texts: list[str] = []
-        for batch in self._batches(sight(known), _SAMPLES[known.task.visual or ""](images)):
+        for batch in self._batches(media_alone(known), inputs.samples_of(known.task.media, images)):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
@@ -204,11 +191,11 @@ class UniPerceiver:
 
     def rank(self, images: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None) -> Tensor:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
-        images = media.at_hand(images)
-        kind = f"{media.visual_modality_of(images)}_text_retrieval"
-        known = fitting(self.saved, "rank", task, kind, lambda each: each.visual is not None)
-        z_ND = self._encode(sight(known), _SAMPLES[known.task.visual or ""](images))
-        several = tuple(media.as_list(texts))
+        images = inputs.at_hand(images)
+        modality = inputs.modality_of(images, text=False)
+        known = fitting(self.saved, "rank", task, modality, lambda task: bool(task.media))
+        z_ND = self._encode(media_alone(known), inputs.samples_of(known.task.media, images))
+        several = tuple(inputs.as_list(texts))
         if not several:
             return torch.empty(len(z_ND), 0)
         c_KD = self._cached(known, several, lambda: self._texts(known, several))
@@ -220,7 +207,7 @@ class UniPerceiver:
             for sample in samples[start : start + self.batch]:
                 try:
                     rng = numpy_stream(0, sample.id)
-                    items.append(prepare(known.task, sample, known.view, self.codec, None, rng))
+                    items.append(prepare(known.task, sample, known.preprocess, self.codec, None, rng))
                 except BrokenSample as error:
                     raise UserError(f"{error}; give another file") from None
             yield collate(known.task, items, self.codec, known.index)
@@ -241,16 +228,23 @@ class UniPerceiver:
     def _scale(self, known: KnownTask) -> Tensor:
         return self.model.scale(known.task.temperature)
 
-    def _vocabulary(self, known: KnownTask) -> Tensor:
-        return self._cached(known, "vocabulary", lambda: vocabulary_candidates(known.task, self.codec, known.index))
+    def _all_candidates(self, known: KnownTask) -> Candidates:
+        candidates = known.task.answer.all_candidates(known.task, self.codec, known.index)
+        assert candidates is not None
+        return candidates
 
     def _cached(self, known: KnownTask, what: str | tuple[str, ...], make: Callable[[], Candidates]) -> Tensor:
         """Representations of candidates, kept until the weights change; keyed by texts and by what routing sees."""
-        key = (what, known.task.labels, known.view.length, known.task.facts("candidate", known.index))
+        key = (what, known.task.labels, known.preprocess.length, known.task.facts("candidate", known.index))
         return self._cache.get(key, self.model, lambda: self._candidates(make()))
 
     def _candidates(self, candidates: Candidates) -> Tensor:
-        ids_BN, most = candidates.sequences.ids_BN, self.saved.arch.max_text
-        if ids_BN is not None and ids_BN.shape[1] > most:
-            raise UserError(f"a text has {ids_BN.shape[1]} tokens, more than the model's {most}; shorten it")
+        text, most = candidates.sequences.text, self.saved.arch.max_text
+        if text is not None and text.values.shape[1] > most:
+            raise UserError(f"a text has {text.values.shape[1]} tokens, more than the model's {most}; shorten it")
         return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
+
+
+def _reads_beside(task: Task) -> bool:
+    """Whether a task reads a text beside its media, such as a question."""
+    return bool(task.media) and TEXT in task.inputs

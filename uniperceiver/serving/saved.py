@@ -42,7 +42,7 @@ class KnownTask:
 
     task: Task
     index: int | None  # among the tasks of the run; None for a task that was not trained
-    view: Preprocess
+    preprocess: Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
         "tasks": [dataclasses.asdict(known.task) for known in saved.tasks.values()],
     }
-    views = {name: known.view.to_json() for name, known in saved.tasks.items()}
+    views = {name: known.preprocess.to_json() for name, known in saved.tasks.items()}
     with whole_folder(folder) as temporary:
         file = temporary / (WEIGHTS if saved.base is None else TUNED)
         save_file(with_own_storage(state), file, metadata={"format": "pt"})
@@ -212,8 +212,8 @@ def _tasks(several: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, Know
     tasks = {}
     for index, fields in enumerate(several):
         task = _task(fields, folder)
-        view = strict.parse(Preprocess, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
-        tasks[task.name] = KnownTask(task=task, index=index, view=view)
+        preprocess = strict.parse(Preprocess, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
+        tasks[task.name] = KnownTask(task=task, index=index, preprocess=preprocess)
     return tasks
 
 

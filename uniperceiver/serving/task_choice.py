@@ -24,16 +24,23 @@ def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
 
 
 def fitting(
-    saved: SavedModel, call: str, task: str | Task | None, kind: str, fits: Callable[[Task], bool]
+    saved: SavedModel, call: str, task: str | Task | None, modality: str, fits: Callable[[Task], bool]
 ) -> KnownTask:
-    """The task asked for, or else an anonymous one of that kind, with the preprocessing that fits it best.
+    """The task asked for, or else an anonymous one of the catalogue, with the preprocessing that fits it best.
+
+    Args:
+        modality: of what the call is about: the first one among the anonymous task's inputs.
+        fits: whether a task can be asked by this call.
 
     Raises:
         UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
             exactly one fits. Those of the model that fit are listed.
     """
-    wanted = CATALOGUE[kind]
-    known = _known(saved, call, task, wanted, lambda each: fits(each) and each.visual == wanted.visual)
+    wanted = next((kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and fits(kind)), None)
+    if wanted is None and not isinstance(task, Task) and task not in saved.tasks:
+        names = ", ".join(name for name, known in saved.tasks.items() if fits(known.task))
+        raise UserError(f"{call}: say with task= which task is asked about this {modality}: {names or '(none fits)'}")
+    known = _known(saved, call, task, wanted, lambda each: fits(each) and each.inputs[0] == modality)
     if not fits(known.task):
         names = ", ".join(name for name, each in saved.tasks.items() if fits(each.task))
         raise UserError(
@@ -43,27 +50,28 @@ def fitting(
 
 
 def _known(
-    saved: SavedModel, call: str, task: str | Task | None, wanted: Task, fits: Callable[[Task], bool]
+    saved: SavedModel, call: str, task: str | Task | None, anonymous: Task | None, fits: Callable[[Task], bool]
 ) -> KnownTask:
-    """The task asked for; without one, `wanted`, or what stands for it in a model that needs a task of its own."""
+    """The task asked for; without one, `anonymous`, or what stands for it in a model that needs a task of its own."""
     if isinstance(task, str):
         if task not in saved.tasks:
             raise UserError(f"unknown task {task!r}; {nearest(task, saved.tasks)}")
         return saved.tasks[task]
     if not saved.arch.needs_task:
-        given = wanted if task is None else task
-        return KnownTask(task=given, index=None, view=view_for(saved.tasks, given))
+        asked = task or anonymous
+        assert asked is not None
+        return KnownTask(task=asked, index=None, preprocess=preprocess_for(saved.tasks, asked))
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
-    several = [known for name, known in saved.tasks.items() if name in held and fits(known.task)]
-    alike = [known for known in several if known.task.candidates == wanted.candidates]
-    if len(alike or several) != 1:
-        names = ", ".join(known.task.name for known in several)
+    fitting = [known for name, known in saved.tasks.items() if name in held and fits(known.task)]
+    alike = [known for known in fitting if anonymous and known.task.answer_name == anonymous.answer_name]
+    if len(alike or fitting) != 1:
+        names = ", ".join(known.task.name for known in fitting)
         raise UserError(
             f"{call}: this model chose its experts by task; say with task= which one is asked: {names or '(none fits)'}"
         )
-    return (alike or several)[0]
+    return (alike or fitting)[0]
 
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
@@ -85,7 +93,7 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
     """
     prompts = saved.arch.prompts
     classes = 0 if prompts is None else prompts.classes or prompts.labels
-    if not classes or task.candidates != "labels":
+    if not classes or not task.answer.has_labels:
         return
     own = [known.task.labels for known in saved.tasks.values() if known.task.labels]
     # A converted model does not know what its classes are called, only how many there are.
@@ -101,22 +109,22 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
         )
 
 
-def sight(known: KnownTask) -> KnownTask:
-    """A task with visual input, without what it reads behind the picture, such as a caption or a question."""
-    seen = known.task.inputs[:1]  # visual input stands first
-    task = replace(known.task, inputs=seen, read_at="summary", candidates="labels", labels=(), template=None)
+def media_alone(known: KnownTask) -> KnownTask:
+    """A task without the text that it reads behind its media, such as a caption or a question."""
+    media = known.task.media or known.task.inputs
+    task = replace(known.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None)
     return replace(known, task=task)
 
 
-def view_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
+def preprocess_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
     """The preprocessing of the model's task that is most like this one."""
     alike = sorted(
         tasks.values(),
         key=lambda known: (
             known.task.name != task.name,
-            known.task.visual != task.visual,
-            known.task.candidates != task.candidates,
+            known.task.media != task.media,
+            known.task.answer_name != task.answer_name,
             known.index or 0,
         ),
     )
-    return alike[0].view if alike else Preprocess()
+    return alike[0].preprocess if alike else Preprocess()

@@ -12,7 +12,6 @@ from torch import Tensor
 from uniperceiver.records import Batch, Decision, Encoded, Readout
 from uniperceiver.tasks.candidates import Candidates, Model, representations
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.loss import contrastive, cross_entropy, soft_cross_entropy
 from uniperceiver.tasks.task import Task
 
 
@@ -26,7 +25,7 @@ def read(encoded: Encoded, readout: Readout) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answered:
     """Logits of every candidate at every read-out, and how the experts were chosen on the way."""
 
     logits_RK: Tensor
@@ -48,7 +47,7 @@ def compare(model: Model, task: Task, feature_RD: Tensor, c_KD: Tensor, correcti
     """Logits of every candidate, (R, K), from the features of the inputs and the representations of the candidates."""
     z_RD = unit(feature_RD, float32=model.likelihood_float32)
     logits_RK = logits(z_RD, c_KD, model.scale(task.temperature), correction_K)
-    return model.finish(logits_RK, feature_RD) if task.candidates == "labels" else logits_RK
+    return model.finish(logits_RK, feature_RD) if task.answer.has_labels else logits_RK
 
 
 def ask(
@@ -60,13 +59,13 @@ def ask(
 
 def answer(
     model: Model, task: Task, batch: Batch, candidates: Candidates, stream: torch.Generator | None = None
-) -> Answer:
+) -> Answered:
     """As `ask`, with the decisions of the gates."""
     inputs = model.encode(batch.inputs, stream, summary=batch.readout.summary)
     feature_RD = model.represent(read(inputs, batch.readout))
     encoded = model.encode(candidates.sequences, stream, summary=True)
     c_KD = representations(model, candidates, encoded)
-    return Answer(
+    return Answered(
         logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
         decisions=inputs.decisions + encoded.decisions,
     )
@@ -76,10 +75,4 @@ def loss_terms(
     task: Task, logits_RK: Tensor, readout: Readout, candidates: Candidates, smoothing: float = 0.0
 ) -> Mapping[str, Tensor]:
     """The named terms whose sum is the loss of a batch."""
-    if task.candidates == "in_batch":
-        assert readout.soft_RK is not None
-        return contrastive(logits_RK, readout.soft_RK, smoothing)
-    if readout.soft_RK is not None:
-        return {"nll": soft_cross_entropy(logits_RK, readout.soft_RK, smoothing)}
-    target_R = readout.target_R if candidates.target_R is None else candidates.target_R
-    return {"nll": cross_entropy(logits_RK, target_R, smoothing)}
+    return task.answer.loss_terms(logits_RK, readout, candidates, smoothing)

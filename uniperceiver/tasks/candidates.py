@@ -5,16 +5,19 @@ Shape suffixes: K candidates, M tokens of the longest, R read-outs, V vocabulary
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uniperceiver.records import Encoded, Facts, Sequences
+from uniperceiver.modalities import TEXT
+from uniperceiver.records import Encoded, Facts, Part, Sequences
 from uniperceiver.tasks.likelihood import unit
 from uniperceiver.tasks.sequences import text_sequences
-from uniperceiver.tasks.task import Task
+
+if TYPE_CHECKING:
+    from uniperceiver.tasks.task import Task
 
 
 class TextCodec(Protocol):
@@ -55,7 +58,7 @@ class Candidates:
 
 
 def label_candidates(
-    task: Task, codec: TextCodec, rng: np.random.Generator | None, index: int | None = None
+    task: "Task", codec: TextCodec, rng: np.random.Generator | None, index: int | None = None
 ) -> Candidates:
     """The label texts of a task: one text per class drawn by `rng` in training, all of them without.
 
@@ -73,10 +76,11 @@ def label_candidates(
 
 def vocabulary_sequences(word_K: Tensor, facts: Facts, end: int) -> Sequences:
     """Words of the vocabulary as candidates: [word, end]; all of one length, so without a mask."""
-    return Sequences(facts=facts, ids_BN=torch.stack([word_K, torch.full_like(word_K, end)], dim=1))
+    ids_K2 = torch.stack([word_K, torch.full_like(word_K, end)], dim=1)
+    return Sequences(facts=facts, parts=(Part(modality=TEXT, values=ids_K2),))
 
 
-def vocabulary_candidates(task: Task, codec: TextCodec, index: int | None = None) -> Candidates:
+def vocabulary_candidates(task: "Task", codec: TextCodec, index: int | None = None) -> Candidates:
     """Every entry of the vocabulary, in order."""
     return Candidates(
         sequences=vocabulary_sequences(torch.arange(codec.size), task.facts("candidate", index), codec.end)
@@ -136,13 +140,26 @@ def represent_in_chunks(model: Model, candidates: Candidates, chunk: int = 2048)
         return represent_candidates(model, candidates)
     parts = []
     for start in range(0, sequences.size, chunk):
-        part = slice(start, start + chunk)
-        assert sequences.ids_BN is not None
-        rows = Sequences(
-            facts=sequences.facts,
-            ids_BN=sequences.ids_BN[part],
-            class_B=None if sequences.class_B is None else sequences.class_B[part],
-            valid_BN=None if sequences.valid_BN is None else sequences.valid_BN[part],
-        )
+        rows = rows_of(sequences, slice(start, start + chunk))
         parts.append(represent_candidates(model, Candidates(sequences=rows)))
     return torch.cat(parts)
+
+
+def rows_of(sequences: Sequences, rows: slice | Tensor) -> Sequences:
+    """Some of the sequences, as a slice or as row numbers."""
+
+    def of(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value[rows]
+
+    parts = tuple(
+        Part(
+            modality=part.modality,
+            values=part.values[rows],
+            valid_BN=of(part.valid_BN),
+            position_BN=of(part.position_BN),
+            order_BN=of(part.order_BN),
+            query_BN=of(part.query_BN),
+        )
+        for part in sequences.parts
+    )
+    return replace(sequences, parts=parts, class_B=of(sequences.class_B), place_B=of(sequences.place_B))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from uniperceiver.errors import UserError
-from uniperceiver.records import Sequences
+from uniperceiver.modalities import TEXT
+from uniperceiver.records import Part, Sequences
 from uniperceiver.tasks.likelihood import log_likelihood
 
 _IMPOSSIBLE = -999.0  # log-probability of continuing a finished text, as in the original release
@@ -26,16 +27,11 @@ class Generated:
 
 
 def prefix_with_query(prefix: Sequences, answer: int) -> Sequences:
-    """A generation prefix (visual input, or none) followed by the query for its first word."""
+    """What is seen (or nothing), followed by the query for the first word of a text."""
     query_B1 = torch.full((prefix.size, 1), answer, dtype=torch.int64)
     ones_B1 = torch.ones_like(query_B1)
-    return Sequences(
-        facts=prefix.facts,
-        pixels_BTCHW=prefix.pixels_BTCHW,
-        ids_BN=query_B1,
-        order_BN=ones_B1,
-        query_BN=ones_B1.bool(),
-    )
+    query = Part(modality=TEXT, values=query_B1, order_BN=ones_B1, query_BN=ones_B1.bool())
+    return Sequences(facts=prefix.facts, parts=(*prefix.media, query))
 
 
 class Cache(Protocol):

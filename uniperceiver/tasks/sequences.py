@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from uniperceiver.records import Facts, Sequences
+from uniperceiver.modalities import TEXT
+from uniperceiver.records import Facts, Part, Sequences
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
@@ -29,4 +30,4 @@ def cut(ids: Sequence[int], end: int, length: int | None = None) -> list[int]:
 def text_sequences(texts: Sequence[Sequence[int]], facts: Facts, end: int, length: int | None = None) -> Sequences:
     """Texts as sequences [ids..., end], padded to the longest, cut to `length` tokens."""
     ids_BN, valid_BN = pad([cut(ids, end, length) for ids in texts])
-    return Sequences(facts=facts, ids_BN=ids_BN, valid_BN=valid_BN)
+    return Sequences(facts=facts, parts=(Part(modality=TEXT, values=ids_BN, valid_BN=valid_BN),))

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from uniperceiver.records import KIND_OF_MODALITY, Facts, Side
+from uniperceiver.modalities import MODALITIES, TEXT, kind_of
+from uniperceiver.records import Facts, Segment, Side
+from uniperceiver.tasks.answers import ANSWERS, AnswerKind, answer_name
 
 # One learned temperature per family; all eleven of the original release, so that its weights fit.
 TEMPERATURES: tuple[str, ...] = (
@@ -20,9 +21,6 @@ TEMPERATURES: tuple[str, ...] = (
     "tqa_retrieve",
     "downstream",
 )
-
-# Which candidates can be asked for at each read-out.
-_CANDIDATES_READ_AT = {"summary": ("labels", "in_batch"), "masked": ("labels", "vocabulary"), "next": ("vocabulary",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +39,79 @@ class Task:
     """
 
     name: str
-    inputs: tuple[str, ...]  # modalities, joined in this order into one sequence: "image", "video", "text"
-    candidates: Literal["labels", "in_batch", "vocabulary"]  # where the possible answers come from
+    inputs: tuple[str, ...]  # different modalities (modalities.py), joined in this order; a text is the last
+    candidates: str  # where the possible answers come from: "labels", "vocabulary", "in_batch"
     temperature: str  # one of TEMPERATURES
-    read_at: Literal["summary", "masked", "next"] = "summary"  # which positions of the input answer
-    target: str = "text"  # modality of the candidates
+    read_at: str = "summary"  # which positions of the input answer: "summary", "masked", "next"
+    target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
-    template: str | None = None  # wraps an input text: "{text}" and, with read_at="masked", "{answer}"
+    template: str | None = None  # wraps an input text: "{text}" and, where the answer is read in the text, "{answer}"
 
     def __post_init__(self) -> None:
         for wrong in (*self._wrong_modalities(), *self._wrong_answers(), *self._wrong_template()):
             raise ValueError(f"task {self.name!r}: {wrong}")
 
+    @property
+    def answer(self) -> AnswerKind:
+        """Everything that depends on what the candidates are and where the answer is read."""
+        return ANSWERS[self.answer_name]
+
+    @property
+    def answer_name(self) -> str:
+        """The name of that kind in the tables of tasks/answers and evaluation/answers."""
+        return answer_name(self.candidates, self.read_at)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The modalities among the inputs that are not text."""
+        return tuple(modality for modality in self.inputs if modality != TEXT)
+
+    @property
+    def visual(self) -> str | None:
+        """The first visual modality among the inputs, if any."""
+        return next((modality for modality in self.inputs if kind_of(modality) == "visual"), None)
+
+    def facts(self, side: Side, index: int | None = None) -> Facts:
+        """What routing may know of this task's sequences on one side."""
+        kinds = tuple(dict.fromkeys(map(kind_of, self.inputs)))
+        return Facts(side=side, inputs=kinds, targets=(kind_of(self.target),), task=index)
+
+    def segments(self, index: int | None = None) -> tuple[Segment, ...]:
+        """The segments of the inputs, then those of the candidates, in training, evaluation and generation alike.
+
+        As the tokenizer joins them (tokenizers/join.py): what is seen stands first and is seen by all; text behind it,
+        or alone, is causal where its next word is asked for. Each has a single token here, since lengths depend on
+        samples: this is what merging needs to know before there is any sequence.
+
+        Args:
+            index: the task's index among the tasks of the run.
+        """
+        inputs, candidates = self.facts("input", index), self.facts("candidate", index)
+        causal = self.answer.causal
+        return (
+            *(
+                Segment(start=n, stop=n + 1, kind=kind_of(each), causal=causal and each == TEXT, facts=inputs)
+                for n, each in enumerate(self.inputs)
+            ),
+            Segment(start=0, stop=1, kind=kind_of(self.target), causal=False, facts=candidates),
+        )
+
     def _wrong_modalities(self) -> Iterator[str]:
-        if unknown := {*self.inputs, self.target} - set(KIND_OF_MODALITY):
+        if unknown := {*self.inputs, self.target} - set(MODALITIES):
             yield f"unknown modality {sorted(unknown)[0]!r}"
-        elif [KIND_OF_MODALITY[each] for each in self.inputs] not in (["visual"], ["text"], ["visual", "text"]):
-            yield f"inputs={self.inputs!r} must be an image or a video, or a text, or one of each in this order"
-        if self.target != "text" and self.candidates != "in_batch":
-            yield f"target={self.target!r}, but labels and words are texts"
-        if self.read_at in ("masked", "next") and "text" not in self.inputs:
-            yield f"read_at={self.read_at!r} needs a text among the inputs"
+        elif not self.inputs or len(set(self.inputs)) < len(self.inputs) or TEXT in self.inputs[:-1]:
+            yield f"inputs={self.inputs!r} must be one or several modalities, each once, a text behind the others"
 
     def _wrong_answers(self) -> Iterator[str]:
         if self.temperature not in TEMPERATURES:
             yield f"unknown temperature {self.temperature!r}"
-        if self.read_at not in _CANDIDATES_READ_AT:
-            yield f"unknown read_at {self.read_at!r}"
-        elif self.candidates not in (possible := _CANDIDATES_READ_AT[self.read_at]):
-            yield f"read_at={self.read_at!r} goes with candidates {' or '.join(possible)}, not {self.candidates!r}"
-        if self.labels and self.candidates != "labels":
+        try:
+            kind = self.answer
+        except ValueError as error:
+            yield str(error)
+            return
+        yield from kind.contradictions(self)
+        if self.labels and not kind.has_labels:
             yield "labels go with candidates='labels' only"
         if any(not isinstance(texts, tuple) or not texts for texts in self.labels):
             yield "labels must hold a tuple with at least one text for each class"
@@ -78,19 +119,8 @@ class Task:
     def _wrong_template(self) -> Iterator[str]:
         if self.template is None:
             return
-        answered_in_text = self.read_at == "masked" and self.candidates == "labels"
-        if "text" not in self.inputs or (self.read_at != "summary" and not answered_in_text):
+        if not self.answer.reads_text(self) or self.answer.from_vocabulary:
             yield "a template wraps a text that is only read, and this task has none"
-        for slot, wanted in (("{text}", True), ("{answer}", answered_in_text)):
-            if self.template.count(slot) != wanted:
-                yield f"template must hold {slot} {'once' if wanted else 'nowhere'}"
-
-    @property
-    def visual(self) -> str | None:
-        """The visual modality among the inputs, if any."""
-        return next((modality for modality in self.inputs if KIND_OF_MODALITY[modality] == "visual"), None)
-
-    def facts(self, side: Side, index: int | None = None) -> Facts:
-        """What routing may know of this task's sequences on one side."""
-        kinds = tuple(dict.fromkeys(KIND_OF_MODALITY[modality] for modality in self.inputs))
-        return Facts(side=side, inputs=kinds, targets=(KIND_OF_MODALITY[self.target],), task=index)
+        for slot, times in (("{text}", 1), ("{answer}", int(self.answer.answers_in_text(self)))):
+            if self.template.count(slot) != times:
+                yield f"template must hold {slot} {'once' if times else 'nowhere'}"

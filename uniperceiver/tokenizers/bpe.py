@@ -105,12 +105,12 @@ class TextEncoder:
         # Without a splitting rule the library calls the whole text one word.
         words = encoding.word_ids if self.library.pre_tokenizer is not None else list(range(len(encoding)))
         spans, ids = encoding.offsets, encoding.ids
-        groups = [list(places) for _, places in groupby(range(len(ids)), key=words.__getitem__)]
+        groups = [list(group) for _, group in groupby(range(len(ids)), key=words.__getitem__)]
         atoms = {atom: self.specials[atom] for atom in self.atoms}
-        written = [text[spans[places[0]][0] : spans[places[-1]][1]] if atoms else "" for places in groups]
+        written = [text[spans[group[0]][0] : spans[group[-1]][1]] if atoms else "" for group in groups]
         return [
-            [atoms[word]] if word in atoms else [ids[place] for place in places]
-            for word, places in zip(written, groups, strict=True)
+            [atoms[word]] if word in atoms else [ids[token] for token in group]
+            for word, group in zip(written, groups, strict=True)
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -134,9 +134,9 @@ class TextEncoder:
 
     @cached_property
     def _content(self) -> str:
-        # The library refuses unknown keys in its own JSON, so that it lies beside ours.
-        ours = {"version": 1, "cleaning": self.cleaning, "specials": dict(self.specials), "atoms": list(self.atoms)}
-        return json.dumps({"uniperceiver": ours, "tokenizer": json.loads(self.library.to_str())}, ensure_ascii=False)
+        # The library refuses unknown keys in its own JSON, so that this library's lie beside it.
+        more = {"version": 1, "cleaning": self.cleaning, "specials": dict(self.specials), "atoms": list(self.atoms)}
+        return json.dumps({"uniperceiver": more, "tokenizer": json.loads(self.library.to_str())}, ensure_ascii=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TextEncoder) and self._content == other._content
@@ -187,7 +187,7 @@ def clip_text_encoder(path: str | Path, merges: int = clip_bpe.MERGES, literal_s
     """
     pairs = clip_bpe.read_merges(tokenizer_json.read_text(path), merges, str(path))
     library = clip_bpe.clip_tokenizer(pairs, literal_specials)
-    specials = {name: library.get_vocab_size() + place for place, name in enumerate(clip_bpe.SPECIALS)}
+    specials = {name: library.get_vocab_size() + index for index, name in enumerate(clip_bpe.SPECIALS)}
     atoms = clip_bpe.ATOMS if literal_specials else ()
     return TextEncoder(library=library, specials=specials, cleaning="clip", atoms=atoms)
 
@@ -223,14 +223,14 @@ def _restore(content: str, where: str) -> TextEncoder:
     values = tokenizer_json.parse_json(content, where)
     if set(values) != {"uniperceiver", "tokenizer"}:
         raise UserError(f"{where}: not a text encoder that this library saved; found the keys {sorted(values)}")
-    ours = parse(_Saved, values["uniperceiver"], where)
+    saved = parse(_Saved, values["uniperceiver"], where)
     library = tokenizer_json.tokenizer_of(values["tokenizer"], where)
-    ids = list(ours.specials.values())
-    known = library.get_vocab()
-    room = range(max(known.values()) + 1 + len(ids))
-    foreign = [name for name, id in ours.specials.items() if id in known.values() and known.get(name) != id]
-    if not {END, ANSWER, *ours.atoms} <= set(ours.specials) or len(set(ids)) < len(ids) or foreign:
-        raise UserError(f"{where}: the special tokens {ours.specials} do not fit the vocabulary; save the file again")
+    ids = list(saved.specials.values())
+    vocabulary = library.get_vocab()
+    room = range(max(vocabulary.values()) + 1 + len(ids))
+    foreign = [name for name, id in saved.specials.items() if id in vocabulary.values() and vocabulary.get(name) != id]
+    if not {END, ANSWER, *saved.atoms} <= set(saved.specials) or len(set(ids)) < len(ids) or foreign:
+        raise UserError(f"{where}: the special tokens {saved.specials} do not fit the vocabulary; save the file again")
     if not all(id in room for id in ids):
-        raise UserError(f"{where}: the special tokens {ours.specials} leave a gap in the ids; save the file again")
-    return TextEncoder(library=library, specials=ours.specials, cleaning=ours.cleaning, atoms=tuple(ours.atoms))
+        raise UserError(f"{where}: the special tokens {saved.specials} leave a gap in the ids; save the file again")
+    return TextEncoder(library=library, specials=saved.specials, cleaning=saved.cleaning, atoms=tuple(saved.atoms))

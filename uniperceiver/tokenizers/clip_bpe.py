@@ -51,11 +51,11 @@ def read_merges(text: str, count: int, where: str) -> list[tuple[str, str]]:
         raise UserError(f"{where}: neither a tokenizer.json nor the CLIP vocabulary (bpe_simple_vocab_16e6.txt.gz)")
     if len(merges) < count:
         raise UserError(f"{where}: holds {len(merges)} merges, the CLIP vocabulary has {count}; fetch the file again")
-    known = set(_symbols())
+    pieces = set(_symbols())
     for number, (left, right) in enumerate(merges, start=2):
-        if not {left, right} <= known or left + right in known:
+        if not {left, right} <= pieces or left + right in pieces:
             raise UserError(f"{where}: line {number} merges {left!r} and {right!r}, which cannot be; fetch it again")
-        known.add(left + right)
+        pieces.add(left + right)
     return [(left, right) for left, right in merges]
 
 

@@ -1,33 +1,93 @@
-"""BATCH -> TOKENS: <SPE>, patches and words joined into one sequence under one LayerNorm.
+"""BATCH -> TOKENS: <SPE> and the tokens of every part joined into one sequence under one LayerNorm."""
 
-Shape suffixes: B sequences, N tokens, D width.
-"""
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Segment, Sequences, Tokens
-from uniperceiver.tokenizers.vision import PatchTokenizer
+from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
 from uniperceiver.tokenizers.words import WordTokenizer
+
+
+class Shape(Protocol):
+    """What tokenizers need to know of a model: fields of its architecture."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def patch(self) -> int: ...
+    @property
+    def patch_frames(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def answer(self) -> int: ...
+    @property
+    def max_text(self) -> int: ...
+    @property
+    def max_frames(self) -> int: ...
+    @property
+    def spatial(self) -> str: ...
+    @property
+    def reference_grid(self) -> float: ...
+    @property
+    def table_grid(self) -> int: ...
+    @property
+    def random_still_row(self) -> bool: ...
+    @property
+    def frame_offset(self) -> bool: ...
+
+
+def words_of(shape: Shape) -> WordTokenizer:
+    """The tokenizer of texts, which also has the vector of <SPE>."""
+    return WordTokenizer(shape.width, vocabulary=shape.vocabulary, max_text=shape.max_text, answer=shape.answer)
+
+
+def patches_of(shape: Shape) -> PatchTokenizer:
+    """The tokenizer of images and clips."""
+    spatial = SpatialPositions(
+        shape.width, kind=shape.spatial, reference_grid=shape.reference_grid, table_grid=shape.table_grid
+    )
+    return PatchTokenizer(
+        shape.width,
+        patch=shape.patch,
+        depth=shape.patch_frames,
+        max_frames=shape.max_frames,
+        spatial=spatial,
+        random_still_row=shape.random_still_row,
+        frame_offset=shape.frame_offset,
+    )
+
+
+# Every model has one of each. What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, and where it
+# draws weights that are not those of linears, a method `initialise(stream)`.
+TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {"words": words_of, "patches": patches_of}
 
 
 class SequenceTokenizer(nn.Module):
     """Sequences of any layout become Tokens; the LayerNorm is shared by all modalities.
 
     Args:
-        random_still_row: give still images a random temporal row in training, as the original release does;
-            otherwise always row 0.
-        frame_offset: start clips at a random temporal row in training.
+        tokenizers: by the names that rows of modalities.py have as `tokenizer`; "words" also embeds <SPE>.
     """
 
-    def __init__(
-        self, words: WordTokenizer, patches: PatchTokenizer, *, random_still_row: bool, frame_offset: bool
-    ) -> None:
+    words: WordTokenizer
+    patches: PatchTokenizer
+
+    def __init__(self, tokenizers: Mapping[str, nn.Module], width: int) -> None:
         super().__init__()
-        self.words, self.patches = words, patches
-        self.norm = nn.LayerNorm(words.kind.shape[0], eps=1e-5)
-        self.random_still_row, self.frame_offset = random_still_row, frame_offset
+        for name, tokenizer in tokenizers.items():
+            self.add_module(name, tokenizer)
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Draw the tables of all tokenizers that have some; linears are drawn like all others of the model."""
+        for tokenizer in self.children():
+            if callable(draw := getattr(tokenizer, "initialise", None)):
+                draw(stream)
 
     def forward(
         self,
@@ -40,49 +100,53 @@ class SequenceTokenizer(nn.Module):
         """Tokens of the sequences.
 
         Args:
-            stream: draws the temporal offset in training; None: none.
+            stream: draws what is random in training, such as the temporal offset; None: nothing is.
             answer_D: added to the word vector of every <SPE>.
             labels_KD: a vector for each class, put behind the <SPE> of its names.
         """
-        parts = [self.words.prefix(sequences.size, answer_D)]
-        if sequences.pixels_BTCHW is not None:
-            first = self._first_frame(sequences.pixels_BTCHW.shape[1], stream)
-            parts.append(self.patches(sequences.pixels_BTCHW, first))
-        visual = sum(part.shape[1] for part in parts)  # <SPE> belongs to the first segment
-        if sequences.ids_BN is not None:
-            parts.append(self.words(sequences.ids_BN, sequences.position_BN, answer_D))
-        x_BND = self.norm(torch.cat(parts, dim=1))
+        embedded = [
+            self.get_submodule(MODALITIES[part.modality].tokenizer).embed(part, stream, answer_D)  # type: ignore[operator]
+            for part in sequences.parts
+        ]
+        x_BND = self.norm(torch.cat([self.words.prefix(sequences.size, answer_D), *embedded], dim=1))
+        lengths = [part_BND.shape[1] for part_BND in embedded]
+        lengths[0] += 1  # <SPE> belongs to the first segment
         if labels_KD is not None and sequences.class_B is not None:
             x_BND = torch.cat([x_BND[:, :1], labels_KD[sequences.class_B][:, None], x_BND[:, 1:]], dim=1)
-            visual += 1
+            lengths[0] += 1
         return Tokens(
             x_BND=x_BND,
-            segments=_segments(sequences, visual, x_BND.shape[1]),
+            segments=tuple(_segments(sequences, lengths)),
             place_B=sequences.place_B,
             planned=sequences.planned,
-            valid_BN=_before(sequences.valid_BN, visual, True),
-            order_BN=_before(sequences.order_BN, visual, 0),
-            query_BN=_before(sequences.query_BN, visual, False),
+            valid_BN=_joined([part.valid_BN for part in sequences.parts], lengths, True),
+            order_BN=_joined([part.order_BN for part in sequences.parts], lengths, 0),
+            query_BN=_joined([part.query_BN for part in sequences.parts], lengths, False),
         )
 
-    def _first_frame(self, frames: int, stream: torch.Generator | None) -> int:
-        wanted = self.frame_offset if frames > 1 else self.random_still_row
-        room = self.patches.temporal.shape[0] - self.patches.times(frames)
-        if stream is None or not wanted or room <= 0:
-            return 0
-        return int(torch.randint(room + 1, (), generator=stream))
+
+def _segments(sequences: Sequences, lengths: list[int]) -> Iterator[Segment]:
+    start = 0
+    for part, length in zip(sequences.parts, lengths, strict=True):
+        yield Segment(
+            start=start,
+            stop=start + length,
+            kind=MODALITIES[part.modality].kind,
+            causal=part.modality == TEXT and part.order_BN is not None,
+            facts=sequences.facts,
+        )
+        start += length
 
 
-def _before(values_BN: Tensor | None, prefix: int, fill: bool | int) -> Tensor | None:
-    """The values of the text part, preceded by those of the prefix."""
-    return None if values_BN is None else F.pad(values_BN, (prefix, 0), value=fill)
-
-
-def _segments(sequences: Sequences, visual: int, length: int) -> tuple[Segment, ...]:
-    causal, facts = sequences.order_BN is not None, sequences.facts
-    if sequences.pixels_BTCHW is None:
-        return (Segment(start=0, stop=length, kind="text", causal=causal, facts=facts),)
-    first = Segment(start=0, stop=visual, kind="visual", causal=False, facts=facts)
-    if sequences.ids_BN is None:
-        return (first,)
-    return (first, Segment(start=visual, stop=length, kind="text", causal=causal, facts=facts))
+def _joined(values: list[Tensor | None], lengths: list[int], fill: bool | int) -> Tensor | None:
+    """The values of all parts, (B, N); `fill` where a part has none, and for what stands before a part's own tokens."""
+    first = next((value_BN for value_BN in values if value_BN is not None), None)
+    if first is None:
+        return None
+    columns = []
+    for value_BN, length in zip(values, lengths, strict=True):
+        missing = length if value_BN is None else length - value_BN.shape[1]
+        columns.append(first.new_full((first.shape[0], missing), fill))
+        if value_BN is not None:
+            columns.append(value_BN)
+    return torch.cat(columns, dim=1)

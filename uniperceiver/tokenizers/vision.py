@@ -3,11 +3,11 @@
 Shape suffixes: B sequences, F frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from uniperceiver.records import Part
 
 
 def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
@@ -58,13 +58,13 @@ class SpatialPositions(nn.Module):
     `table`: a stored grid of vectors, looked up, or interpolated bilinearly when the grid at hand is another.
     """
 
-    def __init__(self, width: int, *, kind: Literal["sincos", "table"], reference_grid: float, table_grid: int) -> None:
+    def __init__(self, width: int, *, kind: str, reference_grid: float, table_grid: int) -> None:
         super().__init__()
         self.width, self.kind, self.reference_grid = width, kind, reference_grid
         self.table_grid = table_grid
         if kind == "table":
             axis = torch.arange(table_grid) * (reference_grid / table_grid)
-            row_G, column_G = (each.reshape(-1) for each in torch.meshgrid(axis, axis, indexing="ij"))
+            row_G, column_G = (coordinate.reshape(-1) for coordinate in torch.meshgrid(axis, axis, indexing="ij"))
             # Frozen, as the original's: it starts as a sin-cos table and stays one.
             self.table = nn.Parameter(sincos_2d(row_G, column_G, width), requires_grad=False)
 
@@ -87,14 +87,38 @@ class PatchTokenizer(nn.Module):
         patch: pixels along a patch's side.
         depth: frames in a patch; with more than one, a single token sees motion (IMP's tubelets).
         max_frames: rows of the temporal position table.
+        random_still_row: give still images a random temporal row in training, as the original release does;
+            otherwise always row 0.
+        frame_offset: start clips at a random temporal row in training.
     """
 
-    def __init__(self, width: int, *, patch: int, depth: int, max_frames: int, spatial: SpatialPositions) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        patch: int,
+        depth: int,
+        max_frames: int,
+        spatial: SpatialPositions,
+        random_still_row: bool = False,
+        frame_offset: bool = True,
+    ) -> None:
         super().__init__()
         self.patch, self.depth = patch, depth
+        self.random_still_row, self.frame_offset = random_still_row, frame_offset
         self.project = nn.Linear(depth * 3 * patch * patch, width)
         self.spatial = spatial
         self.temporal = nn.Parameter(torch.empty(max_frames, width).normal_(0.0, 0.02))
+
+    @torch.no_grad()
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Temporal positions begin as sines and cosines; nothing is drawn.
+
+        Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
+        and short runs would not learn motion.
+        """
+        frames, width = self.temporal.shape
+        self.temporal.copy_(sincos_1d(torch.arange(frames), width))
 
     def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
@@ -110,6 +134,18 @@ class PatchTokenizer(nn.Module):
         temporal_FD = self._temporal_rows(times, first_frame)
         position_GD = self.spatial(coordinate_G3, rows, columns) + temporal_FD[coordinate_G3[:, 0]]
         return x_BGD + position_GD.to(x_BGD.dtype)
+
+    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Tensor:
+        """(B, G, D) tokens of a part; `stream` draws the temporal offset in training."""
+        return self(part.values, self.first_frame(part.values.shape[1], stream))
+
+    def first_frame(self, frames: int, stream: torch.Generator | None) -> int:
+        """The row of the temporal table at which so many frames begin: 0, or drawn in training."""
+        is_drawn = self.frame_offset if frames > 1 else self.random_still_row
+        room = self.temporal.shape[0] - self.times(frames)
+        if stream is None or not is_drawn or room <= 0:
+            return 0
+        return int(torch.randint(room + 1, (), generator=stream))
 
     def times(self, frames: int) -> int:
         """Rows of the temporal table that so many frames take."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
+from uniperceiver.records import Part
 
 
 class WordTokenizer(nn.Module):
@@ -21,6 +22,12 @@ class WordTokenizer(nn.Module):
         self.positions = nn.Parameter(torch.empty(max_text, width).normal_(0.0, 0.02))
         self.kind = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))
 
+    @torch.no_grad()
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Draw all tables from N(0, 0.02)."""
+        for table in (self.words, self.positions, self.kind):
+            table.normal_(0.0, 0.02, generator=stream)
+
     def forward(self, ids_BN: Tensor, position_BN: Tensor | None, answer_D: Tensor | None = None) -> Tensor:
         """(B, N, D) tokens; positions are 0..N-1 unless given; `answer_D` is added to every <SPE>."""
         word_BND = F.embedding(ids_BN, self.words)
@@ -34,6 +41,10 @@ class WordTokenizer(nn.Module):
         if position_BN is None:
             return word_BND + (self.positions[: ids_BN.shape[1]] + self.kind)
         return word_BND + (F.embedding(position_BN, self.positions) + self.kind)
+
+    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Tensor:
+        """(B, N, D) tokens of a part; nothing is drawn."""
+        return self(part.values, part.position_BN, answer_D)
 
     def prefix(self, sequences: int, answer_D: Tensor | None = None) -> Tensor:
         """(B, 1, D): the <SPE> that begins every sequence, without position and type."""

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
 from uniperceiver.strict import to_json
 
@@ -139,9 +140,7 @@ def _cut_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = [line for line in read_log(path.parent) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _tensorboard(folder: Path, first_step: int) -> Scalars:

@@ -9,16 +9,11 @@ from torch import Tensor, nn
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.records import Batch, Readout, detached, to_device
-from uniperceiver.streams import numpy_stream, torch_stream
-from uniperceiver.tasks.ask import answer, loss_terms
-from uniperceiver.tasks.candidates import (
-    Candidates,
-    TextCodec,
-    label_candidates,
-    sampled_candidates,
-    vocabulary_candidates,
-)
+from uniperceiver.records import Batch, detached, to_device
+from uniperceiver.streams import torch_stream
+from uniperceiver.tasks.answers.kind import CandidateDraw
+from uniperceiver.tasks.ask import answer
+from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.step import BatchLoss
 
@@ -84,17 +79,15 @@ class TrainingObjective(nn.Module):
         """
         objective = self.tasks[plan.index]
         task = objective.task
-        if whole_vocabulary:
-            candidates = vocabulary_candidates(task, self.codec, objective.index)
-        else:
-            candidates = self.candidates(batch, plan)
+        candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
         stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
         batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(self.model, task, batch, candidates, stream)
-        terms = dict(loss_terms(task, answered.logits_RK, batch.readout, candidates, objective.label_smoothing))
+        logits_RK, kind = answered.logits_RK, task.answer
+        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, objective.label_smoothing))
         if self.accuracy_in_loss:
-            terms |= accuracies(task, answered.logits_RK, batch.readout, candidates)
+            terms |= kind.accuracies(logits_RK, batch.readout, candidates)
         return BatchLoss(
             terms=terms,
             factor=objective.loss_weight,
@@ -104,46 +97,20 @@ class TrainingObjective(nn.Module):
 
     def samples(self, plan: Plan) -> bool:
         """Whether the plan's task is trained with a sample of the words as candidates."""
-        return bool(self.sample) and self.tasks[plan.index].task.candidates == "vocabulary"
+        return bool(self.sample) and self.tasks[plan.index].task.answer.from_vocabulary
 
-    def candidates(self, batch: Batch, plan: Plan) -> Candidates:
+    def candidates(self, batch: Batch, plan: Plan, *, whole_vocabulary: bool = False) -> Candidates:
         """The candidates of a training batch."""
-        one = self.tasks[plan.index]
-        task = one.task
-        if task.candidates == "in_batch":
+        task, index = self.tasks[plan.index].task, self.tasks[plan.index].index
+        draw = CandidateDraw(
+            seed=self.seed,
+            step=plan.step,
+            place=plan.place,
+            sample=0 if whole_vocabulary else self.sample,
+            proposal_V=self.proposal_V,
+        )
+        candidates = task.answer.training_candidates(task, self.codec, index, batch.readout, draw)
+        if candidates is None:
             assert batch.candidates is not None
             return Candidates(sequences=batch.candidates)
-        if task.candidates == "labels":
-            rng = numpy_stream(self.seed, "label texts", plan.step, plan.place)
-            return label_candidates(task, self.codec, rng, one.index)
-        if not self.sample:
-            return vocabulary_candidates(task, self.codec, one.index)
-        return sampled_candidates(
-            batch.readout.target_R,
-            self.proposal_V,
-            self.sample,
-            torch_stream(self.seed, "candidates", plan.step, plan.place),
-            task.facts("candidate", one.index),
-            self.codec.end,
-        )
-
-
-def accuracies(task: Task, logits_RK: Tensor, readout: Readout, candidates: Candidates) -> dict[str, Tensor]:
-    """The accuracies of a batch, without gradient, as the original release adds them to its losses.
-
-    Of retrieval, those of both directions; nothing where labels are mixed, as none of them is right then.
-    """
-    if task.candidates == "in_batch":
-        assert readout.soft_RK is not None
-        return {
-            "accuracy_to_candidate": _share_right(logits_RK, readout.soft_RK),
-            "accuracy_to_input": _share_right(logits_RK.T, readout.soft_RK.T),
-        }
-    if readout.soft_RK is not None:
-        return {}
-    target_R = readout.target_R if candidates.target_R is None else candidates.target_R
-    return {"accuracy": (logits_RK.argmax(dim=-1) == target_R).float().mean()}
-
-
-def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
-    return (right_RK.gather(1, logits_RK.argmax(dim=1, keepdim=True)) > 0).float().mean()
+        return candidates

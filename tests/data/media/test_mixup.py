@@ -23,10 +23,10 @@ def test_targets_are_the_shares_of_the_pixels(mixup: float, cutmix: float, heigh
     for seed in range(40):
         pixels, soft = batch(height, width)
         mixed = mix(pixels, soft, mixup, cutmix, numpy_stream(seed))
-        assert mixed.pixels_BTCHW.shape == pixels.shape
+        assert mixed.pixels_BFCHW.shape == pixels.shape
         torch.testing.assert_close(mixed.soft_BK.sum(dim=1), torch.ones(B))
         # The mean of a picture is that of the values of its classes, weighed by the soft target.
-        means_B = mixed.pixels_BTCHW.mean(dim=(1, 2, 3, 4))
+        means_B = mixed.pixels_BFCHW.mean(dim=(1, 2, 3, 4))
         torch.testing.assert_close(means_B, mixed.soft_BK @ pixels[:, 0, 0, 0, 0])
         assert torch.equal(pixels, batch(height, width)[0])
         changed += not torch.equal(mixed.soft_BK, soft)
@@ -37,7 +37,7 @@ def test_cutmix_cuts_the_same_box_from_all_frames_and_mixup_blends() -> None:
     kinds = set()
     for seed in range(30):
         pixels, soft = batch(16, 16)
-        out = mix(pixels, soft, 1.0, 1.0, numpy_stream(seed)).pixels_BTCHW
+        out = mix(pixels, soft, 1.0, 1.0, numpy_stream(seed)).pixels_BFCHW
         assert torch.equal(out[:, 0, 0], out[:, 1, 2])
         kinds.add("cut" if bool(torch.isin(out, pixels).all()) else "blend")
     assert kinds == {"cut", "blend"}
@@ -45,7 +45,7 @@ def test_cutmix_cuts_the_same_box_from_all_frames_and_mixup_blends() -> None:
 
 def test_off_is_off_and_the_generator_decides() -> None:
     pixels, soft = batch()
-    assert mix(pixels, soft, 0.0, 0.0, numpy_stream(0)).pixels_BTCHW is pixels
+    assert mix(pixels, soft, 0.0, 0.0, numpy_stream(0)).pixels_BFCHW is pixels
     first, again, other = (mix(pixels, soft, 0.5, 0.5, numpy_stream(seed)) for seed in (4, 4, 5))
-    assert torch.equal(first.pixels_BTCHW, again.pixels_BTCHW)
+    assert torch.equal(first.pixels_BFCHW, again.pixels_BFCHW)
     assert not torch.equal(first.soft_BK, other.soft_BK)

@@ -51,9 +51,9 @@ def decode_clip(data: bytes, name: str, choose: Callable[[int], np.ndarray]) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How large a clip is."""
+    """How large an image or clip is."""
 
-    frames: int
+    frames: int | None  # None: of an image
     height: int  # upright, in pixels
     width: int
 

@@ -13,12 +13,12 @@ from torch import Tensor
 class Mixed(NamedTuple):
     """A batch of which every sample holds a part of another one."""
 
-    pixels_BTCHW: Tensor
+    pixels_BFCHW: Tensor
     soft_BK: Tensor
 
 
 def mix(
-    pixels_BTCHW: Tensor, soft_BK: Tensor, mixup_alpha: float, cutmix_alpha: float, rng: np.random.Generator
+    pixels_BFCHW: Tensor, soft_BK: Tensor, mixup_alpha: float, cutmix_alpha: float, rng: np.random.Generator
 ) -> Mixed:
     """Blend each sample with a random partner, by mixup or CutMix (one of the two per batch if both are on).
 
@@ -26,20 +26,20 @@ def mix(
     really kept, since the box is clipped at the edges. All frames of a clip get the same box. An alpha of 0 is off.
     """
     if mixup_alpha <= 0 and cutmix_alpha <= 0:
-        return Mixed(pixels_BTCHW, soft_BK)
-    partner_B = torch.from_numpy(rng.permutation(len(pixels_BTCHW))).to(pixels_BTCHW.device)
+        return Mixed(pixels_BFCHW, soft_BK)
+    partner_B = torch.from_numpy(rng.permutation(len(pixels_BFCHW))).to(pixels_BFCHW.device)
     cut = cutmix_alpha > 0 and (mixup_alpha <= 0 or rng.random() < 0.5)
     alpha = cutmix_alpha if cut else mixup_alpha
     kept = float(rng.beta(alpha, alpha))
-    others_BTCHW = pixels_BTCHW[partner_B]
+    others_BFCHW = pixels_BFCHW[partner_B]
     if cut:
-        top, bottom, left, right = _box(pixels_BTCHW.shape[-2], pixels_BTCHW.shape[-1], kept, rng)
-        mixed_BTCHW = pixels_BTCHW.clone()
-        mixed_BTCHW[..., top:bottom, left:right] = others_BTCHW[..., top:bottom, left:right]
-        kept = 1 - (bottom - top) * (right - left) / (pixels_BTCHW.shape[-2] * pixels_BTCHW.shape[-1])
+        top, bottom, left, right = _box(pixels_BFCHW.shape[-2], pixels_BFCHW.shape[-1], kept, rng)
+        mixed_BFCHW = pixels_BFCHW.clone()
+        mixed_BFCHW[..., top:bottom, left:right] = others_BFCHW[..., top:bottom, left:right]
+        kept = 1 - (bottom - top) * (right - left) / (pixels_BFCHW.shape[-2] * pixels_BFCHW.shape[-1])
     else:
-        mixed_BTCHW = pixels_BTCHW * kept + others_BTCHW * (1 - kept)
-    return Mixed(mixed_BTCHW, soft_BK * kept + soft_BK[partner_B] * (1 - kept))
+        mixed_BFCHW = pixels_BFCHW * kept + others_BFCHW * (1 - kept)
+    return Mixed(mixed_BFCHW, soft_BK * kept + soft_BK[partner_B] * (1 - kept))
 
 
 def _box(height: int, width: int, kept: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -1,6 +1,8 @@
 """What is made of a sample for one task: sizes, statistics and text length; saved with the model."""
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ class Preprocess:
 
 
 def image_pixels(
-    sample: Sample, view: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
+    sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
     """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
     if sample.image is None:
@@ -45,25 +47,57 @@ def image_pixels(
     image = sample.image
     if isinstance(image, bytes):
         image = decode_image(image, sample.id)
-    return _pixels(image[None], view.size, view.image_mean, view.image_std, augment, rng)
+    return _pixels(image[None], preprocess.size, preprocess.image_mean, preprocess.image_std, augment, rng)
 
 
 def clip_pixels(
-    sample: Sample, view: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
+    sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
     """The sample's clip as the model sees it, (frames, 3, size, size) float32; augmented if `rng` is given."""
     if sample.clip is None:
         raise BrokenSample(sample.id, "has no clip")
     if isinstance(sample.clip, bytes):
-        frames = decode_clip(sample.clip, sample.id, lambda available: choose(available, view, rng))
+        frames = decode_clip(sample.clip, sample.id, lambda available: choose(available, preprocess, rng))
     else:
-        frames = sample.clip[choose(len(sample.clip), view, rng)]
-    return _pixels(frames, view.size, view.clip_mean, view.clip_std, augment, rng)
+        frames = sample.clip[choose(len(sample.clip), preprocess, rng)]
+    return _pixels(frames, preprocess.size, preprocess.clip_mean, preprocess.clip_std, augment, rng)
 
 
-def choose(available: int, view: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
+def choose(available: int, preprocess: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
     """Indices of the frames that are taken from a clip of that many."""
-    return choose_frames(available, view.frames, view.stride, rng)
+    return choose_frames(available, preprocess.frames, preprocess.stride, rng)
+
+
+def image_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
+    """The sample's image for people, (H, W, 3) uint8."""
+    assert sample.image is not None
+    return (decode_image(sample.image, sample.id) if isinstance(sample.image, bytes) else sample.image,)
+
+
+def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
+    """The frames of the sample's clip that a model looks at, for people, (H, W, 3) uint8 each."""
+    assert sample.clip is not None
+    if isinstance(sample.clip, bytes):
+        return tuple(decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None)))
+    return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaReader:
+    """What is made of a sample's field of one modality."""
+
+    values: Callable[[Sample, Preprocess, AugmentConfig | None, np.random.Generator | None], Tensor]
+    """What the model sees: one tensor of the same shape for every sample of a task; augmented if a generator is given.
+    Raises BrokenSample where the field cannot be decoded."""
+    shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
+    """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
+
+
+# One for each modality but text, whose reading is a matter of the kind of answer.
+READERS: dict[str, MediaReader] = {
+    "image": MediaReader(values=image_pixels, shown=image_shown),
+    "video": MediaReader(values=clip_pixels, shown=clip_shown),
+}
 
 
 def _pixels(

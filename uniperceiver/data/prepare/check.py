@@ -12,7 +12,7 @@ from rich.progress import Progress
 from uniperceiver.config import Recipe
 from uniperceiver.data.formats import class_names
 from uniperceiver.data.loader import load
-from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, named_twice, spans
+from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, Use, named_twice, spans
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.data.vocabulary import text_encoder
@@ -111,7 +111,7 @@ def _codec(
     recipe: Recipe, tasks: Sequence[TaskData], base: Path, find_model: Callable[[str | Path], Path]
 ) -> tuple[bpe.TextEncoder | None, str | None]:
     """The text encoder that a run of the recipe would have, and what it is."""
-    if all(data.task.inputs == (data.task.visual,) and data.task.candidates == "labels" for data in tasks):
+    if all(data.task.inputs == data.task.media and data.task.answer.has_labels for data in tasks):
         return None, None
     start, vocabulary = recipe.model.start, recipe.model.vocabulary
     if start is not None:
@@ -144,9 +144,7 @@ def _report(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> SetRepor
         broken=findings.broken,
         sizes={name: _spread(counts) for name, counts in findings.sizes.items()},
         classes=_classes(data_set, findings),
-        texts=tuple(
-            _texts(use.name, use.view.length, findings.tokens[use.name]) for use in uses if findings.tokens[use.name]
-        ),
+        texts=tuple(_text_lengths(use, findings.tokens[use.name]) for use in uses if findings.tokens[use.name]),
         faults=tuple(findings.faults),
         named_twice=named_twice(data_set.samples.source, findings),
         stops=tuple(use.name for use in uses if broken[use.name] > allowed),
@@ -160,9 +158,10 @@ def _spread(counts: Counter[int]) -> Spread:
     return Spread(least=values[0], median=middle, most=values[-1])
 
 
-def _texts(use: str, length: int, counts: Counter[int]) -> TextLengths:
+def _text_lengths(use: Use, counts: Counter[int]) -> TextLengths:
+    length = use.preprocess.length
     longer = sum(count for tokens, count in counts.items() if tokens > length)
-    return TextLengths(use=use, texts=counts.total(), tokens=_spread(counts), length=length, longer=longer)
+    return TextLengths(use=use.name, texts=counts.total(), tokens=_spread(counts), length=length, longer=longer)
 
 
 def _classes(data_set: RecipeSet, findings: Findings) -> ClassCounts | None:

@@ -1,10 +1,9 @@
 """EVERY SAMPLE ONCE: what a data set holds, and what in it is broken."""
 
 import hashlib
-import sys
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,15 +12,14 @@ from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.clips import Extent, clip_extent
 from uniperceiver.data.media.decode import decode_image
-from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.preprocess import READERS, Preprocess
 from uniperceiver.errors import BrokenSample
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
-from uniperceiver.tasks.text import masked, plain, templated
 
 _SPAN = 64  # samples that a process reads before it reports
-_UNCUT = sys.maxsize  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Use:
 
     name: str  # task/split
     task: Task
-    view: Preprocess
+    preprocess: Preprocess
     training: bool
 
 
@@ -125,14 +123,14 @@ class Inspector:
         for use in one.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:
                 reasons[use.name] = f"has no {what}"
-        for modality in ("image", "video"):
-            asking = [use.name for use in one.uses if use.task.visual == modality and use.name not in reasons]
-            if asking and (damage := _measure(sample, modality, found)) is not None:
-                reasons |= dict.fromkeys(asking, damage)
+        for modality in dict.fromkeys(modality for use in one.uses for modality in use.task.media):
+            asking = [use for use in one.uses if modality in use.task.media and use.name not in reasons]
+            if asking and (damage := _measure(sample, modality, asking[0].preprocess, found)) is not None:
+                reasons |= dict.fromkeys([use.name for use in asking], damage)
         fit = [use for use in one.uses if use.name not in reasons]
         if self.codec is not None:
             for use in fit:
-                found.tokens[use.name].update(tokens_needed(use.task, sample, self.codec))
+                found.tokens[use.name].update(use.task.answer.lengths(use.task, sample, self.codec))
         if fit and sample.label is not None:
             found.labels[sample.label] += 1
         for reason in dict.fromkeys(reasons.values()):
@@ -141,17 +139,20 @@ class Inspector:
         return sample.id
 
 
-def _measure(sample: Sample, modality: str, found: Findings) -> str | None:
-    """Decode the whole image or clip and note its size; what is wrong with it, if anything."""
+def _measure(sample: Sample, modality: str, preprocess: Preprocess, found: Findings) -> str | None:
+    """Decode all that the sample has of a modality, and note its size; what is wrong with it, if anything."""
     try:
-        extent = _image_extent(sample) if modality == "image" else _clip_extent(sample)
+        if modality not in _EXTENTS:
+            READERS[modality].values(sample, preprocess, None, None)
+            return None
+        extent = _EXTENTS[modality](sample)
     except BrokenSample as error:
         return error.reason
-    kind = "image" if modality == "image" else "clip"
-    found.sizes[f"{kind} width"][extent.width] += 1
-    found.sizes[f"{kind} height"][extent.height] += 1
-    if modality == "video":
-        found.sizes["clip frames"][extent.frames] += 1
+    noun = MODALITIES[modality].noun
+    found.sizes[f"{noun} width"][extent.width] += 1
+    found.sizes[f"{noun} height"][extent.height] += 1
+    if extent.frames is not None:
+        found.sizes[f"{noun} frames"][extent.frames] += 1
     return None
 
 
@@ -159,7 +160,7 @@ def _image_extent(sample: Sample) -> Extent:
     image = sample.image
     x_HWC = decode_image(image, sample.id) if isinstance(image, bytes) else image
     assert x_HWC is not None
-    return Extent(frames=1, height=x_HWC.shape[0], width=x_HWC.shape[1])
+    return Extent(frames=None, height=x_HWC.shape[0], width=x_HWC.shape[1])
 
 
 def _clip_extent(sample: Sample) -> Extent:
@@ -169,17 +170,8 @@ def _clip_extent(sample: Sample) -> Extent:
     return Extent(frames=sample.clip.shape[0], height=sample.clip.shape[1], width=sample.clip.shape[2])
 
 
-def tokens_needed(task: Task, sample: Sample, codec: TextCodec) -> list[int]:
-    """The lengths of a sample's texts for a task in tokens, if none were cut: with end token, template and answer."""
-    if task.read_at == "next" or task.candidates == "in_batch":
-        return [len(codec.encode(caption)) + 1 for caption in sample.captions]
-    if "text" not in task.inputs or sample.text is None:
-        return []
-    if task.read_at == "summary":
-        return [len(plain(codec, sample.text, _UNCUT, task.template or "{text}").ids)]
-    if task.candidates == "labels":
-        return [len(templated(codec, task.template, sample.text, _UNCUT, 0).ids)]
-    return [len(masked(codec, sample.text, _UNCUT, np.random.default_rng(0)).ids)]
+# What people want to know of the sizes of a modality; others are only read.
+_EXTENTS: Mapping[str, Callable[[Sample], Extent]] = {"image": _image_extent, "video": _clip_extent}
 
 
 def named_twice(source: Source, found: Findings) -> dict[str, int]:

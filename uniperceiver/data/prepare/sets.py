@@ -44,7 +44,10 @@ class Reader:
         """The same for reading."""
         data = self.data
         return Use(
-            name=f"{data.task.name}/{self.split}", task=data.task, view=data.view, training=self.split == "train"
+            name=f"{data.task.name}/{self.split}",
+            task=data.task,
+            preprocess=data.preprocess,
+            training=self.split == "train",
         )
 
 

@@ -87,7 +87,7 @@ def paragraph(scene: Scene) -> str:
 
 def _single(scene: Scene) -> tuple[str, ...]:
     thing = scene.things[0]
-    short, long = _article(_short(thing)), _a(thing)
+    short, long = f"{'an' if thing.colour[0] in 'aeiou' else 'a'} {_short(thing)}", _a(thing)
     place = _place(scene, 0)
     if not scene.moving:
         return (
@@ -182,10 +182,6 @@ def _short(thing: Thing) -> str:
 
 def _a(thing: Thing) -> str:
     return f"a {thing.size} {thing.colour} {thing.shape}"
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def _join(parts: list[str]) -> str:

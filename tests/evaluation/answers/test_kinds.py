@@ -8,7 +8,10 @@ import torch
 from tests.small_run import small_recipe
 from uniperceiver import UniPerceiver
 from uniperceiver.data.tasks import open_tasks
-from uniperceiver.evaluation.answers import Answers, Settings, Split, answers, batches, captions, gallery
+from uniperceiver.evaluation.answers.captions import captions
+from uniperceiver.evaluation.answers.kind import Scores, scores
+from uniperceiver.evaluation.answers.retrieval import gallery
+from uniperceiver.evaluation.split import Settings, Split, batches
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
 
@@ -23,15 +26,15 @@ def settings(model: UniPerceiver, batch: int = 5) -> Settings:
 
 
 def test_readouts_without_a_target_are_left_out() -> None:
-    found = Answers()
+    collected = Scores()
     logits_RK = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 9.0], [0.0, 1.0, 0.0]])
-    found.add(logits_RK, torch.tensor([0, -1, 2]), torch.tensor([4, 5, 6]))
-    assert torch.cat(found.sample).tolist() == [4, 6]
-    assert torch.cat(found.target).tolist() == [0, 2]
-    assert torch.cat(found.predicted).tolist() == [0, 1]
+    collected.add(logits_RK, torch.tensor([0, -1, 2]), torch.tensor([4, 5, 6]))
+    assert torch.cat(collected.sample).tolist() == [4, 6]
+    assert torch.cat(collected.target).tolist() == [0, 2]
+    assert torch.cat(collected.predicted).tolist() == [0, 1]
     expected = -logits_RK.log_softmax(dim=1)[[0, 2], [0, 2]]
-    torch.testing.assert_close(torch.cat(found.nll), expected)
-    assert torch.cat(found.hit1).tolist()[0] == 1
+    torch.testing.assert_close(torch.cat(collected.nll), expected)
+    assert torch.cat(collected.hit1).tolist()[0] == 1
 
 
 def test_batches_are_in_order_and_complete(model: UniPerceiver) -> None:
@@ -46,7 +49,7 @@ def test_readouts_know_their_sample(model: UniPerceiver, task: str) -> None:
     split = split_of(task)
     vocabulary = vocabulary_candidates(split.task, model.codec)
     sample = {
-        batch: torch.cat(answers(model.model, split, settings(model, batch), vocabulary).sample) for batch in (1, 5)
+        batch: torch.cat(scores(model.model, split, settings(model, batch), vocabulary).sample) for batch in (1, 5)
     }
     assert torch.equal(sample[1], sample[5])
     assert sample[1].unique().tolist() == list(range(12))
@@ -54,21 +57,23 @@ def test_readouts_know_their_sample(model: UniPerceiver, task: str) -> None:
 
 def test_captions_have_their_own_references(model: UniPerceiver) -> None:
     split = split_of("captions")
-    found, written, references = captions(
+    collected, written, references = captions(
         model.model, split, settings(model), vocabulary_candidates(split.task, model.codec)
     )
     assert [split.source.read(place).captions for place in range(12)] == references
     assert len(written) == 12
     words = [len(model.codec.encode(texts[0])) + 1 for texts in references]
-    assert torch.bincount(torch.cat(found.sample)).tolist() == words
+    assert torch.bincount(torch.cat(collected.sample)).tolist() == words
 
 
 def test_a_gallery_holds_every_caption(model: UniPerceiver) -> None:
     split = split_of("retrieval")
-    found = gallery(model.model, split, settings(model))
+    collected = gallery(model.model, split, settings(model))
     given = [split.source.read(place).captions for place in range(12)]
-    assert found.texts == [text for texts in given for text in texts]
-    assert found.owner_C.tolist() == [place for place, texts in enumerate(given) for _ in texts]
-    assert found.z_ID.shape == (12, 16)
-    torch.testing.assert_close(found.c_CD.norm(dim=1), torch.ones(len(found.texts)))
-    torch.testing.assert_close(found.c_CD, model.encode_text(found.texts, task="retrieval"), rtol=1e-5, atol=1e-5)
+    assert collected.texts == [text for texts in given for text in texts]
+    assert collected.owner_C.tolist() == [place for place, texts in enumerate(given) for _ in texts]
+    assert collected.z_ID.shape == (12, 16)
+    torch.testing.assert_close(collected.c_CD.norm(dim=1), torch.ones(len(collected.texts)))
+    torch.testing.assert_close(
+        collected.c_CD, model.encode_text(collected.texts, task="retrieval"), rtol=1e-5, atol=1e-5
+    )

@@ -1,0 +1,14 @@
+"""How each kind of answer is evaluated, one file each; the keys are those of `tasks.answers.ANSWERS`."""
+
+from uniperceiver.evaluation.answers.captions import CaptionsEvaluation
+from uniperceiver.evaluation.answers.kind import Evaluation
+from uniperceiver.evaluation.answers.labels import LabelsEvaluation
+from uniperceiver.evaluation.answers.masked_words import MaskedWordsEvaluation
+from uniperceiver.evaluation.answers.retrieval import RetrievalEvaluation
+
+EVALUATIONS: dict[str, Evaluation] = {
+    "labels": LabelsEvaluation(),
+    "masked_words": MaskedWordsEvaluation(),
+    "captions": CaptionsEvaluation(),
+    "retrieval": RetrievalEvaluation(),
+}

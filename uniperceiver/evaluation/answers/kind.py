@@ -1,0 +1,116 @@
+"""What a kind of answer says of its evaluation: what is collected over a split, its metrics, and how it is shown.
+
+Shape suffixes: R read-outs, K candidates.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from uniperceiver.data.batch import collate, prepare
+from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
+from uniperceiver.evaluation.metrics import perplexity, top_k_hits
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
+from uniperceiver.records import Batch, Sample, to_device
+from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.ask import compare, input_features
+from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+
+Metrics = dict[str, float]
+
+TOP = 4  # candidates shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An answer to a sample, for people."""
+
+    text: str = ""  # that was read
+    truth: tuple[str, ...] = ()  # right answers, or the captions that people wrote
+    answers: tuple[tuple[str, float], ...] = ()  # with probability, best first; NaN: without one
+    right: bool | None = None  # None: not a matter of right or wrong
+
+
+class Evaluation:
+    """The evaluation of a kind of answer; the other half of `tasks.answers.AnswerKind`."""
+
+    main_metric: str
+    """The metric by which a task of this kind is judged first, and to which `chance` belongs."""
+
+    def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
+        """All metrics of a split, with NAME_low and NAME_high (95 %), `loss`, `chance` and `n`."""
+        raise NotImplementedError
+
+    def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
+        """The model's answers to some samples, in order."""
+        raise NotImplementedError
+
+
+@dataclass
+class Scores:
+    """Scores of the read-outs of a split, batch by batch; of those whose target is known."""
+
+    nll: list[Tensor] = field(default_factory=list)  # -log P(right candidate)
+    hit1: list[Tensor] = field(default_factory=list)  # whether the best candidate is right
+    hit5: list[Tensor] = field(default_factory=list)
+    predicted: list[Tensor] = field(default_factory=list)
+    target: list[Tensor] = field(default_factory=list)
+    sample: list[Tensor] = field(default_factory=list)  # which sample a read-out belongs to
+
+    def add(self, logits_RK: Tensor, target_R: Tensor, sample_R: Tensor) -> None:
+        """Score one batch; read-outs without a known target are left out."""
+        known_R = target_R >= 0
+        scores_RK, target_R = logits_RK[known_R].float(), target_R[known_R]
+        self.nll.append(torch.nn.functional.cross_entropy(scores_RK, target_R, reduction="none").cpu())
+        self.hit1.append(top_k_hits(scores_RK, target_R, 1).cpu())
+        self.hit5.append(top_k_hits(scores_RK, target_R, 5).cpu())
+        self.predicted.append(scores_RK.argmax(dim=1).cpu())
+        self.target.append(target_R.cpu())
+        self.sample.append(sample_R[known_R].cpu())
+
+    def loss(self) -> Metrics:
+        """The mean of -log P in nats, with its interval; a sample's read-outs belong together."""
+        nll, sample = torch.cat(self.nll).double().numpy(), torch.cat(self.sample).numpy()
+        return {"loss": float(nll.mean()), **interval_of("loss", bootstrap_mean(nll, seed=0, groups_N=sample))}
+
+    def perplexity(self) -> Metrics:
+        """exp of the loss, with its interval."""
+        return {name.replace("loss", "perplexity"): perplexity(value) for name, value in self.loss().items()}
+
+
+def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candidates | None) -> Scores:
+    """Compare every read-out of a split with candidates that are the same for all."""
+    assert candidates is not None, f"the candidates of task {split.task.name!r} come with its batches"
+    collected, seen = Scores(), 0
+    with torch.no_grad(), autocast(settings):
+        c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
+        for batch, captions in batches(split, settings):
+            logits_RK = compare(model, split.task, input_features(model, batch), c_KD)
+            collected.add(logits_RK, batch.readout.target_R, batch.readout.row_R + seen)
+            seen += len(captions)
+    return collected
+
+
+def batch_of(split: Split, settings: Settings, samples: Sequence[Sample]) -> Batch:
+    """Some samples as evaluation sees them."""
+    task, codec = split.task, settings.codec
+    items = [
+        prepare(task, sample, split.preprocess, codec, None, numpy_stream(0, "evaluation", sample.id))
+        for sample in samples
+    ]
+    return to_device(collate(task, items, codec, split.index), settings.device)
+
+
+def likeliest(probability_K: Tensor, names: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The names and probabilities of the likeliest candidates, best first."""
+    best = probability_K.topk(min(TOP, len(names)))
+    return tuple((names[candidate], float(value)) for value, candidate in zip(*best, strict=True))
+
+
+def interval_of(metric: str, interval: Interval) -> Metrics:
+    """The ends of a metric's interval under their keys; one that cannot be said is left out."""
+    ends = (("low", interval.low), ("high", interval.high))
+    return {f"{metric}_{end}": value for end, value in ends if math.isfinite(value)}

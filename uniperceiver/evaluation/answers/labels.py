@@ -1,0 +1,60 @@
+"""Classification: accuracies, F1 and Matthews correlation over a split."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from uniperceiver.evaluation.answers.kind import (
+    Evaluation,
+    Metrics,
+    Shown,
+    batch_of,
+    interval_of,
+    likeliest,
+    scores,
+)
+from uniperceiver.evaluation.chance import majority_share
+from uniperceiver.evaluation.intervals import bootstrap_confusion, wilson
+from uniperceiver.evaluation.metrics import confusion, f1, matthews
+from uniperceiver.evaluation.split import AnyModel, Settings, Split
+from uniperceiver.records import Sample, to_device
+from uniperceiver.tasks.ask import compare, input_features
+from uniperceiver.tasks.candidates import represent_in_chunks
+
+
+class LabelsEvaluation(Evaluation):
+    """One answer for a sample, among the task's classes; chance is the share of the commonest class."""
+
+    main_metric = "accuracy@1"
+
+    def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
+        candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)
+        collected = scores(model, split, settings, candidates)
+        target, predicted = torch.cat(collected.target), torch.cat(collected.predicted)
+        classes = len(split.task.answer.names(split.task, settings.codec))
+        table = confusion(predicted, target, classes)
+        metrics: Metrics = {}
+        for name, hits in (("accuracy@1", torch.cat(collected.hit1)), ("accuracy@5", torch.cat(collected.hit5))):
+            if name == "accuracy@1" or classes > 5:
+                interval = wilson(float(hits.sum()), len(hits))
+                metrics |= {name: float(hits.mean()), **interval_of(name, interval)}
+        for name, metric in (("f1", f1), ("matthews", matthews)):
+            interval = bootstrap_confusion(table, metric, seed=0)
+            metrics |= {name: metric(table), **interval_of(name, interval)}
+        return metrics | {**collected.loss(), "chance": majority_share(target.tolist()), "n": len(target)}
+
+    @torch.no_grad()
+    def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
+        task, batch = split.task, batch_of(split, settings, samples)
+        candidates = task.answer.all_candidates(task, settings.codec, split.index)
+        assert candidates is not None
+        names = task.answer.names(task, settings.codec)
+        c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
+        probability_RK = compare(model, task, input_features(model, batch), c_KD).softmax(dim=-1)
+        for sample, target, probability_K in zip(samples, batch.readout.target_R.tolist(), probability_RK, strict=True):
+            yield Shown(
+                text=sample.text or "",
+                truth=() if target < 0 else (names[target],),
+                answers=likeliest(probability_K, names),
+                right=None if target < 0 else int(probability_K.argmax()) == target,
+            )

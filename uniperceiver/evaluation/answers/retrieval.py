@@ -1,0 +1,84 @@
+"""Retrieval: every input of a split is compared with every caption of it, in both directions.
+
+Shape suffixes: I inputs, C captions, D width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of, likeliest
+from uniperceiver.evaluation.intervals import bootstrap_mean
+from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
+from uniperceiver.records import Sample, to_device
+from uniperceiver.tasks.ask import represent_inputs
+from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.likelihood import logits
+from uniperceiver.tasks.sequences import text_sequences
+
+_CHUNK = 256  # captions that are encoded together
+
+
+class RetrievalEvaluation(Evaluation):
+    """Recall at 1, 5 and 10; the loss adds both directions, as in training; chance is that of a random ranking."""
+
+    main_metric = "i2t_recall@1"
+
+    def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
+        collected = gallery(model, split, settings)
+        similarity_IC = logits(collected.z_ID, collected.c_CD, torch.ones((), device=collected.z_ID.device))
+        owner_C = collected.owner_C
+        hits = retrieval_hits(similarity_IC, owner_C, collected.texts)
+        chance = retrieval_chance(len(similarity_IC), owner_C.cpu(), collected.texts)
+        metrics: Metrics = {}
+        for name, hit in hits.items():
+            groups = owner_C.cpu().numpy() if len(hit) == len(owner_C) else None
+            interval = bootstrap_mean(hit.cpu().numpy(), seed=0, groups_N=groups)
+            metrics |= {name: float(hit.mean()), **interval_of(name, interval), f"chance_{name}": chance[name]}
+        with torch.no_grad():
+            loss = retrieval_loss(similarity_IC * model.scale(split.task.temperature), owner_C, collected.texts)
+        return metrics | {"loss": float(loss), "chance": chance[self.main_metric], "n": len(similarity_IC)}
+
+    @torch.no_grad()
+    def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
+        """Each sample among the first captions of all that are shown."""
+        texts = list(dict.fromkeys(sample.captions[0] for sample in samples))
+        z_ID = represent_inputs(model, batch_of(split, settings, samples))
+        scale = model.scale(split.task.temperature)
+        probability_IC = logits(z_ID, _represented(model, split, settings, texts), scale).softmax(dim=-1)
+        for sample, probability_C in zip(samples, probability_IC, strict=True):
+            answers = likeliest(probability_C, texts)
+            yield Shown(truth=sample.captions[:1], answers=answers, right=answers[0][0] == sample.captions[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Representations of all inputs and all their captions."""
+
+    z_ID: Tensor
+    c_CD: Tensor
+    owner_C: Tensor  # int64, which input a caption belongs to
+    texts: list[str]
+
+
+def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
+    """Encode every input of the split and every one of its captions."""
+    inputs, owners, texts = list[Tensor](), list[int](), list[str]()
+    with torch.no_grad(), autocast(settings):
+        for batch, captions_of_samples in batches(split, settings):
+            first = sum(len(z_BD) for z_BD in inputs)
+            inputs.append(represent_inputs(model, batch))
+            owners += [first + row for row, captions in enumerate(captions_of_samples) for _ in captions]
+            texts += [text for captions in captions_of_samples for text in captions]
+        c_CD = _represented(model, split, settings, texts)
+    return Gallery(z_ID=torch.cat(inputs), c_CD=c_CD, owner_C=torch.tensor(owners, device=c_CD.device), texts=texts)
+
+
+def _represented(model: AnyModel, split: Split, settings: Settings, texts: Sequence[str]) -> Tensor:
+    """Texts as candidates of the split's task, (C, D)."""
+    ids, facts = [settings.codec.encode(text) for text in texts], split.task.facts("candidate", split.index)
+    sequences = text_sequences(ids, facts, settings.codec.end, split.preprocess.length)
+    return represent_in_chunks(model, Candidates(sequences=to_device(sequences, settings.device)), chunk=_CHUNK)

@@ -1,0 +1,110 @@
+"""A split of a task's data, read batch by batch: what every kind of answer is evaluated on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from uniperceiver.data.batch import Prepared, collate, prepare
+from uniperceiver.data.formats import Source
+from uniperceiver.data.loader import load
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.records import Batch, Broken, to_device
+from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.candidates import Model, TextCodec
+from uniperceiver.tasks.decode import Writer
+from uniperceiver.tasks.task import Task
+
+
+class AnyModel(Model, Writer[Any], Protocol):
+    """What evaluation asks of a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split of a task's data to be evaluated."""
+
+    task: Task
+    index: int | None  # of the task in the run
+    name: str  # train, val, test
+    source: Source
+    preprocess: Preprocess
+    training_texts: Callable[[], Iterator[str]]  # captions that a blind answer may choose from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a split is evaluated; no figure depends on `batch` or `workers`."""
+
+    codec: TextCodec
+    device: torch.device
+    autocast: torch.dtype | None = None  # None: float32
+    batch: int = 64
+    limit: int = 0  # samples, spread evenly over the split; 0: all
+    workers: int = 0
+    beams: int = 1
+    max_words: int = 20
+    max_broken: float = 0.001
+    on_batch: Callable[[int, int], None] = lambda done, total: None  # progress; may raise to stop
+    on_broken: Callable[[Broken], None] = lambda broken: None  # told of each sample that is left out
+    memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
+
+
+@dataclass
+class _BatchReader:
+    """Samples by index as (batch, captions of each sample, broken), in any process."""
+
+    split: Split
+    codec: TextCodec
+
+    def __getitem__(self, indices: Sequence[int]) -> tuple[Batch | None, list[tuple[str, ...]], list[Broken]]:
+        task = self.split.task
+        items, captions, broken = list[Prepared](), list[tuple[str, ...]](), list[Broken]()
+        for index in indices:
+            try:
+                sample = self.split.source.read(index)
+                rng = numpy_stream(0, "evaluation", sample.id)
+                items.append(prepare(task, sample, self.split.preprocess, self.codec, None, rng))
+                captions.append(sample.captions)
+            except BrokenSample as error:
+                broken.append(Broken(task=task.name, sample=error.sample, reason=error.reason))
+        return collate(task, items, self.codec, self.split.index) if items else None, captions, broken
+
+
+def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tuple[str, ...]]]]:
+    """The split's samples in order, batch by batch, with the captions of each; broken ones are left out.
+
+    Raises:
+        UserError: more broken samples than max(1, max_broken x size), or nothing but broken ones.
+    """
+    total = len(split.source)
+    chosen = np.arange(total)
+    if settings.limit and settings.limit < total:
+        chosen = np.linspace(0, total - 1, settings.limit).astype(int)
+    parts = [chosen[start : start + settings.batch].tolist() for start in range(0, len(chosen), settings.batch)]
+    broken: list[Broken] = []
+    done = good = 0
+    for batch, captions, left_out in load(_BatchReader(split, settings.codec), iter(parts), settings.workers):
+        broken += left_out
+        for sample in left_out:
+            settings.on_broken(sample)
+        if len(broken) > max(1, settings.max_broken * total):
+            raise UserError(
+                f"{split.task.name}/{split.name}: {len(broken)} broken samples, more than data.max_broken allows; "
+                f"the last: {broken[-1].sample}: {broken[-1].reason}"
+            )
+        done += len(captions) + len(left_out)
+        if batch is not None:
+            good += len(captions)
+            yield to_device(batch, settings.device), captions
+        settings.on_batch(done, len(chosen))
+    if not good:
+        raise UserError(f"{split.task.name}/{split.name}: no sample could be read")
+
+
+def autocast(settings: Settings) -> torch.autocast:
+    """The precision that the settings ask for, as a context."""
+    return torch.autocast(settings.device.type, dtype=settings.autocast, enabled=settings.autocast is not None)

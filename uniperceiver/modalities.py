@@ -1,0 +1,54 @@
+"""What a sample may consist of: one row per modality, from which routing, files, records and tokens follow.
+
+A new modality is a row here, a reader of its values in `data/media/preprocess.py`, and a tokenizer in
+`tokenizers/join.py`, unless one of those that are there will do.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """One modality, as all stages know it."""
+
+    kind: str
+    """What its tokens are for routing: image and video are both "visual"."""
+    noun: str
+    """What people call one of it, in messages."""
+    tokenizer: str
+    """Which tokenizer of a model embeds it: a key of `tokenizers.join.TOKENIZERS`."""
+    field: str | None = None
+    """Which field of a Sample holds it; None: `others`, under the modality's name."""
+    suffixes: frozenset[str] = frozenset()
+    """Of its files, in lower case."""
+
+
+TEXT = "text"  # the only modality of which candidates are made, and the last part of a sequence that has it
+
+MODALITIES: dict[str, Modality] = {
+    "image": Modality(
+        kind="visual",
+        field="image",
+        noun="image",
+        tokenizer="patches",
+        suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}),
+    ),
+    "video": Modality(
+        kind="visual",
+        field="clip",
+        noun="clip",
+        tokenizer="patches",
+        suffixes=frozenset({".mp4", ".avi", ".webm", ".mov", ".mkv"}),
+    ),
+    TEXT: Modality(kind="text", field="text", noun="text", tokenizer="words"),
+}
+
+
+def kind_of(modality: str) -> str:
+    """What the tokens of a modality are for routing."""
+    return MODALITIES[modality].kind
+
+
+def modality_of_file(suffix: str) -> str | None:
+    """The modality of files with that suffix; None: no modality has it."""
+    return next((name for name, row in MODALITIES.items() if suffix.lower() in row.suffixes), None)

@@ -1,0 +1,80 @@
+"""The answer is the text that belongs to the input, among the texts of its batch.
+
+Shape suffixes: B inputs, and as many candidates; R read-outs, K candidates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uniperceiver.records import Readout, Sample, Sequences
+from uniperceiver.tasks.answers.kind import AnswerKind, Asked, caption_of
+from uniperceiver.tasks.candidates import Candidates, TextCodec
+from uniperceiver.tasks.loss import contrastive
+from uniperceiver.tasks.sequences import text_sequences
+
+if TYPE_CHECKING:
+    from uniperceiver.tasks.task import Task
+
+
+class Retrieval(AnswerKind):
+    """Every input's own text is right for it, those of the others are not; compared in both directions."""
+
+    candidates = "in_batch"
+    question = "rank"
+
+    def contradictions(self, task: "Task") -> Iterator[str]:
+        """Another target than text is no contradiction, though nothing can prepare it yet."""
+        return iter(())
+
+    def lacking(self, task: "Task", sample: Sample, *, training: bool) -> str | None:
+        return None if sample.captions else "caption"
+
+    def asked(
+        self, task: "Task", sample: Sample, codec: TextCodec, length: int, rng: np.random.Generator, *, training: bool
+    ) -> Asked:
+        asked = super().asked(task, sample, codec, length, rng, training=training)
+        own = codec.encode(caption_of(sample, rng, training=training))[: length - 1]  # the end token comes behind
+        return replace(asked, candidate=tuple(own), target=-1 if sample.label is None else sample.label)
+
+    def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
+        return [len(codec.encode(caption)) + 1 for caption in sample.captions]
+
+    def readout(self, task: "Task", asked: Sequence[Asked], inputs: Sequences) -> Readout:
+        return replace(super().readout(task, asked, inputs), soft_RK=_same(asked))
+
+    def batch_candidates(self, task: "Task", asked: Sequence[Asked], codec: TextCodec, index: int | None) -> Sequences:
+        return text_sequences([sample.candidate for sample in asked], task.facts("candidate", index), codec.end)
+
+    def all_candidates(self, task: "Task", codec: TextCodec, index: int | None = None) -> None:
+        return None
+
+    def loss_terms(
+        self, logits_RK: Tensor, readout: Readout, candidates: Candidates, smoothing: float
+    ) -> Mapping[str, Tensor]:
+        assert readout.soft_RK is not None
+        return contrastive(logits_RK, readout.soft_RK, smoothing)
+
+    def accuracies(self, logits_RK: Tensor, readout: Readout, candidates: Candidates) -> dict[str, Tensor]:
+        """Those of both directions."""
+        assert readout.soft_RK is not None
+        return {
+            "accuracy_to_candidate": _share_right(logits_RK, readout.soft_RK),
+            "accuracy_to_input": _share_right(logits_RK.T, readout.soft_RK.T),
+        }
+
+    def described(self, task: "Task") -> str:
+        return "texts or pictures that are given"
+
+
+def _same(asked: Sequence[Asked]) -> Tensor:
+    """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
+    return torch.tensor([[float(a.candidate == b.candidate or a.sample == b.sample) for b in asked] for a in asked])
+
+
+def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
+    return (right_RK.gather(1, logits_RK.argmax(dim=1, keepdim=True)) > 0).float().mean()
