@@ -17,10 +17,8 @@ from torch import nn
 
 from examples import own_data
 from uniperceiver.config import read_recipe
-from uniperceiver.interference.estimate import estimate
-from uniperceiver.interference.groups import groups_of
-from uniperceiver.interference.products import TaskLoss, products
-from uniperceiver.runs.interference import Question, interference_of_run
+from uniperceiver.interference import TaskLoss, groups_of, measure
+from uniperceiver.runs.interference import InterferenceSettings, interference_of_run
 from uniperceiver.runs.prepare import prepare_run
 
 
@@ -28,7 +26,7 @@ def of_a_run(folder: Path, steps: int, batches: int | None) -> None:
     own_data.main(folder / "data")
     recipe = read_recipe(folder / "data" / "recipe.yaml", {"steps": str(steps), "log.tensorboard": "false"})
     prepare_run(recipe, folder / "data", folder / "run").train()
-    measured = interference_of_run(folder / "run", Question(batches=batches))
+    measured = interference_of_run(folder / "run", InterferenceSettings(batches=batches))
     for layer in measured.layers:
         print(layer.name, measured.tasks, layer.estimate.matrix_KK.round(2).tolist())
 
@@ -38,15 +36,15 @@ def of_any_model() -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
     sign_2O = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
 
-    def replay() -> Iterator[TaskLoss]:  # the same batches each time
+    def losses() -> Iterator[TaskLoss]:  # the same batches each time
         for batch in range(40):
             x_BD = torch.randn(16, 8, generator=torch.Generator().manual_seed(batch))
             for task, sign_O in enumerate(sign_2O):
                 yield TaskLoss(task=task, batch=str(batch), loss=(model(x_BD) - sign_O * x_BD[:, :3]).pow(2).mean())
 
     parameters = dict(model.named_parameters())
-    for group, found in products(("one", "other"), groups_of(parameters, "*.weight"), parameters, replay).items():
-        print(group.name, estimate(found).matrix_KK.round(2).tolist())
+    for group, estimate in measure(("first", "second"), groups_of(parameters, "*.weight"), parameters, losses).items():
+        print(group.name, estimate.matrix_KK.round(2).tolist())
 
 
 def main(folder: Path, steps: int = 500, batches: int | None = None) -> None:

@@ -44,8 +44,9 @@ def main(folder: Path, steps: int = 200) -> None:
     recipe = up.Recipe(steps=steps, tasks={TASK.name: config}, optimiser=up.OptimiserConfig(lr=0.002, warmup=20),
                        evaluation=up.EvaluationConfig(every=50, train_limit=100), log=up.LogConfig(tensorboard=False),
                        model=up.ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
-    items = dict.fromkeys(SPLITS, 100) | {"train": 5000}
-    sources = {split: Questions(ScenesSource(items=items[split], pixels=32, objects=1, split=split)) for split in SPLITS}
+    scenes = {split: ScenesSource(items=5000 if split == "train" else 100, pixels=32, objects=1, split=split)
+              for split in SPLITS}  # fmt: skip
+    sources = {split: Questions(source) for split, source in scenes.items()}
     preprocess = Preprocess(size=config.size, length=config.length)
     data = TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
     trained = up.train(recipe, folder, tasks=[data]).load()

@@ -15,14 +15,14 @@ from tests.house import PACKAGE, Function, Source
 # Features, each with a pattern of what its files and folders are called, and in how many folders of the package it may
 # lie beside cli/ and report/: two, or more for the reason that stands there.
 FEATURES: Mapping[str, tuple[str, int]] = {
-    "interference": (r"interference", 3),
+    "interference": (r"interference", 2),
     "studies": (r"stud(y|ies)", 1),
     # What is merged is a linear map (moe/), a model (model/) or a folder with a saved model (serving/).
     "merging": (r"merged?|fold", 3),
     "tuning": (r"tun(e|ing)", 2),
     "official checkpoints": (r"official|convert|origin", 2),
     "preparation of data": (r"prepare|recode|shard_writer", 2),
-    "balancing": (r"balance|balanced", 3),
+    "balancing": (r"balance|balanced", 2),
     # A split's gates are read in evaluation/, a run's are shown by runs/, and training/ follows those that it trains.
     "choices of experts": (r"experts", 3),
     # A kind of answer has a file in tasks/ and one in evaluation/; captions of COCO are a format of data/.

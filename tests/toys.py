@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.interference.products import Replay, TaskLoss
+from uniperceiver.interference.products import RepeatableLosses, TaskLoss
 from uniperceiver.streams import torch_stream
 
 Loss = Callable[[nn.Module, int], Tensor]  # of a batch of that number
@@ -46,12 +46,12 @@ def towards(sign: float, noise: float = 0.3) -> Loss:
     return loss
 
 
-def replay_of(model: nn.Module, losses: Sequence[Loss], batches: int) -> Replay:
+def replay_of(model: nn.Module, losses: Sequence[Loss], batches: int) -> RepeatableLosses:
     """Every task's batches, task after task."""
 
-    def replay() -> Iterator[TaskLoss]:
+    def losses_again() -> Iterator[TaskLoss]:
         for batch in range(batches):
             for task, loss in enumerate(losses):
                 yield TaskLoss(task=task, batch=f"batch {batch}", loss=loss(model, 100 * task + batch))
 
-    return replay
+    return losses_again

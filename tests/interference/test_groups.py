@@ -6,7 +6,7 @@ from tests.moe_cases import moe_model
 from tests.tiny import tiny_model
 from uniperceiver.config import InterferenceConfig
 from uniperceiver.errors import UserError
-from uniperceiver.interference.groups import Group, groups_of
+from uniperceiver.interference.groups import ParameterGroup, groups_of
 from uniperceiver.model.upcycle import dense_name
 
 DEFAULT = InterferenceConfig().parameters
@@ -20,7 +20,7 @@ def names_of(routing: str) -> list[str]:
 def test_the_default_is_the_second_ffn_matrix_of_every_layer() -> None:
     found = groups_of(names_of("shared"), DEFAULT, dense_name)
     assert found == tuple(
-        Group(name=name, layer=layer, parameters=(name,))
+        ParameterGroup(name=name, layer=layer, parameters=(name,))
         for layer in (0, 1)
         for name in [f"encoder.blocks.{layer}.ffn.linear2.weight"]
     )

@@ -12,7 +12,7 @@ from tests.toys import Loss, replay_of, towards, toy_model
 from uniperceiver.errors import UserError
 from uniperceiver.interference import estimate as of
 from uniperceiver.interference.finite_differences import finite_differences
-from uniperceiver.interference.groups import Group, groups_of
+from uniperceiver.interference.groups import ParameterGroup, groups_of
 from uniperceiver.interference.products import Products, TaskLoss, products
 
 TASKS = ("one", "same", "against")
@@ -22,7 +22,7 @@ BATCHES = 12
 
 def measured(
     model: nn.Module, losses: Sequence[Loss] = LOSSES, *, pattern: str = "*.weight", batches: int = BATCHES
-) -> dict[Group, Products]:
+) -> dict[ParameterGroup, Products]:
     parameters = dict(model.named_parameters())
     groups = groups_of(parameters, pattern)
     return products(TASKS[: len(losses)], groups, parameters, replay_of(model, losses, batches))

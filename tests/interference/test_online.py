@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_all_pairs_of_a_step() -> None:
                     conflict[i, j] += product < 0
                     count[i, j] += 1
     effect /= count
-    found = next(each for group, each in pairs.take(0).items() if group.name == "second.weight")
+    found = next(each for group, each in pairs.measure().items() if group.name == "second.weight")
     np.testing.assert_allclose(found.matrix_KK, effect / effect.diagonal()[:, None], rtol=1e-4)
     np.testing.assert_allclose(found.cosine_KK, cosine / count, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(found.conflict_rate_KK, conflict / count)
@@ -78,9 +78,9 @@ def test_training_is_not_changed_and_a_window_forgets_the_one_before() -> None:
     train(looked_at, pairs, drawn(12))
     for one, other in zip(plain.parameters(), looked_at.parameters(), strict=True):
         assert torch.equal(one, other)
-    pairs.take(0)
+    pairs.measure()
     train(looked_at, pairs, [[0, 1]] * 12)
-    found = next(iter(pairs.take(0).values()))
+    found = next(iter(pairs.measure().values()))
     assert np.isfinite(found.cosine_KK[0, 1])
     assert np.isnan(found.cosine_KK[0, 0])  # no step drew it twice
     assert np.isnan(found.matrix_KK).all()  # so that there is nothing to compare with
@@ -96,7 +96,7 @@ def test_what_is_not_finite_is_left_out() -> None:
             LOSSES[task](model, task).backward()
             pairs.after_backward(TASKS[task])
         pairs.after_step()
-    found = next(iter(pairs.take(0).values()))
+    found = next(iter(pairs.measure().values()))
     assert np.isfinite(found.matrix_KK[0, :2]).all()
 
 
@@ -106,7 +106,7 @@ def test_few_steps_have_no_interval(steps: int) -> None:
     pairs = watched(model)
     train(model, pairs, drawn(steps))
     if steps:
-        assert np.isnan(next(iter(pairs.take(0).values())).low_KK).all()
+        assert np.isnan(next(iter(pairs.measure().values())).low_KK).all()
 
 
 def test_closed_it_looks_at_nothing() -> None:
@@ -114,7 +114,7 @@ def test_closed_it_looks_at_nothing() -> None:
     pairs = watched(model)
     pairs.close()
     train(model, pairs, drawn(12))
-    assert not next(iter(pairs.take(0).values())).cosine_KK.any()
+    assert not next(iter(pairs.measure().values())).cosine_KK.any()
 
 
 def test_factors_on_gradients_do_not_matter() -> None:
@@ -127,7 +127,7 @@ def test_factors_on_gradients_do_not_matter() -> None:
             (factor * (model.weight[0, task] + model.weight.sum() / 2)).backward()
             pairs.after_backward(TASKS[task], factor)
         pairs.after_step()
-    found = next(iter(pairs.take(0).values()))
+    found = next(iter(pairs.measure().values()))
     # Gradients (1.5, 0.5) and (0.5, 1.5): as long as each other, with cosine 0.6.
     np.testing.assert_allclose(found.matrix_KK, [[1.0, 0.6], [0.6, 1.0]], rtol=1e-6)
     np.testing.assert_allclose(found.low_KK, found.matrix_KK, rtol=1e-6)
@@ -141,4 +141,4 @@ def test_of_many_batches_in_a_step_only_some_are_held() -> None:
         pairs.after_backward(TASKS[place % 3])
     assert len(pairs._batches) == len(TASKS) + 1
     pairs.after_step()
-    assert pairs.steps == 1
+    assert pairs.batches == 1

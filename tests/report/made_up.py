@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.evaluation.examples import Example
-from uniperceiver.interference.estimate import Estimate
+from uniperceiver.interference.estimate import InterferenceEstimate
 from uniperceiver.interference.records import Interference, InterferenceLayer
 from uniperceiver.report.run_report import RunReport
 
@@ -95,7 +95,7 @@ def a_layer(
     made = {name: a_table(value, tasks=tasks) for name, value in values.items()} | tables
     arrays = {f"{name}_KK": np.array(table, dtype=np.float64) for name, table in made.items()}
     name = kind if layer is None else f"encoder.blocks.{layer}.{kind}"
-    return InterferenceLayer(name=name, layer=layer, estimate=Estimate(**arrays))
+    return InterferenceLayer(name=name, layer=layer, estimate=InterferenceEstimate(**arrays))
 
 
 def a_measurement(tasks: tuple[str, ...] = TASKS, *, step: int = 200, **changes: Any) -> Interference:

@@ -16,9 +16,9 @@ from tests.model.official.made_up import write
 from tests.small_run import IMAGES, TASKS, TEXTS, small_recipe, train, values_of, write_recipe
 from uniperceiver import load
 from uniperceiver.cli import main
-from uniperceiver.interference.estimate import Estimate
+from uniperceiver.interference import InterferenceEstimate
 from uniperceiver.interference.records import Interference, InterferenceLayer, as_values, from_values, read_measurements
-from uniperceiver.runs.interference import Question, interference_of_run
+from uniperceiver.runs.interference import InterferenceSettings, interference_of_run
 
 THREE = ("colours", "words", "captions")
 ROUTINGS = ("shared", "task_specific", "modality", "task", "attribute", "token", "context")
@@ -52,14 +52,14 @@ def row(layer: InterferenceLayer, name: str) -> np.ndarray:
 @pytest.mark.parametrize("condition", ROUTINGS)
 def test_every_routing_is_measured_and_steps_agree_with_gradients(tmp_path: Path, condition: str) -> None:
     run = run_of(tmp_path / "run", condition)
-    found = interference_of_run(run, Question(batches=3))
+    found = interference_of_run(run, InterferenceSettings(batches=3))
     assert found.tasks == THREE
     assert found.step == 4
     (layer,) = found.layers
     assert (layer.name, layer.layer) == ("encoder.blocks.0.ffn.linear2.weight", 0)
     cosine_KK = row(layer, "cosine")
     assert np.isfinite(cosine_KK).all()
-    stepped = interference_of_run(run, Question(batches=3, by_steps=True))
+    stepped = interference_of_run(run, InterferenceSettings(batches=3, by_steps=True))
     np.testing.assert_allclose(row(stepped.layers[0], "cosine"), cosine_KK, atol=1e-3)
     apart = condition == "task_specific"
     assert (np.abs(cosine_KK[~np.eye(3, dtype=bool)]) < 1e-12).all() == apart
@@ -73,24 +73,26 @@ def test_gates_blocks_and_single_matrices(tmp_path: Path) -> None:
         "encoder.blocks.0.ffn.router",
         "head.linear.weight",
     ):
-        found = interference_of_run(run, Question(batches=2, parameters=pattern))
+        found = interference_of_run(run, InterferenceSettings(batches=2, parameters=pattern))
         assert [each.name for each in found.layers] == [pattern.replace("*", "0")]
 
 
 def test_a_checkpoint_a_split_some_tasks_and_other_batches(shared: Path) -> None:
-    first = interference_of_run(shared, Question(batches=2, step=2))
-    last = interference_of_run(shared, Question(batches=2, step=4))
+    first = interference_of_run(shared, InterferenceSettings(batches=2, step=2))
+    last = interference_of_run(shared, InterferenceSettings(batches=2, step=4))
     assert (first.step, last.step) == (2, 4)
     assert as_values(first)["layers"] != as_values(last)["layers"]
-    assert as_values(last) == as_values(interference_of_run(shared, Question(batches=2)))
-    two = interference_of_run(shared, Question(batches=2, tasks=("captions", "words"), split="val", batch=5))
+    assert as_values(last) == as_values(interference_of_run(shared, InterferenceSettings(batches=2)))
+    two = interference_of_run(
+        shared, InterferenceSettings(batches=2, tasks=("captions", "words"), split="val", batch=5)
+    )
     assert two.tasks == ("words", "captions")
 
 
 def test_converted_and_saved_models_need_data(shared: Path, tmp_path: Path) -> None:
     load(shared).save_pretrained(tmp_path / "saved")
     recipe = write_recipe(tmp_path / "r.yaml", values_of(THREE))
-    found = interference_of_run(tmp_path / "saved", Question(batches=2), recipe)
+    found = interference_of_run(tmp_path / "saved", InterferenceSettings(batches=2), recipe)
     assert found.step == 0
     assert len(found.layers) == 1
 
@@ -100,7 +102,7 @@ def test_converted_experts_are_measured(tmp_path: Path) -> None:
     values = values_of(THREE)
     values["tasks"]["words"]["length"] = values["tasks"]["captions"]["length"] = 16
     recipe = write_recipe(tmp_path / "r.yaml", values)
-    found = interference_of_run(converted, Question(batches=2, batch=2), recipe)
+    found = interference_of_run(converted, InterferenceSettings(batches=2, batch=2), recipe)
     assert all("ffn.linear2.weight" in each.name for each in found.layers)
     assert np.isfinite(row(found.layers[0], "cosine")).all()
 
@@ -136,7 +138,7 @@ def test_the_command_writes_json_its_report_and_tables(
 
 def test_measurements_of_the_log_and_of_files_stand_beside_each_other(tmp_path: Path) -> None:
     table_KK = np.array(((1.0, np.nan), (0.5, 1.0)))
-    estimate = Estimate(**dict.fromkeys((field.name for field in fields(Estimate)), table_KK))
+    estimate = InterferenceEstimate(**dict.fromkeys((field.name for field in fields(InterferenceEstimate)), table_KK))
     layer = InterferenceLayer(name="m", layer=0, estimate=estimate)
     of_log = [Interference(step=s, tasks=("a", "b"), parameters="m", batches=2, layers=(layer,)) for s in (20, 40)]
     log = [{"event": "interference", "time": 1.0, "overhead": 0.1, **as_values(each)} for each in of_log]
@@ -174,9 +176,9 @@ def test_what_cannot_be_is_refused_in_one_line(shared: Path, capsys: pytest.Capt
 
 
 def test_without_a_number_all_samples_are_used(shared: Path) -> None:
-    assert interference_of_run(shared, Question()).batches == 20
+    assert interference_of_run(shared, InterferenceSettings()).batches == 20
 
 
 def test_all_kinds_of_tasks_at_once(trained: Path) -> None:
-    found = interference_of_run(trained, Question(batches=2))
+    found = interference_of_run(trained, InterferenceSettings(batches=2))
     assert found.tasks == tuple(TASKS)

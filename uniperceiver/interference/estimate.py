@@ -7,12 +7,14 @@ below 0 where it hurts. In every matrix row i is the affected task, column j the
 Shape suffixes: K tasks, n batches of a task, S resamples, L blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
-from uniperceiver.interference.products import Products
+from uniperceiver.interference.groups import ParameterGroup
+from uniperceiver.interference.products import Products, RepeatableLosses, products
 from uniperceiver.streams import numpy_stream
 
 BLOCKS = 20  # of a task's batches, which are resampled
@@ -21,8 +23,8 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What is measured on one group of parameters, float64, (K, K) each."""
+class InterferenceEstimate:
+    """What is measured on one group of parameters: tables of float64, (K, K)."""
 
     matrix_KK: np.ndarray  # Eq. 2, the ratio of means
     low_KK: np.ndarray  # 95 % interval of it
@@ -32,26 +34,51 @@ class Estimate:
     conflict_rate_KK: np.ndarray
 
 
-def estimate(found: Products, seed: int = 0) -> Estimate:
-    """Everything that is measured, from the products of one group.
+def measure(
+    tasks: Sequence[str],
+    groups: Sequence[ParameterGroup],
+    parameters: Mapping[str, nn.Parameter],
+    losses: RepeatableLosses,
+    *,
+    intervals: bool = True,
+    seed: int = 0,
+) -> dict[ParameterGroup, InterferenceEstimate]:
+    """Measure the interference between tasks on each group of parameters, with gradients.
+
+    Args:
+        tasks: names for messages.
+        parameters: of the model, by name; those of the groups are looked at.
+        losses: the same batches of every task, two or more of each, whenever it is called.
+        intervals: also 95 % intervals, for twice as many passes; they need 10 batches of each task.
+        seed: of the resampling that the intervals come from.
+
+    Raises:
+        UserError: a task without a gradient on a group, or with fewer than two batches; a gradient that is not finite.
+    """
+    dots = products(tasks, groups, parameters, losses, both_sides=intervals)
+    return {group: estimate(of_group, seed) for group, of_group in dots.items()}
+
+
+def estimate(dots: Products, seed: int = 0) -> InterferenceEstimate:
+    """Compute everything that is measured from the products of one group.
 
     Args:
         seed: of the resampling.
     """
-    low_KK, high_KK = interval(found, seed)
-    return Estimate(
-        matrix_KK=ratio_of_means(effect(found)),
+    low_KK, high_KK = interval(dots, seed)
+    return InterferenceEstimate(
+        matrix_KK=ratio_of_means(effect(dots)),
         low_KK=low_KK,
         high_KK=high_KK,
-        mean_of_ratios_KK=mean_of_ratios(found),
-        cosine_KK=cosine(found),
-        conflict_rate_KK=conflict_rate(found),
+        mean_of_ratios_KK=mean_of_ratios(dots),
+        cosine_KK=cosine(dots),
+        conflict_rate_KK=conflict_rate(dots),
     )
 
 
-def effect(found: Products) -> np.ndarray:
+def effect(dots: Products) -> np.ndarray:
     """Eq. 1 over lambda, (K, K): mean of u_j . g_i over pairs of different batches, the drop of task i's loss."""
-    return np.array([[each.mean() for each in row] for row in found.felt_KKn])
+    return np.array([[felt_n.mean() for felt_n in row] for row in dots.felt_KKn])
 
 
 def ratio_of_means(effect_KK: np.ndarray) -> np.ndarray:
@@ -60,25 +87,25 @@ def ratio_of_means(effect_KK: np.ndarray) -> np.ndarray:
     return np.divide(effect_KK, own_K1, out=np.full_like(effect_KK, np.nan), where=own_K1 > 0)
 
 
-def mean_of_ratios(found: Products) -> np.ndarray:
+def mean_of_ratios(dots: Products) -> np.ndarray:
     """Eq. 2 as its expectation is written, (K, K): the mean over batches of i of one effect over the other.
 
     Less robust than the ratio of means: one batch on which the own effect is nearly 0 can decide it.
     """
-    return _by_pair(found, lambda i, felt_n: _mean(_quotient(felt_n, found.felt_KKn[i][i], empty=np.nan)))
+    return _by_pair(dots, lambda i, felt_n: _mean(_quotient(felt_n, dots.felt_KKn[i][i], empty=np.nan)))
 
 
-def cosine(found: Products) -> np.ndarray:
+def cosine(dots: Products) -> np.ndarray:
     """Mean cosine of gradients of i and j over pairs of different batches, (K, K), -1 to 1; a gradient of 0 has 0."""
-    return _by_pair(found, lambda i, felt_n: float(_quotient(felt_n, found.norm_Kn[i], empty=0.0).mean()))
+    return _by_pair(dots, lambda i, felt_n: float(_quotient(felt_n, dots.norm_Kn[i], empty=0.0).mean()))
 
 
-def conflict_rate(found: Products) -> np.ndarray:
+def conflict_rate(dots: Products) -> np.ndarray:
     """Share of i's batches whose loss the mean step of j would raise, (K, K), from 0 to 1."""
-    return _by_pair(found, lambda i, felt_n: float((felt_n < 0).mean()))
+    return _by_pair(dots, lambda i, felt_n: float((felt_n < 0).mean()))
 
 
-def interval(found: Products, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def interval(dots: Products, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap interval of 95 % of the ratio of means, two arrays (K, K).
 
     Each task's batches, in blocks, are drawn again with replacement, at once for their part as affected and as
@@ -86,19 +113,19 @@ def interval(found: Products, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     (Hoeffding 1948). NaN: no products of both sides, fewer than 10 batches of a task, or an own
     effect that is not clearly above 0, where the ratio has no bounds.
     """
-    k = len(found.norm_Kn)
+    k = len(dots.norm_Kn)
     nothing = np.full((k, k), np.nan)
-    if found.done_KKn is None or min(map(len, found.norm_Kn)) < LEAST_BLOCKS:
+    if dots.done_KKn is None or min(map(len, dots.norm_Kn)) < LEAST_BLOCKS:
         return nothing, nothing
     felt_SKK, done_SKK = np.empty((RESAMPLES, k, k)), np.empty((RESAMPLES, k, k))
     for task in range(k):
         rng = numpy_stream(seed, "interference", "resampling", task)
-        size = len(found.norm_Kn[task])
+        size = len(dots.norm_Kn[task])
         drawn_SL = rng.integers(min(size, BLOCKS), size=(RESAMPLES, min(size, BLOCKS)))
         for other in range(k):
-            felt_SKK[:, task, other] = _resampled(found.felt_KKn[task][other], drawn_SL)
-            done_SKK[:, other, task] = _resampled(found.done_KKn[other][task], drawn_SL)
-    effect_SKK = felt_SKK + done_SKK - effect(found)
+            felt_SKK[:, task, other] = _resampled(dots.felt_KKn[task][other], drawn_SL)
+            done_SKK[:, other, task] = _resampled(dots.done_KKn[other][task], drawn_SL)
+    effect_SKK = felt_SKK + done_SKK - effect(dots)
     return ratio_interval(effect_SKK)
 
 
@@ -118,14 +145,14 @@ def ratio_interval(effect_SKK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _resampled(value_n: np.ndarray, drawn_SL: np.ndarray) -> np.ndarray:
     """Means of blocks that are drawn again, (S,)."""
     blocks = np.array_split(value_n, drawn_SL.shape[1])
-    sum_L, size_L = np.array([each.sum() for each in blocks]), np.array([len(each) for each in blocks])
+    sum_L, size_L = np.array([block.sum() for block in blocks]), np.array([len(block) for block in blocks])
     resampled: np.ndarray = sum_L[drawn_SL].sum(axis=1) / size_L[drawn_SL].sum(axis=1)
     return resampled
 
 
-def _by_pair(found: Products, value: Callable[[int, np.ndarray], float]) -> np.ndarray:
+def _by_pair(dots: Products, value: Callable[[int, np.ndarray], float]) -> np.ndarray:
     """A number of every pair from what i's batches feel of the steps of j, (K, K)."""
-    return np.array([[value(i, felt_n) for felt_n in row] for i, row in enumerate(found.felt_KKn)])
+    return np.array([[value(i, felt_n) for felt_n in row] for i, row in enumerate(dots.felt_KKn)])
 
 
 def _quotient(value_n: np.ndarray, over_n: np.ndarray, *, empty: float) -> np.ndarray:

@@ -9,38 +9,35 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.interference.groups import Group
+from uniperceiver.interference.groups import ParameterGroup
 
 Gradient = dict[str, Tensor]
 
 
 def gradient(loss: Tensor, parameters: Mapping[str, nn.Parameter]) -> Gradient:
-    """The gradient of a loss with respect to these parameters alone."""
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return {name: each for name, each in zip(parameters, found, strict=True) if each is not None}
+    """Compute the gradient of a loss with respect to these parameters alone."""
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {name: value for name, value in zip(parameters, gradients, strict=True) if value is not None}
 
 
-def dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor], group: Group) -> float:
-    """The dot product of two gradients' parts in a group."""
-    parts = [
-        torch.dot(one[name].flatten(), other[name].flatten())
-        for name in group.parameters
-        if name in one and name in other
-    ]
+def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor], group: ParameterGroup) -> float:
+    """Compute the dot product of two gradients' parts in a group."""
+    names = [name for name in group.parameters if name in left and name in right]
+    parts = [torch.dot(left[name].flatten(), right[name].flatten()) for name in names]
     return float(torch.stack(parts).double().sum()) if parts else 0.0
 
 
-def norm(one: Mapping[str, Tensor], group: Group) -> float:
-    """The length of a gradient's part in a group."""
-    parts = [torch.linalg.vector_norm(one[name]) for name in group.parameters if name in one]
+def norm(g: Mapping[str, Tensor], group: ParameterGroup) -> float:
+    """Compute the length of a gradient's part in a group."""
+    parts = [torch.linalg.vector_norm(g[name]) for name in group.parameters if name in g]
     return float(torch.linalg.vector_norm(torch.stack(parts).double())) if parts else 0.0
 
 
-def add(total: Gradient, one: Mapping[str, Tensor], group: Group, factor: float) -> None:
-    """total += factor x the gradient's part in a group."""
+def add(total: Gradient, g: Mapping[str, Tensor], group: ParameterGroup, factor: float) -> None:
+    """Add `factor` times the gradient's part in a group to `total`, in place."""
     for name in group.parameters:
-        if name not in one:
+        if name not in g:
             continue
         if name not in total:
-            total[name] = torch.zeros_like(one[name])
-        total[name].add_(one[name], alpha=factor)
+            total[name] = torch.zeros_like(g[name])
+        total[name].add_(g[name], alpha=factor)

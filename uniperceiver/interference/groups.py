@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ParameterGroup:
     """Parameters whose gradients are one vector: a matrix, all experts of one, a whole layer."""
 
     name: str
@@ -19,8 +19,8 @@ class Group:
     parameters: tuple[str, ...]  # names in the model
 
 
-def groups_of(names: Iterable[str], pattern: str, as_dense: Callable[[str], str] = str) -> tuple[Group, ...]:
-    """The groups that a pattern chooses, in the order of the model.
+def groups_of(names: Iterable[str], pattern: str, as_dense: Callable[[str], str] = str) -> tuple[ParameterGroup, ...]:
+    """Find the groups that a pattern chooses, in the order of the model.
 
     A pattern is a name, or the beginning of one, in which `*` stands for any part between two dots:
     "encoder.blocks.*.ffn" is every FFN, "encoder.blocks.2" one whole layer, "encoder.blocks.*.*.router" the gates of
@@ -42,7 +42,10 @@ def groups_of(names: Iterable[str], pattern: str, as_dense: Callable[[str], str]
     if not chosen:
         choices = {beginning for plain in dense.values() for beginning in _beginnings(_NUMBER.sub("*", plain))}
         raise UserError(f"parameters: no parameter's name begins with {pattern!r}; {nearest(pattern, choices)}")
-    return tuple(Group(name=name, layer=_layer(name), parameters=tuple(of)) for name, of in chosen.items())
+    return tuple(
+        ParameterGroup(name=beginning, layer=_layer(beginning), parameters=tuple(members))
+        for beginning, members in chosen.items()
+    )
 
 
 def _beginnings(name: str) -> Iterable[str]:
@@ -51,5 +54,5 @@ def _beginnings(name: str) -> Iterable[str]:
 
 
 def _layer(name: str) -> int | None:
-    found = _NUMBER.search(name)
-    return None if found is None else int(found.group())
+    number = _NUMBER.search(name)
+    return None if number is None else int(number.group())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.interference.gradients import Gradient, add, dot, gradient, norm
-from uniperceiver.interference.groups import Group
+from uniperceiver.interference.groups import ParameterGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class TaskLoss:
     loss: Tensor
 
 
-# The same batches in the same order, each time it is called; losses are computed when they are asked for.
-Replay = Callable[[], Iterable[TaskLoss]]
+# The same batches in the same order, whenever it is called; losses are computed when they are asked for.
+RepeatableLosses = Callable[[], Iterable[TaskLoss]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Products:
-    """What is known of a group of parameters: a list per task, an entry per batch."""
+    """Dot products of gradients on a group of parameters: a list per task, an entry per batch."""
 
     norm_Kn: Sequence[np.ndarray]  # ||g_i^b||
     felt_KKn: Sequence[Sequence[np.ndarray]]  # [i][j][b] = u_j . g_i^b: how batch b of i feels the mean step of j
@@ -43,14 +43,14 @@ class Products:
 
 def products(
     tasks: Sequence[str],
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     parameters: Mapping[str, nn.Parameter],
-    replay: Replay,
+    losses: RepeatableLosses,
     *,
     both_sides: bool = True,
-) -> dict[Group, Products]:
-    """The dot products of every pair of tasks in every group; where a task is compared with itself, without the term
-    of a batch with itself.
+) -> dict[ParameterGroup, Products]:
+    """Compute the dot products of every pair of tasks in every group; where a task is compared with itself, without the
+    term of a batch with itself.
 
     Args:
         tasks: names for messages.
@@ -60,17 +60,17 @@ def products(
     Raises:
         UserError: a task without a gradient on a group, or with fewer than two batches; a gradient that is not finite.
     """
-    wanted = {name: parameters[name] for group in groups for name in group.parameters}
-    means, norms = _means(tasks, groups, wanted, replay, unit=True)
-    felt = _against(means, groups, norms, wanted, replay, of_units=False)
+    measured = {name: parameters[name] for group in groups for name in group.parameters}
+    means, norms = _means(tasks, groups, measured, losses, unit=True)
+    felt = _against(means, groups, norms, measured, losses, of_units=False)
     done = None
     if both_sides:
         del means
-        means, norms = _means(tasks, groups, wanted, replay, unit=False)
-        done = _against(means, groups, norms, wanted, replay, of_units=True)
+        means, norms = _means(tasks, groups, measured, losses, unit=False)
+        done = _against(means, groups, norms, measured, losses, of_units=True)
     return {
         group: Products(
-            norm_Kn=[np.array(each) for each in norms[group]],
+            norm_Kn=[np.array(norm_n) for norm_n in norms[group]],
             felt_KKn=felt[group],
             done_KKn=None if done is None else _transposed(done[group]),
         )
@@ -78,27 +78,27 @@ def products(
     }
 
 
-Norms = dict[Group, list[list[float]]]
+Norms = dict[ParameterGroup, list[list[float]]]
 
 
 def _means(
     tasks: Sequence[str],
-    groups: Sequence[Group],
-    wanted: Mapping[str, nn.Parameter],
-    replay: Replay,
+    groups: Sequence[ParameterGroup],
+    parameters: Mapping[str, nn.Parameter],
+    losses: RepeatableLosses,
     *,
     unit: bool,
 ) -> tuple[list[Gradient], Norms]:
     """The mean of each task's gradients, or of its unit steps, and the length of every single gradient."""
     means: list[Gradient] = [{} for _ in tasks]
     norms: Norms = {group: [[] for _ in tasks] for group in groups}
-    for one in replay():
-        g = gradient(one.loss, wanted)
+    for batch in losses():
+        g = gradient(batch.loss, parameters)
         for group in groups:
             length = norm(g, group)
-            refuse_not_finite(length, tasks[one.task], one.batch, group)
-            norms[group][one.task].append(length)
-            add(means[one.task], g, group, (1.0 / length if length else 0.0) if unit else 1.0)
+            refuse_not_finite(length, tasks[batch.task], batch.batch, group)
+            norms[group][batch.task].append(length)
+            add(means[batch.task], g, group, (1.0 / length if length else 0.0) if unit else 1.0)
     check(tasks, groups, norms)
     for mean, counts in zip(means, norms[groups[0]], strict=True):
         for value in mean.values():
@@ -106,11 +106,11 @@ def _means(
     return means, norms
 
 
-def refuse_not_finite(length: float, task: str, batch: str, group: Group) -> None:
-    """Refuse a gradient of that length, if it is no number.
+def refuse_not_finite(length: float, task: str, batch: str, group: ParameterGroup) -> None:
+    """Refuse a gradient whose length is not finite.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not finite.
     """
     if not math.isfinite(length):
         raise UserError(
@@ -119,11 +119,11 @@ def refuse_not_finite(length: float, task: str, batch: str, group: Group) -> Non
         )
 
 
-def check(tasks: Sequence[str], groups: Sequence[Group], norms: Norms) -> None:
-    """Every task must have two batches, and use every group.
+def check(tasks: Sequence[str], groups: Sequence[ParameterGroup], norms: Norms) -> None:
+    """Refuse a task that has fewer than two batches, or does not use a group.
 
     Raises:
-        UserError: one does not.
+        UserError: there is such a task.
     """
     for index, task in enumerate(tasks):
         if len(norms[groups[0]][index]) < 2:
@@ -138,28 +138,30 @@ def check(tasks: Sequence[str], groups: Sequence[Group], norms: Norms) -> None:
 
 def _against(
     means: Sequence[Gradient],
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     norms: Norms,
-    wanted: Mapping[str, nn.Parameter],
-    replay: Replay,
+    parameters: Mapping[str, nn.Parameter],
+    losses: RepeatableLosses,
     *,
     of_units: bool,
-) -> dict[Group, list[list[np.ndarray]]]:
+) -> dict[ParameterGroup, list[list[np.ndarray]]]:
     """[group][i][j][b]: dot product of g_i^b (or of u_i^b) with the mean of task j, without b's own part in it."""
-    found: dict[Group, list[list[list[float]]]] = {group: [[[] for _ in means] for _ in means] for group in groups}
-    for one in replay():
-        g = gradient(one.loss, wanted)
+    dots: dict[ParameterGroup, list[list[list[float]]]] = {
+        group: [[[] for _ in means] for _ in means] for group in groups
+    }
+    for batch in losses():
+        g = gradient(batch.loss, parameters)
         for group in groups:
-            place = len(found[group][one.task][0])
-            length, count = norms[group][one.task][place], len(norms[group][one.task])
+            number = len(dots[group][batch.task][0])
+            length, count = norms[group][batch.task][number], len(norms[group][batch.task])
             for other, mean in enumerate(means):
                 value = dot(mean, g, group)
-                if other == one.task:
+                if other == batch.task:
                     # The batch's own part of the mean, u.g or g.g, is its length or that squared.
                     own = length**2 if of_units else length
                     value = (count * value - own) / (count - 1)
-                found[group][one.task][other].append((value / length if length else 0.0) if of_units else value)
-    return {group: [[np.array(each) for each in row] for row in rows] for group, rows in found.items()}
+                dots[group][batch.task][other].append((value / length if length else 0.0) if of_units else value)
+    return {group: [[np.array(dot_n) for dot_n in row] for row in rows] for group, rows in dots.items()}
 
 
 def _transposed(rows: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.errors import UserError
-from uniperceiver.interference.estimate import Estimate
-from uniperceiver.interference.groups import Group
+from uniperceiver.interference.estimate import InterferenceEstimate
+from uniperceiver.interference.groups import ParameterGroup
 from uniperceiver.strict import to_json
 
 FOLDER = "interference"
@@ -37,7 +37,7 @@ class InterferenceLayer:
 
     name: str  # "encoder.blocks.3.ffn.linear2.weight"
     layer: int | None  # depth; None: not in one layer
-    estimate: Estimate
+    estimate: InterferenceEstimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,12 @@ class Interference:
 
 
 def as_record(
-    estimates: Mapping[Group, Estimate], *, step: int, tasks: Sequence[str], parameters: str, batches: int
+    estimates: Mapping[ParameterGroup, InterferenceEstimate],
+    *,
+    step: int,
+    tasks: Sequence[str],
+    parameters: str,
+    batches: int,
 ) -> Interference:
     """Put the estimates of several groups of parameters together as one measurement.
 
@@ -101,7 +106,7 @@ def from_values(values: Mapping[str, Any]) -> Interference:
         InterferenceLayer(
             name=layer["name"],
             layer=layer["layer"],
-            estimate=Estimate(
+            estimate=InterferenceEstimate(
                 **{
                     field: np.array(layer[key], dtype=np.float64).reshape(shape)  # None becomes NaN
                     for key, field in _TABLES.items()

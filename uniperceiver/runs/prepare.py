@@ -17,7 +17,7 @@ from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
-from uniperceiver.runs.interference_callback import Watch, watch_of
+from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, parts, trains_gates
 from uniperceiver.runs.validation import evaluation_settings, validate
@@ -70,7 +70,7 @@ def prepare_run(
         mixture=mixture,
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
-        callbacks=_callbacks(recipe, tasks, saved, folder, watch_of(recipe, model, mixture, objective)),
+        callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
         notes=tuple(notes_on(arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
@@ -104,7 +104,7 @@ def _codec_of_run(
 
 
 def _callbacks(
-    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: Watch | None
+    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
 ) -> Callbacks:
     """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
