@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import interference, new_task, own_data
+from examples import interference, lifted_experts, new_task, own_data
 from tests.markdown import ROOT
 from uniperceiver import load
 from uniperceiver.config import read_recipe
@@ -77,3 +77,16 @@ def test_interference_of_a_run_and_of_any_model(
     matrix = json.loads(second.removeprefix("2.weight "))
     assert matrix[0][0] == matrix[1][1] == 1.0
     assert matrix[0][1] < 0.9
+
+
+def test_experts_are_lifted_into_a_model_of_plain_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    lifted_experts.main(steps=60)
+    *steps, right = capsys.readouterr().out.splitlines()
+    assert float(steps[-1].split()[-1]) < 0.1 * float(steps[0].split()[-1])
+    assert int(right.removeprefix("right: ").removesuffix("%")) >= 95
+
+
+def test_the_model_with_lifted_experts_knows_nothing_else_of_the_library() -> None:
+    text = (ROOT / "examples/lifted_experts.py").read_text(encoding="utf-8")
+    imports = [line for line in text.splitlines() if "uniperceiver" in line]
+    assert imports == ["from uniperceiver.moe import MixtureFeedForward, MixtureLinear"]

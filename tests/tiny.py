@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from uniperceiver.config import AugmentConfig
+from uniperceiver import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.scenes.source import ScenesSource
@@ -75,9 +75,12 @@ def tiny_prepared(
 ) -> list[Prepared]:
     """The first samples of `tiny_source`, prepared."""
     source = tiny_source(task)
+    samples = [source.read(index) for index in range(size)]
+    if task.media and task.answer.reads_text(task):  # scenes have no questions
+        samples = [replace(sample, text=sample.captions[0]) for sample in samples]
     return [
-        prepare(task, source.read(index), preprocess, tiny_codec(), augment, numpy_stream(0, "tiny", index))
-        for index in range(size)
+        prepare(task, sample, preprocess, tiny_codec(), augment, numpy_stream(0, "tiny", index))
+        for index, sample in enumerate(samples)
     ]
 
 

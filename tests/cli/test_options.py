@@ -20,6 +20,7 @@ def toy(
     share: Annotated[float, arg("default: %(default)s")] = 0.5,
     splits: Annotated[list[Literal["val", "test"]] | None, arg(action="append", nargs=None)] = None,
     names: Annotated[list[str] | None, arg(metavar="NAME")] = None,
+    asked: Annotated[str | None, arg("another name", option="--what")] = None,
     loud: Annotated[bool, arg("say more")] = False,
 ) -> int | None:
     """Do something.
@@ -43,12 +44,12 @@ def values(parser: argparse.ArgumentParser, line: str) -> dict[str, Any]:
 def test_types_and_defaults_are_those_of_the_parameters(parser: argparse.ArgumentParser) -> None:
     assert values(parser, "toy runs/a what --out-file x") == {
         "command": toy, "run": Path("runs/a"), "question": "what", "words": [], "out_file": Path("x"), "count": None,
-        "share": 0.5, "splits": None, "names": None, "loud": False,
+        "share": 0.5, "splits": None, "names": None, "asked": None, "loud": False,
     }  # fmt: skip
-    line = "toy r where a b --out-file x --count 3 --share 0.25 --splits val --splits test --loud --names c d"
+    line = "toy r where a b --out-file x --count 3 --share 0.25 --splits val --splits test --loud --what x --names c d"
     assert values(parser, line) == {
         "command": toy, "run": Path("r"), "question": "where", "words": ["a", "b"], "out_file": Path("x"), "count": 3,
-        "share": 0.25, "splits": ["val", "test"], "names": ["c", "d"], "loud": True,
+        "share": 0.25, "splits": ["val", "test"], "names": ["c", "d"], "asked": "x", "loud": True,
     }  # fmt: skip
 
 

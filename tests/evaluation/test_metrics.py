@@ -11,6 +11,7 @@ from uniperceiver.evaluation.metrics import (
     confusion,
     f1,
     hit_probability,
+    majority_share,
     matthews,
     perplexity,
     top_k_hits,
@@ -76,3 +77,13 @@ def test_more_classes_use_macro_f1_and_the_general_matthews() -> None:
 
 def test_one_answer_for_all_has_no_correlation() -> None:
     assert matthews(np.array([[5, 0], [3, 0]])) == 0
+
+
+def test_majority_share_counts_the_most_frequent_target() -> None:
+    assert majority_share([3, 1, 3, 2]) == 0.5
+    assert majority_share(iter("aab")) == pytest.approx(2 / 3)
+
+
+def test_no_targets_are_refused() -> None:
+    with pytest.raises(ValueError, match="no targets"):
+        majority_share([])

@@ -6,6 +6,7 @@ import pytest
 
 from tests.merging import NAMES, needs_of, routed_and_merged
 from tests.moe_cases import moe_of
+from tests.tasks.test_catalogue import EXPECTED as OF_THE_ORIGINAL
 from tests.tiny import tiny_architecture
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.model.merge import parameters_of, planned_architecture
@@ -44,9 +45,9 @@ def test_the_papers_sizes(size: Any, dense: int, merged: int) -> None:
 
 
 @pytest.mark.parametrize(("layout", "rows"), [("paper", 7), ("release", 6)])
-def test_rows_of_the_whole_catalogue(layout: Any, rows: int) -> None:
+def test_rows_of_all_tasks_of_the_original(layout: Any, rows: int) -> None:
     """The original's table has six rows; the paper's bits also tell words of captions from words of texts."""
     arch = tiny_architecture(moe=moe_of("attribute", layout=layout))
-    merged = planned_architecture(arch, needs_of(list(CATALOGUE))).merged
+    merged = planned_architecture(arch, needs_of(list(OF_THE_ORIGINAL))).merged
     assert merged is not None
     assert merged.rows == len(merged.codes) == rows

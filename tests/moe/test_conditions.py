@@ -1,11 +1,13 @@
 """What each condition looks at, and a condition of one's own."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.markdown import ROOT
 from tests.tiny import tiny_batch, tiny_candidates, tiny_model, tiny_task
 from uniperceiver.config import MoEConfig
 from uniperceiver.errors import UserError
@@ -134,3 +136,40 @@ def test_a_condition_of_ones_own_with_values(monkeypatch: pytest.MonkeyPatch) ->
     chosen_VE = first.chosen_TE[first.segment_T >= 0]
     assert bool((chosen_VE.sum(dim=1) == 2).all())
     assert len(chosen_VE.unique(dim=0)) > 1
+
+
+QUESTIONS = ("by_token", "gated", "needs_task", "experts_choose")
+
+
+def test_conditions_answer_for_themselves() -> None:
+    answers = {
+        name: {question for question in QUESTIONS if getattr(condition, question)}
+        for name, condition in CONDITIONS.items()
+    }
+    assert answers == {
+        "token": {"by_token", "gated"},
+        "context": {"by_token", "gated"},
+        "expert_choice": {"by_token", "gated", "experts_choose"},
+        "modality": {"gated"},
+        "task": {"gated", "needs_task"},
+        "attribute": {"gated"},
+        "task_specific": {"needs_task"},
+    }
+
+
+@pytest.mark.parametrize("capacity", [None, 1.0])
+def test_what_experts_depend_on_beside_the_token(capacity: float | None) -> None:
+    neighbours, keys = {}, {}
+    for name, condition in CONDITIONS.items():
+        settings = MoE(condition=name, evaluation_capacity=capacity)
+        neighbours[name], keys[name] = condition.looks_at_neighbours(settings), condition.not_causal(settings)
+    whole = {"context", "expert_choice"} if capacity is None else {"token", "context", "expert_choice"}
+    assert {name for name, looks in neighbours.items() if looks} == whole
+    assert keys.pop("expert_choice") == "moe.condition"
+    assert set(keys.values()) == {None if capacity is None else "moe.capacity"}
+
+
+def test_nobody_asks_which_kind_a_condition_is() -> None:
+    asking = re.compile(r"isinstance\([^)]*\b(OfSegment|OfValues)\b")
+    files = [path for path in (ROOT / "uniperceiver").rglob("*.py") if asking.search(path.read_text(encoding="utf-8"))]
+    assert files == []

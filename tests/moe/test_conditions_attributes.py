@@ -11,6 +11,7 @@ from itertools import product
 
 import pytest
 
+from tests.tasks.test_catalogue import EXPECTED as OF_THE_ORIGINAL
 from tests.tiny import tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_task
 from uniperceiver.moe.conditions import LAYOUTS, exchange, paper_bits, release_bits
 from uniperceiver.records import Facts, Segment
@@ -22,6 +23,11 @@ TABLE = {
     "image_classification": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
     "video_classification": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
     "text_classification": [("0101 0100", "0101 0101"), ("1101 0110", "0101 0100")],
+    "visual_question_answering": [
+        ("1101 1000", "1101 1001"),
+        ("1101 0100", "1101 0101"),
+        ("1101 0110", "1101 0100"),
+    ],
     "masked_language_modelling": [("0101 0100", "0101 0101"), ("1101 0110", "0101 0100")],
     "image_captioning": [("1101 1000", "1101 1001"), ("1101 0101", "1101 0111"), ("1101 0110", "1101 0100")],
     "video_captioning": [("1101 1000", "1101 1001"), ("1101 0101", "1101 0111"), ("1101 0110", "1101 0100")],
@@ -74,7 +80,7 @@ def test_rows_of_a_caption_are_the_same_while_it_is_written(name: str) -> None:
 
 
 def test_the_original_has_six_rows() -> None:
-    assert len({release_bits(each) for name in TABLE for each in segments(name)}) == 6
+    assert len({release_bits(each) for name in OF_THE_ORIGINAL for each in segments(name)}) == 6
     assert (
         len({paper_bits(each) for name in TABLE for each in segments(name)}) == 7
     )  # vocabularies of text and captions

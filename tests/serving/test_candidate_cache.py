@@ -1,5 +1,7 @@
 """The cache of candidates: whatever the library does to weights empties it, and threads share what it makes."""
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +174,24 @@ def test_an_error_reaches_all_that_wait_and_is_not_kept() -> None:
             with pytest.raises(ValueError, match="no such text"):
                 future.result(timeout=10)
     assert float(cache.get("labels", model, lambda: torch.tensor(3.0))) == 3.0
+
+
+def test_a_copy_begins_empty() -> None:
+    model, cache = tiny_model(), CandidateCache(limit=1)
+    cache.get("labels", model, lambda: torch.tensor(1.0))
+    for twin in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        assert float(twin.get("labels", model, lambda: torch.tensor(2.0))) == 2.0
+        assert float(twin.get("more", model, lambda: torch.tensor(3.0))) == 3.0
+        assert float(twin.get("labels", model, lambda: torch.tensor(4.0))) == 4.0  # the limit is the same
+    assert float(cache.get("labels", model, lambda: torch.tensor(5.0))) == 1.0
+
+
+def test_a_copied_model_counts_its_own_generations() -> None:
+    model = tiny_model()
+    other = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    before = model.weights_generation
+    load(other)
+    assert other.weights_generation > before == model.weights_generation
 
 
 def test_what_was_made_while_weights_changed_is_not_kept() -> None:

@@ -14,6 +14,9 @@ def predict(
     files: Annotated[list[str], arg("images or clips, after --", metavar="FILE")],
     *,
     labels: Annotated[list[str] | None, arg("classify: the candidates (default: the task's)", metavar="TEXT")] = None,
+    asked: Annotated[
+        str | None, arg("classify: the text that is read beside each file", option="--question", metavar="TEXT")
+    ] = None,
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
     beam: Annotated[int, arg("caption: number of beams (default: %(default)s)")] = 2,
@@ -23,7 +26,9 @@ def predict(
     """Ask a model about files."""
     from uniperceiver.serving.predict import as_text, predict
 
-    answers = predict(run, question, files, labels=labels, texts=texts, task=task, beam=beam, device=device)
+    answers = predict(
+        run, question, files, labels=labels, texts=texts, asked=asked, task=task, beam=beam, device=device
+    )
     if json:
         print_json(answers)
     else:
@@ -63,11 +68,11 @@ def convert(
     json: AsJson = False,
 ) -> int | None:
     """Turn a checkpoint of the original release into a model."""
-    from uniperceiver.model.official.variant import Given
+    from uniperceiver.model.official.variant import Choices
     from uniperceiver.serving.convert import VOCABULARY, convert_checkpoint, facts_of
     from uniperceiver.serving.info import as_text
 
-    given = Given(
+    choices = Choices(
         heads=heads,
         layers=layers,
         positions=positions,
@@ -76,7 +81,7 @@ def convert(
         type_vector=type_vector,
         layout=layout,
     )
-    facts = facts_of(convert_checkpoint(checkpoint, out, given, vocabulary=vocabulary or VOCABULARY, report=report))
+    facts = facts_of(convert_checkpoint(checkpoint, out, choices, vocabulary=vocabulary or VOCABULARY, report=report))
     if json:
         print_json({"model": str(out), **facts})
     else:

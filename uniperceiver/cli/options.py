@@ -15,7 +15,7 @@ Command = Callable[..., int | None]
 
 
 def arg(help: str | None = None, **keywords: Any) -> Mapping[str, Any]:
-    """Describe a parameter of a command: its help, and what else argparse is to know."""
+    """Describe a parameter of a command: its help, another `option` than its name, and what else argparse knows."""
     return {"help": help, **keywords}
 
 
@@ -34,7 +34,8 @@ def add_command(commands: Any, name: str, command: Command) -> None:
             keywords["default"] = parameter.default
         elif not is_word:
             keywords["required"] = True
-        parser.add_argument(parameter.name if is_word else f"--{parameter.name.replace('_', '-')}", **keywords)
+        option = keywords.pop("option", f"--{parameter.name.replace('_', '-')}")
+        parser.add_argument(*([] if is_word else [option]), dest=parameter.name, **keywords)
 
 
 def _reading(kind: Any) -> dict[str, Any]:

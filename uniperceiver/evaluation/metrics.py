@@ -4,6 +4,8 @@ Shape suffixes: N answers, K candidates or classes (C where a class is the right
 """
 
 import math
+from collections import Counter
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import torch
@@ -70,3 +72,17 @@ def matthews(confusion_KK: np.ndarray) -> float:
     target_K, predicted_K = table.sum(1), table.sum(0)
     squares = (total**2 - (predicted_K**2).sum()) * (total**2 - (target_K**2).sum())
     return float((hits * total - target_K @ predicted_K) / math.sqrt(squares)) if squares > 0 else 0.0
+
+
+def majority_share(targets: Iterable[Hashable]) -> float:
+    """Share (0..1) of the most frequent target: the chance level of classification (classes) and masked words (tokens).
+
+    Captions and retrieval have theirs beside their metrics: `best_constant_captions`, `retrieval_chance`.
+
+    Raises:
+        ValueError: no targets.
+    """
+    counts = Counter(targets)
+    if not counts:
+        raise ValueError("chance: no targets to count")
+    return max(counts.values()) / counts.total()

@@ -22,10 +22,8 @@ import torch
 from torch import Tensor
 
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.moe.settings import MoE
+from uniperceiver.moe.settings import KINDS, MoE
 from uniperceiver.records import Facts, Segment
-
-KINDS = ("visual", "text")
 
 Code = tuple[float, ...]
 
@@ -99,7 +97,7 @@ def context(x_BND: Tensor, pooled_BD: Tensor | None) -> Tensor:
 
 def modality(segment: Segment, settings: MoE) -> Code:
     """R(x) = Embed(id of the token's modality) (Eq. 7)."""
-    return one_hot(KINDS.index(segment.kind), len(KINDS))
+    return one_hot(settings.kinds.index(segment.kind), len(settings.kinds))
 
 
 def task(segment: Segment, settings: MoE) -> Code:
@@ -113,8 +111,15 @@ def task(segment: Segment, settings: MoE) -> Code:
 
 
 def attribute(segment: Segment, settings: MoE) -> Code:
-    """R(x) = LayerNorm(W Attr(x)), eight yes/no attributes of task and token (Eq. 9)."""
-    return tuple(float(bit) for bit in LAYOUTS[settings.layout](segment))
+    """R(x) = LayerNorm(W Attr(x)), eight yes/no attributes of task and token (Eq. 9).
+
+    Three more behind them for each kind of tokens beside visual and text: whether it is in the inputs, in the targets,
+    and whether the token is of it.
+    """
+    bits = LAYOUTS[settings.layout](segment)
+    for kind in settings.kinds[len(KINDS) :]:
+        bits += tuple(map(int, (kind in segment.facts.inputs, kind in segment.facts.targets, segment.kind == kind)))
+    return tuple(map(float, bits))
 
 
 def paper_bits(segment: Segment) -> tuple[int, ...]:

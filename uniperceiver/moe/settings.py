@@ -7,6 +7,8 @@ from pydantic import Field, PositiveInt
 from uniperceiver.errors import UserError
 from uniperceiver.strict import record
 
+KINDS = ("visual", "text")  # of which every model has tokens; those of other modalities come behind
+
 
 @record
 class MoE:
@@ -44,6 +46,8 @@ class MoE:
     """A bias for selection only, moved after each step towards equal loads."""
     tasks: PositiveInt = 1
     """Tasks of the run, for conditions that look at the task."""
+    kinds: tuple[str, ...] = KINDS
+    """What tokens may be, for conditions that look at the modality."""
 
     @property
     def capacity(self) -> bool:

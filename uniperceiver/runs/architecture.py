@@ -1,5 +1,7 @@
 """RECIPE -> ARCHITECTURE: what the `model` and `moe` sections ask for, resolved for the tasks of the run."""
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 from uniperceiver.config import ModelConfig, MoEConfig
@@ -7,17 +9,25 @@ from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.conditions import condition_of
-from uniperceiver.moe.settings import MoE, check
+from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
 
 
 def architecture(
-    config: ModelConfig, moe: MoEConfig, *, tasks: int, vocabulary: int, end: int, answer: int
+    config: ModelConfig,
+    moe: MoEConfig,
+    *,
+    tasks: int,
+    vocabulary: int,
+    end: int,
+    answer: int,
+    kinds: Iterable[str] = (),
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
 
     Args:
         tasks: how many tasks the run has.
+        kinds: what its tokens may be; visual and text ones are always possible.
 
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
@@ -26,6 +36,7 @@ def architecture(
     width, heads = config.width or size.width, config.heads or size.heads
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
+    settings = moe_of(config, moe, tasks)
     return Architecture(
         width=width,
         layers=config.layers or size.layers,
@@ -41,7 +52,7 @@ def architecture(
         layer_scale=config.layer_scale,
         drop_path=config.drop_path,
         frame_offset=config.frame_offset,
-        moe=moe_of(config, moe, tasks),
+        moe=settings and dataclasses.replace(settings, kinds=tuple(dict.fromkeys((*KINDS, *kinds)))),
     )
 
 

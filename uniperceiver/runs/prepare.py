@@ -10,6 +10,7 @@ from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import kind_of
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -52,7 +53,13 @@ def prepare_run(
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
     asked = architecture(
-        recipe.model, recipe.moe, tasks=len(tasks), vocabulary=codec.size, end=codec.end, answer=codec.answer
+        recipe.model,
+        recipe.moe,
+        tasks=len(tasks),
+        vocabulary=codec.size,
+        end=codec.end,
+        answer=codec.answer,
+        kinds=[kind_of(modality) for data in tasks for modality in data.task.inputs],
     )
     arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)

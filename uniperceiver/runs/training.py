@@ -16,7 +16,7 @@ from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.runs.tuning import trains_gates
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tokenizers import bpe
-from uniperceiver.training.objective import TaskObjective, TrainingObjective
+from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import TrainState
 
 _SCALE = 2.0**13  # of float16 gradients at the start, as the original release
@@ -74,15 +74,7 @@ def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> Tr
     coefficients = {name: getattr(balance, name) for name in (*LOSSES, "global_entropy")}
     return TrainingObjective(
         saved.model,
-        tasks=tuple(
-            TaskObjective(
-                task=data.task,
-                index=data.index,
-                loss_weight=data.config.loss_weight,
-                label_smoothing=data.config.label_smoothing,
-            )
-            for data in tasks
-        ),
+        tasks=tasks,
         codec=saved.codec,
         seed=recipe.seed,
         device=device_of(recipe.device),

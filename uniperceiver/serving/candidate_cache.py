@@ -28,6 +28,10 @@ class CandidateCache:
         self._generation = -1
         self._entries: dict[object, Future[Tensor]] = {}
 
+    def __reduce__(self) -> tuple[type["CandidateCache"], tuple[int]]:
+        """A copy, also one for another process, begins empty."""
+        return CandidateCache, (self._limit,)
+
     def get(self, key: object, model: Generalist, make: Callable[[], Tensor]) -> Tensor:
         """The entry of that key, made by `make` where it is missing or the weights have changed.
 

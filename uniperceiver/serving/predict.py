@@ -6,6 +6,7 @@ from typing import Any
 
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, warn
+from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.serving.predictor import UniPerceiver
 
@@ -20,10 +21,14 @@ def predict(
     labels: Sequence[str] | None,
     texts: Sequence[str] | None,
     task: str | None,
+    asked: str | None = None,
     beam: int,
     device: str,
 ) -> list[dict[str, Any]]:
     """Ask a model a question about files.
+
+    Args:
+        asked: a text that is read beside each file, such as a question about it.
 
     Returns:
         A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
@@ -42,14 +47,19 @@ def predict(
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
         return _scored(files, texts, model.rank(files, texts, task).tolist())
     if labels is None and task is None:
-        raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_with_labels(model)}")
-    scores_NK = model.classify(files, labels, task).tolist()
-    names = labels if labels is not None else [texts[0] for texts in model.saved.tasks[str(task)].task.labels]
-    return _scored(files, names, scores_NK)
+        raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_classifying(model)}")
+    trained = None if task is None else model.saved.tasks.get(task)
+    if trained is not None and trained.task.media and TEXT in trained.task.inputs and not asked:
+        raise UserError(f"predict classify: task {task!r} reads a text beside each file; give it with --question TEXT")
+    scores_NK = model.classify(files, labels, task, texts=asked).tolist()
+    if trained is not None and labels is None:
+        labels = trained.task.answer.names(trained.task, model.codec)
+    return _scored(files, labels or (), scores_NK)
 
 
-def _with_labels(model: UniPerceiver) -> str:
-    return ", ".join(name for name, trained in model.saved.tasks.items() if trained.task.labels) or "(none has labels)"
+def _classifying(model: UniPerceiver) -> str:
+    tasks = (name for name, trained in model.saved.tasks.items() if trained.task.answer.question == "classify")
+    return ", ".join(tasks) or "(none has labels)"
 
 
 def _scored(files: Sequence[str], names: Sequence[str], scores_NK: list[list[float]]) -> list[dict[str, Any]]:

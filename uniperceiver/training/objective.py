@@ -1,12 +1,12 @@
 """The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from uniperceiver.data.mix import Plan
+from uniperceiver.data.tasks import TaskData
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import balance_terms
 from uniperceiver.records import Batch, detached, to_device
@@ -14,18 +14,7 @@ from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.answers.kind import CandidateDraw
 from uniperceiver.tasks.ask import answer
 from uniperceiver.tasks.candidates import Candidates, TextCodec
-from uniperceiver.tasks.task import Task
 from uniperceiver.training.step import BatchLoss
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskObjective:
-    """A task of the run and what its loss is multiplied and smoothed by."""
-
-    task: Task
-    index: int | None  # among the tasks that the model knows; None: it does not know this one
-    loss_weight: float = 1.0
-    label_smoothing: float = 0.0
 
 
 class TrainingObjective(nn.Module):
@@ -37,7 +26,7 @@ class TrainingObjective(nn.Module):
 
     Args:
         model: what is trained.
-        tasks: by `Plan.index`.
+        tasks: by `Plan.index`; their recipe says what their losses are multiplied and smoothed by.
         codec: texts of candidates to ids.
         seed: of the run.
         device: where the model is; batches are copied there.
@@ -53,7 +42,7 @@ class TrainingObjective(nn.Module):
         self,
         model: Generalist,
         *,
-        tasks: Sequence[TaskObjective],
+        tasks: Sequence[TaskData],
         codec: TextCodec,
         seed: int,
         device: torch.device,
@@ -77,20 +66,20 @@ class TrainingObjective(nn.Module):
                 experts; False: the task's terms alone, as they are measured.
             whole_vocabulary: compare with every word, also where candidates are sampled in training.
         """
-        objective = self.tasks[plan.index]
-        task = objective.task
+        data = self.tasks[plan.index]
+        task, config = data.task, data.config
         candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
         stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
         batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(self.model, task, batch, candidates, stream)
         logits_RK, kind = answered.logits_RK, task.answer
-        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, objective.label_smoothing))
+        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, config.label_smoothing))
         if self.accuracy_in_loss:
             terms |= kind.accuracies(logits_RK, batch.readout, candidates)
         return BatchLoss(
             terms=terms,
-            factor=objective.loss_weight,
+            factor=config.loss_weight,
             balance=balance_terms(answered.decisions, self.balance, self.least_experts) if random else {},
             decisions=tuple(map(detached, answered.decisions)),
         )

@@ -19,10 +19,13 @@ from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.prepare import prepare as data_prepare
 from uniperceiver.data.prepare.check import check_data
 from uniperceiver.data.prepare.prepare import Prepared, prepare_data
+from uniperceiver.data.prepare.recode import RECODERS
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.serving.locate import model_folder
+from uniperceiver.tasks.catalogue import CATALOGUE
+from uniperceiver.tasks.task import Task
 
 LABELLED = {**IMAGES, "label": "shape"}
 
@@ -235,3 +238,26 @@ def test_the_command_and_training_on_what_it_wrote(tmp_path: Path, capsys: pytes
     assert "holds other files, such as mine.txt; use another --out" in capsys.readouterr().err
     assert main([*call[:4], str(recipe)]) == 2
     assert "cannot be written (File exists); use another --out" in capsys.readouterr().err
+
+
+def test_tasks_that_a_shard_cannot_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vqa = Task(
+        name="vqa",
+        inputs=("image", "text"),
+        candidates="labels",
+        read_at="masked",
+        temperature="text_mlm",
+        template="{text} {answer}",
+    )
+    monkeypatch.setitem(CATALOGUE, "vqa", vqa)
+    KINDS["pictures"].write(tmp_path / "pictures", 4, {})
+    tasks = {"q": {"kind": "vqa", "train": {"format": "folder", "path": "pictures"}}}
+    path = write_recipe(tmp_path / "recipe.yaml", {**BASE, "tasks": tasks})
+    with pytest.raises(UserError, match=r"^tasks\.q: no shards are written of image and text; leave this task's data"):
+        prepare_data(path, [], tmp_path / "out", 0, quiet=True)
+    assert not (tmp_path / "out").exists()
+    tasks["q"]["kind"] = "image_classification"
+    path = write_recipe(tmp_path / "recipe.yaml", {**BASE, "tasks": tasks})
+    monkeypatch.delitem(RECODERS, "image")
+    with pytest.raises(UserError, match=r"^tasks\.q: no shards are written of image; leave"):
+        prepare_data(path, [], tmp_path / "out", 0, quiet=True)

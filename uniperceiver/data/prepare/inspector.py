@@ -1,4 +1,7 @@
-"""EVERY SAMPLE ONCE: what a data set holds, and what in it is broken."""
+"""EVERY SAMPLE ONCE: what a data set holds, and what in it is broken.
+
+Shape suffixes: I samples.
+"""
 
 import hashlib
 from array import array
@@ -67,21 +70,21 @@ class Findings:
     sizes: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
     labels: Counter[int] = field(default_factory=Counter)
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
-    hash_N: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
+    hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
 
     def add(self, other: "Findings") -> None:
         """Take in what was found in later samples of the set."""
         self.faults.extend(other.faults)
         self.labels.update(other.labels)
-        for ours, theirs in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
-            for name, counts in theirs.items():
-                ours[name].update(counts)
-        self.hash_N.extend(other.hash_N)
+        for mine, more in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
+            for name, counts in more.items():
+                mine[name].update(counts)
+        self.hash_I.extend(other.hash_I)
 
     @property
     def samples(self) -> int:
         """How many were read."""
-        return len(self.hash_N)
+        return len(self.hash_I)
 
     @property
     def broken(self) -> int:
@@ -91,9 +94,9 @@ class Findings:
 
 def spans(sets: Sequence[DataSet]) -> Iterator[Span]:
     """All samples of all sets, in portions."""
-    for place, one in enumerate(sets):
-        for start in range(0, len(one.source), _SPAN):
-            yield Span(set=place, start=start, stop=min(start + _SPAN, len(one.source)))
+    for index, data_set in enumerate(sets):
+        for start in range(0, len(data_set.source), _SPAN):
+            yield Span(set=index, start=start, stop=min(start + _SPAN, len(data_set.source)))
 
 
 @dataclass(frozen=True)
@@ -105,41 +108,41 @@ class Inspector:
 
     def __getitem__(self, span: Span) -> tuple[Span, Findings]:
         """Read, decode and count the samples of a span."""
-        found = Findings()
+        findings = Findings()
         for index in range(span.start, span.stop):
-            name = self._inspect(self.sets[span.set], index, found)
-            found.hash_N.append(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
-        return span, found
+            name = self._inspect(self.sets[span.set], index, findings)
+            findings.hash_I.append(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+        return span, findings
 
-    def _inspect(self, one: DataSet, index: int, found: Findings) -> str:
-        """Add what is to be said of a sample; its name."""
+    def _inspect(self, data_set: DataSet, index: int, findings: Findings) -> str:
+        """Add what is to be said of a sample, and give its name."""
         try:
-            sample = one.source.read(index)
+            sample = data_set.source.read(index)
         except BrokenSample as error:
-            names = tuple(use.name for use in one.uses)
-            found.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
+            names = tuple(use.name for use in data_set.uses)
+            findings.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
             return error.sample
         reasons: dict[str, str] = {}  # by use
-        for use in one.uses:
+        for use in data_set.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:
                 reasons[use.name] = f"has no {what}"
-        for modality in dict.fromkeys(modality for use in one.uses for modality in use.task.media):
-            asking = [use for use in one.uses if modality in use.task.media and use.name not in reasons]
-            if asking and (damage := _measure(sample, modality, asking[0].preprocess, found)) is not None:
+        for modality in dict.fromkeys(modality for use in data_set.uses for modality in use.task.media):
+            asking = [use for use in data_set.uses if modality in use.task.media and use.name not in reasons]
+            if asking and (damage := _measure(sample, modality, asking[0].preprocess, findings)) is not None:
                 reasons |= dict.fromkeys([use.name for use in asking], damage)
-        fit = [use for use in one.uses if use.name not in reasons]
+        fit = [use for use in data_set.uses if use.name not in reasons]
         if self.codec is not None:
             for use in fit:
-                found.tokens[use.name].update(use.task.answer.lengths(use.task, sample, self.codec))
+                findings.tokens[use.name].update(use.task.answer.lengths(use.task, sample, self.codec))
         if fit and sample.label is not None:
-            found.labels[sample.label] += 1
+            findings.labels[sample.label] += 1
         for reason in dict.fromkeys(reasons.values()):
             names = tuple(name for name, why in reasons.items() if why == reason)
-            found.faults.append(Fault(sample=sample.id, reason=reason, uses=names, index=index))
+            findings.faults.append(Fault(sample=sample.id, reason=reason, uses=names, index=index))
         return sample.id
 
 
-def _measure(sample: Sample, modality: str, preprocess: Preprocess, found: Findings) -> str | None:
+def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Findings) -> str | None:
     """Decode all that the sample has of a modality, and note its size; what is wrong with it, if anything."""
     try:
         if modality not in _EXTENTS:
@@ -149,10 +152,10 @@ def _measure(sample: Sample, modality: str, preprocess: Preprocess, found: Findi
     except BrokenSample as error:
         return error.reason
     noun = MODALITIES[modality].noun
-    found.sizes[f"{noun} width"][extent.width] += 1
-    found.sizes[f"{noun} height"][extent.height] += 1
+    findings.sizes[f"{noun} width"][extent.width] += 1
+    findings.sizes[f"{noun} height"][extent.height] += 1
     if extent.frames is not None:
-        found.sizes[f"{noun} frames"][extent.frames] += 1
+        findings.sizes[f"{noun} frames"][extent.frames] += 1
     return None
 
 
@@ -174,16 +177,14 @@ def _clip_extent(sample: Sample) -> Extent:
 _EXTENTS: Mapping[str, Callable[[Sample], Extent]] = {"image": _image_extent, "video": _clip_extent}
 
 
-def named_twice(source: Source, found: Findings) -> dict[str, int]:
+def named_twice(source: Source, findings: Findings) -> dict[str, int]:
     """How often a name occurs that several samples of the set have."""
-    hash_N = np.array(found.hash_N, dtype=np.uint64)
-    _, first_N, count_N = np.unique(hash_N, return_index=True, return_counts=True)
-    several = sorted(zip(first_N[count_N > 1].tolist(), count_N[count_N > 1].tolist(), strict=True))
-    return {_name(source, first): count for first, count in several}
-
-
-def _name(source: Source, index: int) -> str:
-    try:
-        return source.read(index).id
-    except BrokenSample as error:
-        return error.sample
+    hash_I = np.array(findings.hash_I, dtype=np.uint64)
+    _, first_I, count_I = np.unique(hash_I, return_index=True, return_counts=True)
+    counts: dict[str, int] = {}
+    for first, count in sorted(zip(first_I[count_I > 1].tolist(), count_I[count_I > 1].tolist(), strict=True)):
+        try:
+            counts[source.read(first).id] = count
+        except BrokenSample as error:
+            counts[error.sample] = count
+    return counts

@@ -16,6 +16,7 @@ from uniperceiver.atomic import clean, only_one, write_text
 from uniperceiver.config import TaskConfig, parse_recipe, read_overrides
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.recipe import prepared_recipe, write_classes
+from uniperceiver.data.prepare.recode import RECODERS
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
 from uniperceiver.data.prepare.shard_writer import (
     PROGRESS,
@@ -26,7 +27,9 @@ from uniperceiver.data.prepare.shard_writer import (
 )
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.strict import read_yaml, to_json
+from uniperceiver.tasks.task import Task
 
 _MOST_ROOM = 1.5  # for random crops: how much larger than `size` pictures are stored at most
 _LEAST, _MOST = 64, 1000  # samples of a shard
@@ -65,7 +68,10 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
     """
     values = read_yaml(path)
     recipe = parse_recipe(values, read_overrides(overrides), str(path))
-    sets = sets_of(open_tasks(recipe, path.parent), by_modality=True)
+    tasks = open_tasks(recipe, path.parent)
+    for data in tasks:
+        _check_task(data.task)
+    sets = sets_of(tasks, by_modality=True)
     plans = _plans(sets)
     planned = list(zip(sets, plans, strict=True))
     note = {"base": str(path.parent.resolve()), "sets": [_described(data_set, plan) for data_set, plan in planned]}
@@ -84,6 +90,19 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); use another --out") from None
     return Prepared(folder=out, sets=tuple(prepared))
+
+
+def _check_task(task: Task) -> None:
+    """A shard holds a file and its captions, or a text, of each sample.
+
+    Raises:
+        UserError: the task looks at something else, or at more.
+    """
+    inputs = (*task.media, *([TEXT] if task.answer.reads_text(task) else []))
+    without = [modality for modality in task.media if modality not in RECODERS]
+    if len(inputs) > 1 or without:
+        nouns = " and ".join(MODALITIES[modality].noun for modality in without or inputs)
+        raise UserError(f"tasks.{task.name}: no shards are written of {nouns}; leave this task's data as they are")
 
 
 def _plans(sets: Sequence[RecipeSet]) -> tuple[SetPlan, ...]:

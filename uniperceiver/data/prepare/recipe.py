@@ -12,6 +12,7 @@ from uniperceiver.data.formats import class_names
 from uniperceiver.data.formats.files import class_texts
 from uniperceiver.data.prepare.sets import RecipeSet
 from uniperceiver.data.prepare.shard_writer import SetPlan
+from uniperceiver.modalities import TEXT
 
 _CLASSES = "classes.txt"
 
@@ -50,7 +51,7 @@ def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
 
 
 def _source(plan: SetPlan) -> dict[str, Any]:
-    text = "json.text" if plan.modality == "text" else "json.captions"
+    text = "json.text" if plan.modality == TEXT else "json.captions"
     source: dict[str, Any] = {"format": "webdataset", "path": plan.name, "id": "json.id", "text": text}
     names = class_names(plan.data.source)
     if names is None:

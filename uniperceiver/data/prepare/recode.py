@@ -4,7 +4,7 @@ Shape suffixes: H W pixels, C colours.
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -121,3 +121,10 @@ def _stream(container: "OutputContainer", width: int, height: int) -> "VideoStre
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.thread_count = 1  # the processes that write shards are the parallelism
     return stream
+
+
+# Modality -> what makes (value, pixels of the shorter side, sample's name) the file type and bytes that are stored.
+RECODERS: dict[str, Callable[[bytes | np.ndarray, int, str], tuple[str, bytes]]] = {
+    "image": small_image,
+    "video": small_clip,
+}

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from uniperceiver.data.formats import Source
 from uniperceiver.data.prepare.inspector import DataSet, Use
 from uniperceiver.data.tasks import TaskData
+from uniperceiver.modalities import TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class Reader:
     @property
     def spec(self) -> Mapping[str, Any]:
         """What the recipe says of its source."""
-        found: Mapping[str, Any] = getattr(self.data.config, self.split)
-        return found
+        spec: Mapping[str, Any] = getattr(self.data.config, self.split)
+        return spec
 
     @property
     def source(self) -> Source:
@@ -29,15 +30,9 @@ class Reader:
         return self.data.sources[self.split]
 
     @property
-    def modality(self) -> Literal["image", "video", "text"]:
-        """What its task looks at; texts beside pictures are captions."""
-        match self.data.task.visual:
-            case "image":
-                return "image"
-            case "video":
-                return "video"
-            case _:
-                return "text"
+    def modality(self) -> str:
+        """What its task looks at, or else text; texts beside pictures are captions."""
+        return next(iter(self.data.task.media), TEXT)
 
     @property
     def use(self) -> Use:
@@ -80,4 +75,4 @@ def sets_of(tasks: Sequence[TaskData], *, by_modality: bool = False) -> list[Rec
             reader = Reader(data=data, split=split)
             key = (json.dumps(reader.spec, sort_keys=True), reader.modality if by_modality else "")
             readers.setdefault(key, []).append(reader)
-    return [RecipeSet(readers=tuple(each)) for each in readers.values()]
+    return [RecipeSet(readers=tuple(readers_of_set)) for readers_of_set in readers.values()]

@@ -6,14 +6,14 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from uniperceiver.atomic import whole_file, write_text
 from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import class_names
 from uniperceiver.data.prepare.inspector import DataSet
-from uniperceiver.data.prepare.recode import small_clip, small_image
+from uniperceiver.data.prepare.recode import RECODERS
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample
 
 PROGRESS = ".progress"  # folder with a note about each shard that is done
@@ -25,7 +25,7 @@ class SetPlan:
 
     name: str  # of its folder
     data: DataSet
-    modality: Literal["image", "video", "text"]  # of which nothing else is kept of a sample, beside captions and class
+    modality: str  # of which nothing else is kept of a sample, beside captions and class
     side: int  # most pixels of the shorter side
     per_shard: int  # samples
 
@@ -135,23 +135,20 @@ def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
     lacks = [lacking(use.task, sample, training=use.training) for use in plan.data.uses]
     if all(lacks):
         raise BrokenSample(sample.id, f"has no {lacks[0]}")
-    return {**_media(plan, sample), "json": json.dumps(_texts_and_class(plan, sample)).encode()}
-
-
-def _media(plan: SetPlan, sample: Sample) -> dict[str, bytes]:
-    if plan.modality == "image":
-        assert sample.image is not None
-        return dict([small_image(sample.image, plan.side, sample.id)])
-    if plan.modality == "video":
-        assert sample.clip is not None
-        return dict([small_clip(sample.clip, plan.side, sample.id)])
-    return {}
+    members = {"json": json.dumps(_texts_and_class(plan, sample)).encode()}
+    if plan.modality == TEXT:
+        return members
+    value = sample.value(plan.modality)
+    assert value is not None
+    assert not isinstance(value, str)
+    kind, data = RECODERS[plan.modality](value, plan.side, sample.id)
+    return {kind: data, **members}
 
 
 def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:
     """What the sample has beside its picture: name, texts and class."""
     values: dict[str, object] = {"id": sample.id}
-    if plan.modality == "text":
+    if plan.modality == TEXT:
         values["text"] = sample.text
     elif sample.captions:
         values["captions"] = list(sample.captions)

@@ -13,9 +13,8 @@ from uniperceiver.evaluation.answers.kind import (
     likeliest,
     scores,
 )
-from uniperceiver.evaluation.chance import majority_share
 from uniperceiver.evaluation.intervals import bootstrap_confusion, wilson
-from uniperceiver.evaluation.metrics import confusion, f1, matthews
+from uniperceiver.evaluation.metrics import confusion, f1, majority_share, matthews
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.records import Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features

@@ -13,8 +13,8 @@ from uniperceiver.evaluation.answers.kind import (
     interval_of,
     scores,
 )
-from uniperceiver.evaluation.chance import majority_share
 from uniperceiver.evaluation.intervals import bootstrap_mean
+from uniperceiver.evaluation.metrics import majority_share
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.records import Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
