@@ -198,7 +198,7 @@ def _candidates(case: Case, task: Task) -> Candidates:
         return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
     named = [f"batch.shared_target_sets.{name}" for name in case.info["batch"]["target_set_list"]]
     named += [key.removesuffix(".data") for key in case.tensors if key.startswith("batch.shared_target_sets.")]
-    key = next((each for each in named if f"{each}.data" in case.tensors), None)
+    key = next((key for key in named if f"{key}.data" in case.tensors), None)
     if key is None and task.candidates != "vocabulary":
         raise ValueError("no target set is recorded")
     if key is None:  # the vocabulary, not recorded again
