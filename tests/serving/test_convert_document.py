@@ -6,7 +6,7 @@ import re
 from tests.markdown import blocks, commands, read, section
 from uniperceiver.cli.parser import parse
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 
 DOCUMENT = "docs/original-checkpoints.md"
 
@@ -26,5 +26,5 @@ def test_its_differences_are_fields_of_the_architecture() -> None:
 
 
 def test_every_option_is_explained() -> None:
-    given = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Given)}
+    given = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Choices)}
     assert given | {"--vocabulary", "--report"} <= set(re.findall(r"--[\w-]+", read(DOCUMENT)))

@@ -8,11 +8,11 @@ from uniperceiver.cli.output import print_json
 
 def convert(options: argparse.Namespace) -> int | None:
     """Turn a checkpoint of the original release into a saved model."""
-    from uniperceiver.model.official.variant import Given
+    from uniperceiver.model.official.variant import Choices
     from uniperceiver.serving import convert as converting
     from uniperceiver.serving.info import as_text
 
-    given = Given(
+    choices = Choices(
         heads=options.heads,
         layers=options.layers,
         positions=options.positions,
@@ -24,7 +24,7 @@ def convert(options: argparse.Namespace) -> int | None:
     done = converting.convert_checkpoint(
         Path(options.checkpoint),
         Path(options.out),
-        given,
+        choices,
         vocabulary=Path(options.vocabulary) if options.vocabulary else converting.VOCABULARY,
         report=Path(options.report) if options.report else None,
     )
