@@ -8,7 +8,7 @@ from typing import Any
 
 from uniperceiver import strict
 from uniperceiver.config import MoEConfig, Recipe, TuneConfig, parse_recipe
-from uniperceiver.data.formats.files import CLIP_SUFFIXES, IMAGE_SUFFIXES
+from uniperceiver.data.formats.files import listed_suffixes, suffix_of
 from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
@@ -110,12 +110,13 @@ def _sources(root: Path) -> dict[str, Any]:
 
 def _has_clips(root: Path) -> bool:
     """Whether the first picture or clip is a clip; a folder that mixes both is refused when it is opened."""
+    modality_of = listed_suffixes()
     for _, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        suffixes = [Path(name).suffix.lower().lstrip(".") for name in sorted(files) if not name.startswith(".")]
-        first = next((suffix for suffix in suffixes if suffix in (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)), None)
-        if first is not None:
-            return first in CLIP_SUFFIXES
+        suffixes = [suffix_of(name) for name in sorted(files) if not name.startswith(".")]
+        modalities = [modality_of[suffix] for suffix in suffixes if suffix in modality_of]
+        if modalities:
+            return modalities[0] == "video"
     raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
 
 
