@@ -12,10 +12,10 @@ DOCUMENT = "docs/original-checkpoints.md"
 
 
 def test_its_commands_are_understood() -> None:
-    found = [words for block in blocks(DOCUMENT, "bash") for words in commands(block)]
-    assert len(found) == 4
-    for words in found:
-        assert parse(words[1:]).out
+    lines = [words for block in blocks(DOCUMENT, "bash") for words in commands(block)]
+    assert len(lines) == 4
+    for words in lines:
+        assert parse(words[1:]).keywords["out"]
 
 
 def test_its_differences_are_fields_of_the_architecture() -> None:

@@ -94,7 +94,7 @@ def facts_of(conversion: Conversion) -> dict[str, Any]:
         "reference grid": arch.reference_grid,
         "type vector": origin.type_vector,
         "prompts": None if arch.prompts is None else described(arch.prompts),
-        "parameters": sum(each.numel() for each in conversion.saved.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in conversion.saved.model.parameters()),
         "tensors used": sum(line.target is not None for line in lines),
         "tensors not used": dict(Counter(line.reason for line in lines if line.reason)),
     }
