@@ -72,11 +72,11 @@ def random_state(keys: Mapping[str, Iterable[int]], twins: Iterable[Iterable[str
 def convert_once(listed: Path, checkpoint: Path, out: Path) -> Cost:
     """Convert a file, in this process, as the command line does."""
     # Not above: the process that writes the file does without.
-    from uniperceiver.model.official.variant import Given
+    from uniperceiver.model.official.variant import Choices
     from uniperceiver.serving.convert import convert_checkpoint
 
     before, start = _peak(), time.perf_counter()
-    done = convert_checkpoint(checkpoint, out, Given())
+    done = convert_checkpoint(checkpoint, out, Choices())
     seconds = time.perf_counter() - start
     peak = _peak()
     parameters = dict(done.saved.model.named_parameters())
@@ -85,9 +85,9 @@ def convert_once(listed: Path, checkpoint: Path, out: Path) -> Cost:
     lines = done.converted.lines
     return Cost(
         model=listed.stem.removeprefix("keys_"),
-        used=sum(line.ours is not None for line in lines),
+        used=sum(line.target is not None for line in lines),
         unused=dict(Counter(line.reason for line in lines if line.reason)),
-        unexplained=sum(line.ours is None and not line.reason for line in lines),
+        unexplained=sum(line.target is None and not line.reason for line in lines),
         missing=len(set(parameters) - saved),
         seconds=seconds,
         file_bytes=checkpoint.stat().st_size,

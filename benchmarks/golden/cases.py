@@ -13,7 +13,7 @@ from benchmarks.parts import flat, sequences_of
 from uniperceiver.errors import UserError
 from uniperceiver.model.build import build
 from uniperceiver.model.official.convert import Converted, convert
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.records import Batch, Readout, Sequences, Side
 from uniperceiver.tasks.candidates import Candidates, vocabulary_sequences
 from uniperceiver.tasks.task import TEMPERATURES, Task
@@ -62,9 +62,9 @@ def load_case(folder: Path, name: str) -> Case:
     )
 
 
-def given_of(size: dict[str, Any]) -> Given:
+def given_of(size: dict[str, Any]) -> Choices:
     """What the names of this reduced size do not tell."""
-    return Given(
+    return Choices(
         heads=size["heads"],
         layers=size["layers"],
         positions="table",

@@ -18,7 +18,7 @@ from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert_state
 from uniperceiver.model.official.names import our_name, our_shape
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.optimisation.adamw import adamw, learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.tasks.task import TEMPERATURES
@@ -138,7 +138,7 @@ def _model(recording: Recording) -> Generalist:
     size, special = recording.description["model"], recording.description["special_tokens"]
     return convert_state(
         {name: tensor.clone() for name, tensor in recording.initial.items()},
-        Given(
+        Choices(
             heads=size["heads"],
             positions="table",
             ffn_gates="shared" if _gates(recording) == 1 else "own",

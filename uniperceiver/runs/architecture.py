@@ -1,16 +1,16 @@
 """RECIPE -> ARCHITECTURE: what the `model` and `moe` sections ask for, resolved for the tasks of the run."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
-from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig
+from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
-from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.conditions import Condition, condition_of
+from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
+from uniperceiver.runs.checks import check_experts
 
 
 def architecture(
@@ -77,10 +77,7 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
     chosen = list(range(0, layers, config.layers)) if isinstance(config.layers, int) else sorted(set(config.layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= layers:
         raise UserError(f"moe.layers {config.layers}: the model's layers are 0 to {layers - 1}; name some of them")
-    for wrong in (*_wrong_for_segments(config, condition), *_wrong_for_values(config, condition)):
-        raise UserError(wrong)
-    if config.level == "ffn" and config.gates == "linear":
-        raise UserError("moe.gates linear: a whole FFN is chosen by one gate; remove the key, or use moe.level=linear")
+    check_experts(config)
     gates: Literal[1, 2] = 1 if config.gates == "half_block" else 2
     return check(
         MoE(
@@ -101,39 +98,3 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
             tasks=tasks,
         )
     )
-
-
-def _wrong_for_segments(config: MoEConfig, condition: Condition) -> Iterator[str]:
-    """What has no meaning where a gate decides for whole segments."""
-    if condition.by_token:
-        return
-    why = f"moe.condition={config.condition} decides for whole segments, whatever their tokens are"
-    if config.capacity is not None:
-        yield f"moe.capacity: {why}, so no expert is ever full; remove the key, or use moe.condition=token"
-    usual = BalanceConfig()
-    for name in (*LOSSES, "global_entropy", "bias_rate"):
-        if getattr(config.balance, name) not in (0, getattr(usual, name)):
-            yield f"moe.balance.{name}: {why}, so there is nothing to balance; remove the key"
-
-
-def _wrong_for_values(config: MoEConfig, condition: Condition) -> Iterator[str]:
-    """What has no meaning, or no effect, where tokens are routed one by one."""
-    if not condition.by_token:
-        return
-    balance = config.balance
-    if condition.experts_choose:
-        why = f"with moe.condition={config.condition} all experts take equally many tokens"
-        if config.capacity is not None:
-            yield f"moe.capacity: {why} already; remove the key"
-        for name in ("load", "bias_rate"):
-            if getattr(balance, name):
-                yield f"moe.balance.{name}: {why} already; remove the key"
-        if config.renormalise:
-            yield f"moe.renormalise: {why}, weighed by the probabilities themselves; remove the key"
-    if balance.load and not config.noise:
-        yield "moe.balance.load: a load has a gradient only under noise; set moe.noise=1, or use moe.balance.importance"
-    if balance.global_entropy and balance.least_experts > config.experts:
-        yield (
-            f"moe.balance.least_experts: {balance.least_experts:g} is more than moe.experts {config.experts}; "
-            "a modality cannot use more experts than there are"
-        )
