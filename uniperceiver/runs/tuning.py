@@ -65,8 +65,8 @@ def tune_recipe(
     if not data.exists():
         raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")
     if data.is_dir():
-        wanted = overrides.get("tune.method", method) or _DEFAULT_METHOD
-        values = strict.read_yaml(_OF_METHOD.get(wanted, _OF_METHOD[_DEFAULT_METHOD]))
+        chosen = overrides.get("tune.method", method) or _DEFAULT_METHOD
+        values = strict.read_yaml(_OF_METHOD.get(chosen, _OF_METHOD[_DEFAULT_METHOD]))
         values["tasks"] = {data.resolve().name: _task_of(data, model_folder(start if start.exists() else model))}
     else:
         values = strict.read_yaml(data)
@@ -127,14 +127,14 @@ def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
         UserError: no sample is left of a training set.
     """
     share = recipe.tune.fraction
-    found = []
+    parts = []
     for data in tasks:
         sources = dict(data.sources)
         if "train" in sources:
             where = f"tasks.{data.task.name}.train: tune.fraction"
             sources["train"] = random_part(sources["train"], 0.0, share, recipe.seed, where)
-        found.append(dataclasses.replace(data, sources=sources))
-    return found
+        parts.append(dataclasses.replace(data, sources=sources))
+    return parts
 
 
 def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedModel) -> Architecture:
