@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness import Row, main, ratio
+from benchmarks.harness import BenchmarkRow, main, ratio
 from uniperceiver import UniPerceiver, load
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.data.tasks import open_tasks
@@ -26,7 +26,7 @@ Work = list[tuple[Plan, Batch]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class TimedArm:
     """The model of one arm, and how it is trained."""
 
     name: str
@@ -35,12 +35,12 @@ class Arm:
     train: Callable[[], object]  # a step on all of them
 
 
-def measure(pairs: int, place: Path | None) -> list[Row]:
+def measure(pairs: int, place: Path | None) -> list[BenchmarkRow]:
     """One batch of every task: a training step, and the inputs through the encoder, of each arm over the baseline."""
     if place is None or not (place / "study.json").is_file():
         raise UserError("name the folder of a study, which has a study.json")
     name = json.loads((place / "study.json").read_text(encoding="utf-8"))["baseline"]
-    arms = {each.name: each for each in _arms(place)}
+    arms = {arm.name: arm for arm in _arms(place)}
     if name not in arms:
         raise UserError(f"{place}: needs a run of a baseline to compare with; name an arm as `baseline` of the study")
     dense = arms.pop(name)
@@ -51,12 +51,12 @@ def measure(pairs: int, place: Path | None) -> list[Row]:
         rows.append(ratio(f"{what}/inference", partial(_encode, arm.model.model, arm.work), baseline, pairs=pairs))
         merged = _merged(arm.model)
         if merged is not None:
-            ours = partial(_encode, merged.model, arm.work)
-            rows.append(ratio(f"{what}/inference merged", ours, baseline, pairs=pairs))
+            folded = partial(_encode, merged.model, arm.work)
+            rows.append(ratio(f"{what}/inference merged", folded, baseline, pairs=pairs))
     return rows
 
 
-def _arms(place: Path) -> Iterator[Arm]:
+def _arms(place: Path) -> Iterator[TimedArm]:
     """Each arm's first run that has a model."""
     for folder in sorted((place / "cells").iterdir()):
         runs = sorted(path for path in folder.glob("seed-*") if (path / "model").is_dir())
@@ -64,7 +64,7 @@ def _arms(place: Path) -> Iterator[Arm]:
             yield _arm(folder.name, runs[0])
 
 
-def _arm(name: str, run: Path) -> Arm:
+def _arm(name: str, run: Path) -> TimedArm:
     recipe, base = saved_recipe(run)
     model, tasks = load(run), open_tasks(recipe, base)
     mixture = mixture_of(recipe, tasks, model.codec)
@@ -80,7 +80,7 @@ def _arm(name: str, run: Path) -> Arm:
     state = TrainState(model=copy, optimiser=method.optimiser(copy, recipe.optimiser), method=method)
     objective = objective_of(recipe, tasks, replace(model.saved, model=copy))
     step = partial(train_step, state, work, objective, recipe.optimiser, share=1 / len(work))
-    return Arm(name=name, model=model, work=work, train=step)
+    return TimedArm(name=name, model=model, work=work, train=step)
 
 
 def _merged(model: UniPerceiver) -> UniPerceiver | None:

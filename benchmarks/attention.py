@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import Row, main, ratio
+from benchmarks.harness import BenchmarkRow, main, ratio
 from benchmarks.parts import sequences_of
-from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver import ModelConfig, MoEConfig
 from uniperceiver.model.attention import attend_plainly
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -26,7 +26,7 @@ SHAPES = {  # (B, H, N, d)
 }
 
 
-def measure(pairs: int) -> list[Row]:
+def measure(pairs: int) -> list[BenchmarkRow]:
     """Plain over fused, per shape and type; below 1 the plain way is faster."""
     rows = []
     for name, (b, h, n, d) in SHAPES.items():

@@ -16,10 +16,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
+from benchmarks.harness import QUICK_PAIRS, BenchmarkRow, figure, main, ratio
 from benchmarks.parts import sequences_of
 from benchmarks.without_cache import WithoutCache
-from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver import ModelConfig, MoEConfig
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.model import attention
@@ -88,7 +88,7 @@ class Scale:
 FULL = Scale(batches=(1, 8), words=20, places=(5, 20, 60))
 
 
-def measure(pairs: int, run: Path | None = None, scale: Scale = FULL) -> list[Row]:
+def measure(pairs: int, run: Path | None = None, scale: Scale = FULL) -> list[BenchmarkRow]:
     """Cache over no cache, greedy and with two beams; words per second; words at later places over an early one."""
     subjects = [_random("nano", 48), _random("tiny", 224)] if run is None else list(of_run(run))
     if pairs <= QUICK_PAIRS:
@@ -96,7 +96,7 @@ def measure(pairs: int, run: Path | None = None, scale: Scale = FULL) -> list[Ro
     return [row for subject in subjects for batch in scale.batches for row in _rows(subject, batch, pairs, scale)]
 
 
-def _rows(subject: Subject, batch: int, pairs: int, scale: Scale) -> Iterator[Row]:
+def _rows(subject: Subject, batch: int, pairs: int, scale: Scale) -> Iterator[BenchmarkRow]:
     what = f"{subject.name}/batch{batch}/threads{torch.get_num_threads()}"
     prefix, logits_of = subject.prefix(batch), subject.scorer()
     for beams, name in ((1, "greedy"), (2, "beam 2")):
@@ -176,18 +176,22 @@ def of_run(run: Path) -> Iterator[Subject]:
         UserError: there is no run, or it has no such task.
     """
     saved = saved_files.load(model_folder(run))
-    known = {name: each for name, each in saved.tasks.items() if each.task.read_at == "next" and each.task.visual}
-    if not known:
+    captioning = {
+        name: known_task
+        for name, known_task in saved.tasks.items()
+        if known_task.task.read_at == "next" and known_task.task.visual
+    }
+    if not captioning:
         raise UserError(
             f"{run}: its tasks {', '.join(saved.tasks)} write no captions; name a run with a captioning task"
         )
-    for name, each in known.items():
+    for name, known_task in captioning.items():
         yield Subject(
             name=f"{run.name}, {name}",
             model=saved.model.eval(),
-            task=each.task,
-            index=each.index,
-            preprocess=replace(each.preprocess),
+            task=known_task.task,
+            index=known_task.index,
+            preprocess=replace(known_task.preprocess),
             end=saved.codec.end,
             answer=saved.codec.answer,
         )

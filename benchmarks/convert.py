@@ -72,11 +72,11 @@ def random_state(keys: Mapping[str, Iterable[int]], twins: Iterable[Iterable[str
 def convert_once(listed: Path, checkpoint: Path, out: Path) -> Cost:
     """Convert a file, in this process, as the command line does."""
     # Not above: the process that writes the file does without.
-    from uniperceiver.model.official.variant import Given
+    from uniperceiver.model.official.variant import Choices
     from uniperceiver.serving.convert import convert_checkpoint
 
     before, start = _peak(), time.perf_counter()
-    done = convert_checkpoint(checkpoint, out, Given())
+    done = convert_checkpoint(checkpoint, out, Choices())
     seconds = time.perf_counter() - start
     peak = _peak()
     parameters = dict(done.saved.model.named_parameters())
@@ -85,13 +85,13 @@ def convert_once(listed: Path, checkpoint: Path, out: Path) -> Cost:
     lines = done.converted.lines
     return Cost(
         model=listed.stem.removeprefix("keys_"),
-        used=sum(line.ours is not None for line in lines),
+        used=sum(line.target is not None for line in lines),
         unused=dict(Counter(line.reason for line in lines if line.reason)),
-        unexplained=sum(line.ours is None and not line.reason for line in lines),
+        unexplained=sum(line.target is None and not line.reason for line in lines),
         missing=len(set(parameters) - saved),
         seconds=seconds,
         file_bytes=checkpoint.stat().st_size,
-        model_bytes=sum(each.numel() * each.element_size() for each in parameters.values()),
+        model_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters.values()),
         start_bytes=before,
         peak_bytes=peak,
     )
@@ -101,9 +101,9 @@ def _peak() -> int:
     """The most memory that this process has held, in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():  # Linux: ru_maxrss would begin with what the process had that started this one
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-        assert found is not None
-        return int(found[1]) * 1024
+        match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
+        assert match is not None
+        return int(match[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -135,8 +135,8 @@ def _refuse_too_large(listed: Path, size: int, folder: Path) -> None:
     if disk < 2.1 * size:
         sys.exit(f"{listed.name}: needs {2.1 * size / 1e9:.1f} GB of disk in {folder}, {disk / 1e9:.1f} GB are free")
     if _MEMINFO.exists():
-        told = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
-        memory = int(told["MemAvailable"].split()[0]) * 1024
+        meminfo = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
+        memory = int(meminfo["MemAvailable"].split()[0]) * 1024
         if memory < 2 * GOAL * size:
             sys.exit(f"{listed.name}: needs {2 * GOAL * size / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB are free")
 
@@ -151,8 +151,8 @@ def _line(cost: Cost) -> str:
     )
 
 
-def _files(several: Iterable[Path]) -> list[Path]:
-    return [file for each in several for file in (sorted(each.glob("keys_*.json")) if each.is_dir() else [each])]
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return [file for path in paths for file in (sorted(path.glob("keys_*.json")) if path.is_dir() else [path])]
 
 
 def _part(options: argparse.Namespace) -> int:

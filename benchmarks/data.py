@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.data_files import FORMATS, Files, make_files, written
-from benchmarks.harness import Row, figure, main, ratio
+from benchmarks.harness import BenchmarkRow, figure, main, ratio
 from benchmarks.parts import flat
-from uniperceiver.config import AugmentConfig
+from uniperceiver import AugmentConfig
 from uniperceiver.data.formats import open_source
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, Preprocess
@@ -51,26 +51,26 @@ FULL: Scale = {
 }
 
 
-def measure(pairs: int, scale: Scale = FULL) -> list[Row]:
+def measure(pairs: int, scale: Scale = FULL) -> list[BenchmarkRow]:
     """Speed of every format over that of the bare loop, without augmentation and with it, and through a worker."""
-    threads, rows = torch.get_num_threads(), list[Row]()
+    threads, rows = torch.get_num_threads(), list[BenchmarkRow]()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for media, medium in scale.items():
             files = make_files(Path(folder) / media, media, medium.count, medium.size)
-            for name, one in FORMATS.items():
-                if one.media == media and one.usable:
+            for name, kind in FORMATS.items():
+                if kind.media == media and kind.usable:
                     mixture = mixture_of(name, Path(folder), files, medium)
                     rows += _rows(name, media, mixture, files, medium, pairs)
     torch.set_num_threads(threads)
     return rows
 
 
-def _rows(name: str, media: str, mixture: Mixture, files: Files, medium: Medium, pairs: int) -> Iterator[Row]:
+def _rows(name: str, media: str, mixture: Mixture, files: Files, medium: Medium, pairs: int) -> Iterator[BenchmarkRow]:
     what = f"{name}/{_sizes(medium, media)}/batch{medium.batch}/threads1"
-    bare, ours = partial(BARE[media], files, medium, mixture), partial(read, mixture)
-    yield ratio(f"data/speed over bare loop/{what}", bare, ours, goal=GOALS.get(media), at_least=True, pairs=pairs)
-    speeds = [medium.count / _seconds(ours) for _ in range(pairs)]
+    bare, whole = partial(BARE[media], files, medium, mixture), partial(read, mixture)
+    yield ratio(f"data/speed over bare loop/{what}", bare, whole, goal=GOALS.get(media), at_least=True, pairs=pairs)
+    speeds = [medium.count / _seconds(whole) for _ in range(pairs)]
     yield figure(f"data/speed/{what}", speeds, "samples/s")
     if media != "text":
         augmented = partial(read, replace(mixture, sets=(replace(mixture.sets[0], augment=AUGMENT),)))
@@ -89,9 +89,9 @@ def _sizes(medium: Medium, media: str) -> str:
 
 def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture:
     """A mixture of one task that reads the files in that format, without augmentation."""
-    one = FORMATS[name]
+    kind = FORMATS[name]
     source = open_source(written(name, folder, files), name, folder)
-    task = CATALOGUE[one.kind]
+    task = CATALOGUE[kind.kind]
     stage = Stage(begins=0, preprocess=medium.preprocess, batch=medium.batch)
     return Mixture(
         sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), stages=(stage,)),),
@@ -154,7 +154,7 @@ class _Worker:
 def bare_images(files: Files, medium: Medium, mixture: Mixture) -> list[Tensor]:
     """Pillow, its resize, and torch for the rest, as one would write it for this alone."""
     batches = []
-    mean_C11, std_C11 = (torch.tensor(each)[:, None, None] for each in (IMAGE_MEAN, IMAGE_STD))
+    mean_C11, std_C11 = (torch.tensor(value)[:, None, None] for value in (IMAGE_MEAN, IMAGE_STD))
     for paths in _batched(files.paths, medium.batch):
         pictures = []
         for path in paths:
@@ -172,7 +172,7 @@ def bare_clips(files: Files, medium: Medium, mixture: Mixture) -> list[Tensor]:
 
     batches, view = [], medium.preprocess
     reformatter = VideoReformatter()
-    mean_C11, std_C11 = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
+    mean_C11, std_C11 = (torch.tensor(value)[:, None, None] for value in (CLIP_MEAN, CLIP_STD))
     for paths in _batched(files.paths, medium.batch):
         clips = []
         for path in paths:

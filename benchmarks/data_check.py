@@ -35,7 +35,7 @@ class Result:
     samples: int
     planted: int
     kinds: int
-    found: int
+    named: int
     missed: tuple[str, ...]
     wrong: tuple[str, ...]  # good samples that were named, and bad ones with another reason
     workers: int
@@ -75,19 +75,21 @@ def recipe_of(names: Mapping[str, Any] = KINDS) -> dict[str, Any]:
 def compare(report: DataReport, planted: Planted, workers: int, minutes: float) -> Result:
     """What of the planted faults a report names, and what else."""
     named = {
-        (one.used_by[0].partition("/")[0], fault.sample): fault.reason for one in report.sets for fault in one.faults
+        (data_set.used_by[0].partition("/")[0], fault.sample): fault.reason
+        for data_set in report.sets
+        for fault in data_set.faults
     }
     wrong = [
         f"{name}: {sample}: {reason}"
         for (name, sample), reason in named.items()
         if planted.get((name, sample), "\0").lower() not in reason.lower()
     ]
-    wrong += [f"{one.used_by[0]}: twice {name}" for one in report.sets for name in one.named_twice]
+    wrong += [f"{data_set.used_by[0]}: twice {name}" for data_set in report.sets for name in data_set.named_twice]
     return Result(
         samples=report.samples,
         planted=len(planted),
         kinds=sum(len(kind.faults) for kind in KINDS.values()),
-        found=len(planted.keys() & named.keys()),
+        named=len(planted.keys() & named.keys()),
         missed=tuple(f"{name}: {sample}" for name, sample in sorted(planted.keys() - named.keys())),
         wrong=tuple(wrong),
         workers=workers,
@@ -118,7 +120,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     result = run(options.samples, options.faults, processes(options.workers))
-    print(f"{result.found} of {result.planted} faults of {result.kinds} kinds found in {result.samples:,} samples")
+    print(f"{result.named} of {result.planted} faults of {result.kinds} kinds found in {result.samples:,} samples")
     print(f"{len(result.wrong)} wrong; {result.workers} processes, {result.minutes:.1f} minutes")
     for line in (*result.missed, *result.wrong):
         print(line)

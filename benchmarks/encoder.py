@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.harness import Row, main, ratio
+from benchmarks.harness import BenchmarkRow, main, ratio
 from benchmarks.moe_parts import Shape
 from uniperceiver.model.encoder import Encoder
 from uniperceiver.records import Tokens
@@ -60,18 +60,18 @@ def plain_twin(encoder: Encoder, shape: Shape) -> nn.Sequential:
     return twin
 
 
-def measure(pairs: int, scale: Scale = TI) -> list[Row]:
+def measure(pairs: int, scale: Scale = TI) -> list[BenchmarkRow]:
     """Time of our encoder over that of the plain one: forward without gradients, and forward with backward."""
     before, rows = torch.get_num_threads(), []
     for threads in scale.threads:
         torch.set_num_threads(threads)
         for batch in scale.batches:
-            tokens, ours = scale.stack.tokens(batch, rows=1), scale.stack.encoder(condition="shared")
-            plain = plain_twin(ours, scale.stack)
+            tokens, encoder = scale.stack.tokens(batch, rows=1), scale.stack.encoder(condition="shared")
+            plain = plain_twin(encoder, scale.stack)
             for what, run in (("forward", infer), ("forward and backward", train)):
                 name = f"encoder/{what}/Ti/batch{batch}/threads{threads}/over plain"
                 both: list[Callable[[], object]] = [
-                    partial(run, ours, partial(_ours, ours, tokens)),
+                    partial(run, encoder, partial(_encode, encoder, tokens)),
                     partial(run, plain, partial(plain, tokens.x_BND)),
                 ]
                 rows.append(ratio(name, *both, goal=1.0, pairs=pairs))
@@ -79,7 +79,7 @@ def measure(pairs: int, scale: Scale = TI) -> list[Row]:
     return rows
 
 
-def _ours(encoder: Encoder, tokens: Tokens) -> Tensor:
+def _encode(encoder: Encoder, tokens: Tokens) -> Tensor:
     return encoder(tokens).x_BND
 
 

@@ -145,10 +145,10 @@ def write_shards(folder: Path, count: int, faults: Faults) -> Names:
 def _members(key: str, index: int, fault: str) -> list[tuple[str, bytes]]:
     key = f"../{key}" if fault == "outside" else key
     label: object = float("nan") if fault == "nan" else CLASSES[index % 2]
-    said = json.dumps({"caption": " " if fault == "blank" else f"picture {index % 7}", "label": label}).encode()
+    text = json.dumps({"caption": " " if fault == "blank" else f"picture {index % 7}", "label": label}).encode()
     if fault == "utf8":
-        said = said.replace(b"picture", b"pict\xffre")
-    members = [(f"{key}.jpg", spoiled(picture(index % 7), fault)), (f"{key}.json", said)]
+        text = text.replace(b"picture", b"pict\xffre")
+    members = [(f"{key}.jpg", spoiled(picture(index % 7), fault)), (f"{key}.json", text)]
     return [*members, members[0]] if fault == "twice" else members
 
 

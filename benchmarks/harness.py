@@ -17,8 +17,8 @@ NOISY = 0.1  # wider intervals than this prove nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One measured figure; a ratio is ours over the baseline, lower is better."""
+class BenchmarkRow:
+    """One measured figure; a ratio is the measured time over the baseline's, lower is better."""
 
     name: str  # area/what/size/batch/threads/variant
     value: float  # median of what was measured, such as paired ratios
@@ -32,32 +32,36 @@ class Row:
 
 def ratio(
     name: str,
-    ours: Callable[[], object],
+    measured: Callable[[], object],
     baseline: Callable[[], object],
     *,
     goal: float | None = None,
     at_least: bool = False,
     pairs: int = PAIRS,
-) -> Row:
-    """Time of `ours` over time of `baseline`, run in turns after one warm-up each."""
-    ours()
+) -> BenchmarkRow:
+    """Time of `measured` over time of `baseline`, run in turns after one warm-up each."""
+    measured()
     baseline()
     ratios = []
     for pair in range(pairs):
-        first, second = (ours, baseline) if pair % 2 == 0 else (baseline, ours)
-        one, other = _seconds(first), _seconds(second)
-        ratios.append(one / other if pair % 2 == 0 else other / one)
+        first, second = (measured, baseline) if pair % 2 == 0 else (baseline, measured)
+        first_seconds, second_seconds = _seconds(first), _seconds(second)
+        ratios.append(first_seconds / second_seconds if pair % 2 == 0 else second_seconds / first_seconds)
     return figure(name, ratios, "ratio", goal=goal, at_least=at_least)
 
 
-def figure(name: str, values: Sequence[float], unit: str, *, goal: float | None = None, at_least: bool = False) -> Row:
+def figure(
+    name: str, values: Sequence[float], unit: str, *, goal: float | None = None, at_least: bool = False
+) -> BenchmarkRow:
     """The median of several measurements; the goal is an upper bound, or a lower one with `at_least`."""
     value = float(np.median(values))
     resamples = numpy_stream(0, name).choice(values, size=(1000, len(values)))
-    low, high = (float(each) for each in np.percentile(np.median(resamples, axis=1), (2.5, 97.5)))
+    low, high = (float(end) for end in np.percentile(np.median(resamples, axis=1), (2.5, 97.5)))
     holds = None if goal is None else high >= goal if at_least else low <= goal
     spread = (high - low) / (1.0 if unit == "ratio" else max(1.0, abs(value)))
-    return Row(name=name, value=value, unit=unit, low=low, high=high, goal=goal, holds=holds, noisy=spread > NOISY)
+    return BenchmarkRow(
+        name=name, value=value, unit=unit, low=low, high=high, goal=goal, holds=holds, noisy=spread > NOISY
+    )
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -70,7 +74,7 @@ def _digits(value: float) -> int:
     return 2 if abs(value) < 100 else 0
 
 
-def main(measure: Callable[..., list[Row]], place: str = "") -> None:
+def main(measure: Callable[..., list[BenchmarkRow]], place: str = "") -> None:
     """Run a benchmark from the command line: print its rows, and write them as JSON if asked.
 
     Args:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
+from benchmarks.harness import QUICK_PAIRS, BenchmarkRow, figure, main, ratio
 from benchmarks.moe_parts import Shape, Training
 from benchmarks.peak import peak_bytes
 from uniperceiver.model.sizes import SIZES
@@ -27,9 +27,9 @@ class Case:
 
 
 def _case(size: str, condition: str = "shared") -> Case:
-    one = SIZES[size]
-    shape = Shape(width=one.width, layers=one.layers, heads=one.heads)
-    return Case(name=size, shape=shape, condition=condition, slow=one.width > 200)
+    sizes = SIZES[size]
+    shape = Shape(width=sizes.width, layers=sizes.layers, heads=sizes.heads)
+    return Case(name=size, shape=shape, condition=condition, slow=shape.width > 200)
 
 
 CASES = (
@@ -39,9 +39,9 @@ CASES = (
 )
 
 
-def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] = (8, 32)) -> list[Row]:
+def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] = (8, 32)) -> list[BenchmarkRow]:
     """Peak memory with all activations kept and with each layer computed again, and the time of one over the other."""
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     quick = pairs <= QUICK_PAIRS
     for case in cases:
         if case.slow and quick:
@@ -50,17 +50,17 @@ def measure(pairs: int, cases: Iterable[Case] = CASES, batches: tuple[int, ...] 
         for batch in batches[:1] if quick and case.condition != "shared" else batches:
             if largest * batch / batches[0] > _room():
                 break
-            found = _rows(case, batch, min(pairs, FEW) if case.slow or quick else pairs)
-            largest = largest or round(found[0].value * MB)
-            rows += found
+            measured = _rows(case, batch, min(pairs, FEW) if case.slow or quick else pairs)
+            largest = largest or round(measured[0].value * MB)
+            rows += measured
     return rows
 
 
-def _rows(case: Case, batch: int, pairs: int) -> list[Row]:
+def _rows(case: Case, batch: int, pairs: int) -> list[BenchmarkRow]:
     tokens = case.shape.tokens(batch, rows=1)
     what = f"{case.name}/batch{batch}/threads{torch.get_num_threads()}/{case.condition}"
     training = Training(case.shape.encoder(condition=case.condition), tokens)
-    kept, again = (peak(training, recompute=each) / MB for each in (False, True))
+    kept, again = (peak(training, recompute=recompute) / MB for recompute in (False, True))
     return [
         figure(f"memory/all kept/{what}", [kept], "MB"),
         figure(f"memory/recomputed/{what}", [again], "MB"),

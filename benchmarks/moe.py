@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import Row, main, ratio
+from benchmarks.harness import BenchmarkRow, main, ratio
 from benchmarks.moe_memory import peak_memory
 from benchmarks.moe_parts import HalfBlock, Shape, Training, encode
 
@@ -30,16 +30,16 @@ class Scale:
 TI = Scale(stack=Shape(width=192, layers=12, heads=3), batches=(8, 32), widths=(768, 192), threads=(1, 2))
 
 
-def measure(pairs: int, scale: Scale = TI) -> list[Row]:
+def measure(pairs: int, scale: Scale = TI) -> list[BenchmarkRow]:
     """Time with experts over that of the dense model, and the peak memory of training."""
-    before, found = torch.get_num_threads(), []
+    before, measured = torch.get_num_threads(), list[BenchmarkRow]()
     for threads in scale.threads:
         torch.set_num_threads(threads)
         for name, prepare, goal in (*_attribute(scale), *_token(scale), *_context(scale)):
             name = f"moe/{name}".replace("/threads/", f"/threads{threads}/")
-            found.append(ratio(name, *prepare(), goal=goal, pairs=pairs))
+            measured.append(ratio(name, *prepare(), goal=goal, pairs=pairs))
     torch.set_num_threads(before)
-    return found + [peak_memory(scale.stack, scale.batches[0], rows=rows) for rows in ROWS]
+    return measured + [peak_memory(scale.stack, scale.batches[0], rows=rows) for rows in ROWS]
 
 
 def _attribute(scale: Scale) -> Iterator[Case]:
@@ -56,14 +56,14 @@ def _attribute(scale: Scale) -> Iterator[Case]:
 
 def _trained(shape: Shape, batch: int, rows: int) -> Runs:
     tokens = shape.tokens(batch, rows=rows)
-    ours, dense = (Training(shape.encoder(condition=each), tokens) for each in ("attribute", "shared"))
-    return ours.step, dense.step
+    experts, dense = (Training(shape.encoder(condition=condition), tokens) for condition in ("attribute", "shared"))
+    return experts.step, dense.step
 
 
 def _inferred(shape: Shape, batch: int, rows: int, *, merged: bool) -> Runs:
     tokens = shape.tokens(batch, rows=rows)
-    ours = shape.encoder(condition="attribute", merged_for=tokens.segments if merged else ())
-    return partial(encode, ours, tokens), partial(encode, shape.encoder(condition="shared"), tokens)
+    encoder = shape.encoder(condition="attribute", merged_for=tokens.segments if merged else ())
+    return partial(encode, encoder, tokens), partial(encode, shape.encoder(condition="shared"), tokens)
 
 
 def _token(scale: Scale) -> Iterator[Case]:
@@ -76,8 +76,8 @@ def _token(scale: Scale) -> Iterator[Case]:
         (wide, "ffn", 2.15, 2.05),
     ):
         for what, goal in (("train", train), ("infer", infer)):
-            ours, dense = {"condition": "token", "level": level}, {"condition": "shared"}
-            prepare = partial(_half_blocks, scale.stack, width, what, ours, dense)
+            token, dense = {"condition": "token", "level": level}, {"condition": "shared"}
+            prepare = partial(_half_blocks, scale.stack, width, what, token, dense)
             yield f"token {what}/FFN {width}/batch8/threads/{experts[level]}", prepare, goal
 
 
@@ -85,15 +85,15 @@ def _context(scale: Scale) -> Iterator[Case]:
     """An FFN alone: what pooling the context adds."""
     for width in scale.widths:
         for what in ("train", "infer"):
-            ours, token = {"condition": "context"}, {"condition": "token"}
-            prepare = partial(_half_blocks, scale.stack, width, what, ours, token)
+            context, token = {"condition": "context"}, {"condition": "token"}
+            prepare = partial(_half_blocks, scale.stack, width, what, context, token)
             yield f"context over token {what}/FFN {width}/batch8/threads/expert linears", prepare, 1.05
 
 
-def _half_blocks(stack: Shape, width: int, what: str, ours: Settings, baseline: Settings) -> Runs:
+def _half_blocks(stack: Shape, width: int, what: str, settings: Settings, baseline: Settings) -> Runs:
     shape = replace(stack, width=width, heads=max(1, width // 64))
-    one, other = (getattr(HalfBlock(shape, **each), what) for each in (ours, baseline))
-    return one, other
+    measured, reference = (getattr(HalfBlock(shape, **chosen), what) for chosen in (settings, baseline))
+    return measured, reference
 
 
 if __name__ == "__main__":

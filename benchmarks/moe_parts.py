@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
+from uniperceiver import ModelConfig, MoEConfig, OptimiserConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.encoder import Encoder
 from uniperceiver.model.merge import merge_model
@@ -99,5 +99,5 @@ class HalfBlock:
         self._run(self.x_TD, None)
 
     def _run(self, x_TD: Tensor, stream: torch.Generator | None) -> Tensor:
-        y_TD: Tensor = self.ffn(x_TD, replace(self.context, decisions=[], decided={}, pooled={}, stream=stream))
+        y_TD: Tensor = self.ffn(x_TD, replace(self.context, decisions=[], pooled={}, stream=stream))
         return y_TD

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 import uniperceiver
-from benchmarks.harness import QUICK_PAIRS, Row, figure, main, ratio
+from benchmarks.harness import QUICK_PAIRS, BenchmarkRow, figure, main, ratio
 from benchmarks.step_clock import OUTSIDE, timed_run
-from uniperceiver.config import Recipe, read_recipe
+from uniperceiver import Recipe, read_recipe
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.optimisation.adamw import learning_rate
@@ -42,7 +42,7 @@ FULL = Scale(parts=20, every=20, learning=300, held_out=8, batches=20)
 QUICK = Scale(parts=8, every=10, learning=60, held_out=4, batches=10)
 
 
-def measure(pairs: int, path: Path | None = None, scale: Scale | None = None) -> list[Row]:
+def measure(pairs: int, path: Path | None = None, scale: Scale | None = None) -> list[BenchmarkRow]:
     """Where the time of a step goes, what sampling the vocabulary gains and costs, and how much is padding."""
     path = path or DEMO
     recipe, scale = read_recipe(path), scale or (QUICK if pairs <= QUICK_PAIRS else FULL)
@@ -54,28 +54,32 @@ def measure(pairs: int, path: Path | None = None, scale: Scale | None = None) ->
     ]
 
 
-def _outside(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[Row]:
+def _outside(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[BenchmarkRow]:
     """The share of the time outside forward, backward and optimiser, and what is known of it."""
     parts = timed_run(recipe, base, scale.parts, scale.every)
     what = f"{what}/workers{recipe.data.workers}"
-    shares = [each.outside for each in parts]
+    shares = [part.outside for part in parts]
     yield figure(f"step/outside forward, backward, optimiser/{what}", shares, "of the time", goal=0.05)
     for part in OUTSIDE:
-        yield figure(f"step/{part}/{what}", [each.of.get(part, 0.0) / each.seconds for each in parts], "of the time")
-    yield figure(f"step/time of a step/{what}", [each.seconds / scale.every * 1000 for each in parts], "ms")
+        yield figure(f"step/{part}/{what}", [timed.of.get(part, 0.0) / timed.seconds for timed in parts], "of the time")
+    yield figure(f"step/time of a step/{what}", [part.seconds / scale.every * 1000 for part in parts], "ms")
 
 
-def _padding(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[Row]:
+def _padding(recipe: Recipe, base: Path, what: str, scale: Scale) -> Iterator[BenchmarkRow]:
     """The share of the tokens that are padding, of inputs and candidates together."""
     with tempfile.TemporaryDirectory() as folder:
         run = prepare_run(recipe, base, Path(folder) / "run", quiet=True)
-        for index, one in enumerate(run.mixture.sets):
+        for index, training_set in enumerate(run.mixture.sets):
             shares = []
             for plan, batch in _batches(run.mixture, index, scale.batches):
                 both = [batch.inputs, run.objective.candidates(batch, plan).sequences]
-                padding, tokens = map(sum, zip(*(_tokens_of(run, each) for each in both), strict=True))
+                padding, tokens = map(sum, zip(*(_tokens_of(run, sequences) for sequences in both), strict=True))
                 shares.append(padding / tokens)
-            yield figure(f"step/padding/{what}/batch{one.stages[0].batch}/{one.task.name}", shares, "of the tokens")
+            yield figure(
+                f"step/padding/{what}/batch{training_set.stages[0].batch}/{training_set.task.name}",
+                shares,
+                "of the tokens",
+            )
 
 
 @torch.no_grad()
@@ -86,9 +90,9 @@ def _tokens_of(run: Run, sequences: Sequences) -> tuple[int, int]:
     return 0 if tokens.valid_BN is None else int((~tokens.valid_BN).sum()), count
 
 
-def _sampled(recipe: Recipe, base: Path, what: str, pairs: int, scale: Scale) -> Iterator[Row]:
+def _sampled(recipe: Recipe, base: Path, what: str, pairs: int, scale: Scale) -> Iterator[BenchmarkRow]:
     """Sampled candidates against the whole vocabulary: time of a batch, and what a short training comes to."""
-    kept = {name: each for name, each in recipe.tasks.items() if CATALOGUE[each.kind].candidates == "vocabulary"}
+    kept = {name: config for name, config in recipe.tasks.items() if CATALOGUE[config.kind].candidates == "vocabulary"}
     if not kept:
         return
     warmup = min(recipe.optimiser.warmup, scale.learning // 10)
@@ -101,18 +105,21 @@ def _sampled(recipe: Recipe, base: Path, what: str, pairs: int, scale: Scale) ->
             with_number = replace(recipe, candidates=replace(recipe.candidates, sample=number))
             runs.append(prepare_run(with_number, base, Path(folder) / f"{number}", tasks=tasks, quiet=True))
         name, size = f"sampled {samples} over full", f"V{runs[0].objective.codec.size}"
-        for index, one in enumerate(runs[0].mixture.sets):
+        for index, training_set in enumerate(runs[0].mixture.sets):
             ((plan, batch),) = _batches(runs[0].mixture, index, 1)
-            ours, full = (partial(_gradient, run, plan, batch) for run in runs)
+            sampled, full = (partial(_gradient, run, plan, batch) for run in runs)
             yield ratio(
-                f"step/time, {name}/{what}/batch{len(batch.ids)}/{size} {one.task.name}", ours, full, pairs=pairs
+                f"step/time, {name}/{what}/batch{len(batch.ids)}/{size} {training_set.task.name}",
+                sampled,
+                full,
+                pairs=pairs,
             )
         for run in runs:
             _train(run)
         for index, data in enumerate(tasks):
-            found, expected = (_losses(run, index, data, scale) for run in runs)
+            of_sampled, expected = (_losses(run, index, data, scale) for run in runs)
             where = f"{what}/{scale.learning} steps/{size} {data.task.name}"
-            more = [mine - other for mine, other in zip(found, expected, strict=True)]
+            more = [mine - other for mine, other in zip(of_sampled, expected, strict=True)]
             yield figure(f"step/loss, full/{where}", expected, "nats")
             yield figure(f"step/loss, sampled {samples} - full/{where}", more, "nats")
 
@@ -145,7 +152,10 @@ def _train(run: Run) -> None:
 def _losses(run: Run, index: int, data: TaskData, scale: Scale) -> list[float]:
     """The loss over the whole vocabulary of each held-out batch."""
     source = data.sources.get("val", data.sources["train"])
-    sets = [replace(each, source=source) if each.index == data.index else each for each in run.mixture.sets]
+    sets = [
+        replace(training_set, source=source) if training_set.index == data.index else training_set
+        for training_set in run.mixture.sets
+    ]
     mixture = replace(run.mixture, sets=tuple(sets))
     return [
         float(run.objective(batch, plan, random=False, whole_vocabulary=True).loss)

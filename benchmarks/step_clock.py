@@ -12,7 +12,7 @@ from unittest import mock
 
 from torch import Tensor, nn
 
-from uniperceiver.config import Recipe
+from uniperceiver import Recipe
 from uniperceiver.data.mix import Plan
 from uniperceiver.records import Batch
 from uniperceiver.runs.prepare import prepare_run
@@ -120,14 +120,14 @@ def _under(clock: Clock) -> Iterator[None]:
     """The places of the training loop that an objective does not see, under the clock."""
 
     def timed(name: str, function: Any) -> Any:
-        def run(*given: Any, **named: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> Any:
             with clock.on(name):
-                return function(*given, **named)
+                return function(*arguments, **named)
 
         return run
 
-    def waiting(*given: Any) -> Iterator[Any]:
-        items = iter(loaded(*given))
+    def waiting(*arguments: Any) -> Iterator[Any]:
+        items = iter(loaded(*arguments))
         while True:
             with clock.on("waiting for data"):
                 item = next(items)

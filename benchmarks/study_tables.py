@@ -23,14 +23,14 @@ TIMES = ("training", "inference", "inference merged")
 
 def tables(place: Path) -> dict[str, str]:
     """Each table of the page by what it is about; Markdown."""
-    found = {"rates": rates(_read(place / "rates.json"))}
+    texts = {"rates": rates(_read(place / "rates.json"))}
     for name in STUDIES:
         study = _read(place / f"{name}.json")
-        found[f"{name}: cross-entropy"] = losses(study)
-        found[f"{name}: other metrics"] = others(study)
-    found["times"] = times(_read(place / "arms.json"))
-    found["matrices"] = matrices({path.stem: _read(path) for path in (place / "interference").glob("*.json")})
-    return found
+        texts[f"{name}: cross-entropy"] = losses(study)
+        texts[f"{name}: other metrics"] = others(study)
+    texts["times"] = times(_read(place / "arms.json"))
+    texts["matrices"] = matrices({path.stem: _read(path) for path in (place / "interference").glob("*.json")})
+    return texts
 
 
 def rates(study: Json) -> str:
@@ -39,7 +39,7 @@ def rates(study: Json) -> str:
     for row in _rows(study, "val"):
         for arm, figure in row["arms"].items():
             values[arm].append(figure["mean"])
-    lines = ([f"`{arm}`", f"{mean(each):.3f}"] for arm, each in values.items())
+    lines = ([f"`{arm}`", f"{mean(seeds):.3f}"] for arm, seeds in values.items())
     return markdown_table(["arm", "held-out cross-entropy"], lines)
 
 
@@ -90,12 +90,12 @@ def others(study: Json) -> str:
 
 def times(rows: list[Json]) -> str:
     """Training and inference of each arm, as multiples of the baseline's; median and 95 % interval."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    closed: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         _, pair, _, what = row["name"].split("/")
-        found[pair.split()[0]][what] = f"{row['value']:.2f} ({row['low']:.2f} - {row['high']:.2f})"
+        closed[pair.split()[0]][what] = f"{row['value']:.2f} ({row['low']:.2f} - {row['high']:.2f})"
     base = rows[0]["name"].split("/")[1].split()[-1]
-    lines = ([f"`{arm}`", *(cells.get(what, "–") for what in TIMES)] for arm, cells in found.items())
+    lines = ([f"`{arm}`", *(cells.get(what, "–") for what in TIMES)] for arm, cells in closed.items())
     return markdown_table([f"over `{base}`", *TIMES], lines)
 
 
@@ -109,7 +109,7 @@ def matrices(measured: dict[str, Json]) -> str:
     lines = []
     for arm, place in product(sorted({arm for arm, _ in groups}, reverse=True), (0, -1)):
         for step in sorted(step for name, step in groups if name == arm):
-            layers = [each["layers"][place] for each in groups[arm, step]]
+            layers = [measurement["layers"][place] for measurement in groups[arm, step]]
             cells = (_entry(layers, i, j) for i, j in pairs)
             lines.append([f"`{arm}`, layer {layers[0]['layer']}", str(step), str(len(layers)), *cells])
     heads = [f"{tasks[i]} ← {tasks[j]}" for i, j in pairs]
@@ -118,15 +118,15 @@ def matrices(measured: dict[str, Json]) -> str:
 
 def _entry(layers: list[Json], i: int, j: int) -> str:
     """One entry over the seeds; bold needs values that are not 0.00, too; (?) where a seed's has no bounds."""
-    found = [layer["matrix"][i][j] for layer in layers if layer["matrix"][i][j] is not None]
+    values = [layer["matrix"][i][j] for layer in layers if layer["matrix"][i][j] is not None]
     bounds = [(layer["low"][i][j], layer["high"][i][j]) for layer in layers]
-    if not found:
+    if not values:
         return "null"
-    text, values = f"{mean(found):z.2f}", [f"{each:z.2f}" for each in found]
+    text, texts = f"{mean(values):z.2f}", [f"{value:z.2f}" for value in values]
     bounded = all(low is not None for low, _ in bounds)
-    if bounded and "0.00" not in values and (all(low > 0 for low, _ in bounds) or all(high < 0 for _, high in bounds)):
+    if bounded and "0.00" not in texts and (all(low > 0 for low, _ in bounds) or all(high < 0 for _, high in bounds)):
         text = f"**{text}**"
-    lowest, highest = min(values, key=float), max(values, key=float)
+    lowest, highest = min(texts, key=float), max(texts, key=float)
     spread = f" ({lowest}, {highest})" if lowest != highest else ""
     return f"{text}{spread}{'' if bounded else ' (?)'}"
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import Row, main, ratio
+from benchmarks.harness import BenchmarkRow, main, ratio
 from benchmarks.parts import changed, flat
-from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver import ModelConfig, MoEConfig
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.runs.architecture import architecture
@@ -21,7 +21,7 @@ from uniperceiver.tasks.task import TEMPERATURES
 VOCABULARY, SAMPLES, TARGETS = 2000, 384, 150
 
 
-def measure(pairs: int) -> list[Row]:
+def measure(pairs: int) -> list[BenchmarkRow]:
     """Forward and backward of all candidates: fast over plain, sampled over fast."""
     facts = CATALOGUE["masked_language_modelling"].facts("candidate")
     arch = architecture(ModelConfig(size="nano"), MoEConfig(), tasks=1, vocabulary=VOCABULARY, end=0, answer=1)

@@ -5,13 +5,11 @@ One function and one line of the table. A model that was trained with it is load
 import sys
 from pathlib import Path
 
-from uniperceiver import load
-from uniperceiver.config import EvaluationConfig, LogConfig, ModelConfig, MoEConfig, OptimiserConfig, Recipe, TaskConfig
+import uniperceiver as up
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.moe.conditions import CONDITIONS, Code, OfSegment
 from uniperceiver.moe.settings import MoE
 from uniperceiver.records import Segment
-from uniperceiver.runs.prepare import prepare_run
 
 
 def side(segment: Segment, settings: MoE) -> Code:
@@ -22,19 +20,18 @@ def side(segment: Segment, settings: MoE) -> Code:
 CONDITIONS["side"] = OfSegment(code=side)  # OfValues(represent=...) for one that looks at the tokens themselves
 
 
-def task(kind: str, label: str = "none") -> TaskConfig:
-    train = {"format": "scenes", "items": 5000, "pixels": 32, "objects": 1, "label": label}
-    return TaskConfig(kind=kind, train=train, val={**train, "items": 100, "split": "val"}, size=32, length=16)
+def task(kind: str, label: str = "none") -> up.TaskConfig:
+    source = {"format": "scenes", "items": 5000, "pixels": 32, "objects": 1, "label": label}
+    return up.TaskConfig(kind=kind, train=source, val={**source, "items": 100, "split": "val"}, size=32, length=16)
 
 
 def main(folder: Path, steps: int = 200) -> None:
     tasks = {"colours": task("image_classification", "colour"), "captions": task("image_captioning")}
-    recipe = Recipe(tasks=tasks, steps=steps, moe=MoEConfig(condition="side", experts=4, k=2),
-                    evaluation=EvaluationConfig(every=100, limit=50), log=LogConfig(tensorboard=False),
-                    optimiser=OptimiserConfig(lr=0.002, warmup=20),
-                    model=ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
-    prepare_run(recipe, Path(), folder).train()
-    model = load(folder)
+    recipe = up.Recipe(tasks=tasks, steps=steps, moe=up.MoEConfig(condition="side", experts=4, k=2),
+                       evaluation=up.EvaluationConfig(every=100, limit=50, train_limit=50),
+                       log=up.LogConfig(tensorboard=False), optimiser=up.OptimiserConfig(lr=0.002, warmup=20),
+                       model=up.ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
+    model = up.train(recipe, folder).load()
     merged = model.merge()  # a code reads no values, so the experts become plain weights: here one set for each side
     names = [texts[0] for texts in model.saved.tasks["colours"].task.labels]
     for sample in map(ScenesSource(items=4, pixels=32, objects=1, split="test").read, range(4)):

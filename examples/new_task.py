@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uniperceiver import Task, load
-from uniperceiver.config import EvaluationConfig, LogConfig, ModelConfig, OptimiserConfig, Recipe, TaskConfig
+import uniperceiver as up
+from uniperceiver import Task
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.scenes.scene import COLOURS
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.data.tasks import SPLITS, TaskData
 from uniperceiver.records import Sample
-from uniperceiver.runs.prepare import prepare_run
 
 ANSWERS = ("no", "yes", *COLOURS)
 TASK = Task(name="questions", inputs=("image", "text"), candidates="labels", read_at="masked", temperature="downstream", template="{text} {answer}", labels=tuple((word,) for word in ANSWERS))  # noqa: E501  # fmt: skip
@@ -41,15 +40,16 @@ class Questions:
 
 
 def main(folder: Path, steps: int = 200) -> None:
-    config = TaskConfig(kind=TASK.name, size=32, length=16)
-    recipe = Recipe(steps=steps, tasks={TASK.name: config}, optimiser=OptimiserConfig(lr=0.002, warmup=20),
-                    evaluation=EvaluationConfig(every=50), log=LogConfig(tensorboard=False),
-                    model=ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
-    sources = {split: Questions(ScenesSource(items=5000, pixels=32, objects=1, split=split)) for split in SPLITS}
+    config = up.TaskConfig(kind=TASK.name, size=32, length=16)
+    recipe = up.Recipe(steps=steps, tasks={TASK.name: config}, optimiser=up.OptimiserConfig(lr=0.002, warmup=20),
+                       evaluation=up.EvaluationConfig(every=50, train_limit=100), log=up.LogConfig(tensorboard=False),
+                       model=up.ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
+    scenes = {split: ScenesSource(items=5000 if split == "train" else 100, pixels=32, objects=1, split=split)
+              for split in SPLITS}  # fmt: skip
+    sources = {split: Questions(source) for split, source in scenes.items()}
     preprocess = Preprocess(size=config.size, length=config.length)
     data = TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
-    prepare_run(recipe, Path(), folder, tasks=[data]).train()
-    trained = load(folder)
+    trained = up.train(recipe, folder, tasks=[data]).load()
     for sample in map(sources["val"].read, range(4)):
         answer = int(trained.classify(sample.image, task=TASK.name, texts=sample.text).argmax())
         print(f"{sample.captions[0]}: {sample.text} {ANSWERS[answer]}")

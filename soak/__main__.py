@@ -35,7 +35,7 @@ def main() -> int:
     text = table(records)
     (options.out / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)
-    return 0 if all(each["good"] for each in records) else 1
+    return 0 if all(record["good"] for record in records) else 1
 
 
 def table(records: Iterable[Record]) -> str:
@@ -43,24 +43,27 @@ def table(records: Iterable[Record]) -> str:
     records = list(records)
     lines = ["| trial | cases | good | figures | minutes |", "|---" * 5 + "|"]
     for name, part in PARTS.items():
-        found = [each for each in records if each["part"] == name]
-        if found:
-            counted = [each for each in found if "beyond" not in each]
-            good, minutes = sum(each["good"] for each in counted), sum(each["seconds_taken"] for each in found) / 60
-            cells = (part.title, str(len(counted)), str(good), part.sums_up(found), f"{minutes:.1f}")
+        of_part = [record for record in records if record["part"] == name]
+        if of_part:
+            counted = [record for record in of_part if "beyond" not in record]
+            good, minutes = (
+                sum(record["good"] for record in counted),
+                sum(record["seconds_taken"] for record in of_part) / 60,
+            )
+            cells = (part.title, str(len(counted)), str(good), part.sums_up(of_part), f"{minutes:.1f}")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _run(part: str, scratch: Path, log: Path) -> None:
-    done = {each["case"] for each in _read(log) if each["part"] == part}
+    done = {record["case"] for record in _read(log) if record["part"] == part}
     for name, run in PARTS[part].cases(scratch / part):
         if name in done:
             continue
         start = time.monotonic()
         with redirect_stderr(io.StringIO()):  # what the runs say
-            found = run()
-        record = {"part": part, "case": name, **found, "seconds_taken": round(time.monotonic() - start, 2)}
+            outcome = run()
+        record = {"part": part, "case": name, **outcome, "seconds_taken": round(time.monotonic() - start, 2)}
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(f"{part}: {name}: {'good' if record['good'] else record}", file=sys.stderr)

@@ -32,14 +32,14 @@ class Failure:
 
     what: str
     code: int
-    said: str  # the one line; empty where the command succeeded
+    output: str  # the one line; empty where the command succeeded
     intact: bool  # what was saved before is still there, byte for byte, or something newer is whole
     equal: bool  # mended, the same command comes to the state of a run that never failed
 
     @property
     def good(self) -> bool:
         """Succeeded all the same, or failed in one line; nothing was lost."""
-        return self.intact and self.equal and (self.code == 0 or (self.code == 2 and bool(self.said)))
+        return self.intact and self.equal and (self.code == 0 or (self.code == 2 and bool(self.output)))
 
 
 class Trial:
@@ -62,24 +62,24 @@ class Trial:
     def outcome(self, what: str, place: Path, ended: forked.Ended, again: Callable[[], int]) -> Failure:
         """Look at the run after a failure, then go on with it on a disk that works."""
         intact = self._intact(place / "run" / "checkpoints")
-        second = forked.ended(again, self.folder / "said again.txt")
-        assert second.code == 0, second.said
+        second = forked.ended(again, self.folder / "output again.txt")
+        assert second.code == 0, second.output
         return Failure(
             what=what,
             code=ended.code,
-            said=ended.complaint if ended.code else "",
+            output=ended.complaint if ended.code else "",
             intact=intact,
             equal=newest_hash(place / "run") == self.expected,
         )
 
     def _intact(self, root: Path) -> bool:
         before = checkpoint.step_folder(self.folder / "stopped" / "checkpoints", STOPPED)
-        found = checkpoint.newest_valid(root)
-        assert found.path is not None
-        assert not found.skipped, found.skipped
-        if found.path.name != before.name:
-            return hash_of_checkpoint(found.path) == self.expected
-        return all((found.path / each.name).read_bytes() == each.read_bytes() for each in before.iterdir())
+        newest = checkpoint.newest_valid(root)
+        assert newest.path is not None
+        assert not newest.skipped, newest.skipped
+        if newest.path.name != before.name:
+            return hash_of_checkpoint(newest.path) == self.expected
+        return all((newest.path / file.name).read_bytes() == file.read_bytes() for file in before.iterdir())
 
 
 def failing_calls(trial: Trial, error: int, numbers: Iterator[int], *, for_good: bool) -> Iterator[Failure]:
@@ -93,7 +93,7 @@ def failing_calls(trial: Trial, error: int, numbers: Iterator[int], *, for_good:
         work = trial.copy(place)
         ended = forked.ended(
             lambda work=work, number=number, place=place: _with_failing(work, place, error, number, for_good),  # type: ignore[misc]
-            trial.folder / "said.txt",
+            trial.folder / "output.txt",
         )
         yield trial.outcome(f"{errno.errorcode[error]} at call {number}", place, ended, work)
         shutil.rmtree(place)
@@ -110,7 +110,7 @@ def count_calls(trial: Trial) -> int:
         counted.write_text(str(calls[0]), encoding="utf-8")
         return code
 
-    assert forked.ended(count, trial.folder / "said.txt").code == 0
+    assert forked.ended(count, trial.folder / "output.txt").code == 0
     shutil.rmtree(place)
     return int(counted.read_text(encoding="utf-8"))
 
@@ -160,20 +160,20 @@ def full_disk(trial: Trial, sizes: int) -> list[Failure] | None:
     ended = forked.start(lambda: _in_namespace(trial, sizes, results), trial.folder / "namespace.txt").wait(3600)
     if ended.code == 77:
         return None
-    assert ended.code == 0, ended.said
-    return [Failure(**each) for each in json.loads(results.read_text(encoding="utf-8"))]
+    assert ended.code == 0, ended.output
+    return [Failure(**failure) for failure in json.loads(results.read_text(encoding="utf-8"))]
 
 
 def _in_namespace(trial: Trial, sizes: int, results: Path) -> int:
     if ctypes.CDLL(None).unshare(_NEW_NAMESPACE) != 0 or _mount("--make-rprivate", "/"):
         return 77
-    place, found = trial.folder / "disk", []
+    place, failures = trial.folder / "disk", []
     place.mkdir()
     if _mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", place):
         return 77
     work = trial.copy(place)
     least = _used(place)
-    forked.ended(work, trial.folder / "said.txt")
+    forked.ended(work, trial.folder / "output.txt")
     # While it saves, there are two checkpoints and two models.
     most = least + int(0.7 * (_used(place) - least)) + _size(place / "run" / "model")
     limits = [str(int(limit)) for limit in np.linspace(least, most, sizes)]
@@ -182,10 +182,10 @@ def _in_namespace(trial: Trial, sizes: int, results: Path) -> int:
         (place / "recipe.yaml").unlink()
         work = trial.copy(place)
         _remount(place, "ro" if limit == "read-only" else f"size={limit}")
-        ended = forked.ended(work, trial.folder / "said.txt")
+        ended = forked.ended(work, trial.folder / "output.txt")
         _remount(place, "rw,size=64m")
-        found.append(trial.outcome(f"disk of {limit}", place, ended, work))
-    results.write_text(json.dumps([asdict(each) for each in found]), encoding="utf-8")
+        failures.append(trial.outcome(f"disk of {limit}", place, ended, work))
+    results.write_text(json.dumps([asdict(failure) for failure in failures]), encoding="utf-8")
     return 0
 
 
@@ -242,6 +242,6 @@ def _noticed(what: str, root: Path, newest: Path, before: Path) -> Damage:
         detected = False
     except UserError as error:
         detected = newest.name in str(error) and "\n" not in str(error)
-    found = checkpoint.newest_valid(root)
-    told = len(found.skipped) == 1 and newest.name in found.skipped[0]
-    return Damage(what=what, detected=detected, fell_back=found.path == before and told)
+    newest_whole = checkpoint.newest_valid(root)
+    reported = len(newest_whole.skipped) == 1 and newest.name in newest_whole.skipped[0]
+    return Damage(what=what, detected=detected, fell_back=newest_whole.path == before and reported)

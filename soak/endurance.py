@@ -34,14 +34,14 @@ class Endurance:
 def endurance(folder: Path, steps: int) -> Endurance:
     """Train that many steps in a process of its own, with log lines, evaluations and checkpoints on the way."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = folder / "found.json"
-    ended = forked.start(lambda: _measured(folder / "run", steps, found), folder / "said.txt").wait(7200)
-    assert ended.code == 0, ended.said
-    values = json.loads(found.read_text(encoding="utf-8"))
+    results = folder / "results.json"
+    ended = forked.start(lambda: _measured(folder / "run", steps, results), folder / "output.txt").wait(7200)
+    assert ended.code == 0, ended.output
+    values = json.loads(results.read_text(encoding="utf-8"))
     return parse(Endurance, values, "endurance")
 
 
-def _measured(out: Path, steps: int, found: Path) -> int:
+def _measured(out: Path, steps: int, results: Path) -> int:
     quieten()
     changes: dict[str, Any] = {
         "steps": steps,
@@ -66,7 +66,7 @@ def _measured(out: Path, steps: int, found: Path) -> int:
     gc.freeze()
     run.train()
     warm = steps // 5
-    counted = np.array([each for each in seen if each[0] >= warm])
+    counted = np.array([point for point in seen if point[0] >= warm])
     result = Endurance(
         steps=steps,
         warm=warm,
@@ -75,14 +75,14 @@ def _measured(out: Path, steps: int, found: Path) -> int:
         files=(int(counted[:, 2].min()), int(counted[:, 2].max())),
         objects=(int(counted[0, 3]), int(counted[-1, 3])),
     )
-    found.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    results.write_text(json.dumps(asdict(result)), encoding="utf-8")
     return 0
 
 
 def slope(x_N: np.ndarray, y_N: np.ndarray) -> float:
     """The median slope between all pairs of points (Theil and Sen): single jumps do not move it."""
-    one, other = np.triu_indices(len(x_N), k=1)
-    return float(np.median((y_N[other] - y_N[one]) / (x_N[other] - x_N[one])))
+    first, second = np.triu_indices(len(x_N), k=1)
+    return float(np.median((y_N[second] - y_N[first]) / (x_N[second] - x_N[first])))
 
 
 def _resident() -> float:

@@ -18,7 +18,7 @@ class Ended:
     """How a process ended."""
 
     code: int  # exit code; minus the number of the signal that killed it
-    said: str  # what it wrote to its standard streams
+    output: str  # what it wrote to its standard streams
 
     @property
     def complaint(self) -> str:
@@ -27,9 +27,9 @@ class Ended:
         Raises:
             AssertionError: there is none, or more than one, or a traceback.
         """
-        lines = [line for line in self.said.splitlines() if line.startswith("uniperceiver: ")]
-        assert len(lines) == 1, self.said
-        assert "Traceback" not in self.said, self.said
+        lines = [line for line in self.output.splitlines() if line.startswith("uniperceiver: ")]
+        assert len(lines) == 1, self.output
+        assert "Traceback" not in self.output, self.output
         return lines[0]
 
 
@@ -54,7 +54,7 @@ class Child:
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                return Ended(code=os.waitstatus_to_exitcode(status), said=self.streams.read_text(encoding="utf-8"))
+                return Ended(code=os.waitstatus_to_exitcode(status), output=self.streams.read_text(encoding="utf-8"))
             if time.monotonic() > deadline:
                 os.killpg(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)

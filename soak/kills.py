@@ -15,7 +15,7 @@ import numpy as np
 from soak import forked
 from soak.runs import hash_of_checkpoint, newest_hash, quieten, recipe, train_command, values
 from tests.small_run import train
-from uniperceiver.config import Recipe
+from uniperceiver import Recipe
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.records import Sample
 from uniperceiver.runs import prepare as runs
@@ -56,7 +56,7 @@ def killed_run(folder: Path, kills: int, workers: int = 0, seed: int = 0) -> Kil
     in_a_save = continued = most_lost = saved = 0
     for number in range(kills):
         before = set(_hidden(out))
-        child = forked.start(lambda: _train(settings, out), folder / "said.txt")
+        child = forked.start(lambda: _train(settings, out), folder / "output.txt")
         if number % 4 != 3:  # else already while it begins, and writes its `model` folder
             _wait(child, partial(_has_trained, out, child, saved))
         if number % 2:
@@ -64,12 +64,12 @@ def killed_run(folder: Path, kills: int, workers: int = 0, seed: int = 0) -> Kil
         time.sleep(rng.uniform(0, 0.1 if number % 2 else 1.0))
         child.kill(signal.SIGKILL)
         ended = child.wait()
-        assert ended.code == -signal.SIGKILL, ended.said
+        assert ended.code == -signal.SIGKILL, ended.output
         in_a_save += _writes(out, before)
-        found = checkpoint.newest_valid(out / "checkpoints")
-        saved = 0 if found.path is None else checkpoint.step_of(found.path)
+        newest = checkpoint.newest_valid(out / "checkpoints")
+        saved = 0 if newest.path is None else checkpoint.step_of(newest.path)
         most_lost = max(most_lost, _last_step(out) - saved)
-        continued += not found.skipped
+        continued += not newest.skipped
     last = _last_step(out) + 2
     train(out, settings, stop_after=last)
     train(folder / "whole", endless(0), stop_after=last)
@@ -144,14 +144,14 @@ def terminated(folder: Path, place: str, delay: float, step: int, workers: int =
     settings = values(steps=ENDLESS, checkpoint__every=2, evaluation__every=evaluations, evaluation__batch=1)
     command = train_command(folder, {**settings, "data": {"workers": workers}})
     signalled = folder / "signalled"
-    ended = forked.ended(lambda: _with_signal(command, place, delay, step, signalled), folder / "said.txt")
+    ended = forked.ended(lambda: _with_signal(command, place, delay, step, signalled), folder / "output.txt")
     seconds = time.time() - signalled.stat().st_mtime
-    assert "stopped after saving; the same command goes on from there" in ended.said, ended.said
-    assert "Traceback" not in ended.said, ended.said
-    found = checkpoint.newest_valid(folder / "run" / "checkpoints")
-    assert found.path is not None
-    saved, before = checkpoint.step_of(found.path), hash_of_checkpoint(found.path)
-    resumed = forked.start(command, folder / "said again.txt")
+    assert "stopped after saving; the same command goes on from there" in ended.output, ended.output
+    assert "Traceback" not in ended.output, ended.output
+    newest = checkpoint.newest_valid(folder / "run" / "checkpoints")
+    assert newest.path is not None
+    saved, before = checkpoint.step_of(newest.path), hash_of_checkpoint(newest.path)
+    resumed = forked.start(command, folder / "output again.txt")
     _wait(resumed, lambda: _last_step(folder / "run") >= saved + 1)
     resumed.kill(signal.SIGTERM)
     goes_on = resumed.wait().code == EXIT_CODE and before != newest_hash(folder / "run")

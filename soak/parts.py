@@ -39,9 +39,9 @@ def _resume(folder: Path) -> Iterator[Case]:
 
 def _kills(folder: Path) -> Iterator[Case]:
     def run(chain: int) -> Record:
-        found = kills.killed_run(folder / f"chain {chain}", 40, workers=chain % 2, seed=chain)
-        good = found.equal and found.continued == found.kills and found.most_lost <= kills.EVERY
-        return {"good": good, **asdict(found)}
+        outcome = kills.killed_run(folder / f"chain {chain}", 40, workers=chain % 2, seed=chain)
+        good = outcome.equal and outcome.continued == outcome.kills and outcome.most_lost <= kills.EVERY
+        return {"good": good, **asdict(outcome)}
 
     for chain in range(5):
         yield f"chain {chain}", partial(run, chain)
@@ -51,8 +51,8 @@ def _terminations(folder: Path) -> Iterator[Case]:
     rng = np.random.default_rng(0)
 
     def run(name: str, place: str, delay: float, step: int, workers: int) -> Record:
-        found = kills.terminated(folder / name, place, delay, step, workers)
-        return {"good": found.good, **asdict(found)}
+        outcome = kills.terminated(folder / name, place, delay, step, workers)
+        return {"good": outcome.good, **asdict(outcome)}
 
     for number in range(6):
         for place in kills.PLACES:
@@ -68,8 +68,8 @@ def _calls(folder: Path) -> Iterator[Case]:
     def run(error: int, number: int, for_good: bool) -> Record:
         if number > calls():
             return {"good": True, "beyond": True}
-        (found,) = disk.failing_calls(trial(), error, iter([number]), for_good=for_good)
-        return {"good": found.good, **asdict(found)}
+        (failure,) = disk.failing_calls(trial(), error, iter([number]), for_good=for_good)
+        return {"good": failure.good, **asdict(failure)}
 
     for number in range(1, 100):
         yield f"ENOSPC from call {number} on", partial(run, errno.ENOSPC, number, True)
@@ -80,34 +80,36 @@ def _calls(folder: Path) -> Iterator[Case]:
 
 def _full(folder: Path) -> Iterator[Case]:
     def run() -> Record:
-        found = disk.full_disk(disk.Trial(folder), 24)
-        if found is None:
-            return {"good": False, "said": "no file system can be mounted here"}
-        return {"good": all(each.good for each in found), "cases": [asdict(each) for each in found]}
+        failures = disk.full_disk(disk.Trial(folder), 24)
+        if failures is None:
+            return {"good": False, "why": "no file system can be mounted here"}
+        return {"good": all(failure.good for failure in failures), "cases": [asdict(failure) for failure in failures]}
 
     yield "24 sizes and read-only", run
 
 
 def _damages(folder: Path) -> Iterator[Case]:
     def run() -> Record:
-        found = list(disk.damages(disk.Trial(folder), truncations=20, flips=100))
-        detected, fell_back = (sum(getattr(each, name) for each in found) for name in ("detected", "fell_back"))
-        return {"good": detected == fell_back == len(found), "detected": detected, "fell_back": fell_back}
+        damages = list(disk.damages(disk.Trial(folder), truncations=20, flips=100))
+        detected, fell_back = (sum(getattr(damage, name) for damage in damages) for name in ("detected", "fell_back"))
+        return {"good": detected == fell_back == len(damages), "detected": detected, "fell_back": fell_back}
 
     yield "20 truncations, 100 flipped bits", run
 
 
 def _endurance(folder: Path) -> Iterator[Case]:
     def run() -> Record:
-        found = endurance(folder / "long", 20_000)
-        return {"good": found.slope <= 1.0 and found.files[0] == found.files[1], **asdict(found)}
+        measured = endurance(folder / "long", 20_000)
+        return {"good": measured.slope <= 1.0 and measured.files[0] == measured.files[1], **asdict(measured)}
 
     yield "20,000 steps", run
 
 
 def _of_kills(records: list[Record]) -> str:
-    kills_, in_a_save, continued = (sum(each[name] for each in records) for name in ("kills", "in_a_save", "continued"))
-    lost, steps = max(each["most_lost"] for each in records), sum(each["steps"] for each in records)
+    kills_, in_a_save, continued = (
+        sum(record[name] for record in records) for name in ("kills", "in_a_save", "continued")
+    )
+    lost, steps = max(record["most_lost"] for record in records), sum(record["steps"] for record in records)
     return (
         f"{kills_} kills, {in_a_save} of them while something was being written; {continued} went on from a whole "
         f"checkpoint; at most {lost} steps lost, with {kills.EVERY} between checkpoints; after {steps} steps the final "
@@ -116,33 +118,34 @@ def _of_kills(records: list[Record]) -> str:
 
 
 def _of_stops(records: list[Record]) -> str:
-    codes = sorted({each["code"] for each in records})
-    seconds = max(each["seconds"] for each in records if not each["place"].startswith("waiting"))
-    waiting = max((each["seconds"] for each in records if each["place"].startswith("waiting")), default=0.0)
+    codes = sorted({record["code"] for record in records})
+    seconds = max(record["seconds"] for record in records if not record["place"].startswith("waiting"))
+    waiting = max((record["seconds"] for record in records if record["place"].startswith("waiting")), default=0.0)
     return f"exit codes {codes}; ended after at most {seconds:.1f} s, waiting for a dead disk {waiting:.1f} s"
 
 
 def _of_calls(records: list[Record]) -> str:
-    tried = [each for each in records if "beyond" not in each]
-    went_on = sum(each["code"] == 0 for each in tried)
+    tried = [record for record in records if "beyond" not in record]
+    went_on = sum(record["code"] == 0 for record in tried)
     return f"{len(tried)} calls that failed: {len(tried) - went_on} times one line and exit code 2, {went_on} harmless"
 
 
 def _of_full(records: list[Record]) -> str:
-    return f"{sum(len(each.get('cases', ())) for each in records)} disks" + "".join(
-        f" ({each['said']})" for each in records if "said" in each
+    return f"{sum(len(record.get('cases', ())) for record in records)} disks" + "".join(
+        f" ({record['why']})" for record in records if "why" in record
     )
 
 
 def _of_damages(records: list[Record]) -> str:
-    return "; ".join(f"{each['detected']} detected, {each['fell_back']} fell back by one" for each in records)
+    return "; ".join(f"{record['detected']} detected, {record['fell_back']} fell back by one" for record in records)
 
 
 def _of_endurance(records: list[Record]) -> str:
     return "; ".join(
-        f"{each['slope']:+.3f} MB per 1,000 steps, {each['memory'][0]:.0f} to {each['memory'][1]:.0f} MB, "
-        f"{each['files'][0]} to {each['files'][1]} open files, {each['objects'][0]:,} to {each['objects'][1]:,} objects"
-        for each in records
+        f"{record['slope']:+.3f} MB per 1,000 steps, {record['memory'][0]:.0f} to {record['memory'][1]:.0f} MB, "
+        f"{record['files'][0]} to {record['files'][1]} open files, "
+        f"{record['objects'][0]:,} to {record['objects'][1]:,} objects"
+        for record in records
     )
 
 

@@ -49,10 +49,10 @@ def _within(step: int, happens: Callable[[], None]) -> Callable[[Run], None]:
 
     class Work(list[Any]):
         def __iter__(self) -> Iterator[Any]:
-            for place, each in enumerate(super().__iter__()):
+            for place, state in enumerate(super().__iter__()):
                 if place == 1:
                     happens()
-                yield each
+                yield state
 
     def arm(run: Run) -> None:
         do = run._step

@@ -12,8 +12,8 @@ import yaml
 from torch import Tensor
 
 from tests.small_run import IMAGES, TEXTS, train, values_of
+from uniperceiver import Recipe
 from uniperceiver.cli import main
-from uniperceiver.config import Recipe
 from uniperceiver.runs import train as runs
 from uniperceiver.strict import parse
 from uniperceiver.training import checkpoint
@@ -77,12 +77,12 @@ def warm_up(folder: Path) -> None:
 
 def hash_of(tensors: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> str:
     """One hash of weights, moments, average and counters; equal only where all of them are, bit for bit."""
-    found = hashlib.sha256(json.dumps(counters, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(counters, sort_keys=True).encode())
     for group, members in sorted(tensors.items()):
         for name, value in sorted(members.items()):
-            found.update(f"{group}/{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+            digest.update(f"{group}/{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def hash_of_checkpoint(folder: Path) -> str:
@@ -92,6 +92,6 @@ def hash_of_checkpoint(folder: Path) -> str:
 
 def newest_hash(run: Path) -> str:
     """The hash of the newest checkpoint of a run."""
-    found = checkpoint.newest_valid(run / "checkpoints").path
-    assert found is not None
-    return hash_of_checkpoint(found)
+    path = checkpoint.newest_valid(run / "checkpoints").path
+    assert path is not None
+    return hash_of_checkpoint(path)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
+from uniperceiver import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.optimisation.balance.method import Method, TaskFacts, Updated
 from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.optimisation.balance.task_gradients import TaskGradients

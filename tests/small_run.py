@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from uniperceiver.config import Recipe
+from uniperceiver import Recipe
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run

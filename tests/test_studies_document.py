@@ -16,7 +16,7 @@ PAGE = "docs/studies.md"
 @pytest.mark.parametrize("words", [words for block in blocks(PAGE, "bash") for words in commands(block)], ids=" ".join)
 def test_a_command_of_the_page_exists(words: list[str]) -> None:
     assert words[0] == "uniperceiver"
-    assert (ROOT / parse(words[1:]).study).is_file()
+    assert (ROOT / parse(words[1:]).keywords["study"]).is_file()
 
 
 def test_the_study_of_the_page_is_read(tmp_path: Path) -> None:

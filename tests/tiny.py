@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from uniperceiver.config import AugmentConfig
+from uniperceiver import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.scenes.source import ScenesSource

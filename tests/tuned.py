@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from tests.small_run import IMAGES, TASKS, merged, values_of
-from uniperceiver import UniPerceiver
-from uniperceiver.config import Recipe
+from uniperceiver import Recipe, UniPerceiver
 from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.strict import parse

@@ -19,8 +19,8 @@ class Modality:
     """Which tokenizer of a model embeds it: a key of `tokenizers.join.TOKENIZERS`."""
     field: str | None = None
     """Which field of a Sample holds it; None: `others`, under the modality's name."""
-    suffixes: frozenset[str] = frozenset()
-    """Of its files, in lower case."""
+    suffixes: tuple[str, ...] = ()
+    """Of its files, in lower case, the commonest first."""
 
 
 TEXT = "text"  # the only modality of which candidates are made, and the last part of a sequence that has it
@@ -31,14 +31,14 @@ MODALITIES: dict[str, Modality] = {
         field="image",
         noun="image",
         tokenizer="patches",
-        suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}),
+        suffixes=(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"),
     ),
     "video": Modality(
         kind="visual",
         field="clip",
         noun="clip",
         tokenizer="patches",
-        suffixes=frozenset({".mp4", ".avi", ".webm", ".mov", ".mkv"}),
+        suffixes=(".mp4", ".avi", ".webm", ".mov", ".mkv"),
     ),
     TEXT: Modality(kind="text", field="text", noun="text", tokenizer="words"),
 }

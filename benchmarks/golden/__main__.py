@@ -32,7 +32,7 @@ def results(root: Path) -> Iterator[tuple[str, Findings]]:
         yield from _folder(folder)
     recording = root if root.name == NAME else root / NAME
     if recording.is_dir():
-        yield f"{NAME}/{NAME}", _tried(lambda: findings_of_steps(recording, [_told(each) for each in folders]))
+        yield f"{NAME}/{NAME}", _tried(lambda: findings_of_steps(recording, [_describe(folder) for folder in folders]))
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, Findings]]:
@@ -50,9 +50,9 @@ def _compared(folder: Path, name: str, model: Generalist) -> Findings:
     return findings_of(load_case(folder, name), model)
 
 
-def _told(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / "model.json").read_text())
-    return told
+def _describe(folder: Path) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    return description
 
 
 def _tried(compare: Callable[[], Findings]) -> Findings:
@@ -65,15 +65,15 @@ def _tried(compare: Callable[[], Findings]) -> Findings:
 
 def left_out(root: Path) -> list[str]:
     """Folders that hold something else than a model and its cases."""
-    known = {folder.name for folder in model_folders(root)} | {NAME}
-    return sorted(path.name for path in root.glob("*") if path.is_dir() and path.name not in known)
+    names = {folder.name for folder in model_folders(root)} | {NAME}
+    return sorted(path.name for path in root.glob("*") if path.is_dir() and path.name not in names)
 
 
-def line_of(name: str, found: Findings) -> str:
+def line_of(name: str, findings: Findings) -> str:
     """One case on one line."""
-    shown = ", ".join(f"{quantity} {value:.1e}" for quantity, value in found.errors.items())
-    remarks = "".join(f" ({remark})" for remark in found.remarks)
-    return f"{name:60s} {shown}{remarks}{'   BEYOND: ' + '; '.join(found.beyond[:5]) if found.beyond else ''}"
+    shown = ", ".join(f"{quantity} {value:.1e}" for quantity, value in findings.errors.items())
+    remarks = "".join(f" ({remark})" for remark in findings.remarks)
+    return f"{name:60s} {shown}{remarks}{'   BEYOND: ' + '; '.join(findings.beyond[:5]) if findings.beyond else ''}"
 
 
 def main() -> int:
@@ -83,21 +83,21 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write errors, reasons and remarks of every case")
     options = parser.parse_args()
     torch.manual_seed(0)
-    found: dict[str, Findings] = {}
-    for name, each in results(options.folder):
-        found[name] = each
-        print(line_of(name, each), flush=True)
+    by_name: dict[str, Findings] = {}
+    for name, findings in results(options.folder):
+        by_name[name] = findings
+        print(line_of(name, findings), flush=True)
     for name in left_out(options.folder):
         print(f"{name}: has no model.json, so it holds no cases; left out")
     if options.json:
         rows = {
-            name: {"errors": each.errors, "beyond": each.beyond, "remarks": each.remarks}
-            for name, each in found.items()
+            name: {"errors": findings.errors, "beyond": findings.beyond, "remarks": findings.remarks}
+            for name, findings in by_name.items()
         }
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    count = sum(bool(each.beyond) for each in found.values())
-    print(f"{len(found)} cases, {count} beyond tolerance")
-    return 1 if count or not found else 0
+    count = sum(bool(findings.beyond) for findings in by_name.values())
+    print(f"{len(by_name)} cases, {count} beyond tolerance")
+    return 1 if count or not by_name else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.parts import flat, sequences_of
 from uniperceiver.errors import UserError
 from uniperceiver.model.build import build
 from uniperceiver.model.official.convert import Converted, convert
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.records import Batch, Readout, Sequences, Side
 from uniperceiver.tasks.candidates import Candidates, vocabulary_sequences
 from uniperceiver.tasks.task import TEMPERATURES, Task
@@ -62,9 +62,9 @@ def load_case(folder: Path, name: str) -> Case:
     )
 
 
-def given_of(size: dict[str, Any]) -> Given:
+def given_of(size: dict[str, Any]) -> Choices:
     """What the names of this reduced size do not tell."""
-    return Given(
+    return Choices(
         heads=size["heads"],
         layers=size["layers"],
         positions="table",
@@ -198,7 +198,7 @@ def _candidates(case: Case, task: Task) -> Candidates:
         return Candidates(sequences=_sequences(case, task, "batch.target_sample_list.0", "candidate"))
     named = [f"batch.shared_target_sets.{name}" for name in case.info["batch"]["target_set_list"]]
     named += [key.removesuffix(".data") for key in case.tensors if key.startswith("batch.shared_target_sets.")]
-    key = next((each for each in named if f"{each}.data" in case.tensors), None)
+    key = next((key for key in named if f"{key}.data" in case.tensors), None)
     if key is None and task.candidates != "vocabulary":
         raise ValueError("no target set is recorded")
     if key is None:  # the vocabulary, not recorded again

@@ -32,98 +32,102 @@ _ACTIVATION = re.compile(r"\.(in|out|layer\d+)")
 
 def findings_of(case: Case, model: Generalist) -> Findings:
     """The largest error of each quantity of a case, and what could not be compared."""
-    found = Findings()
+    findings = Findings()
     task, batch, candidates = batch_of(case)
-    encoded = _call(found, case, "enc0", model, batch.inputs)
+    encoded = _call(findings, case, "enc0", model, batch.inputs)
     if "ids" in case.tensors:
-        _generation(found, case, model, task, batch, candidates)
-        return found
-    chosen = _call(found, case, "enc1", model, candidates.sequences)
+        _generation(findings, case, model, task, batch, candidates)
+        return findings
+    chosen = _call(findings, case, "enc1", model, candidates.sequences)
     with torch.no_grad():
-        _readouts(found, case, model, read(encoded, batch.readout), chosen.x_BND[:, 0])
-        _answers(found, case, model, task, batch, candidates)
+        _readouts(findings, case, model, read(encoded, batch.readout), chosen.x_BND[:, 0])
+        _answers(findings, case, model, task, batch, candidates)
         if recorded_losses(recorded := case.info.get("losses_on_eval_logits", {})):
-            compare_losses(found, loss_of(case, model, task, batch, candidates), recorded)
+            compare_losses(findings, loss_of(case, model, task, batch, candidates), recorded)
     if "losses" in case.info:
-        compare_training(found, case, model, task, batch, candidates)
-    return found
+        compare_training(findings, case, model, task, batch, candidates)
+    return findings
 
 
-def _call(found: Findings, case: Case, key: str, model: Generalist, sequences: Sequences) -> Encoded:
+def _call(findings: Findings, case: Case, key: str, model: Generalist, sequences: Sequences) -> Encoded:
     """Encode, and compare every activation and gate that was recorded of this call."""
     embedded: list[Tokens] = []
-    hook = model.tokenizer.register_forward_hook(lambda module, given, tokens: embedded.append(tokens))
+    hook = model.tokenizer.register_forward_hook(lambda module, inputs, tokens: embedded.append(tokens))
     with torch.no_grad():
         encoded = model.encode(sequences, keep_layers=True)
     hook.remove()
-    ours = {"in": embedded[0].x_BND, "out": encoded.x_BND}
-    ours |= {f"layer{layer}": x_BND for layer, x_BND in enumerate(encoded.layers)}
+    measured = {"in": embedded[0].x_BND, "out": encoded.x_BND}
+    measured |= {f"layer{layer}": x_BND for layer, x_BND in enumerate(encoded.layers)}
     for name in [name for name in case.tensors if name.startswith(f"{key}.")]:
         if activation := _ACTIVATION.fullmatch(name, len(key)):
-            if (x_BND := ours.get(activation[1])) is None:
-                found.reasons.append(f"{name}: there is no such layer")
+            if (x_BND := measured.get(activation[1])) is None:
+                findings.reasons.append(f"{name}: there is no such layer")
             else:
-                _activation(found, case, key, name, x_BND)
+                _activation(findings, case, key, name, x_BND)
         if gate := _GATE.fullmatch(name, len(key)):
-            _gate(found, case, name.removesuffix(".index"), gate, encoded)
+            _gate(findings, case, name.removesuffix(".index"), gate, encoded)
     return encoded
 
 
-def _activation(found: Findings, case: Case, key: str, name: str, x_BND: Tensor) -> None:
+def _activation(findings: Findings, case: Case, key: str, name: str, x_BND: Tensor) -> None:
     """An activation, where it is no padding; of the vocabulary only position 0 is recorded."""
-    theirs = case.tensors[name]
-    if theirs.ndim == 2 or theirs.shape[1] == 1:
-        found.compare("activations", name, x_BND[:, 0], theirs.flatten(0, -2))
+    recorded = case.tensors[name]
+    if recorded.ndim == 2 or recorded.shape[1] == 1:
+        findings.compare("activations", name, x_BND[:, 0], recorded.flatten(0, -2))
         return
     mask_BN = case.tensors.get(f"{key}.invalid_mask")
-    if mask_BN is not None and theirs.shape == x_BND.shape:
-        x_BND, theirs = x_BND[~mask_BN.bool()], theirs[~mask_BN.bool()]
-    found.compare("activations", name, x_BND, theirs)
+    if mask_BN is not None and recorded.shape == x_BND.shape:
+        x_BND, recorded = x_BND[~mask_BN.bool()], recorded[~mask_BN.bool()]
+    findings.compare("activations", name, x_BND, recorded)
 
 
-def _gate(found: Findings, case: Case, name: str, gate: re.Match[str], encoded: Encoded) -> None:
+def _gate(findings: Findings, case: Case, name: str, gate: re.Match[str], encoded: Encoded) -> None:
     """Chosen experts and their weights, one row per segment."""
     index_Sk, theirs_Sk = case.tensors[f"{name}.index"].long(), case.tensors[f"{name}.weight"]
     part, which = _GATES.get(gate[2], ("", 0))
-    decisions: list[Decision] = [each for each in encoded.decisions if (each.layer, each.part) == (int(gate[1]), part)]
+    decisions: list[Decision] = [
+        decision for decision in encoded.decisions if (decision.layer, decision.part) == (int(gate[1]), part)
+    ]
     if not decisions:
-        found.reasons.append(f"{name}: this linear has no gate")
+        findings.reasons.append(f"{name}: this linear has no gate")
         return
-    decision = sorted(decisions, key=lambda each: each.gate)[which]
+    decision = sorted(decisions, key=lambda decision: decision.gate)[which]
     weight_SE = decision.weight_TE[list(decision.group_S)]
     if "ids" in case.tensors:  # the row of texts is recorded, but there is no text yet
         index_Sk, theirs_Sk = index_Sk[: len(weight_SE)], theirs_Sk[: len(weight_SE)]
     if len(weight_SE) != len(index_Sk):
-        found.reasons.append(f"{name}: {len(index_Sk)} rows recorded, {len(weight_SE)} computed")
+        findings.reasons.append(f"{name}: {len(index_Sk)} rows recorded, {len(weight_SE)} computed")
         return
     order_Sk = weight_SE.argsort(dim=1, descending=True)[:, : index_Sk.shape[1]]
-    found.note("gate indices", float((order_Sk != index_Sk).any() or (weight_SE > 0).sum() != index_Sk.numel()))
-    found.compare("gate weights", name, weight_SE.gather(1, index_Sk), theirs_Sk)
+    findings.note("gate indices", float((order_Sk != index_Sk).any() or (weight_SE > 0).sum() != index_Sk.numel()))
+    findings.compare("gate weights", name, weight_SE.gather(1, index_Sk), theirs_Sk)
 
 
-def _readouts(found: Findings, case: Case, model: Generalist, x_RD: Tensor, x_KD: Tensor) -> None:
+def _readouts(findings: Findings, case: Case, model: Generalist, x_RD: Tensor, x_KD: Tensor) -> None:
     """Encoder outputs where the answers are read, before and behind the head, and of length one."""
     for side, feats, x_ND in (("input", "input_feats", x_RD), ("target", "tgt_feats", x_KD)):
         z_ND = model.represent(x_ND)
-        ours = {f"readout_{side}": x_ND, f"readout_{side}_postproj": z_ND, feats: unit(z_ND)}
-        for name in ours.keys() & case.tensors.keys():
-            found.compare("activations", name, ours[name], case.tensors[name])
+        measured = {f"readout_{side}": x_ND, f"readout_{side}_postproj": z_ND, feats: unit(z_ND)}
+        for name in measured.keys() & case.tensors.keys():
+            findings.compare("activations", name, measured[name], case.tensors[name])
 
 
-def _answers(found: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates) -> None:
+def _answers(
+    findings: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
+) -> None:
     """Logits before and behind a linear head, and the cosines of retrieval."""
     feature_RD, c_KD = input_features(model, batch), represent_candidates(model, candidates)
     plain_RK = logits(unit(feature_RD), c_KD, model.scale(task.temperature))
     if "logits" in case.tensors:
-        found.compare("logits", "logits", plain_RK, case.tensors["logits"])
+        findings.compare("logits", "logits", plain_RK, case.tensors["logits"])
     if "output" in case.tensors:
-        found.compare("logits", "output", compare(model, task, feature_RD, c_KD), case.tensors["output"])
+        findings.compare("logits", "output", compare(model, task, feature_RD, c_KD), case.tensors["output"])
     if "cosine_i2t" in case.tensors:
-        found.compare("cosines", "cosine_i2t", plain_RK / model.scale(task.temperature), case.tensors["cosine_i2t"])
+        findings.compare("cosines", "cosine_i2t", plain_RK / model.scale(task.temperature), case.tensors["cosine_i2t"])
 
 
 def _generation(
-    found: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
+    findings: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
 ) -> None:
     """The logits of every step and the written texts; ours stop when all beams have ended, recorded ones go on."""
     steps: list[Tensor] = []
@@ -140,10 +144,10 @@ def _generation(
             on_step=steps.append,
         )
     for step, logits_RV in enumerate(steps):
-        found.compare("step logits", f"step {step}", logits_RV, case.tensors[f"step{step}.logits"])
+        findings.compare("step logits", f"step {step}", logits_RV, case.tensors[f"step{step}.logits"])
     theirs_BS = case.tensors["ids"]
     ids_BS, logp_BS = torch.full_like(theirs_BS, case.end), torch.zeros(theirs_BS.shape)
     length = written.ids_BS.shape[1]
     ids_BS[:, :length], logp_BS[:, :length] = written.ids_BS, written.log_likelihood_BS
-    found.note("generated ids", float(not torch.equal(ids_BS, theirs_BS)))
-    found.compare("log-likelihoods", "logp", logp_BS, case.tensors["logp"])
+    findings.note("generated ids", float(not torch.equal(ids_BS, theirs_BS)))
+    findings.compare("log-likelihoods", "logp", logp_BS, case.tensors["logp"])

@@ -37,12 +37,12 @@ class Findings:
         """Keep the largest error of a quantity."""
         self.errors[quantity] = max(self.errors.get(quantity, 0.0), value)
 
-    def compare(self, quantity: str, what: str, ours: Tensor, theirs: Tensor) -> None:
+    def compare(self, quantity: str, what: str, measured: Tensor, recorded: Tensor) -> None:
         """Note the error of `what`; another shape is a reason."""
-        if ours.shape != theirs.shape:
-            self.reasons.append(f"{what}: {tuple(theirs.shape)} recorded, {tuple(ours.shape)} computed")
-        elif theirs.numel():
-            self.note(quantity, error(ours, theirs))
+        if measured.shape != recorded.shape:
+            self.reasons.append(f"{what}: {tuple(recorded.shape)} recorded, {tuple(measured.shape)} computed")
+        elif recorded.numel():
+            self.note(quantity, error(measured, recorded))
 
     @property
     def beyond(self) -> list[str]:
@@ -51,12 +51,12 @@ class Findings:
         return wrong if wrong or self.errors else ["nothing compared"]
 
 
-def error(ours: Tensor, theirs: Tensor) -> float:
+def error(measured: Tensor, recorded: Tensor) -> float:
     """max|ours - theirs| / max|theirs|; infinite where one of them is not finite."""
-    if not bool(torch.isfinite(ours).all() and torch.isfinite(theirs).all()):
+    if not bool(torch.isfinite(measured).all() and torch.isfinite(recorded).all()):
         return float("inf")
-    largest = float(theirs.abs().max())
-    return float((ours.detach() - theirs).abs().max()) / (largest or 1.0)
+    largest = float(recorded.abs().max())
+    return float((measured.detach() - recorded).abs().max()) / (largest or 1.0)
 
 
 def failed(reason: BaseException) -> Findings:

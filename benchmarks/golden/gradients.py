@@ -41,30 +41,30 @@ def recorded_losses(values: Mapping[str, float]) -> list[float]:
     return [value for key, value in values.items() if key != "null_loss" and "Accuracy" not in key]
 
 
-def compare_losses(found: Findings, ours: Mapping[str, Tensor], recorded: Mapping[str, float]) -> None:
+def compare_losses(findings: Findings, terms: Mapping[str, Tensor], recorded: Mapping[str, float]) -> None:
     """Each term, relative to what was recorded."""
-    theirs = recorded_losses(recorded)
-    if len(theirs) != len(ours):
-        found.reasons.append(f"losses: {len(theirs)} terms recorded, {len(ours)} computed")
-    for term, value in zip(ours.values(), theirs, strict=False):
-        found.note("losses", abs(float(term.detach()) - value) / (abs(value) or 1.0))
+    values = recorded_losses(recorded)
+    if len(values) != len(terms):
+        findings.reasons.append(f"losses: {len(values)} terms recorded, {len(terms)} computed")
+    for term, value in zip(terms.values(), values, strict=False):
+        findings.note("losses", abs(float(term.detach()) - value) / (abs(value) or 1.0))
 
 
 def compare_training(
-    found: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
+    findings: Findings, case: Case, model: Generalist, task: Task, batch: Batch, candidates: Candidates
 ) -> None:
     """The losses of a training case, then norm, sum and (where recorded) all entries of every gradient."""
     model.zero_grad()
     terms = loss_of(case, model, task, batch, candidates)
-    compare_losses(found, terms, case.info["losses"])
+    compare_losses(findings, terms, case.info["losses"])
     torch.stack(list(terms.values())).sum().backward()
     gates = 2 if case.model["model"]["moe"] and not case.model["model"]["ffn_share_gate"] else 1
     for original, moments in case.info.get("grad_l2norm_and_sum", {}).items():
-        _compare_gradient(found, case, model, original, our_name(original, gates), moments)
+        _compare_gradient(findings, case, model, original, our_name(original, gates), moments)
 
 
 def _compare_gradient(
-    found: Findings, case: Case, model: Generalist, original: str, name: str | None, moments: list[float] | None
+    findings: Findings, case: Case, model: Generalist, original: str, name: str | None, moments: list[float] | None
 ) -> None:
     if original == TYPE_VECTOR and moments is not None:
         name = _PATCH_BIAS  # into which the vector was added: their gradients are the same
@@ -74,14 +74,14 @@ def _compare_gradient(
     is_frozen = is_frozen or (model.prompts is not None and not is_tuned(name or ""))
     if moments is None or moments[0] <= _NOTHING:
         if norm > 10 * _NOTHING and not is_frozen:
-            found.reasons.append(f"{original}: has a gradient, but none was recorded")
+            findings.reasons.append(f"{original}: has a gradient, but none was recorded")
     elif parameter is None or parameter.grad is None or is_frozen:
-        found.reasons.append(f"{original}: has no gradient, but one was recorded")
+        findings.reasons.append(f"{original}: has no gradient, but one was recorded")
     else:
-        found.note("gradients", abs(norm - moments[0]) / moments[0])
+        findings.note("gradients", abs(norm - moments[0]) / moments[0])
         # |sum of differences| <= sqrt(entries) * norm of the differences, so this is an error of the norm's kind.
         size = moments[0] * parameter.numel() ** 0.5
-        found.note("gradients", abs(float(parameter.grad.sum()) - moments[1]) / size)
-        if (theirs := case.tensors.get(f"grad.{original}")) is not None:
-            theirs = theirs[0] if original == TYPE_VECTOR else our_shape(original, theirs)
-            found.compare("gradients", f"grad.{original}", parameter.grad, theirs)
+        findings.note("gradients", abs(float(parameter.grad.sum()) - moments[1]) / size)
+        if (recorded := case.tensors.get(f"grad.{original}")) is not None:
+            recorded = recorded[0] if original == TYPE_VECTOR else our_shape(original, recorded)
+            findings.compare("gradients", f"grad.{original}", parameter.grad, recorded)

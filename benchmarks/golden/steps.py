@@ -13,12 +13,12 @@ from torch import Tensor
 from benchmarks.golden.cases import Case, batch_of
 from benchmarks.golden.findings import Findings
 from benchmarks.golden.gradients import loss_of, recorded_losses
-from uniperceiver.config import OptimiserConfig
+from uniperceiver import OptimiserConfig
 from uniperceiver.data.mix import Plan
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert_state
 from uniperceiver.model.official.names import our_name, our_shape
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.optimisation.adamw import adamw, learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.tasks.task import TEMPERATURES
@@ -40,7 +40,7 @@ class Recording:
     initial: Tensors
     final: Tensors
     batches: tuple[Tensors, ...]  # of each step
-    told: dict[str, Any]  # as model.json: heads, special tokens, losses, temperatures
+    description: dict[str, Any]  # as model.json: heads, special tokens, losses, temperatures
     config: OptimiserConfig
     iterations: int  # of the schedule
     steps: tuple[dict[str, Any], ...]  # learning rate, losses, gradient norm, description of the batch
@@ -56,22 +56,22 @@ def findings_of_steps(folder: Path, beside: Sequence[Mapping[str, Any]] = ()) ->
     Args:
         beside: model.json of folders beside this one; one of the same size tells the number of heads.
     """
-    recording, found = read_recording(folder, beside), Findings()
-    _compare_settings(found, recording)
+    recording, findings = read_recording(folder, beside), Findings()
+    _compare_settings(findings, recording)
     if not starts_elsewhere(recording):
-        found.remarks.append(NOT_REPEATED)
-        return found
+        findings.remarks.append(NOT_REPEATED)
+        return findings
     model, reports = train(recording)
-    for report, known in zip(reports, recording.steps, strict=True):
-        (ours,), theirs = report.losses.values(), sum(recorded_losses(known["losses"]))
-        found.note("losses", abs(float(ours[0]) - theirs) / (abs(theirs) or 1.0))
-        norm = known["grad_norm_before_clip"]
-        found.note("gradients", abs(report.grad_norm - norm) / (norm or 1.0))
+    for report, recorded in zip(reports, recording.steps, strict=True):
+        (loss,), expected = report.losses.values(), sum(recorded_losses(recorded["losses"]))
+        findings.note("losses", abs(float(loss[0]) - expected) / (abs(expected) or 1.0))
+        norm = recorded["grad_norm_before_clip"]
+        findings.note("gradients", abs(report.grad_norm - norm) / (norm or 1.0))
     now = model.state_dict()
     for original, theirs_now in recording.final.items():
         if (name := our_name(original, _gates(recording))) in now:
-            found.compare("parameters", original, now[name], our_shape(original, theirs_now))
-    return found
+            findings.compare("parameters", original, now[name], our_shape(original, theirs_now))
+    return findings
 
 
 def read_recording(folder: Path, beside: Sequence[Mapping[str, Any]]) -> Recording:
@@ -83,7 +83,7 @@ def read_recording(folder: Path, beside: Sequence[Mapping[str, Any]]) -> Recordi
         initial=initial,
         final=_part(tensors, "final."),
         batches=tuple(_part(tensors, f"step{step}.") for step in range(len(info["steps"]))),
-        told={**_told(info, initial, beside), "losses": info["losses"], "temp_name": info["temp_name"]},
+        description={**_describe(info, initial, beside), "losses": info["losses"], "temp_name": info["temp_name"]},
         config=OptimiserConfig(
             lr=optimiser["base_lr"],
             min_lr=optimiser["min_lr"],
@@ -99,12 +99,12 @@ def read_recording(folder: Path, beside: Sequence[Mapping[str, Any]]) -> Recordi
     )
 
 
-def _told(info: dict[str, Any], state: Tensors, beside: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _describe(info: dict[str, Any], state: Tensors, beside: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Heads and special tokens: recorded, of a model of the same size beside it, or as in all reduced models."""
     words, width = state[_WIDTH].shape
-    for told in (info, *beside):
-        if "model" in told and (told["model"]["vocab"], told["model"]["dim"]) == (words, width):
-            return {"model": dict(told["model"]), "special_tokens": dict(told["special_tokens"])}
+    for description in (info, *beside):
+        if "model" in description and (description["model"]["vocab"], description["model"]["dim"]) == (words, width):
+            return {"model": dict(description["model"]), "special_tokens": dict(description["special_tokens"])}
     special = {"<|endoftext|>": words - 4, "<|spe|>": words - 1}
     return {"model": {"heads": _HEADS, "vocab": words, "ffn_share_gate": True}, "special_tokens": special}
 
@@ -112,7 +112,7 @@ def _told(info: dict[str, Any], state: Tensors, beside: Sequence[Mapping[str, An
 def starts_elsewhere(recording: Recording) -> bool:
     """Whether the recorded initial weights differ from the final ones at all."""
     initial, final = recording.initial, recording.final
-    return any(not torch.equal(initial[name], each) for name, each in final.items() if name in initial)
+    return any(not torch.equal(initial[name], tensor) for name, tensor in final.items() if name in initial)
 
 
 def train(recording: Recording) -> tuple[Generalist, list[StepReport]]:
@@ -122,7 +122,11 @@ def train(recording: Recording) -> tuple[Generalist, list[StepReport]]:
     reports = []
     for step, tensors in enumerate(recording.batches):
         case = Case(
-            folder=recording.folder, name=NAME, tensors=dict(tensors), info=recording.steps[step], model=recording.told
+            folder=recording.folder,
+            name=NAME,
+            tensors=dict(tensors),
+            info=recording.steps[step],
+            model=recording.description,
         )
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(step, recording.iterations, config)
@@ -131,10 +135,10 @@ def train(recording: Recording) -> tuple[Generalist, list[StepReport]]:
 
 
 def _model(recording: Recording) -> Generalist:
-    size, special = recording.told["model"], recording.told["special_tokens"]
+    size, special = recording.description["model"], recording.description["special_tokens"]
     return convert_state(
         {name: tensor.clone() for name, tensor in recording.initial.items()},
-        Given(
+        Choices(
             heads=size["heads"],
             positions="table",
             ffn_gates="shared" if _gates(recording) == 1 else "own",
@@ -149,25 +153,25 @@ def _model(recording: Recording) -> Generalist:
 
 def _gates(recording: Recording) -> int:
     """Gates of an FFN."""
-    size = recording.told["model"]
+    size = recording.description["model"]
     return 1 if size["ffn_share_gate"] or not size.get("moe", True) else 2
 
 
-def _compare_settings(found: Findings, recording: Recording) -> None:
+def _compare_settings(findings: Findings, recording: Recording) -> None:
     """Learning rates, and whether our optimiser decays just what the original's did, and by as much."""
     config, model = recording.config, _model(recording)
-    for step, known in enumerate(recording.steps):
-        difference = learning_rate(step, recording.iterations, config) - known["lr"]
-        found.note("learning rates", abs(difference) / config.lr)
+    for step, recorded in enumerate(recording.steps):
+        difference = learning_rate(step, recording.iterations, config) - recorded["lr"]
+        findings.note("learning rates", abs(difference) / config.lr)
     decay_of = {
         id(parameter): group["weight_decay"]
         for group in adamw(model, config).param_groups
         for parameter in group["params"]
     }
-    ours = {name: decay_of[id(each)] for name, each in model.named_parameters() if each.requires_grad}
-    for original, theirs in recording.decays.items():
-        if (name := our_name(original, _gates(recording))) in ours:
-            found.note("weight decays", abs(ours[name] - theirs))
+    decays = {name: decay_of[id(parameter)] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for original, recorded_decay in recording.decays.items():
+        if (name := our_name(original, _gates(recording))) in decays:
+            findings.note("weight decays", abs(decays[name] - recorded_decay))
 
 
 def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
@@ -182,4 +186,4 @@ def _step(state: TrainState, case: Case, config: OptimiserConfig) -> StepReport:
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

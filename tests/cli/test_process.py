@@ -1,11 +1,17 @@
-"""Freed memory is kept for the next step: it is not asked of the system again."""
+"""What a command sets for its process: its threads, and that freed memory is kept for the next step."""
 
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from tests.small_run import small_recipe, values_of, write_recipe
+from uniperceiver.cli.process import settle, settle_for_run
+from uniperceiver.errors import UserError
 
 # Eight blocks of 16 MiB, written and freed, several times; then how many pages the last time asked for.
 PROGRAM = """
@@ -52,3 +58,30 @@ def test_the_next_step_asks_for_no_pages() -> None:
 def test_settings_of_the_environment_stay(name: str) -> None:
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
     assert asked_and_pages(ask=True, **{name: value})[0] == "False"
+
+
+def test_a_command_takes_the_threads_of_its_recipe(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    settle(small_recipe(threads=3))
+    settle(small_recipe())  # as torch chooses
+    assert threads == [3]
+    settle_for_run(trained)
+    settle_for_run(tmp_path)  # no run: the command says so itself
+    settle_for_run(trained, write_recipe(tmp_path / "other.yaml", values_of(threads=2)))
+    assert threads == [3, 2]
+
+
+def test_memory_is_kept_for_training_on_a_cpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("uniperceiver.cli.process.keep_freed_memory", lambda: kept.append(True))
+    settle(small_recipe())
+    assert not kept
+    settle(small_recipe(), trains=True)
+    assert kept == [True]
+    settle(small_recipe(device="meta"), trains=True)
+    assert kept == [True]
+    with pytest.raises(UserError, match="device 'abacus'"):
+        settle(small_recipe(device="abacus"), trains=True)

@@ -6,16 +6,16 @@ import re
 from tests.markdown import blocks, commands, read, section
 from uniperceiver.cli.parser import parse
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 
 DOCUMENT = "docs/original-checkpoints.md"
 
 
 def test_its_commands_are_understood() -> None:
-    found = [words for block in blocks(DOCUMENT, "bash") for words in commands(block)]
-    assert len(found) == 4
-    for words in found:
-        assert parse(words[1:]).out
+    lines = [words for block in blocks(DOCUMENT, "bash") for words in commands(block)]
+    assert len(lines) == 4
+    for words in lines:
+        assert parse(words[1:]).keywords["out"]
 
 
 def test_its_differences_are_fields_of_the_architecture() -> None:
@@ -26,5 +26,5 @@ def test_its_differences_are_fields_of_the_architecture() -> None:
 
 
 def test_every_option_is_explained() -> None:
-    given = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Given)}
+    given = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Choices)}
     assert given | {"--vocabulary", "--report"} <= set(re.findall(r"--[\w-]+", read(DOCUMENT)))

@@ -201,6 +201,7 @@ def test_new_weights_make_new_candidates(model: UniPerceiver, trained: Path) -> 
     close(before, model.classify(pictures(), labels=LABELS))
     with torch.no_grad():
         own.model.tokenizer.words.words.mul_(-1)
+    own.model.weights_changed()
     after = own.classify(pictures(), labels=LABELS)
     fresh = UniPerceiver(own.saved).classify(pictures(), labels=LABELS)
     close(after, fresh)
@@ -228,7 +229,7 @@ def test_new_weights_make_new_candidates(model: UniPerceiver, trained: Path) -> 
         (lambda model: model.encode_image(np.full((4, 4, 3), 7)), "values must be uint8, or floats from 0 to 1"),
         (lambda model: model.encode_image(np.full((4, 4, 3), np.nan)), "values must be uint8, or floats from 0 to 1"),
         (lambda model: model.encode_image(np.zeros((0, 4, 3))), "^image 0: "),
-        (lambda model: model.encode_video(pictures()[0]), r"expected \(T, H, W, 3\)"),
+        (lambda model: model.encode_video(pictures()[0]), r"expected \(F, H, W, 3\)"),
     ],
 )
 def test_a_wrong_question_is_one_line(model: UniPerceiver, call: Callable[[UniPerceiver], Any], message: str) -> None:

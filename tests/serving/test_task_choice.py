@@ -17,7 +17,7 @@ from uniperceiver import Task, UniPerceiver, load
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import PromptShape
-from uniperceiver.serving.predict import answer
+from uniperceiver.serving.predict import predict
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
@@ -179,10 +179,10 @@ def test_the_command_line_answers_alike(by_task: UniPerceiver, several: UniPerce
     by_task.save_pretrained(tmp_path / "model")
     several.save_pretrained(tmp_path / "several")
     words: dict[str, Any] = {"labels": LABELS, "texts": None, "task": None, "beam": 1, "device": "cpu"}
-    (found,) = answer(tmp_path / "model", "classify", [str(tmp_path / "one.png")], **words)
+    (found,) = predict(tmp_path / "model", "classify", [str(tmp_path / "one.png")], **words)
     expected = dict(zip(LABELS, by_task.classify(pictures()[0], LABELS, task="colours")[0].tolist(), strict=True))
     assert found["scores"] == pytest.approx(expected, abs=1e-5)
     with pytest.raises(UserError, match="say with task= which one is asked: colours, shapes"):
-        answer(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **words)
-    (again,) = answer(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **{**words, "task": "shapes"})
+        predict(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **words)
+    (again,) = predict(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **{**words, "task": "shapes"})
     assert again["scores"].keys() == {*LABELS}

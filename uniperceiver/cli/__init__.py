@@ -3,8 +3,7 @@
 import errno
 import os
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from uniperceiver.cli.parser import parse
 from uniperceiver.errors import UserError
@@ -18,10 +17,9 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit code 0: done; 2: something the user can mend; 75: stopped by a signal after saving."""
-    options = parse(arguments)
-    command: Callable[[Namespace], int | None] = options.command
+    command = parse(arguments)
     try:
-        return command(options) or 0
+        return command() or 0
     except UserError as error:
         print(f"uniperceiver: {error}", file=sys.stderr)
         return 2

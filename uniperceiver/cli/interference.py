@@ -1,38 +1,44 @@
 """The command that measures interference."""
 
-import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from uniperceiver.cli.options import arg
+from uniperceiver.cli.output import check_file
 from uniperceiver.cli.process import settle_for_run
+from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName
 from uniperceiver.errors import UserError
 
 if TYPE_CHECKING:
     from uniperceiver.interference.records import Interference
 
-
-def add_interference(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("run", metavar="RUN")
-    parser.add_argument("--task", nargs="+", action="extend", metavar="NAME", help="tasks to compare (default: all)")
-    parser.add_argument("--batches", type=int, help="batches of each task (default: 100, or as many as there are)")
-    parser.add_argument("--batch", type=int, metavar="SAMPLES", help="samples of a batch (default: as in training)")
-    parser.add_argument(
-        "--parameters",
-        metavar="PATTERN",
-        help="a parameter's name or the beginning of one, * for any part (default: every second FFN matrix)",
-    )
-    parser.add_argument("--step", type=int, help="measure the checkpoint of this step (default: the run's model)")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="train", help="default: %(default)s")
-    parser.add_argument("--data", metavar="RECIPE.yaml", help="use the data of this recipe instead of the run's")
-    parser.add_argument("--finite-differences", action="store_true", help="take the steps, in float64; slow")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: as the recipe says)")
-    parser.add_argument("--json", metavar="FILE", help="write the matrices to a file")
+_SHOWN = 3  # groups of parameters with a table of their own
+_CAPTION = "row: the task that is affected, column: the task that steps; above 0 helps, below 0 hurts; 95 % interval"
 
 
-def interference(options: argparse.Namespace) -> int | None:
-    """Measure which task of a run helps or hurts which."""
+def interference(
+    run: Run,
+    *,
+    task: Annotated[list[str] | None, arg("tasks to compare (default: all)", action="extend", metavar="NAME")] = None,
+    batches: Annotated[int | None, arg("batches of each task (default: 100, or as many as there are)")] = None,
+    batch: Annotated[int | None, arg("samples of a batch (default: as in training)", metavar="SAMPLES")] = None,
+    parameters: Annotated[
+        str | None,
+        arg(
+            "a parameter's name or the beginning of one, * for any part (default: every second FFN matrix)",
+            metavar="PATTERN",
+        ),
+    ] = None,
+    step: Annotated[int | None, arg("measure the checkpoint of this step (default: the run's model)")] = None,
+    split: Annotated[SplitName, arg("default: %(default)s")] = "train",
+    data: OtherData = None,
+    finite_differences: Annotated[bool, arg("take the steps, in float64; slow")] = False,
+    device: DeviceOfRecipe = None,
+    json: Annotated[Path | None, arg("write the matrices to a file", metavar="FILE")] = None,
+    figures: FiguresTo = None,
+) -> int | None:
+    """Measure which task of a run helps or hurts which, by gradients."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -41,39 +47,36 @@ def interference(options: argparse.Namespace) -> int | None:
     from uniperceiver.runs.interference import InterferenceSettings, interference_of_run, keep_in_run
     from uniperceiver.strict import to_json
 
-    if options.json and not Path(options.json).parent.is_dir():
-        raise UserError(f"--json: there is no folder {Path(options.json).parent}; make it first")
-    if options.json and Path(options.json).is_dir():
-        raise UserError(f"--json: {options.json} is a folder; name a file in it")
-    if options.batch is not None and options.batch < 1:
-        raise UserError(f"--batch: {options.batch} is no number of samples; give 1 or more")
-    run, data = Path(options.run), options.data and Path(options.data)
+    check_file(json, "--json")
+    if batch is not None and batch < 1:
+        raise UserError(f"--batch: {batch} is no number of samples; give 1 or more")
     settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
         settings = InterferenceSettings(
-            parameters=options.parameters or InterferenceConfig().parameters,
-            batches=options.batches,
-            batch=options.batch,
-            tasks=tuple(options.task or ()),
-            step=options.step,
-            split=options.split,
-            by_steps=options.finite_differences,
-            device=options.device,
+            parameters=parameters or InterferenceConfig().parameters,
+            batches=batches,
+            batch=batch,
+            tasks=tuple(task or ()),
+            step=step,
+            split=split,
+            by_steps=finite_differences,
+            device=device,
             on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
         )
         measured = interference_of_run(run, settings, data)
-    if options.json:
-        Path(options.json).write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
+    if json is not None:
+        json.write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
     _print(measured)
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import interference_figures
+
+        save_figures(interference_figures(measured), figures)
     if (run / "recipe.yaml").is_file():
         for path in keep_in_run(run, measured):
             print(path)
     return None
-
-
-_SHOWN = 3  # groups of parameters with a table of their own
-_CAPTION = "row: the task that is affected, column: the task that steps; above 0 helps, below 0 hurts; 95 % interval"
 
 
 def _print(measured: "Interference") -> None:

@@ -1,77 +1,119 @@
-"""Commands that ask, describe and change trained models."""
+"""Commands that ask, describe, change and import trained models."""
 
-import argparse
-import dataclasses
 from pathlib import Path
+from typing import Annotated, Literal
 
+from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
-from uniperceiver.cli.process import settle_for_run
-from uniperceiver.errors import UserError
+from uniperceiver.cli.runs import AsJson, Run
 
 
-def predict(options: argparse.Namespace) -> int | None:
+def predict(
+    run: Run,
+    question: Annotated[Literal["classify", "caption", "rank"], arg()],
+    files: Annotated[list[str], arg("images or clips, after --", metavar="FILE")],
+    *,
+    labels: Annotated[list[str] | None, arg("classify: the candidates (default: the task's)", metavar="TEXT")] = None,
+    asked: Annotated[
+        str | None, arg("classify: the text that is read beside each file", option="--question", metavar="TEXT")
+    ] = None,
+    texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
+    task: Annotated[str | None, arg("a task of the run")] = None,
+    beam: Annotated[int, arg("caption: number of beams (default: %(default)s)")] = 2,
+    device: Annotated[str, arg()] = "cpu",
+    json: Annotated[bool, arg("print the answers as JSON")] = False,
+) -> int | None:
     """Ask a model about files."""
-    from uniperceiver.serving.predict import answer, as_text
+    from uniperceiver.serving.predict import as_text, predict
 
-    answers = answer(
-        Path(options.run),
-        options.question,
-        options.files,
-        labels=options.labels,
-        texts=options.texts,
-        asked=options.asked,
-        task=options.task,
-        beam=options.beam,
-        device=options.device,
+    answers = predict(
+        run, question, files, labels=labels, texts=texts, asked=asked, task=task, beam=beam, device=device
     )
-    if options.json:
+    if json:
         print_json(answers)
     else:
         print("\n".join(as_text(answers)))
     return None
 
 
-def merge(options: argparse.Namespace) -> int | None:
-    """Fold a model's experts into plain weights, so that it serves at the cost of a dense model."""
-    from uniperceiver.serving.merge_run import as_text, merge_run
+def convert(
+    checkpoint: Annotated[Path, arg("a .pth, .pt or .safetensors file", metavar="OFFICIAL.pth")],
+    *,
+    out: Annotated[Path, arg("folder of the saved model", metavar="DIR")],
+    report: Annotated[Path | None, arg("write what became of every tensor, as a table", metavar="FILE")] = None,
+    vocabulary: Annotated[
+        Path | None, arg("CLIP's merges, or a tokenizer.json (default: CLIP's, cut to its words)", metavar="FILE")
+    ] = None,
+    heads: Annotated[int | None, arg("attention heads (default: width / 64)", metavar="N")] = None,
+    layers: Annotated[
+        int | None, arg("how many there must be (default: those of published models)", metavar="N")
+    ] = None,
+    positions: Annotated[
+        Literal["auto", "sincos", "table"],
+        arg("computed, or the stored table, interpolated (default: computed where the table is just that)"),
+    ] = "auto",
+    reference_grid: Annotated[
+        float | None,
+        arg("coordinates a picture spans (default: as the stored table, or else 160 / 16 = 10)", metavar="N"),
+    ] = None,
+    ffn_gates: Annotated[
+        Literal["shared", "own"],
+        arg("whether the second FFN linear takes the decision of the first (default: %(default)s)"),
+    ] = "shared",
+    type_vector: Annotated[
+        Literal["auto", "folded", "add"],
+        arg("whether the visual type vector is in the patch bias (default: it is, but in files of the older version)"),
+    ] = "auto",
+    layout: Annotated[Literal["release", "paper"], arg("of the attribute bits (default: %(default)s)")] = "release",
+    json: AsJson = False,
+) -> int | None:
+    """Turn a checkpoint of the original release into a model."""
+    from uniperceiver.model.official.variant import Choices
+    from uniperceiver.serving.convert import VOCABULARY, convert_checkpoint, facts_of
+    from uniperceiver.serving.info import as_text
 
-    report = merge_run(Path(options.run), Path(options.out), options.task)
-    if options.json:
+    choices = Choices(
+        heads=heads,
+        layers=layers,
+        positions=positions,
+        reference_grid=reference_grid,
+        ffn_gates=ffn_gates,
+        type_vector=type_vector,
+        layout=layout,
+    )
+    facts = facts_of(convert_checkpoint(checkpoint, out, choices, vocabulary=vocabulary or VOCABULARY, report=report))
+    if json:
+        print_json({"model": str(out), **facts})
+    else:
+        print("\n".join([*as_text(facts), f"model: {out}"]))
+    return None
+
+
+def merge(
+    run: Run,
+    *,
+    out: Annotated[Path, arg("folder of the merged model", metavar="DIR")],
+    task: Annotated[list[str] | None, arg("tasks to merge for (default: all)", action="extend", metavar="NAME")] = None,
+    json: Annotated[bool, arg("print rows and sizes as JSON")] = False,
+) -> int | None:
+    """Fold experts into plain weights: the same answers, served densely."""
+    from uniperceiver.serving.merge import as_text, merge_run
+
+    report = merge_run(run, out, task)
+    if json:
         print_json(report)
     else:
         print("\n".join(as_text(report)))
     return None
 
 
-def experts(options: argparse.Namespace) -> int | None:
-    """Show what the gates of a run decide on its data."""
-    from uniperceiver.runs import experts as commands
+def info(run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, json: AsJson = False) -> int | None:
+    """Describe a run or saved model, or what recipes can name."""
+    from uniperceiver.serving.info import as_text, library_info, model_info
 
-    if options.limit < 0:
-        raise UserError(f"--limit: {options.limit} is no number of samples; give 1 or more, or 0 for all")
-    if options.picture and not Path(options.picture).parent.is_dir():
-        raise UserError(f"--picture: there is no folder {Path(options.picture).parent}; make it first")
-    run = Path(options.run)
-    settle_for_run(run)
-    found = commands.experts_of_run(
-        run, task=options.task, split=options.split, limit=options.limit, device=options.device
-    )
-    if options.picture:
-        commands.write_picture(found, run, Path(options.picture))
-    if options.json:
-        print_json(dataclasses.asdict(found))
-    else:
-        commands.print_experts(found)
-    return None
-
-
-def info(options: argparse.Namespace) -> int | None:
-    """Describe a run or saved model; without one, the tasks of the catalogue and the formats of data."""
-    from uniperceiver.serving import info as describe
-
-    facts = describe.model_info(Path(options.run)) if options.run else describe.library_info()
-    if options.json:
+    facts = library_info() if run is None else model_info(run)
+    if json:
         print_json(facts)
     else:
-        print("\n".join(describe.as_text(facts)))
+        print("\n".join(as_text(facts)))
     return None

@@ -1,7 +1,22 @@
 """What commands print: JSON for machines, tables for people."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from uniperceiver.errors import UserError
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Refuse a file that cannot be written, before there is anything to write.
+
+    Raises:
+        UserError: its folder is not there, or it is a folder itself.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"{option}: there is no folder {path.parent}; make it first")
+    if path is not None and path.is_dir():
+        raise UserError(f"{option}: {path} is a folder; name a file in it")
 
 
 def print_json(values: Any) -> None:

@@ -1,11 +1,11 @@
 """Commands that train and measure runs."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from uniperceiver.cli.output import print_json, print_results
+from uniperceiver.cli.options import arg
+from uniperceiver.cli.output import check_file, print_json, print_results
 from uniperceiver.cli.process import settle, settle_for_run
 from uniperceiver.errors import UserError
 
@@ -14,33 +14,57 @@ if TYPE_CHECKING:
 
 _DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
+SplitName = Literal["train", "val", "test"]
+Overrides = Annotated[list[str], arg("a key of the recipe, e.g. optimiser.lr=3e-4", nargs="*", metavar="key=value")]
+RunToMake = Annotated[Path, arg("folder of the run", metavar="RUN")]
+Run = Annotated[Path, arg(metavar="RUN")]
+ResultsAsJson = Annotated[bool, arg("print the results as JSON")]
+AsJson = Annotated[bool, arg("print as JSON")]
+OneTask = Annotated[str | None, arg("only this task")]
+DeviceOfRecipe = Annotated[str | None, arg("cpu, cuda, ... (default: as the recipe says)")]
+FiguresTo = Annotated[Path | None, arg("also draw what is shown, as PDF and PNG", metavar="DIR")]
+OtherData = Annotated[Path | None, arg("use the data of this recipe instead of the run's", metavar="RECIPE.yaml")]
 
-def demo(options: argparse.Namespace) -> int | None:
-    """Train the embedded default on generated scenes, evaluate it, ask it, and write the report."""
-    options.recipe = _DEMO
-    return train(options)
+
+def demo(
+    overrides: Overrides,
+    *,
+    out: Annotated[Path, arg("folder of the run (default: %(default)s)")] = Path("runs/demo"),
+    json: ResultsAsJson = False,
+) -> int | None:
+    """Train, evaluate and ask a small model on generated scenes."""
+    return train(_DEMO, overrides, out=out, json=json)
 
 
-def train(options: argparse.Namespace) -> int | None:
-    """Train a recipe, or go on with a run."""
+def train(
+    recipe: Annotated[Path, arg(metavar="RECIPE.yaml")],
+    overrides: Overrides,
+    *,
+    out: RunToMake,
+    json: ResultsAsJson = False,
+) -> int | None:
+    """Train a recipe; goes on with the run if its folder exists."""
     from uniperceiver.config import read_overrides, read_recipe
 
-    path = Path(options.recipe)
-    recipe = read_recipe(path, read_overrides(options.overrides))
-    return _train(recipe, path.parent, Path(options.out), options.json)
+    return _train(read_recipe(recipe, read_overrides(overrides)), recipe.parent, out, json)
 
 
-def tune(options: argparse.Namespace) -> int | None:
-    """Adapt a finished model to a recipe's tasks, or to a folder of pictures."""
+def tune(
+    model: Annotated[str, arg("a run, a saved or converted model, or OWNER/NAME on the hub", metavar="MODEL")],
+    data: Annotated[Path, arg("a recipe, or a folder of pictures or clips: CLASS/FILE", metavar="DATA")],
+    overrides: Overrides,
+    *,
+    out: RunToMake,
+    method: Annotated[Literal["prompt", "full"] | None, arg("default: as the recipe says, or else prompt")] = None,
+    fraction: Annotated[str | None, arg("share of the training set to use, such as 0.01", metavar="SHARE")] = None,
+    json: ResultsAsJson = False,
+) -> int | None:
+    """Adapt a finished model to your own data: all weights, or prompts."""
     from uniperceiver.config import read_overrides
     from uniperceiver.runs.tuning import tune_recipe
 
-    overrides = read_overrides(options.overrides)
-    if options.fraction is not None:
-        overrides["tune.fraction"] = options.fraction
-    data = Path(options.data)
-    recipe = tune_recipe(options.model, data, options.method, overrides)
-    return _train(recipe, data.parent, Path(options.out), options.json)
+    keys = read_overrides(overrides) | ({} if fraction is None else {"tune.fraction": fraction})
+    return _train(tune_recipe(model, data, method, keys), data.parent, out, json)
 
 
 def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
@@ -62,18 +86,75 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None
     return None
 
 
-def evaluate(options: argparse.Namespace) -> int | None:
-    """Measure a run, or a saved model on other data."""
-    from uniperceiver.runs import evaluate as runs
+def evaluate(
+    run: Run,
+    *,
+    task: OneTask = None,
+    split: Annotated[list[SplitName] | None, arg("default: val and test", action="append", nargs=None)] = None,
+    data: OtherData = None,
+    device: DeviceOfRecipe = None,
+    json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
+    figures: FiguresTo = None,
+) -> int | None:
+    """Measure a run or a saved model."""
+    from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.strict import to_json
 
-    splits = tuple(options.split) if options.split else ("val", "test")
-    if options.json and not Path(options.json).parent.is_dir():
-        raise UserError(f"--json: there is no folder {Path(options.json).parent}; make it first")
-    run, data = Path(options.run), options.data and Path(options.data)
+    check_file(json, "--json")
     settle_for_run(run, data)
-    results = runs.evaluate(run, splits=splits, task=options.task, data=data, device=options.device)
-    if options.json:
-        Path(options.json).write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
+    results = evaluate(run, splits=split or ("val", "test"), task=task, data=data, device=device)
+    if json is not None:
+        json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import metric_figures
+        from uniperceiver.report.run.records import RunReport
+
+        save_figures(metric_figures(RunReport(title=run.name, results=results["tasks"])), figures)
     print_results(results)
+    return None
+
+
+def report(run: Run, *, figures: FiguresTo = None) -> int | None:
+    """Write the report of a finished run anew, and its figures."""
+    from uniperceiver.runs.report import renew_report
+
+    settle_for_run(run)
+    for path in renew_report(run, figures):
+        print(path)
+    return None
+
+
+def experts(
+    run: Run,
+    *,
+    task: OneTask = None,
+    split: Annotated[SplitName | None, arg("default: val, or else test or train")] = None,
+    limit: Annotated[int, arg("samples of each task; 0: all (default: %(default)s)")] = 256,
+    device: DeviceOfRecipe = None,
+    picture: Annotated[Path | None, arg("also write the report's picture to a file", metavar="FILE.html")] = None,
+    figures: FiguresTo = None,
+    json: AsJson = False,
+) -> int | None:
+    """Show which experts the tokens of a run's tasks go to."""
+    import dataclasses
+
+    from uniperceiver.runs.experts import experts_of_run, print_experts, write_picture
+
+    if limit < 0:
+        raise UserError(f"--limit: {limit} is no number of samples; give 1 or more, or 0 for all")
+    check_file(picture, "--picture")
+    settle_for_run(run)
+    experts = experts_of_run(run, task=task, split=split, limit=limit, device=device)
+    if picture is not None:
+        write_picture(experts, run, picture)
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import experts_figures
+
+        save_figures(experts_figures(experts), figures)
+    if json:
+        print_json(dataclasses.asdict(experts))
+    else:
+        print_experts(experts)
     return None

@@ -1,35 +1,42 @@
 """The command that trains and compares many runs."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
+from uniperceiver.cli.runs import FiguresTo
 
 if TYPE_CHECKING:
     from uniperceiver.studies.records import StudyReport
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("study", metavar="STUDY.yaml")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the study; goes on if it exists")
-    parser.add_argument("--report-only", action="store_true", help="renew the tables, train nothing")
-    parser.add_argument("--json", action="store_true", help="print the tables as JSON")
+def study(
+    study: Annotated[Path, arg(metavar="STUDY.yaml")],
+    *,
+    out: Annotated[Path, arg("folder of the study; goes on if it exists", metavar="DIR")],
+    report_only: Annotated[bool, arg("renew the tables, train nothing")] = False,
+    json: Annotated[bool, arg("print the tables as JSON")] = False,
+    figures: FiguresTo = None,
+) -> int | None:
+    """Train a recipe in several ways, and compare the runs.
 
-
-def study(options: argparse.Namespace) -> int | None:
-    """Train the runs of a study that are not done, and compare all. Exit code 1: some have failed."""
+    Exit code 1: some runs have failed.
+    """
     from uniperceiver.studies.study import as_json, report_study, run_study
     from uniperceiver.training.stop import EXIT_CODE
 
-    path, out = Path(options.study), Path(options.out)
-    studied = report_study(path, out) if options.report_only else run_study(path, out)
+    studied = report_study(study, out) if report_only else run_study(study, out)
     if studied.stopped:
         print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
-    if options.json:
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.studies.page import study_figures
+
+        save_figures(study_figures(studied.report), figures)
+    if json:
         print_json({"report_file": str(studied.path), **as_json(studied.report)})
     else:
         _print(studied.report)
@@ -51,9 +58,8 @@ def _print(report: "StudyReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.report.numbers import count, headline_split
-    from uniperceiver.studies.page_charts import value_text
-    from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+    from uniperceiver.report.parts.numbers import count, headline_split
+    from uniperceiver.studies.page import first_rows, gap_text, percent, value_text
 
     rows = first_rows(report)
     split = headline_split(dict.fromkeys(row.split for row in rows)) or ""

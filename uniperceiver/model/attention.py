@@ -1,7 +1,7 @@
 """Multi-head self-attention over Tokens, its visibility masks, and the cache of keys and values for generation.
 
-Shape suffixes: B sequences, N tokens, M tokens that may be looked at, Q tokens that look, H heads, d head width,
-D width, L layers, T tokens of all sequences in one row.
+Shape suffixes: B sequences, N tokens, M tokens that may be looked at, Q tokens that look, h heads, d width of a head,
+D width, L layers, P vectors of a prompt, T tokens of all sequences in one row, X any.
 """
 
 import torch
@@ -51,7 +51,7 @@ def _fused(kind: str, dtype: torch.dtype) -> bool:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(QK^T / sqrt(d)) V, (B, H, Q, d): the faster of two equal ways, the fused kernel or plain products.
+    """softmax(QK^T / sqrt(d)) V, (B, h, Q, d): the faster of two equal ways, the fused kernel or plain products.
 
     Args:
         mask: bool, or `as_bias` of it, which is faster.
@@ -63,12 +63,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 
 def attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(QK^T / sqrt(d)) V, written out; a row that may look at nothing looks at everything alike."""
-    score_BHQM = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    score_BhQM = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None and mask.dtype == torch.bool:
-        score_BHQM = score_BHQM.masked_fill(~mask, torch.finfo(score_BHQM.dtype).min)
+        score_BhQM = score_BhQM.masked_fill(~mask, torch.finfo(score_BhQM.dtype).min)
     elif mask is not None:
-        score_BHQM = score_BHQM + mask
-    return score_BHQM.softmax(dim=-1).to(value.dtype) @ value
+        score_BhQM = score_BhQM + mask
+    return score_BhQM.softmax(dim=-1).to(value.dtype) @ value
 
 
 class KeyValueCache:
@@ -82,24 +82,24 @@ class KeyValueCache:
     """
 
     def __init__(self, layers: int, room: int) -> None:
-        self.keys: list[Tensor | None] = [None] * layers  # (B, H, capacity, d) each
+        self.keys: list[Tensor | None] = [None] * layers  # (B, h, capacity, d) each
         self.values: list[Tensor | None] = [None] * layers
         self.room, self.prefix, self.length = room, 0, 0
         self.text: Segment | None = None  # that is written
         self.pooled: dict[tuple[int, str], Tensor] = {}  # of the prefix, for routing that looks at it
         self.merged: dict[object, tuple[Tensor, Tensor]] = {}  # experts, merged once for all words
 
-    def extend(self, layer: int, key_BHNd: Tensor, value_BHNd: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, layer: int, key_BhNd: Tensor, value_BhNd: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens so far, the new ones (written behind `length`) included."""
         if self.keys[layer] is None:
-            self.keys[layer] = F.pad(key_BHNd, (0, 0, 0, self.room))
-            self.values[layer] = F.pad(value_BHNd, (0, 0, 0, self.room))
-        stop = self.length + key_BHNd.shape[2]
+            self.keys[layer] = F.pad(key_BhNd, (0, 0, 0, self.room))
+            self.values[layer] = F.pad(value_BhNd, (0, 0, 0, self.room))
+        stop = self.length + key_BhNd.shape[2]
         keys, values = self.keys[layer], self.values[layer]
         assert keys is not None
         assert values is not None
-        keys[:, :, self.length : stop] = key_BHNd
-        values[:, :, self.length : stop] = value_BHNd
+        keys[:, :, self.length : stop] = key_BhNd
+        values[:, :, self.length : stop] = value_BhNd
         return keys[:, :, :stop], values[:, :, :stop]
 
     def keep(self, tokens: int) -> None:
@@ -159,25 +159,24 @@ class Attention(nn.Module):
             key, value = self._with_prompt(key, value, prompt_PD, route_qkv, context)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
-        y_BHQd = attend(query, key, value, mask)
-        return self.out(context.pack(y_BHQd.transpose(1, 2).flatten(2)), route_out)
+        y_BhQd = attend(query, key, value, mask)
+        return self.out(context.pack(y_BhQd.transpose(1, 2).flatten(2)), route_out)
 
     def _with_prompt(
         self, key: Tensor, value: Tensor, prompt_PD: Tensor, route: Route, context: ForwardContext
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values with those of a prompt, alike for all sequences, in front; (B, H, P + N, d)."""
+        """Keys and values with those of a prompt, alike for all sequences, in front; (B, h, P + N, d)."""
         alone = context.alone(len(prompt_PD))
         of_prompt = route.prefix(len(prompt_PD)) or self.router(prompt_PD, alone)[0]
-        _, key_1HPd, value_1HPd = self._split(self.qkv(prompt_PD, of_prompt), alone)
-        both = ((key_1HPd, key), (value_1HPd, value))
-        more_key, more_value = (
-            torch.cat([mine.expand(theirs.shape[0], -1, -1, -1).to(theirs.dtype), theirs], dim=2)
-            for mine, theirs in both
+        _, key_1hPd, value_1hPd = self._split(self.qkv(prompt_PD, of_prompt), alone)
+        key, value = (
+            torch.cat([prompt.expand(tokens.shape[0], -1, -1, -1).to(tokens.dtype), tokens], dim=2)
+            for prompt, tokens in ((key_1hPd, key), (value_1hPd, value))
         )
-        return more_key, more_value
+        return key, value
 
     def _split(self, qkv_TX: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values, each (B, H, N, d)."""
-        qkv = context.unpack(qkv_TX).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        """Queries, keys, values, each (B, h, N, d)."""
+        qkv = context.unpack(qkv_TX).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, h, N, d)
         query, key, value = qkv.unbind(0)
         return query, key, value

@@ -48,14 +48,12 @@ class Block(nn.Module):
         prompt_PD = None if prompt_PD is None else self.norm1(prompt_PD)
         y = self.attention(self.norm1(x_TD), context, mask, prompt_PD, summary=summary, cache=cache, layer=layer)
         if summary:
-            x_TD, keep_2T = context.unpack(x_TD)[:, 0], None if keep_2T is None else _first(keep_2T, context)
+            x_TD = context.unpack(x_TD)[:, 0]
+            if keep_2T is not None:
+                keep_2T = torch.stack([context.unpack(keep_T[:, None])[:, 0, 0] for keep_T in keep_2T])
             context = context.first()
         x = _add(x_TD, self.scale1, y, keep_2T, 0)
         return _add(x, self.scale2, self.ffn(self.norm2(x), context), keep_2T, 1)
-
-
-def _first(keep_2T: Tensor, context: ForwardContext) -> Tensor:
-    return torch.stack([context.unpack(keep_T[:, None])[:, 0, 0] for keep_T in keep_2T])
 
 
 def _add(x: Tensor, scale_D: Tensor, branch: Tensor, keep_2T: Tensor | None, which: int) -> Tensor:

@@ -97,7 +97,7 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
     merged = Merged(tasks=tuple(needs), codes=tuple(segments), half_blocks=tuple(halves))
     merged_arch = replace(arch, merged=merged)
     new = empty_model(merged_arch, model.temperatures)
-    codes_of = {task: segment_of_each_code(moe, of_task) for task, of_task in needs.items()}
+    merged_alone = {task: merged.restricted_to(segment_of_each_code(moe, own)) for task, own in needs.items()}
     new.load_state_dict({name: value.detach().clone() for name, value in state.items()}, assign=True)
     return Merging(
         model=new.eval(),
@@ -105,15 +105,10 @@ def merge_model(model: Generalist, arch: Architecture, needs: Mapping[str, Seque
         routed=MergedSize(rows=moe.experts, parameters=_count(model)),
         together=MergedSize(rows=merged.rows, parameters=_count(new)),
         alone={
-            task: _size(replace(merged_arch, merged=merged.restricted_to(codes)), model.temperatures)
-            for task, codes in codes_of.items()
+            task: MergedSize(rows=alone.rows, parameters=parameters_of(replace(arch, merged=alone), model.temperatures))
+            for task, alone in merged_alone.items()
         },
     )
-
-
-def _size(arch: Architecture, temperatures: Iterable[str]) -> MergedSize:
-    assert arch.merged is not None
-    return MergedSize(rows=arch.merged.rows, parameters=parameters_of(arch, temperatures))
 
 
 def _folded_state(

@@ -1,6 +1,6 @@
 """Prompt tuning: the few parameters that are added to a frozen model (P-tuning v2, as the original release has it).
 
-Shape suffixes: D width, P vectors of a prompt, K classes, R read-outs.
+Shape suffixes: D width, P vectors of a prompt, K candidates (here: classes), R read-outs.
 """
 
 import re
@@ -56,8 +56,8 @@ class Prompts(nn.Module):
 
     def deep(self, side: Side) -> Sequence[Tensor] | None:
         """The prompts of all layers for inputs or candidates, (P, D) each; None if there are none."""
-        several = self.candidates if side == "candidate" and len(self.candidates) else self.inputs
-        return list(several) or None
+        prompts = self.candidates if side == "candidate" and len(self.candidates) else self.inputs
+        return list(prompts) or None
 
     def finish(self, logits_RK: Tensor, feature_RD: Tensor) -> Tensor:
         """similarity * logits + W feature + b with a linear head (Uni-Perceiver v1, Appendix C), else the logits.

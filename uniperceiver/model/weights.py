@@ -12,17 +12,17 @@ class Misfit:
 
     name: str
     saved: tuple[int, ...] = ()
-    ours: tuple[int, ...] = ()
+    expected: tuple[int, ...] = ()
     in_both: bool
 
 
-def first_misfit(ours: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Misfit | None:
+def first_misfit(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> Misfit | None:
     """The first tensor, by name, that only one of the two has, or that differs in shape; None if all fit."""
-    for name in sorted({*ours, *saved}):
-        if name not in saved or name not in ours:
+    for name in sorted({*expected, *saved}):
+        if name not in saved or name not in expected:
             return Misfit(name=name, in_both=False)
-        if ours[name].shape != saved[name].shape:
-            return Misfit(name=name, saved=tuple(saved[name].shape), ours=tuple(ours[name].shape), in_both=True)
+        if expected[name].shape != saved[name].shape:
+            return Misfit(name=name, saved=tuple(saved[name].shape), expected=tuple(expected[name].shape), in_both=True)
     return None
 
 

@@ -1,6 +1,6 @@
 """Losses that keep routing by tokens from collapsing, and the loss-free bias; padding is never counted.
 
-Shape suffixes: T tokens, V tokens without padding, E experts, S segments, M tokens of a modality.
+Shape suffixes: T tokens, t some of them (without padding, or of a modality), E experts, S segments.
 """
 
 import math
@@ -25,14 +25,14 @@ def switch(decision: Decision) -> Tensor:
 
     1 when tokens are spread evenly, E / k when they all go to the same k experts.
     """
-    probability_VE = decision.probability_TE[_valid(decision)]
-    return probability_VE.shape[1] * (share(decision.wanted_TE) * probability_VE.mean(dim=0)).sum()
+    probability_tE = decision.probability_TE[_valid(decision)]
+    return probability_tE.shape[1] * (share(decision.wanted_TE) * probability_tE.mean(dim=0)).sum()
 
 
 def importance(decision: Decision) -> Tensor:
     """Squared coefficient of variation of the experts' summed probabilities without noise (V-MoE, Appendix A)."""
-    clean_VE = _clean(decision)[_valid(decision)]
-    return _variation(clean_VE.softmax(dim=1).sum(dim=0))
+    clean_tE = _clean(decision)[_valid(decision)]
+    return _variation(clean_tE.softmax(dim=1).sum(dim=0))
 
 
 def load(decision: Decision) -> Tensor:
@@ -43,12 +43,12 @@ def load(decision: Decision) -> Tensor:
     if decision.noise_TE is None:
         return decision.logit_TE.sum() * 0.0
     valid_T, experts = _valid(decision), decision.logit_TE.shape[1]
-    noisy_VE = decision.logit_TE[valid_T]
+    noisy_tE = decision.logit_TE[valid_T]
     k = int(decision.wanted_TE[valid_T].sum(dim=1).max())
-    threshold_V1 = noisy_VE.topk(k, dim=1).values[:, -1:]
+    threshold_t1 = noisy_tE.topk(k, dim=1).values[:, -1:]
     deviation = decision.noise_scale
-    clean_VE = _clean(decision)[valid_T]
-    expected_E = torch.special.ndtr((clean_VE - threshold_V1) / deviation).sum(dim=0)
+    clean_tE = _clean(decision)[valid_T]
+    expected_E = torch.special.ndtr((clean_tE - threshold_t1) / deviation).sum(dim=0)
     return _variation(expected_E) if experts > 1 else expected_E.sum() * 0.0
 
 
@@ -59,7 +59,7 @@ def z(decision: Decision) -> Tensor:
 
 def local_entropy(decision: Decision) -> Tensor:
     """Mean over modalities of the mean entropy of a token's probabilities (LIMoE, Eq. 3): tokens are sure."""
-    entropies = [_entropy(probability_ME).mean() for probability_ME in _by_modality(decision)]
+    entropies = [_entropy(probability_tE).mean() for probability_tE in _by_modality(decision)]
     return torch.stack(entropies).mean()
 
 
@@ -68,7 +68,7 @@ def global_entropy(decision: Decision, least_experts: float) -> Tensor:
 
     0 once a modality uses at least S experts, softly counted.
     """
-    entropies = [_entropy(probability_ME.mean(dim=0)) for probability_ME in _by_modality(decision)]
+    entropies = [_entropy(probability_tE.mean(dim=0)) for probability_tE in _by_modality(decision)]
     return (math.log(least_experts) - torch.stack(entropies)).clamp(min=0.0).mean()
 
 
@@ -89,12 +89,12 @@ def balance_terms(
     Args:
         coefficients: of the losses in `LOSSES` and of "global_entropy"; 0 leaves one out.
     """
-    by_token = [each for each in decisions if each.segment_T is not None and bool(_valid(each).any())]
+    by_token = [decision for decision in decisions if decision.segment_T is not None and bool(_valid(decision).any())]
     if not by_token:
         return {}
     losses = {**LOSSES, "global_entropy": lambda decision: global_entropy(decision, least_experts)}
     return {
-        name: coefficient * torch.stack([losses[name](each) for each in by_token]).mean()
+        name: coefficient * torch.stack([losses[name](decision) for decision in by_token]).mean()
         for name, coefficient in coefficients.items()
         if coefficient
     }
@@ -130,12 +130,12 @@ def _entropy(probability: Tensor) -> Tensor:
 
 
 def _by_modality(decision: Decision) -> list[Tensor]:
-    """Probabilities of the tokens of each modality, (M, E) each; modalities without a token are left out."""
+    """Probabilities of the tokens of each modality, (t, E) each; modalities without a token are left out."""
     assert decision.segment_T is not None
-    found = []
+    probabilities = []
     for kind in dict.fromkeys(segment.kind for segment in decision.segments):
-        of_kind = [index for index, segment in enumerate(decision.segments) if segment.kind == kind]
-        mine_T = torch.isin(decision.segment_T, torch.tensor(of_kind, device=decision.segment_T.device))
-        if bool(mine_T.any()):
-            found.append(decision.probability_TE[mine_T])
-    return found
+        indices = [index for index, segment in enumerate(decision.segments) if segment.kind == kind]
+        of_kind_T = torch.isin(decision.segment_T, torch.tensor(indices, device=decision.segment_T.device))
+        if bool(of_kind_T.any()):
+            probabilities.append(decision.probability_TE[of_kind_T])
+    return probabilities

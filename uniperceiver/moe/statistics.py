@@ -1,6 +1,6 @@
 """What gates decided, counted by the side and the modality of the tokens; padding is never counted.
 
-Shape suffixes: T tokens or rows, V of them without padding, E experts, S segments, F features.
+Shape suffixes: T tokens or segment groups, t of them without padding, E experts, S segments, X any.
 """
 
 from collections.abc import Iterable, Sequence
@@ -95,13 +95,13 @@ class GateFigures:
 @torch.no_grad()
 def statistics(decisions: Iterable[Decision]) -> dict[Group, Statistics]:
     """The statistics of each group that has tokens, in the order of the decisions."""
-    found: dict[Group, Statistics] = {}
+    by_group: dict[Group, Statistics] = {}
     for decision in decisions:
-        features_TF, member_TS = _features(decision), _members(decision)
+        features_TX, member_tS = _features(decision), _members(decision)
         # float32 is exact for counts of a batch; sums over batches are float64.
-        sums_SF = (member_TS.t() @ features_TF).cpu().double()
-        counts_S = member_TS.sum(dim=0).tolist()
-        for segment, sums_F, tokens in zip(decision.segments, sums_SF, counts_S, strict=True):
+        sums_SX = (member_tS.t() @ features_TX).cpu().double()
+        counts_S = member_tS.sum(dim=0).tolist()
+        for segment, sums_X, tokens in zip(decision.segments, sums_SX, counts_S, strict=True):
             if tokens:
                 group = Group(
                     layer=decision.layer,
@@ -110,13 +110,13 @@ def statistics(decisions: Iterable[Decision]) -> dict[Group, Statistics]:
                     side=segment.facts.side,
                     kind=segment.kind,
                 )
-                one = _of(sums_F, tokens)
-                found[group] = found[group] + one if group in found else one
-    return found
+                sums = _of(sums_X, tokens)
+                by_group[group] = by_group[group] + sums if group in by_group else sums
+    return by_group
 
 
 def _features(decision: Decision) -> Tensor:
-    """What is summed up of each token (or row), without padding: (V, 3 E + 3)."""
+    """What is summed up of each token (or segment group), without padding: (t, 3 E + 3)."""
     parts = [
         decision.wanted_TE.float(),
         decision.chosen_TE.float(),
@@ -125,25 +125,25 @@ def _features(decision: Decision) -> Tensor:
         decision.probability_TE.amax(dim=1, keepdim=True),
         decision.chosen_TE.any(dim=1, keepdim=True).float(),
     ]
-    features_TF = torch.cat(parts, dim=1)
-    return features_TF if decision.segment_T is None else features_TF[decision.segment_T >= 0]
+    features_TX = torch.cat(parts, dim=1)
+    return features_TX if decision.segment_T is None else features_TX[decision.segment_T >= 0]
 
 
 def _members(decision: Decision) -> Tensor:
-    """How many tokens of each segment a token (or row) stands for, float32 (V, S)."""
+    """How many tokens of each segment a token (or segment group) stands for, float32 (t, S)."""
     segments = torch.arange(len(decision.segments), device=decision.wanted_TE.device)
     if decision.segment_T is not None:
-        valid_V = decision.segment_T[decision.segment_T >= 0]
-        return (valid_V[:, None] == segments).float()
+        segment_t = decision.segment_T[decision.segment_T >= 0]
+        return (segment_t[:, None] == segments).float()
     assert decision.tokens_S is not None
     group_S = torch.tensor(decision.group_S, device=decision.wanted_TE.device)
-    rows_R = torch.arange(len(decision.wanted_TE), device=decision.wanted_TE.device)
-    return (rows_R[:, None] == group_S) * decision.tokens_S
+    group_G = torch.arange(len(decision.wanted_TE), device=decision.wanted_TE.device)
+    return (group_G[:, None] == group_S) * decision.tokens_S
 
 
-def _of(sums_F: Tensor, tokens: float) -> Statistics:
-    wanted_E, chosen_E, weight_E = sums_F[:-3].view(3, -1)
-    entropy, top1, served = sums_F[-3:].tolist()
+def _of(sums_X: Tensor, tokens: float) -> Statistics:
+    wanted_E, chosen_E, weight_E = sums_X[:-3].view(3, -1)
+    entropy, top1, served = sums_X[-3:].tolist()
     return Statistics(
         tokens=tokens,
         wanted_E=wanted_E,

@@ -1,24 +1,27 @@
 """What is wrong with a recipe, said before any data are decoded and any weight is trained."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from uniperceiver.config import ModelConfig, MoEConfig, Recipe, TuneConfig
+from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, Recipe, TuneConfig
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.moe.conditions import condition_of
+from uniperceiver.moe.balance import LOSSES
+from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.methods import METHODS
-from uniperceiver.runs.architecture import moe_of
 from uniperceiver.tasks.task import Task
 
 _OF_TRAINING = ("start", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
 _OF_PROMPTS = ("vectors", "shared", "head", "labels")  # keys of `tune` that only prompts have
 
 
-def check_recipe(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
+def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> None:
     """Refuse what can be refused before any model is read or made.
+
+    Args:
+        moe: the experts that the recipe asks for.
 
     Raises:
         UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
@@ -26,7 +29,6 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
     without = next((data.task.name for data in tasks if "train" not in data.sources), None)
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
-    moe = moe_of(recipe.model, recipe.moe, len(recipe.tasks))
     if moe is not None:
         check_causal(moe, [data.task for data in tasks])
     _check_tuning(recipe, tasks)
@@ -47,6 +49,52 @@ def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
         raise UserError(
             f"{key}: cannot be used with task {writing!r}, which writes word after word: what is chosen for a word "
             f"would depend on the words after it; {mend}, or leave the task out"
+        )
+
+
+def check_experts(config: MoEConfig) -> None:
+    """Refuse keys of `moe` that contradict each other, or that have no meaning or no effect with the condition.
+
+    Raises:
+        UserError: there is one, or the condition is unknown.
+    """
+    condition = condition_of(config.condition)
+    wrong = _wrong_by_token(config, condition) if condition.by_token else _wrong_by_segment(config)
+    for line in wrong:
+        raise UserError(line)
+    if config.level == "ffn" and config.gates == "linear":
+        raise UserError("moe.gates linear: a whole FFN is chosen by one gate; remove the key, or use moe.level=linear")
+
+
+def _wrong_by_segment(config: MoEConfig) -> Iterator[str]:
+    """What has no meaning where a gate decides for whole segments."""
+    why = f"moe.condition={config.condition} decides for whole segments, whatever their tokens are"
+    if config.capacity is not None:
+        yield f"moe.capacity: {why}, so no expert is ever full; remove the key, or use moe.condition=token"
+    default = BalanceConfig()
+    for name in (*LOSSES, "global_entropy", "bias_rate"):
+        if getattr(config.balance, name) not in (0, getattr(default, name)):
+            yield f"moe.balance.{name}: {why}, so there is nothing to balance; remove the key"
+
+
+def _wrong_by_token(config: MoEConfig, condition: Condition) -> Iterator[str]:
+    """What has no meaning, or no effect, where tokens are routed one by one."""
+    balance = config.balance
+    if condition.experts_choose:
+        why = f"with moe.condition={config.condition} all experts take equally many tokens"
+        if config.capacity is not None:
+            yield f"moe.capacity: {why} already; remove the key"
+        for name in ("load", "bias_rate"):
+            if getattr(balance, name):
+                yield f"moe.balance.{name}: {why} already; remove the key"
+        if config.renormalise:
+            yield f"moe.renormalise: {why}, weighed by the probabilities themselves; remove the key"
+    if balance.load and not config.noise:
+        yield "moe.balance.load: a load has a gradient only under noise; set moe.noise=1, or use moe.balance.importance"
+    if balance.global_entropy and balance.least_experts > config.experts:
+        yield (
+            f"moe.balance.least_experts: {balance.least_experts:g} is more than moe.experts {config.experts}; "
+            "a modality cannot use more experts than there are"
         )
 
 

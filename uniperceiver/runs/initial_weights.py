@@ -13,7 +13,7 @@ from uniperceiver.model.sizes import SIZES, ModelSize
 from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
-from uniperceiver.runs.architecture import experts
+from uniperceiver.runs.architecture import expert_words, experts
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.base_model import Base, base_at
@@ -78,16 +78,19 @@ def _place(start: str, base: Path) -> str | Path:
     return near if near.exists() else start
 
 
-def fitted(
-    recipe: Recipe, tasks: Sequence[TaskData], wanted: Architecture, start: SavedModel | None, folder: Path
+def architecture_of_run(
+    recipe: Recipe, tasks: Sequence[TaskData], asked: Architecture, start: SavedModel | None, folder: Path
 ) -> Architecture:
-    """The architecture of the run: what the recipe asks for, and the rest as `model.start` has it.
+    """Settle the architecture of the run: what the recipe asks for, and the rest as `model.start` has it.
+
+    Args:
+        asked: what the recipe asks for.
 
     Raises:
         UserError: the start is of another size, its experts are others, or it has parameters for other classes.
     """
     if recipe.model.start is None:
-        return wanted
+        return asked
     if start is None:  # the run goes on
         return saved_files.read_architecture(folder / "model")
     for data in tasks:
@@ -97,12 +100,12 @@ def fitted(
     where = f"model.start {recipe.model.start}"
     if start.arch.merged is not None:
         raise UserError(f"{where}: is merged, its experts are gone; begin with the model that it was merged from")
-    _check_size(recipe, wanted, start.arch, where)
-    _check_experts(recipe, wanted, start, where)
-    return dataclasses.replace(start.arch, **{name: getattr(wanted, name) for name in _OF_RECIPE})
+    _check_size(recipe, asked, start.arch, where)
+    _check_experts(recipe, asked, start, where)
+    return dataclasses.replace(start.arch, **{name: getattr(asked, name) for name in _OF_RECIPE})
 
 
-def begin(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedModel | None) -> None:
+def load_start(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedModel | None) -> None:
     """Give a freshly drawn model the weights of its start, if there is one."""
     if start is None:
         return
@@ -111,85 +114,59 @@ def begin(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedMod
         stream = torch_stream(recipe.seed, "upcycling")
         weights = upcycled(model.state_dict(), weights, recipe.moe.copy_noise, stream)
     if recipe.tune.method == "prompt":
-        weights = {name: each for name, each in model.state_dict().items() if name.startswith("prompts.")} | weights
+        weights = {name: value for name, value in model.state_dict().items() if name.startswith("prompts.")} | weights
     misfit = first_misfit(model.state_dict(), weights)
     if misfit is not None:
         raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")
     model.load_state_dict(weights)
 
 
-def _check_size(recipe: Recipe, wanted: Architecture, found: Architecture, where: str) -> None:
-    other = [key for key in _MUST_FIT if getattr(wanted, key) != getattr(found, key)]
+def _check_size(recipe: Recipe, asked: Architecture, start: Architecture, where: str) -> None:
+    other = [key for key in _MUST_FIT if getattr(asked, key) != getattr(start, key)]
     if not other:
         return
-    theirs = ", ".join(f"{key} {getattr(found, key)}" for key in other)
-    ours = ", ".join(f"{key} {getattr(wanted, key)}" for key in other)
-    written = {f"model.{key}": getattr(found, key) for key in other}
-    named = ModelSize(**{key: getattr(found, key) for key in _SIZE})
-    name = next((name for name, size in SIZES.items() if size == named), None)
+    sizes, asked_sizes = (", ".join(f"{key} {getattr(arch, key)}" for key in other) for arch in (start, asked))
+    words = {f"model.{key}": getattr(start, key) for key in other}
+    size = ModelSize(**{key: getattr(start, key) for key in _SIZE})
+    name = next((name for name, usual in SIZES.items() if usual == size), None)
     if name is not None and set(other) & {*_SIZE} and all(getattr(recipe.model, key) is None for key in _SIZE):
-        written = {"model.size": name, **{key: each for key, each in written.items() if key[6:] not in _SIZE}}
-    raise UserError(f"{where}: its weights are for {theirs}, the recipe asks for {ours}; write {_as_words(written)}")
+        words = {"model.size": name, **{key: value for key, value in words.items() if key[6:] not in _SIZE}}
+    raise UserError(
+        f"{where}: its weights are for {sizes}, the recipe asks for {asked_sizes}; write {_as_words(words)}"
+    )
 
 
-def _check_experts(recipe: Recipe, wanted: Architecture, start: SavedModel, where: str) -> None:
-    ours, theirs = wanted.moe, start.arch.moe
-    if theirs is None:
-        if ours is not None:
-            refuse_other_outputs(ours)
+def _check_experts(recipe: Recipe, asked: Architecture, start: SavedModel, where: str) -> None:
+    asked_moe, start_moe = asked.moe, start.arch.moe
+    if start_moe is None:
+        if asked_moe is not None:
+            refuse_other_outputs(asked_moe)
         elif recipe.moe.copy_noise:
             raise UserError("moe.copy_noise: a dense model has no copies; remove the key, or set moe.condition")
         return
-    if ours is None:
-        usual = experts(MoEConfig(condition=theirs.condition), wanted.layers, len(recipe.tasks))
-        words = {"moe.condition": theirs.condition, **_other_words(theirs, usual)}
+    if asked_moe is None:
+        default = experts(MoEConfig(condition=start_moe.condition), asked.layers, len(recipe.tasks))
+        words = {"moe.condition": start_moe.condition, **expert_words(start_moe, default)}
         raise UserError(f"{where}: its model has experts, the recipe asks for none; write {_as_words(words)}")
     if recipe.moe.copy_noise:
         raise UserError(f"moe.copy_noise: {where} has experts of its own, so nothing is copied; remove the key")
-    if ours.condition == theirs.condition and start.arch.needs_task and list(start.tasks) != list(recipe.tasks):
+    if asked_moe.condition == start_moe.condition and start.arch.needs_task and list(start.tasks) != list(recipe.tasks):
         raise UserError(
             f"{where}: its experts were chosen by task, for {', '.join(start.tasks)}; the recipe must have these tasks "
             f"in this order, found {', '.join(recipe.tasks)}"
         )
-    _check_same_experts(ours, theirs, where)
+    _check_same_experts(asked_moe, start_moe, where)
 
 
-def _check_same_experts(ours: MoE, theirs: MoE, where: str) -> None:
+def _check_same_experts(asked: MoE, start: MoE, where: str) -> None:
     names = [field.name for field in dataclasses.fields(MoE) if field.name not in _MAY_DIFFER]
-    other = next((name for name in names if getattr(ours, name) != getattr(theirs, name)), None)
+    other = next((name for name in names if getattr(asked, name) != getattr(start, name)), None)
     if other is None:
         return
-    found, asked = getattr(theirs, other), getattr(ours, other)
-    words = _other_words(theirs, ours)
+    words = expert_words(start, asked)
     mend = f"write {_as_words(words)}" if words else "begin with another model: no recipe asks for these experts"
-    raise UserError(f"{where}: its experts have {other} {found}, the recipe asks for {asked}; {mend}")
-
-
-def _other_words(theirs: MoE, ours: MoE) -> dict[str, object]:
-    """What a recipe must say to get `theirs` instead of `ours`; empty where no recipe can."""
-    words, before = _words(theirs), _words(ours)
-    if None in words.values():
-        return {}
-    return {key: value for key, value in words.items() if value != before[key]}
-
-
-def _words(moe: MoE) -> dict[str, object]:
-    """What a recipe says to get these settings; None where it has no words for it."""
-    attention, ffn = moe.attention_layers, moe.ffn_layers
-    where = "ffn" if not attention else "attention" if not ffn else "both" if attention == ffn else None
-    gates = {(1, 1): "half_block", (2, 2): "linear"}.get((moe.attention_gates, moe.ffn_gates))
-    return {
-        "moe.condition": moe.condition,
-        "moe.layout": moe.layout,
-        "moe.experts": moe.experts,
-        "moe.k": moe.k,
-        "moe.where": where,
-        "moe.layers": str(list(attention or ffn)).replace(" ", ""),
-        "moe.level": moe.level,
-        "moe.gates": gates,
-        "moe.renormalise": str(moe.renormalise).lower(),
-        "moe.balance.bias_rate": 0.001 if moe.selection_bias else 0,
-    }
+    values = f"{other} {getattr(start, other)}, the recipe asks for {getattr(asked, other)}"
+    raise UserError(f"{where}: its experts have {values}; {mend}")
 
 
 def _as_words(values: dict[str, object]) -> str:

@@ -14,10 +14,10 @@ from uniperceiver.modalities import kind_of
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.runs.architecture import architecture
+from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
-from uniperceiver.runs.initial_weights import base_to_keep, begin, fitted, read_start
+from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
 from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, parts, trains_gates
@@ -36,7 +36,9 @@ from uniperceiver.training.stop import StopRequest
 def prepare_run(
     recipe: Recipe, base: Path, folder: Path, *, tasks: list[TaskData] | None = None, quiet: bool = False
 ) -> Run:
-    """Everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
+    """Make everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
+
+    `uniperceiver.train` is this, then `Run.train`, evaluation and report.
 
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
@@ -46,11 +48,11 @@ def prepare_run(
     """
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
-    check_recipe(recipe, tasks)
+    check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
     tasks = parts(recipe, tasks)
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
-    wanted = architecture(
+    asked = architecture(
         recipe.model,
         recipe.moe,
         tasks=len(tasks),
@@ -59,12 +61,15 @@ def prepare_run(
         answer=codec.answer,
         kinds=[kind_of(modality) for data in tasks for modality in data.task.inputs],
     )
-    arch = fitted(recipe, tasks, wanted, start, folder)
+    arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
     save_recipe(recipe, base, folder)
-    known = {data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks}
-    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=known, base=base_to_keep(recipe, base, folder, start))
+    trained = {
+        data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks
+    }
+    beside = base_to_keep(recipe, base, folder, start)
+    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained, base=beside)
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,
@@ -83,7 +88,7 @@ def prepare_run(
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
-    begin(model, recipe, arch, start)
+    load_start(model, recipe, arch, start)
     freeze(recipe, model)
     return model.to(device_of(recipe.device))
 

@@ -93,7 +93,7 @@ def state_of(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
     model.encoder.recompute = config.recompute
     if config.compile:
         _compile(model)
-    average = {name: each.detach().clone() for name, each in model.named_parameters()} if config.ema else None
+    average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()} if config.ema else None
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
     optimiser = method.optimiser(model, config)

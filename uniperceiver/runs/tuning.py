@@ -8,7 +8,7 @@ from typing import Any
 
 from uniperceiver import strict
 from uniperceiver.config import MoEConfig, Recipe, TuneConfig, parse_recipe
-from uniperceiver.data.formats.files import CLIP_SUFFIXES, IMAGE_SUFFIXES
+from uniperceiver.data.formats.files import listed_suffixes, suffix_of
 from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
@@ -65,8 +65,8 @@ def tune_recipe(
     if not data.exists():
         raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")
     if data.is_dir():
-        wanted = overrides.get("tune.method", method) or _DEFAULT_METHOD
-        values = strict.read_yaml(_OF_METHOD.get(wanted, _OF_METHOD[_DEFAULT_METHOD]))
+        method = overrides.get("tune.method", method) or _DEFAULT_METHOD
+        values = strict.read_yaml(_OF_METHOD.get(method, _OF_METHOD[_DEFAULT_METHOD]))
         values["tasks"] = {data.resolve().name: _task_of(data, model_folder(start if start.exists() else model))}
     else:
         values = strict.read_yaml(data)
@@ -110,12 +110,13 @@ def _sources(root: Path) -> dict[str, Any]:
 
 def _has_clips(root: Path) -> bool:
     """Whether the first picture or clip is a clip; a folder that mixes both is refused when it is opened."""
+    modality_of = listed_suffixes()
     for _, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        suffixes = [Path(name).suffix.lower().lstrip(".") for name in sorted(files) if not name.startswith(".")]
-        known = [suffix for suffix in suffixes if suffix in (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)]
-        if known:
-            return known[0] in CLIP_SUFFIXES
+        suffixes = [suffix_of(name) for name in sorted(files) if not name.startswith(".")]
+        modalities = [modality_of[suffix] for suffix in suffixes if suffix in modality_of]
+        if modalities:
+            return modalities[0] == "video"
     raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
 
 
@@ -126,14 +127,14 @@ def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
         UserError: no sample is left of a training set.
     """
     share = recipe.tune.fraction
-    found = []
+    parts = []
     for data in tasks:
         sources = dict(data.sources)
         if "train" in sources:
             where = f"tasks.{data.task.name}.train: tune.fraction"
             sources["train"] = random_part(sources["train"], 0.0, share, recipe.seed, where)
-        found.append(dataclasses.replace(data, sources=sources))
-    return found
+        parts.append(dataclasses.replace(data, sources=sources))
+    return parts
 
 
 def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedModel) -> Architecture:

@@ -69,8 +69,8 @@ def validate(
             def on_broken(broken: Broken, name: str = name) -> None:
                 name_broken(dataclasses.replace(broken, task=name), state.step, state, log)
 
-            told = dataclasses.replace(settings, on_batch=on_batch, on_broken=on_broken)
-            metrics = evaluate(state.model, split, told)
+            split_settings = dataclasses.replace(settings, on_batch=on_batch, on_broken=on_broken)
+            metrics = evaluate(state.model, split, split_settings)
             results[data.task.name] = metrics
             main = main_metric(data.task)
             values |= {f"{name}/{key}": metrics[key] for key in (main, "chance", "loss")}

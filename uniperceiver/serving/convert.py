@@ -13,7 +13,7 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.official.convert import Converted, Line, NotWhole, convert_original
 from uniperceiver.model.official.origin import Origin, decided
 from uniperceiver.model.official.reading import read_original
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import described
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -44,7 +44,7 @@ class Conversion:
 
 
 def convert_checkpoint(
-    path: Path, out: Path, given: Given, *, vocabulary: Path = VOCABULARY, report: Path | None = None
+    path: Path, out: Path, choices: Choices, *, vocabulary: Path = VOCABULARY, report: Path | None = None
 ) -> Conversion:
     """Convert a checkpoint of the original release into a saved model in the folder `out`.
 
@@ -64,7 +64,7 @@ def convert_checkpoint(
     end, answer = words.codec.end, words.codec.answer
     try:
         converted = convert_original(
-            original, given, end=end, answer=answer, temperatures=TEMPERATURES, where=str(path)
+            original, choices, end=end, answer=answer, temperatures=TEMPERATURES, where=str(path)
         )
     except NotWhole as error:
         _write_report(report, error.lines)
@@ -94,8 +94,8 @@ def facts_of(conversion: Conversion) -> dict[str, Any]:
         "reference grid": arch.reference_grid,
         "type vector": origin.type_vector,
         "prompts": None if arch.prompts is None else described(arch.prompts),
-        "parameters": sum(each.numel() for each in conversion.saved.model.parameters()),
-        "tensors used": sum(line.ours is not None for line in lines),
+        "parameters": sum(parameter.numel() for parameter in conversion.saved.model.parameters()),
+        "tensors used": sum(line.target is not None for line in lines),
         "tensors not used": dict(Counter(line.reason for line in lines if line.reason)),
     }
 
@@ -103,7 +103,7 @@ def facts_of(conversion: Conversion) -> dict[str, Any]:
 def report_of(lines: Iterable[Line]) -> str:
     """A table of every tensor of the file: its shape, our name, or why it is not used. Tabs between the columns."""
     rows = [
-        "\t".join((line.original, "x".join(map(str, line.shape)) or "1", line.ours or "-", line.reason))
+        "\t".join((line.original, "x".join(map(str, line.shape)) or "1", line.target or "-", line.reason))
         for line in lines
     ]
     return "\n".join(["original\tshape\tours\treason it is not used", *rows]) + "\n"

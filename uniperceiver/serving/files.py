@@ -25,20 +25,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
 
 
-def check_fit(ours: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
+def check_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
     """Refuse weights that are not exactly those of the model.
 
     Raises:
         UserError: a tensor is missing, too many, or of another size.
     """
-    misfit = first_misfit(ours, weights)
+    misfit = first_misfit(expected, weights)
     if misfit is None:
         return
     if not misfit.in_both:
         raise UserError(f"{path}: does not fit config.json beside it: {misfit.name!r} is in only one of them")
     raise UserError(
         f"{path}: is of another size than config.json beside it: {misfit.name!r} is {misfit.saved}, "
-        f"expected {misfit.ours}"
+        f"expected {misfit.expected}"
     )
 
 

@@ -49,9 +49,9 @@ def _tuned(saved: SavedModel) -> dict[str, Any]:
     """What prompt tuning added, and the model beside which the tuned parameters lie; nothing of other models."""
     if saved.arch.prompts is None:
         return {}
-    count = sum(each.numel() for name, each in saved.model.named_parameters() if is_tuned(name))
-    told: dict[str, Any] = {"prompts": described(saved.arch.prompts), "parameters": count}
-    return {"tuned": told if saved.base is None else {**told, "beside the model": str(saved.base.folder)}}
+    count = sum(parameter.numel() for name, parameter in saved.model.named_parameters() if is_tuned(name))
+    facts: dict[str, Any] = {"prompts": described(saved.arch.prompts), "parameters": count}
+    return {"tuned": facts if saved.base is None else {**facts, "beside the model": str(saved.base.folder)}}
 
 
 def _experts(arch: Architecture) -> dict[str, Any] | str:
@@ -59,7 +59,7 @@ def _experts(arch: Architecture) -> dict[str, Any] | str:
     moe, merged = arch.moe, arch.merged
     if moe is None:
         return "none: a dense model"
-    told = {
+    facts = {
         "condition": moe.condition,
         "attribute layout": moe.layout,
         "experts": moe.experts,
@@ -69,8 +69,8 @@ def _experts(arch: Architecture) -> dict[str, Any] | str:
         "ffn layers": list(moe.ffn_layers),
     }
     if merged is None:
-        return {**told, "merged": False}
-    return {**told, "merged": True, "rows": merged.rows, "codes": len(merged.codes), "merged for": list(merged.tasks)}
+        return {**facts, "merged": False}
+    return {**facts, "merged": True, "rows": merged.rows, "codes": len(merged.codes), "merged for": list(merged.tasks)}
 
 
 def library_info() -> dict[str, Any]:

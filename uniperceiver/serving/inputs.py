@@ -96,16 +96,16 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
     """
     if texts is None:
         return samples
-    several = [texts] * len(samples) if isinstance(texts, str) else list(texts)
-    if len(several) != len(samples):
-        raise UserError(f"texts: {len(several)} for {len(samples)} inputs; give one text for each, or one for all")
+    beside = [texts] * len(samples) if isinstance(texts, str) else list(texts)
+    if len(beside) != len(samples):
+        raise UserError(f"texts: {len(beside)} for {len(samples)} inputs; give one text for each, or one for all")
     return [
         replace(sample, text=_text(text, f"text {place}"))
-        for place, (sample, text) in enumerate(zip(samples, several, strict=True))
+        for place, (sample, text) in enumerate(zip(samples, beside, strict=True))
     ]
 
 
-def modality_of(items: Any, given: str | None = None, *, text: bool = True) -> str:
+def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> str:
     """The modality of what was handed over, by the first of it; of a mapping, its first key.
 
     A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
@@ -113,18 +113,18 @@ def modality_of(items: Any, given: str | None = None, *, text: bool = True) -> s
     image.
 
     Args:
-        given: what the user says that it is.
+        named: what the user says that it is.
         text: whether it may be a text; else a string is a path.
 
     Raises:
         UserError: there is no such modality.
     """
     if isinstance(items, Mapping):
-        given = next(iter(items), "")
-    if given is not None:
-        if given not in MODALITIES:
-            raise UserError(f"unknown modality {given!r}; {nearest(given, MODALITIES)}")
-        return given
+        named = next(iter(items), "")
+    if named is not None:
+        if named not in MODALITIES:
+            raise UserError(f"unknown modality {named!r}; {nearest(named, MODALITIES)}")
+        return named
     first = next(iter(as_list(items)), None)
     if isinstance(first, np.ndarray | Tensor):
         return "video" if first.ndim >= 4 else "image"
@@ -208,8 +208,8 @@ def _array(item: Any, name: str, axes: int) -> np.ndarray:
     """(..., H, W, 3) uint8 from bytes or floats in 0..1, channels first or last."""
     array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
     if array.ndim != axes or 3 not in (array.shape[-1], array.shape[-3]) or 0 in array.shape:
-        wanted = "(H, W, 3) or (3, H, W)" if axes == 3 else "(T, H, W, 3) or (T, 3, H, W)"
-        raise UserError(f"{name}: an array of shape {array.shape}; expected {wanted}")
+        shapes = "(H, W, 3) or (3, H, W)" if axes == 3 else "(F, H, W, 3) or (F, 3, H, W)"
+        raise UserError(f"{name}: an array of shape {array.shape}; expected {shapes}")
     if array.shape[-1] != 3:
         array = np.moveaxis(array, -3, -1)
     if array.dtype == np.uint8:
@@ -228,6 +228,6 @@ def label_texts(labels: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...],
     if isinstance(labels, str):
         raise UserError(f"labels: give a list of texts, such as [{labels!r}]")
     texts = tuple((label,) if isinstance(label, str) else tuple(label) for label in labels)
-    if not texts or not all(each and all(text.strip() for text in each) for each in texts):
+    if not texts or not all(names and all(name.strip() for name in names) for names in texts):
         raise UserError("labels: give at least one label, and a text for each")
     return texts

@@ -1,11 +1,15 @@
-"""Merging a saved model: which of its tasks, what they need, and what came of it."""
+"""SAVED MODEL -> MERGED MODEL: for which of its tasks, what they need, and what that costs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.model.merge import MergedSize, Merging, merge_model
 from uniperceiver.records import Segment
+from uniperceiver.serving import saved as files
+from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.task import Task
 
@@ -29,13 +33,13 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
     Raises:
         UserError: an unknown task, none at all, or experts that cannot be merged.
     """
-    wanted = list(saved.tasks) if tasks is None else [tasks] if isinstance(tasks, str | Task) else list(tasks)
-    if not wanted:
+    chosen = list(saved.tasks) if tasks is None else [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    if not chosen:
         raise UserError("merge: no task to merge for; name some of the run's, or give Tasks")
     needs: dict[str, tuple[Segment, ...]] = {}
-    for each in wanted:
-        name = each if isinstance(each, str) else each.name
-        needs[name] = (*needs.get(name, ()), *_segments(saved, each))
+    for task in chosen:
+        name = task if isinstance(task, str) else task.name
+        needs[name] = (*needs.get(name, ()), *_segments(saved, task))
     merging = merge_model(saved.model, saved.arch, needs)
     return MergedModel(saved=replace(saved, model=merging.model, arch=merging.arch, base=None), merging=merging)
 
@@ -45,8 +49,41 @@ def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
         return task.segments()
     if task not in saved.tasks:
         raise UserError(f"merge: unknown task {task!r}; {nearest(task, saved.tasks)}")
-    known = saved.tasks[task]
-    return known.task.segments(known.index)
+    trained = saved.tasks[task]
+    return trained.task.segments(trained.index)
+
+
+def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+    """Save the merged model of a run or saved model in a folder of its own.
+
+    Args:
+        tasks: names of the run's tasks; None: all of them.
+
+    Returns:
+        {"model", "routed", "tasks": {name: size}, "together"}; a size has "rows", "parameters" and, where merging
+        saves no memory, a "note"; of the routed model, "rows" are its experts.
+
+    Raises:
+        UserError: there is no model, it cannot be merged, or the folder cannot be used.
+    """
+    folder = model_folder(path)
+    if out.exists() and out.resolve() == folder.resolve():
+        raise UserError(f"--out {out}: is the model itself, whose experts would be lost; give another folder")
+    files.refuse_foreign(out)
+    merged = merge(files.load(folder), tasks)
+    files.save(out, merged.saved)
+    sizes = merged.merging
+    return {
+        "model": str(out),
+        "routed": {"rows": sizes.routed.rows, "parameters": sizes.routed.parameters},
+        "tasks": {name: _described(size, sizes.routed) for name, size in sizes.alone.items()},
+        "together": _described(sizes.together, sizes.routed),
+    }
+
+
+def _described(size: MergedSize, routed: MergedSize) -> dict[str, Any]:
+    remark = note(size, routed)
+    return {"rows": size.rows, "parameters": size.parameters, **({"note": remark} if remark else {})}
 
 
 def note(size: MergedSize, routed: MergedSize) -> str:
@@ -55,3 +92,18 @@ def note(size: MergedSize, routed: MergedSize) -> str:
         return ""
     amount = "as many rows as" if size.rows == routed.rows else "more rows than"
     return f"{amount} experts ({routed.rows}): no smaller than the model with experts, only faster"
+
+
+def as_text(report: dict[str, Any]) -> list[str]:
+    """A table for people."""
+    sizes = {
+        "with experts": report["routed"],
+        **{f"{name} alone": size for name, size in report["tasks"].items()},
+        "all of them, as saved": report["together"],
+    }
+    width = max(map(len, sizes))
+    lines = [f"{'':{width}}  {'rows':>4}  {'parameters':>13}"]
+    for name, size in sizes.items():
+        line = f"{name:{width}}  {size['rows']:>4}  {size['parameters']:>13,}"
+        lines.append(f"{line}  {size['note']}" if "note" in size else line)
+    return [*lines, f"model: {report['model']}"]

@@ -13,7 +13,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 _SHOWN = 5  # candidates per file on the console
 
 
-def answer(
+def predict(
     path: Path,
     question: str,
     files: Sequence[str],
@@ -25,10 +25,13 @@ def answer(
     beam: int,
     device: str,
 ) -> list[dict[str, Any]]:
-    """One mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
+    """Ask a model a question about files.
 
     Args:
         asked: a text that is read beside each file, such as a question about it.
+
+    Returns:
+        A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first.
 
     Raises:
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
@@ -45,24 +48,24 @@ def answer(
         return _scored(files, texts, model.rank(files, texts, task).tolist())
     if labels is None and task is None:
         raise UserError(f"predict classify: give --labels TEXT ..., or --task one of {_classifying(model)}")
-    known = None if task is None else model.saved.tasks.get(task)
-    if known is not None and known.task.media and TEXT in known.task.inputs and not asked:
+    trained = None if task is None else model.saved.tasks.get(task)
+    if trained is not None and trained.task.media and TEXT in trained.task.inputs and not asked:
         raise UserError(f"predict classify: task {task!r} reads a text beside each file; give it with --question TEXT")
-    rows = model.classify(files, labels, task, texts=asked).tolist()
-    if known is not None and labels is None:
-        labels = known.task.answer.names(known.task, model.codec)
-    return _scored(files, labels or (), rows)
+    scores_NK = model.classify(files, labels, task, texts=asked).tolist()
+    if trained is not None and labels is None:
+        labels = trained.task.answer.names(trained.task, model.codec)
+    return _scored(files, labels or (), scores_NK)
 
 
 def _classifying(model: UniPerceiver) -> str:
-    tasks = (name for name, known in model.saved.tasks.items() if known.task.answer.question == "classify")
+    tasks = (name for name, trained in model.saved.tasks.items() if trained.task.answer.question == "classify")
     return ", ".join(tasks) or "(none has labels)"
 
 
-def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]]) -> list[dict[str, Any]]:
+def _scored(files: Sequence[str], names: Sequence[str], scores_NK: list[list[float]]) -> list[dict[str, Any]]:
     answers = []
-    for file, row in zip(files, rows, strict=True):
-        scores = dict(sorted(zip(names, row, strict=True), key=lambda pair: -pair[1]))
+    for file, scores_K in zip(files, scores_NK, strict=True):
+        scores = dict(sorted(zip(names, scores_K, strict=True), key=lambda pair: -pair[1]))
         answers.append({"file": file, "answer": next(iter(scores)), "scores": scores})
     return answers
 
@@ -70,7 +73,7 @@ def _scored(files: Sequence[str], names: Sequence[str], rows: list[list[float]])
 def as_text(answers: Sequence[dict[str, Any]]) -> list[str]:
     """Lines for people."""
     lines = []
-    for one in answers:
-        lines.append(f"{one['file']}: {one['answer']}")
-        lines += [f"    {value:7.3f}  {name}" for name, value in list(one.get("scores", {}).items())[:_SHOWN]]
+    for answer in answers:
+        lines.append(f"{answer['file']}: {answer['answer']}")
+        lines += [f"    {score:7.3f}  {name}" for name, score in list(answer.get("scores", {}).items())[:_SHOWN]]
     return lines

@@ -98,26 +98,26 @@ class UniPerceiver:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        known = fitting(self.saved, "encode_image", task, "image", lambda each: "image" in each.inputs)
-        return self._encode(media_alone(known), inputs.samples_of(("image",), images))
+        chosen = fitting(self.saved, "encode_image", task, "image", lambda task: "image" in task.inputs)
+        return self._encode(media_alone(chosen), inputs.samples_of(("image",), images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        known = fitting(self.saved, "encode_video", task, "video", lambda each: "video" in each.inputs)
-        return self._encode(media_alone(known), inputs.samples_of(("video",), clips))
+        chosen = fitting(self.saved, "encode_video", task, "video", lambda task: "video" in task.inputs)
+        return self._encode(media_alone(chosen), inputs.samples_of(("video",), clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32."""
-        known = for_texts(self.saved, task)
-        several = tuple(inputs.as_list(texts))
-        if not several:
+        chosen = for_texts(self.saved, task)
+        candidates = tuple(inputs.as_list(texts))
+        if not candidates:
             return torch.empty(0, self.saved.arch.width)
-        return self._candidates(self._texts(known, several)).cpu()
+        return self._candidates(self._texts(chosen, candidates)).cpu()
 
-    def _texts(self, known: KnownTask, texts: Sequence[str]) -> Candidates:
+    def _texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task."""
-        facts, ids = known.task.facts("candidate", known.index), [self.codec.encode(text) for text in texts]
-        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, known.preprocess.length))
+        facts, ids = chosen.task.facts("candidate", chosen.index), [self.codec.encode(text) for text in texts]
+        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, chosen.preprocess.length))
 
     def classify(
         self,
@@ -140,7 +140,7 @@ class UniPerceiver:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
         images = inputs.at_hand(images)
-        known = fitting(
+        chosen = fitting(
             self.saved,
             "classify",
             task,
@@ -148,12 +148,12 @@ class UniPerceiver:
             lambda task: task.answer.question == "classify" and _reads_beside(task) == bool(texts),
         )
         if labels is not None:
-            known = replace(known, task=replace(known.task, labels=inputs.label_texts(labels)))
-        if not known.task.answer.names(known.task, self.codec):
+            chosen = replace(chosen, task=replace(chosen.task, labels=inputs.label_texts(labels)))
+        if not chosen.task.answer.names(chosen.task, self.codec):
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
-        refuse_other_classes(self.saved, known.task)
-        samples = inputs.with_texts(inputs.samples_of(known.task.media or (TEXT,), images), texts)
-        return self._likelihood(known, samples, self._cached(known, "all", lambda: self._all_candidates(known)))
+        refuse_other_classes(self.saved, chosen.task)
+        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
+        return self._likelihood(chosen, samples, self._cached(chosen, "all", lambda: self._all_candidates(chosen)))
 
     def caption(
         self,
@@ -174,16 +174,16 @@ class UniPerceiver:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
         images = inputs.at_hand(images)
         modality = inputs.modality_of(images, text=False)
-        known = fitting(self.saved, "caption", task, modality, lambda task: task.answer.question == "caption")
-        words_VD = self._cached(known, "all", lambda: self._all_candidates(known))
-        facts = known.task.facts("input", known.index)
+        chosen = fitting(self.saved, "caption", task, modality, lambda task: task.answer.question == "caption")
+        words_VD = self._cached(chosen, "all", lambda: self._all_candidates(chosen))
+        facts = chosen.task.facts("input", chosen.index)
         texts: list[str] = []
-        for batch in self._batches(media_alone(known), inputs.samples_of(known.task.media, images)):
+        for batch in self._batches(media_alone(chosen), inputs.samples_of(chosen.task.media, images)):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
                 to_device(prefix, self.device),
-                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(known)),
+                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(chosen)),
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),
@@ -196,49 +196,53 @@ class UniPerceiver:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
         images = inputs.at_hand(images)
         modality = inputs.modality_of(images, text=False)
-        known = fitting(self.saved, "rank", task, modality, lambda task: bool(task.media))
-        z_ND = self._encode(media_alone(known), inputs.samples_of(known.task.media, images))
-        several = tuple(inputs.as_list(texts))
-        if not several:
+        chosen = fitting(self.saved, "rank", task, modality, lambda task: bool(task.media))
+        z_ND = self._encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
+        candidates = tuple(inputs.as_list(texts))
+        if not candidates:
             return torch.empty(len(z_ND), 0)
-        c_KD = self._cached(known, several, lambda: self._texts(known, several))
+        c_KD = self._cached(chosen, candidates, lambda: self._texts(chosen, candidates))
         return z_ND @ c_KD.cpu().T
 
-    def _batches(self, known: KnownTask, samples: list[Sample]) -> Iterable[Batch]:
+    def _batches(self, chosen: KnownTask, samples: list[Sample]) -> Iterable[Batch]:
         for start in range(0, len(samples), self.batch):
             items = []
             for sample in samples[start : start + self.batch]:
                 try:
                     rng = numpy_stream(0, sample.id)
-                    items.append(prepare(known.task, sample, known.preprocess, self.codec, None, rng))
+                    items.append(prepare(chosen.task, sample, chosen.preprocess, self.codec, None, rng))
                 except BrokenSample as error:
                     raise UserError(f"{error}; give another file") from None
-            yield collate(known.task, items, self.codec, known.index)
+            yield to_device(collate(chosen.task, items, self.codec, chosen.index), self.device)
 
     @torch.no_grad()
-    def _encode(self, known: KnownTask, samples: list[Sample]) -> Tensor:
+    def _encode(self, chosen: KnownTask, samples: list[Sample]) -> Tensor:
         """Unit representations at the task's read-outs, (N, D)."""
-        parts = [represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(known, samples)]
+        parts = [
+            represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(chosen, samples)
+        ]
         return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
     @torch.no_grad()
-    def _likelihood(self, known: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
+    def _likelihood(self, chosen: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
         """P(candidate | sample), (N, K)."""
-        features = (input_features(self.model, to_device(each, self.device)) for each in self._batches(known, samples))
-        parts = [compare(self.model, known.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
+        features = (
+            input_features(self.model, to_device(batch, self.device)) for batch in self._batches(chosen, samples)
+        )
+        parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
         return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
 
-    def _scale(self, known: KnownTask) -> Tensor:
-        return self.model.scale(known.task.temperature)
+    def _scale(self, chosen: KnownTask) -> Tensor:
+        return self.model.scale(chosen.task.temperature)
 
-    def _all_candidates(self, known: KnownTask) -> Candidates:
-        candidates = known.task.answer.all_candidates(known.task, self.codec, known.index)
+    def _all_candidates(self, chosen: KnownTask) -> Candidates:
+        candidates = chosen.task.answer.all_candidates(chosen.task, self.codec, chosen.index)
         assert candidates is not None
         return candidates
 
-    def _cached(self, known: KnownTask, what: str | tuple[str, ...], make: Callable[[], Candidates]) -> Tensor:
+    def _cached(self, chosen: KnownTask, what: str | tuple[str, ...], make: Callable[[], Candidates]) -> Tensor:
         """Representations of candidates, kept until the weights change; keyed by texts and by what routing sees."""
-        key = (what, known.task.labels, known.preprocess.length, known.task.facts("candidate", known.index))
+        key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
         return self._cache.get(key, self.model, lambda: self._candidates(make()))
 
     def _candidates(self, candidates: Candidates) -> Tensor:

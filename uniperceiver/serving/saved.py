@@ -105,7 +105,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         "trained": saved.trained,
         "base": None if saved.base is None else to_json(saved.base, folder),
         "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
-        "tasks": [dataclasses.asdict(known.task) for known in saved.tasks.values()],
+        "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
     }
     views = {name: known.preprocess.to_json() for name, known in saved.tasks.items()}
     with whole_folder(folder) as temporary:
@@ -115,7 +115,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         write_json(temporary / "preprocess.json", views)
         saved.codec.save(temporary / "tokenizer.json")
         card = model_card(
-            saved.arch, [known.task for known in saved.tasks.values()], saved.trained, alone=saved.base is None
+            saved.arch, [trained.task for trained in saved.tasks.values()], saved.trained, alone=saved.base is None
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
@@ -216,10 +216,10 @@ def _load(folder: Path) -> SavedModel:
     )
 
 
-def _tasks(several: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, KnownTask]:
+def _tasks(declarations: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, KnownTask]:
     views = read_json(folder / "preprocess.json")
     tasks = {}
-    for index, fields in enumerate(several):
+    for index, fields in enumerate(declarations):
         task = _task(fields, folder)
         preprocess = strict.parse(Preprocess, views.get(task.name), f"{folder / 'preprocess.json'}: {task.name}")
         tasks[task.name] = KnownTask(task=task, index=index, preprocess=preprocess)
@@ -236,12 +236,12 @@ def _task(fields: Mapping[str, Any], folder: Path) -> Task:
 
 def _load_weights(model: torch.nn.Module, folder: Path, base: Base | None) -> None:
     """Put the weights of a folder into the model; of a tuned one, all others are those of its base."""
-    path, ours = folder / (WEIGHTS if base is None else TUNED), model.state_dict()
+    path, expected = folder / (WEIGHTS if base is None else TUNED), model.state_dict()
     weights = read_weights(path)
-    check_fit(ours if base is None else _tuned(ours), weights, path)
+    check_fit(expected if base is None else _tuned(expected), weights, path)
     if base is not None:
         weights = {**read_weights(base.folder / WEIGHTS), **weights}
-        check_fit(ours, weights, path)
+        check_fit(expected, weights, path)
     # Cloned by copying: tensors in a mapped file may lie at odd addresses, where some kernels round differently.
     model.load_state_dict(weights)
 

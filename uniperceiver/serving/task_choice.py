@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, nearest
+from uniperceiver.modalities import TEXT
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
@@ -20,7 +21,7 @@ def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
     Raises:
         UserError: the model has no task of that name; or it needs one, and several fit.
     """
-    return _known(saved, "encode_text", task, CATALOGUE["image_text_retrieval"], lambda each: each.target == "text")
+    return _chosen(saved, "encode_text", task, CATALOGUE["image_text_retrieval"], lambda task: task.target == TEXT)
 
 
 def fitting(
@@ -36,20 +37,20 @@ def fitting(
         UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
             exactly one fits. Those of the model that fit are listed.
     """
-    wanted = next((kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and fits(kind)), None)
-    if wanted is None and not isinstance(task, Task) and task not in saved.tasks:
-        names = ", ".join(name for name, known in saved.tasks.items() if fits(known.task))
+    anonymous = next((kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and fits(kind)), None)
+    if anonymous is None and not isinstance(task, Task) and task not in saved.tasks:
+        names = ", ".join(name for name, trained in saved.tasks.items() if fits(trained.task))
         raise UserError(f"{call}: say with task= which task is asked about this {modality}: {names or '(none fits)'}")
-    known = _known(saved, call, task, wanted, lambda each: fits(each) and each.inputs[0] == modality)
-    if not fits(known.task):
-        names = ", ".join(name for name, each in saved.tasks.items() if fits(each.task))
+    chosen = _chosen(saved, call, task, anonymous, lambda task: fits(task) and task.inputs[0] == modality)
+    if not fits(chosen.task):
+        names = ", ".join(name for name, trained in saved.tasks.items() if fits(trained.task))
         raise UserError(
-            f"{call}: cannot be asked of task {known.task.name!r}; of this model's tasks: {names or '(none)'}"
+            f"{call}: cannot be asked of task {chosen.task.name!r}; of this model's tasks: {names or '(none)'}"
         )
-    return known
+    return chosen
 
 
-def _known(
+def _chosen(
     saved: SavedModel, call: str, task: str | Task | None, anonymous: Task | None, fits: Callable[[Task], bool]
 ) -> KnownTask:
     """The task asked for; without one, `anonymous`, or what stands for it in a model that needs a task of its own."""
@@ -64,25 +65,25 @@ def _known(
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
-    fitting = [known for name, known in saved.tasks.items() if name in held and fits(known.task)]
-    alike = [known for known in fitting if anonymous and known.task.answer_name == anonymous.answer_name]
-    if len(alike or fitting) != 1:
-        names = ", ".join(known.task.name for known in fitting)
+    candidates = [trained for name, trained in saved.tasks.items() if name in held and fits(trained.task)]
+    alike = [trained for trained in candidates if anonymous and trained.task.answer_name == anonymous.answer_name]
+    if len(alike or candidates) != 1:
+        names = ", ".join(trained.task.name for trained in candidates)
         raise UserError(
             f"{call}: this model chose its experts by task; say with task= which one is asked: {names or '(none fits)'}"
         )
-    return (alike or fitting)[0]
+    return (alike or candidates)[0]
 
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     """A given task with the parameters of the model's task of that name, whose question it must ask."""
-    known = saved.tasks.get(task.name)
-    if known is None or replace(known.task, labels=(), template=None) != replace(task, labels=(), template=None):
+    chosen = saved.tasks.get(task.name)
+    if chosen is None or replace(chosen.task, labels=(), template=None) != replace(task, labels=(), template=None):
         raise UserError(
             f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
             f"{', '.join(saved.tasks)}"
         )
-    return replace(known, task=task)
+    return replace(chosen, task=task)
 
 
 def refuse_other_classes(saved: SavedModel, task: Task) -> None:
@@ -95,7 +96,7 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
     classes = 0 if prompts is None else prompts.classes or prompts.labels
     if not classes or not task.answer.has_labels:
         return
-    own = [known.task.labels for known in saved.tasks.values() if known.task.labels]
+    own = [trained.task.labels for trained in saved.tasks.values() if trained.task.labels]
     # A converted model does not know what its classes are called, only how many there are.
     if not own and len(task.labels) != classes:
         raise UserError(
@@ -109,22 +110,22 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
         )
 
 
-def media_alone(known: KnownTask) -> KnownTask:
+def media_alone(chosen: KnownTask) -> KnownTask:
     """A task without the text that it reads behind its media, such as a caption or a question."""
-    media = known.task.media or known.task.inputs
-    task = replace(known.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None)
-    return replace(known, task=task)
+    media = chosen.task.media or chosen.task.inputs
+    task = replace(chosen.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None)
+    return replace(chosen, task=task)
 
 
 def preprocess_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
     """The preprocessing of the model's task that is most like this one."""
     alike = sorted(
         tasks.values(),
-        key=lambda known: (
-            known.task.name != task.name,
-            known.task.media != task.media,
-            known.task.answer_name != task.answer_name,
-            known.index or 0,
+        key=lambda trained: (
+            trained.task.name != task.name,
+            trained.task.media != task.media,
+            trained.task.answer_name != task.answer_name,
+            trained.index or 0,
         ),
     )
     return alike[0].preprocess if alike else Preprocess()

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.runs.architecture import architecture
+from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.strict import parse, read_yaml, record
 
@@ -227,7 +227,7 @@ def _check_recipes(plan: StudyPlan) -> None:
 
 
 def _check(recipe: Recipe, tasks: list[TaskData]) -> None:
-    check_recipe(recipe, tasks)
+    check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
     if recipe.model.start is None:
         words = recipe.model.vocabulary if isinstance(recipe.model.vocabulary, int) else _WORDS
         arch = architecture(recipe.model, recipe.moe, tasks=len(tasks), vocabulary=words, end=0, answer=1)

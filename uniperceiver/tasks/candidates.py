@@ -70,8 +70,8 @@ def label_candidates(
     ids = [codec.encode(text) for texts in drawn for text in texts]
     sequences = text_sequences(ids, task.facts("candidate", index), codec.end)
     sequences = replace(sequences, class_B=torch.tensor(owner))
-    several = len(owner) > len(task.labels)
-    return Candidates(sequences=sequences, owner_K=torch.tensor(owner) if several else None)
+    has_synonyms = len(owner) > len(task.labels)
+    return Candidates(sequences=sequences, owner_K=torch.tensor(owner) if has_synonyms else None)
 
 
 def vocabulary_sequences(word_K: Tensor, facts: Facts, end: int) -> Sequences:

@@ -14,11 +14,11 @@ def cross_entropy(logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0) -
 
     With smoothing e: (1 - e) * -log P(target) + e * mean over the candidates of -log P.
     """
-    known = (target_R >= 0).sum()
+    answers = (target_R >= 0).sum()
     total = F.cross_entropy(
         at_least_float32(logits_RK), target_R, ignore_index=-1, reduction="sum", label_smoothing=smoothing
     )
-    return total / known.clamp(min=1)
+    return total / answers.clamp(min=1)
 
 
 def soft_cross_entropy(logits_RK: Tensor, soft_RK: Tensor, smoothing: float = 0.0) -> Tensor:

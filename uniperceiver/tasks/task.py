@@ -90,8 +90,8 @@ class Task:
         causal = self.answer.causal
         return (
             *(
-                Segment(start=n, stop=n + 1, kind=kind_of(each), causal=causal and each == TEXT, facts=inputs)
-                for n, each in enumerate(self.inputs)
+                Segment(start=n, stop=n + 1, kind=kind_of(modality), causal=causal and modality == TEXT, facts=inputs)
+                for n, modality in enumerate(self.inputs)
             ),
             Segment(start=0, stop=1, kind=kind_of(self.target), causal=False, facts=candidates),
         )

@@ -71,6 +71,6 @@ def _check_fit(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor], where
     if not misfit.in_both:
         raise UserError(f"{where}: does not fit the recipe's model: {misfit.name!r} is in only one of them")
     raise UserError(
-        f"{where}: is of another size: {misfit.name!r} is {misfit.saved} there and {misfit.ours} in the recipe's "
+        f"{where}: is of another size: {misfit.name!r} is {misfit.saved} there and {misfit.expected} in the recipe's "
         "model; use the run's own recipe, or another --out"
     )

@@ -8,6 +8,7 @@ import pytest
 
 from uniperceiver.data.formats import class_names, open_source
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.modalities import MODALITIES, Modality
 
 
 def make(root: Path, *files: str) -> Path:
@@ -73,3 +74,17 @@ def test_a_file_that_is_gone_is_a_broken_sample(tmp_path: Path) -> None:
     with pytest.raises(BrokenSample, match=r"^a/1\.jpg: .*No such file"):
         source.read(0)
     assert source.read(1).image == b"a/2.jpg"
+
+
+def test_files_of_a_new_modality_are_found_by_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Modality(kind="signal", noun="signal", tokenizer="patches", suffixes=(".sig",))
+    monkeypatch.setitem(MODALITIES, "signal", row)
+    for name in ("beep", "hum"):
+        (tmp_path / "things" / name).mkdir(parents=True)
+        (tmp_path / "things" / name / "a.sig").write_bytes(name.encode())
+        (tmp_path / "things" / name / "moving.gif").touch()
+    source = open_source({"format": "folder", "path": "things"}, "w", tmp_path)
+    assert [source.read(index).value("signal") for index in range(len(source))] == [b"beep", b"hum"]
+    (tmp_path / "things" / "hum" / "b.png").touch()
+    with pytest.raises(UserError, match=r"things mixes images and signals; choose with `extensions`"):
+        open_source({"format": "folder", "path": "things"}, "w", tmp_path)

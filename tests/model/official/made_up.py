@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from tests.golden.original.made import random_state
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 
 WIDTH, HEADS, LAYERS, FFN, PATCH, GRID, EXPERTS, PROMPTS = 16, 2, 3, 24, 8, 2, 3, 2
 WORDS, END, ANSWER = 600, 596, 599  # 512 bytes, CLIP's first 83 merges, five special tokens
 EXPERT_LAYERS = (0, 2)
-GIVEN = Given(heads=HEADS)
+GIVEN = Choices(heads=HEADS)
 IDS = {"end": END, "answer": ANSWER, "temperatures": TEMPERATURES}
 
 State = dict[str, Tensor]

@@ -15,7 +15,7 @@ from tests.model.official.made_up import GIVEN, IDS, LAYERS, State, original, wi
 from tests.shared import OFFICIAL
 from uniperceiver.errors import UserError
 from uniperceiver.model.official.convert import Converted, NotWhole, convert_state
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.tasks.task import TEMPERATURES
 
 KEYS = sorted(OFFICIAL.glob("keys_*.json"))
@@ -30,7 +30,7 @@ VARIANTS = {
 }
 
 
-def converted(state: State, given: Given = GIVEN) -> Converted:
+def converted(state: State, given: Choices = GIVEN) -> Converted:
     return convert_state(state, given, **IDS, where="a file")  # type: ignore[arg-type]
 
 
@@ -40,8 +40,8 @@ def test_every_tensor_is_used_or_has_a_reason(name: str) -> None:
     done = converted(state)
     assert [line.original for line in done.lines] == list(state)
     assert all(line.shape == tuple(state[line.original].shape) for line in done.lines)
-    assert all((line.ours is None) == bool(line.reason) for line in done.lines)
-    assert sorted(line.ours for line in done.lines if line.ours) == sorted(done.model.state_dict())
+    assert all((line.target is None) == bool(line.reason) for line in done.lines)
+    assert sorted(line.target for line in done.lines if line.target) == sorted(done.model.state_dict())
     gates = sum("gate" in line.original for line in done.lines if line.reason)
     assert gates == (2 * 2 * 5 if "experts" in name else 0)
 
@@ -130,7 +130,11 @@ def test_the_refusal_has_the_lines_of_all_tensors() -> None:
     state = {**VARIANTS["dense"], "backbone.weight": torch.ones(2)}
     with pytest.raises(NotWhole) as caught:
         converted(state)
-    assert [(line.original, line.ours, line.reason) for line in caught.value.lines][-1] == ("backbone.weight", None, "")
+    assert [(line.original, line.target, line.reason) for line in caught.value.lines][-1] == (
+        "backbone.weight",
+        None,
+        "",
+    )
     assert len(caught.value.lines) == len(state)
 
 
@@ -139,10 +143,10 @@ def test_the_refusal_has_the_lines_of_all_tensors() -> None:
 def test_the_names_and_shapes_of_every_full_size_model(path: Path) -> None:
     listed = json.loads(path.read_text(encoding="utf-8"))
     state = {name: torch.zeros(()).expand(shape) for name, shape in listed["keys"].items()}
-    done = convert_state(state, Given(), end=49407, answer=49410, temperatures=TEMPERATURES, where=path.name)
+    done = convert_state(state, Choices(), end=49407, answer=49410, temperatures=TEMPERATURES, where=path.name)
     assert len(done.lines) == listed["n_keys"]
-    assert all((line.ours is None) == bool(line.reason) for line in done.lines)
-    unused = sum(state[line.original].numel() for line in done.lines if line.ours is None)
+    assert all((line.target is None) == bool(line.reason) for line in done.lines)
+    unused = sum(state[line.original].numel() for line in done.lines if line.target is None)
     twins = sum(state[line.original].numel() for line in done.lines if "the same tensor" in line.reason)
     half = done.arch.width  # row 1 of the text's type table, which nothing ever reads
     assert sum(each.numel() for each in done.model.parameters()) + unused + half - twins == listed["n_params"]

@@ -14,7 +14,7 @@ from tests.model.official.test_variant import TABLE, sincos
 from tests.shared import GOLDEN, needs_golden
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.convert import convert_state
-from uniperceiver.model.official.variant import Given
+from uniperceiver.model.official.variant import Choices
 from uniperceiver.tasks.task import TEMPERATURES
 
 
@@ -26,7 +26,7 @@ def positions(model: Generalist, grid: int) -> Tensor:
         return patches(torch.zeros(1, 1, 3, side, side))[0] - patches.project.bias - patches.temporal[0]
 
 
-def converted(given: Given = GIVEN, table_GD: Tensor | None = None) -> Generalist:
+def converted(given: Choices = GIVEN, table_GD: Tensor | None = None) -> Generalist:
     state = original() if table_GD is None else {**original(), TABLE: table_GD}
     return convert_state(state, given, **IDS, where="a file").model  # type: ignore[arg-type]
 
@@ -50,7 +50,7 @@ def recorded(table_GD: Tensor) -> Generalist:
     """The recorded dense model with another table of positions."""
     state = {**load_file(GOLDEN / "dense" / "state_dict.safetensors"), TABLE: table_GD}
     ids = {"end": 1020, "answer": 1023, "temperatures": TEMPERATURES}
-    return convert_state(state, Given(heads=4), **ids, where="a file").model  # type: ignore[arg-type]
+    return convert_state(state, Choices(heads=4), **ids, where="a file").model  # type: ignore[arg-type]
 
 
 @needs_golden

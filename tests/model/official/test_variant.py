@@ -28,17 +28,17 @@ from tests.model.official.made_up import (
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.official.convert import convert_state
-from uniperceiver.model.official.variant import Given, architecture_of
+from uniperceiver.model.official.variant import Choices, architecture_of
 from uniperceiver.moe.settings import MoE
 
 TABLE = "video_embed.embeddings_st_pos.spatial_pos_embed.weight"
 
 
-def recognised(state: State, given: Given = GIVEN) -> Architecture:
+def recognised(state: State, given: Choices = GIVEN) -> Architecture:
     return architecture_of(state, given, end=END, answer=ANSWER, where="a file")
 
 
-def refused(state: State, given: Given) -> str:
+def refused(state: State, given: Choices) -> str:
     with pytest.raises(UserError) as caught:
         recognised(state, given)
     assert "\n" not in str(caught.value)
@@ -92,7 +92,7 @@ def test_experts_in_one_part_only(parts: str, attention: tuple[int, ...], ffn: t
     assert moe is not None
     assert (moe.attention_layers, moe.ffn_layers) == (attention, ffn)
     done = convert_state(state, GIVEN, **IDS, where="a file")  # type: ignore[arg-type]
-    assert all((line.ours is None) == bool(line.reason) for line in done.lines)
+    assert all((line.target is None) == bool(line.reason) for line in done.lines)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_heads_are_64_wide_unless_they_are_given() -> None:
         name: torch.zeros(()).expand([128 if side == WIDTH else side for side in each.shape])
         for name, each in original().items()
     }
-    assert recognised(state, Given()).heads == 2
-    assert recognised(state, Given(heads=8)).heads == 8
-    assert "--heads 3: does not divide the width 128" in refused(state, Given(heads=3))
-    assert "--heads 0: is no number of attention heads" in refused(state, Given(heads=0))
-    assert "width 16 is of no published model; say how many attention heads" in refused(original(), Given())
+    assert recognised(state, Choices()).heads == 2
+    assert recognised(state, Choices(heads=8)).heads == 8
+    assert "--heads 3: does not divide the width 128" in refused(state, Choices(heads=3))
+    assert "--heads 0: is no number of attention heads" in refused(state, Choices(heads=0))
+    assert "width 16 is of no published model; say how many attention heads" in refused(original(), Choices())
 
 
 def test_a_published_width_has_its_number_of_layers() -> None:
@@ -125,9 +125,9 @@ def test_a_published_width_has_its_number_of_layers() -> None:
         name: torch.zeros(()).expand([192 if side == WIDTH else side for side in each.shape])
         for name, each in original().items()
     }
-    line = refused(state, Given())
+    line = refused(state, Choices())
     assert line.startswith("a file: has 3 layers, every published model of width 192 has 12: is it one of several")
-    assert recognised(state, Given(layers=3)).layers == 3
+    assert recognised(state, Choices(layers=3)).layers == 3
     assert "has 3 layers, --layers 4: is it one" in refused(original(), replace(GIVEN, layers=4))
 
 

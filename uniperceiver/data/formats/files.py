@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.modalities import MODALITIES
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp")
-CLIP_SUFFIXES = ("mp4", "avi", "webm", "mov", "mkv")
+_NOT_LISTED = frozenset({".gif"})  # may be an animation, of which only the first frame would be read
 _MOST_FILES = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _WILD = re.compile(r"[*?[]")
@@ -129,6 +129,21 @@ def expand_braces(pattern: str, where: str = "path") -> list[str]:
     if np.prod([float(len(choice)) for choice in choices]) > _MOST_FILES:
         raise UserError(f"{where}: {pattern} names more than {_MOST_FILES} files; check the numbers in braces")
     return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+def listed_suffixes() -> dict[str, str]:
+    """Modality by suffix (lower case, without the dot) of the files that a folder is searched for."""
+    return {
+        suffix.removeprefix("."): name
+        for name, modality in MODALITIES.items()
+        for suffix in modality.suffixes
+        if suffix not in _NOT_LISTED
+    }
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name, in lower case and without the dot; "" where it has none."""
+    return os.path.splitext(name.strip())[1][1:].lower()
 
 
 def read_json(path: Path, where: str) -> Any:

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from uniperceiver.data.formats.files import (
-    CLIP_SUFFIXES,
-    IMAGE_SUFFIXES,
     Strings,
     class_texts,
     existing_folder,
+    listed_suffixes,
     printable,
     read_bytes,
+    suffix_of,
 )
 from uniperceiver.errors import UserError, nearest
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
 
@@ -57,11 +58,11 @@ class FolderSource:
             class_names=tuple(map(printable, names)),
             files=Strings.of(files),
             label_I=np.array(labels, dtype=np.int32),
-            clips=_are_clips(files, root, where),
+            modality=_modality(files, root, where),
         )
 
     def _suffixes(self, where: str) -> tuple[str, ...]:
-        decoded = (*IMAGE_SUFFIXES, *CLIP_SUFFIXES)
+        decoded = tuple(listed_suffixes())
         if self.extensions is None:
             return decoded
         chosen = tuple(extension.lower().lstrip(".") for extension in self.extensions)
@@ -78,7 +79,7 @@ class FolderData:
     class_names: tuple[str, ...]
     files: Strings  # paths below `root`
     label_I: np.ndarray  # int32, index into class_names
-    clips: bool  # the files are clips, not images
+    modality: str  # of the files
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -92,10 +93,7 @@ class FolderData:
         """The encoded file and its class."""
         file = self.files[index]
         data = read_bytes(self.root / file, printable(file))
-        label = int(self.label_I[index])
-        if self.clips:
-            return Sample(id=printable(file), clip=data, label=label)
-        return Sample(id=printable(file), image=data, label=label)
+        return Sample(id=printable(file), label=int(self.label_I[index])).with_value(self.modality, data)
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """The path of each file below the folder."""
@@ -111,17 +109,14 @@ def _walk(root: Path, class_name: str, suffixes: tuple[str, ...]) -> Iterator[st
     for folder, below, files in os.walk(root / class_name):
         below[:] = [name for name in below if not name.startswith(".")]
         inside = Path(folder).relative_to(root).as_posix()
-        yield from (f"{inside}/{file}" for file in files if file[0] != "." and _suffix(file) in suffixes)
+        yield from (f"{inside}/{file}" for file in files if file[0] != "." and suffix_of(file) in suffixes)
 
 
-def _are_clips(files: list[str], root: Path, where: str) -> bool:
-    kinds = {_suffix(file) in CLIP_SUFFIXES for file in files}
-    if len(kinds) == 2:
-        raise UserError(
-            f"{where}: {root} mixes images and clips; choose with `extensions`, such as [jpg, png] or [mp4]"
-        )
-    return kinds == {True}
-
-
-def _suffix(file: str) -> str:
-    return os.path.splitext(file)[1][1:].lower()
+def _modality(files: list[str], root: Path, where: str) -> str:
+    """What the files are, which must be one thing."""
+    modality_of = listed_suffixes()
+    modalities = {modality_of[suffix_of(file)] for file in files}
+    if len(modalities) > 1:
+        nouns = " and ".join(f"{row.noun}s" for name, row in MODALITIES.items() if name in modalities)
+        raise UserError(f"{where}: {root} mixes {nouns}; choose with `extensions`, such as [jpg, png] or [mp4]")
+    return modalities.pop()

@@ -53,9 +53,9 @@ def check_origin(origin: Origin | None, arch: Architecture, where: str) -> None:
     """
     if origin is None:
         return
-    for name, found in decided(arch).items():
-        if found != (wanted := getattr(origin, name)):
+    for name, value in decided(arch).items():
+        if value != (recorded := getattr(origin, name)):
             raise UserError(
-                f"{where}: says {name} {found}, but these weights of the original release ({origin.file}) were "
-                f"converted with {name} {wanted}; restore config.json, or convert the file again"
+                f"{where}: says {name} {value}, but these weights of the original release ({origin.file}) were "
+                f"converted with {name} {recorded}; restore config.json, or convert the file again"
             )

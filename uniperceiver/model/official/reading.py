@@ -111,20 +111,20 @@ def _model_in(contents: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     for key in ("model", "module"):
         if isinstance(part := contents.get(key), Mapping):
             return part
-    if contents and all(isinstance(each, Tensor) for each in contents.values()):
+    if contents and all(isinstance(value, Tensor) for value in contents.values()):
         return contents
-    found = ", ".join(sorted(map(str, contents))[:5]) or "nothing"
+    keys = ", ".join(sorted(map(str, contents))[:5]) or "nothing"
     raise UserError(
-        f"{path}: holds no model of the original release (neither `model` nor `module`, but {found}); of a DeepSpeed "
+        f"{path}: holds no model of the original release (neither `model` nor `module`, but {keys}); of a DeepSpeed "
         "checkpoint give the file mp_rank_00_model_states.pt"
     )
 
 
 def _tensors(values: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    for name, each in values.items():
-        if not isinstance(name, str) or not isinstance(each, Tensor) or each.layout != torch.strided:
+    for name, value in values.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
             raise UserError(
-                f"{path}: {name!r} is a {type(each).__name__}, not a named, dense tensor; give a checkpoint of a model"
+                f"{path}: {name!r} is a {type(value).__name__}, not a named, dense tensor; give a checkpoint of a model"
             )
     return dict(values)
 
@@ -143,5 +143,5 @@ def _squeezed(name: str, tensor: Tensor) -> Tensor:
 
 def _line(error: Exception) -> str:
     """What an error says, without torch's advice to execute the file instead."""
-    said = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
-    return " ".join(said.split())[:160] or type(error).__name__
+    text = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    return " ".join(text.split())[:160] or type(error).__name__

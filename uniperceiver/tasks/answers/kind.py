@@ -110,7 +110,7 @@ class AnswerKind:
 
     def text_part(self, asked: Sequence[Asked], codec: TextCodec) -> Part | None:
         """The texts of a batch as the last part of its sequences; None: nothing is read."""
-        texts = [one_sample.text for one_sample in asked if one_sample.text is not None]
+        texts = [sample.text for sample in asked if sample.text is not None]
         if not texts:
             return None
         ids_BN, valid_BN = pad([text.ids for text in texts])

@@ -1,12 +1,12 @@
 """A list of files: a text file with a path on each line, or a path, a tab and a class."""
 
-import os
 from pathlib import Path
 
-from uniperceiver.data.formats.files import CLIP_SUFFIXES, existing_file
+from uniperceiver.data.formats.files import existing_file, suffix_of
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.delimited import DelimitedRows, Dialect, open_delimited
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import modality_of_file
 from uniperceiver.strict import record
 
 _PATH, _CLASS = "0", "1"  # the columns of a table without header
@@ -46,7 +46,7 @@ class FileListSource:
 
 def _are_clips(rows: DelimitedRows, where: str) -> bool:
     names = (cells[0] for cells in rows.scan([_PATH]) if cells is not None)
-    kinds = {os.path.splitext(name.strip())[1][1:].lower() in CLIP_SUFFIXES for name in names}
+    kinds = {modality_of_file(f".{suffix_of(name)}") == "video" for name in names}
     if len(kinds) == 2:
         raise UserError(f"{where}: {rows.path} mixes images and clips; make a list of each")
     return kinds == {True}
