@@ -1,5 +1,6 @@
 """Settings of experts that contradict each other are refused wherever they come from."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -52,3 +53,26 @@ def test_a_limit_in_training_or_evaluation_is_a_capacity() -> None:
     assert not MoE(condition="token").capacity
     assert MoE(condition="token", training_capacity=1.0).capacity
     assert MoE(condition="token", evaluation_capacity=2.0).capacity
+
+
+def test_config_json_has_the_same_keys_in_the_same_order() -> None:
+    assert list(asdict(MoE(condition="token"))) == [
+        "condition",
+        "layout",
+        "experts",
+        "k",
+        "attention_layers",
+        "ffn_layers",
+        "level",
+        "attention_gates",
+        "ffn_gates",
+        "noise",
+        "renormalise",
+        "training_capacity",
+        "evaluation_capacity",
+        "selection_bias",
+        "tasks",
+        "kinds",  # left out of the file where they are the usual ones
+    ]
+    with pytest.raises(UserError, match="key 'condition' is missing"):
+        parse(MoE, {"experts": 4}, "config.json")

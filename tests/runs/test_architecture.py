@@ -1,14 +1,16 @@
 """What a recipe says of experts becomes the settings of a model, or one line that says why it cannot."""
 
+import dataclasses
 from typing import Any
 
 import pytest
+import yaml
 
 from uniperceiver.config import BalanceConfig, CapacityConfig, ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.moe.conditions import CONDITIONS
 from uniperceiver.moe.settings import MoE
-from uniperceiver.runs.architecture import experts, moe_of
+from uniperceiver.runs.architecture import expert_words, experts, moe_of
 
 LAYERS, TASKS = 4, 3
 BY_SEGMENT = ("attribute", "modality", "task", "task_specific")
@@ -139,3 +141,30 @@ def test_balancing_that_can_work() -> None:
     resolved("token", experts=3, balance=BalanceConfig(least_experts=9.0))  # nobody asks for it
     resolved("expert_choice", balance=BalanceConfig(z=0.1, local_entropy=0.1), renormalise=False)
     resolved("context", balance=BalanceConfig(switch=0.0, importance=0.1, bias_rate=0.001), capacity=CapacityConfig())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"condition": "token", "balance": BalanceConfig(bias_rate=0.001)},
+        {"condition": "token", "k": 1},
+        {"layout": "release", "experts": 3, "k": 3, "renormalise": False},
+        {"where": "ffn", "level": "ffn", "layers": 2},
+        {"where": "attention", "gates": "linear", "layers": [1, 3]},
+    ],
+)
+def test_the_words_for_a_model_get_its_experts(keys: dict[str, Any]) -> None:
+    moe, default = resolved(**keys), resolved()
+    words = {key: yaml.safe_load(str(value)) for key, value in expert_words(moe, default).items()}
+    again = {key.removeprefix("moe."): value for key, value in words.items() if "balance" not in key}
+    balance = BalanceConfig(bias_rate=words.get("moe.balance.bias_rate", 0.0))
+    assert resolved(**again, balance=balance) == moe
+    assert set(again) <= {*keys, "layers", "renormalise"}
+    assert bool(words) == bool(keys)
+
+
+def test_no_word_gets_experts_that_no_recipe_has() -> None:
+    moe = resolved()
+    for other in ({"ffn_gates": 2}, {"ffn_layers": (1,)}):
+        assert expert_words(dataclasses.replace(moe, **other), moe) == {}

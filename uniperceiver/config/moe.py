@@ -40,18 +40,27 @@ class BalanceConfig:
 
 
 @record
-class MoEConfig:
-    """Conditional Mixture-of-Experts."""
+class ExpertsConfig:
+    """What a recipe says of its experts and a model keeps in its config.json, word for word."""
 
-    condition: str = "shared"
-    """shared: a dense model. What chooses the experts: token, context, modality, task, attribute, expert_choice; or
-    task_specific: each task has its own copy. A recipe that says anything else here must say this, too."""
+    condition: str
+    """What chooses the experts: token, context, modality, task, attribute, expert_choice; or task_specific: each task
+    has its own copy; or a condition of your own."""
     layout: Literal["paper", "release"] = "paper"
     """Meaning of the attribute bits; weights of the original release need `release`."""
     experts: PositiveInt = 8
     """Experts of each linear."""
     k: PositiveInt = 2
     """Experts that a token uses; with expert_choice, those that it uses on average."""
+
+
+@record
+class MoEConfig(ExpertsConfig):
+    """Conditional Mixture-of-Experts."""
+
+    condition: str = "shared"
+    """shared: a dense model. What chooses the experts: token, context, modality, task, attribute, expert_choice; or
+    task_specific: each task has its own copy. A recipe that says anything else here must say this, too."""
     where: Literal["both", "attention", "ffn"] = "both"
     """Which half of a layer has experts."""
     layers: PositiveInt | list[int] = 1

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
+from uniperceiver.config.moe import ExpertsConfig
 from uniperceiver.errors import UserError
 from uniperceiver.strict import record
 
@@ -11,19 +12,9 @@ KINDS = ("visual", "text")  # of which every model has tokens; those of other mo
 
 
 @record
-class MoE:
-    """Conditional experts: which linears have them, and how they are chosen.
+class MoE(ExpertsConfig):
+    """Conditional experts: which linears have them, and how they are chosen."""
 
-    Raises:
-        UserError: settings that contradict each other (`check`).
-    """
-
-    condition: str
-    """A name of the table in moe/conditions.py."""
-    layout: Literal["paper", "release"] = "paper"
-    """Meaning of the eight attribute bits."""
-    experts: PositiveInt = 8
-    k: PositiveInt = 2
     attention_layers: tuple[int, ...] = ()
     """Layers whose attention has experts."""
     ffn_layers: tuple[int, ...] = ()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Literal
 
 from uniperceiver.config import ModelConfig, MoEConfig
@@ -11,6 +12,16 @@ from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
+
+# What a recipe and a model say of experts, in one place for both ways: `experts` reads it from the left to the right,
+# `expert_words` from the right to the left. Fields of one name are the same in both, but for a `renormalise` left open.
+_SAME = tuple(
+    field.name for field in fields(MoE) if field.name in {key.name for key in fields(MoEConfig)} - {"renormalise"}
+)
+_HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
+_GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
+# Fields of `model` that an architecture has under the same name and with the same meaning.
+_OF_MODEL = ("patch_frames", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
 
 
 def architecture(
@@ -43,15 +54,10 @@ def architecture(
         heads=heads,
         ffn=4 * width,
         patch=config.patch or size.patch,
-        patch_frames=config.patch_frames,
         vocabulary=vocabulary,
         end=end,
         answer=answer,
-        max_text=config.max_text,
-        max_frames=config.max_frames,
-        layer_scale=config.layer_scale,
-        drop_path=config.drop_path,
-        frame_offset=config.frame_offset,
+        **{name: getattr(config, name) for name in _OF_MODEL},
         moe=settings and dataclasses.replace(settings, kinds=tuple(dict.fromkeys((*KINDS, *kinds)))),
     )
 
@@ -78,19 +84,17 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
     if not chosen or chosen[0] < 0 or chosen[-1] >= layers:
         raise UserError(f"moe.layers {config.layers}: the model's layers are 0 to {layers - 1}; name some of them")
     check_experts(config)
-    gates: Literal[1, 2] = 1 if config.gates == "half_block" else 2
+    same = {name: getattr(config, name) for name in _SAME}
+    if not condition.gated:
+        same |= {"experts": tasks, "k": 1}
+    in_attention, in_ffn = _HALVES[config.where]
     return check(
         MoE(
-            condition=config.condition,
-            layout=config.layout,
-            experts=config.experts if condition.gated else tasks,
-            k=config.k if condition.gated else 1,
-            attention_layers=() if config.where == "ffn" else tuple(chosen),
-            ffn_layers=() if config.where == "attention" else tuple(chosen),
-            level=config.level,
-            attention_gates=gates,
-            ffn_gates=gates,
-            noise=config.noise,
+            **same,
+            attention_layers=tuple(chosen) if in_attention else (),
+            ffn_layers=tuple(chosen) if in_ffn else (),
+            attention_gates=_GATES[config.gates],
+            ffn_gates=_GATES[config.gates],
             renormalise=condition.gated and (config.k > 1 if config.renormalise is None else config.renormalise),
             training_capacity=None if config.capacity is None else config.capacity.training,
             evaluation_capacity=None if config.capacity is None else config.capacity.evaluation,
@@ -98,3 +102,29 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
             tasks=tasks,
         )
     )
+
+
+def expert_words(moe: MoE, instead_of: MoE) -> dict[str, object]:
+    """What a recipe says to get these experts instead of others, by key; empty where no recipe gets them.
+
+    The way back from `experts`, over the same tables; noise, capacity and tasks are left out, as they may differ.
+    """
+    words, others = _words(moe), _words(instead_of)
+    if None in words.values():
+        return {}
+    return {f"moe.{key}": value for key, value in words.items() if value != others[key]}
+
+
+def _words(moe: MoE) -> dict[str, object]:
+    """The keys of a recipe's `moe` section in their order; None where no word says it."""
+    attention, ffn = moe.attention_layers, moe.ffn_layers
+    where = next((word for word, halves in _HALVES.items() if halves == (bool(attention), bool(ffn))), None)
+    gates = next((word for word, number in _GATES.items() if number == moe.attention_gates == moe.ffn_gates), None)
+    words = {name: getattr(moe, name) for name in _SAME} | {
+        "where": None if where == "both" and attention != ffn else where,
+        "layers": str(list(attention or ffn)).replace(" ", ""),
+        "gates": gates,
+        "renormalise": str(moe.renormalise).lower(),
+    }
+    ordered = {field.name: words[field.name] for field in fields(MoEConfig) if field.name in words.keys() - {"noise"}}
+    return ordered | {"balance.bias_rate": 0.001 if moe.selection_bias else 0}

@@ -13,7 +13,7 @@ from uniperceiver.model.sizes import SIZES, ModelSize
 from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
-from uniperceiver.runs.architecture import experts
+from uniperceiver.runs.architecture import expert_words, experts
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.base_model import Base, base_at
@@ -146,7 +146,7 @@ def _check_experts(recipe: Recipe, asked: Architecture, start: SavedModel, where
         return
     if asked_moe is None:
         default = experts(MoEConfig(condition=start_moe.condition), asked.layers, len(recipe.tasks))
-        words = {"moe.condition": start_moe.condition, **_other_words(start_moe, default)}
+        words = {"moe.condition": start_moe.condition, **expert_words(start_moe, default)}
         raise UserError(f"{where}: its model has experts, the recipe asks for none; write {_as_words(words)}")
     if recipe.moe.copy_noise:
         raise UserError(f"moe.copy_noise: {where} has experts of its own, so nothing is copied; remove the key")
@@ -163,37 +163,10 @@ def _check_same_experts(asked: MoE, start: MoE, where: str) -> None:
     other = next((name for name in names if getattr(asked, name) != getattr(start, name)), None)
     if other is None:
         return
-    words = _other_words(start, asked)
+    words = expert_words(start, asked)
     mend = f"write {_as_words(words)}" if words else "begin with another model: no recipe asks for these experts"
     values = f"{other} {getattr(start, other)}, the recipe asks for {getattr(asked, other)}"
     raise UserError(f"{where}: its experts have {values}; {mend}")
-
-
-def _other_words(start: MoE, asked: MoE) -> dict[str, object]:
-    """What a recipe must say to get the experts of the start instead of those asked for; empty where no recipe can."""
-    words, asked_words = _words(start), _words(asked)
-    if None in words.values():
-        return {}
-    return {key: value for key, value in words.items() if value != asked_words[key]}
-
-
-def _words(moe: MoE) -> dict[str, object]:
-    """What a recipe says to get these settings; None where it has no words for it."""
-    attention, ffn = moe.attention_layers, moe.ffn_layers
-    where = "ffn" if not attention else "attention" if not ffn else "both" if attention == ffn else None
-    gates = {(1, 1): "half_block", (2, 2): "linear"}.get((moe.attention_gates, moe.ffn_gates))
-    return {
-        "moe.condition": moe.condition,
-        "moe.layout": moe.layout,
-        "moe.experts": moe.experts,
-        "moe.k": moe.k,
-        "moe.where": where,
-        "moe.layers": str(list(attention or ffn)).replace(" ", ""),
-        "moe.level": moe.level,
-        "moe.gates": gates,
-        "moe.renormalise": str(moe.renormalise).lower(),
-        "moe.balance.bias_rate": 0.001 if moe.selection_bias else 0,
-    }
 
 
 def _as_words(values: dict[str, object]) -> str:
