@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"report"}),
     frozenset({"runs"}),
     frozenset({"studies"}),
-    frozenset({"__init__"}),
+    frozenset({"__init__", "figures"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.evaluation.examples import Example
+from uniperceiver.evaluation.experts import Experts
 from uniperceiver.interference.estimate import InterferenceEstimate
 from uniperceiver.interference.records import Interference, InterferenceLayer
-from uniperceiver.report.run_report import RunReport
+from uniperceiver.moe.statistics import GateFigures
+from uniperceiver.report.run.records import RunReport
 
 TASKS = ("birds", "words", "tales")
+WEIGHTS = {"birds": [0.7, 0.3, 0.0, 0.0], "words": [0.0, 0.2, 0.0, 0.8], "tales": [0.7, 0.3, 0.0, 0.0]}
 METRICS = ("accuracy@1", "masked_accuracy", "cider_d", "i2t_recall@1")
 
 
@@ -103,3 +106,19 @@ def a_measurement(tasks: tuple[str, ...] = TASKS, *, step: int = 200, **changes:
     layers = tuple(a_layer(layer, tasks=len(tasks)) for layer in (0, 1))
     parts: dict[str, Any] = {"parameters": "*.ffn.linear2.weight", "batches": 100, "layers": layers}
     return Interference(step=step, tasks=tasks, **(parts | changes))
+
+
+def a_gate(task: str = "birds", layer: int = 0, part: str = "ffn", **changes: Any) -> GateFigures:
+    """What a gate decided for the visual tokens of a task."""
+    weight = changes.pop("weight", WEIGHTS.get(task, [0.25] * 4))
+    values: dict[str, Any] = {"side": "input", "kind": "visual", "gate": 0, "tokens": len(task), "entropy": 1.0}
+    values |= {"load": [0.5 * bool(share) for share in weight], "drop_rate": 0.0, "unserved": 0.0, "top1": 0.6}
+    return GateFigures(task=task, layer=layer, part=part, weight=weight, **{**values, **changes})
+
+
+def some_experts(figures: Sequence[GateFigures] | None = None, **changes: Any) -> Experts:
+    """Two layers, attention and FFN, of three tasks; two of them are treated alike."""
+    if figures is None:
+        figures = [a_gate(task, layer, part) for task in WEIGHTS for layer in (0, 2) for part in ("attention", "ffn")]
+        figures += [a_gate("words", side="candidate", kind="text", weight=[0.5, 0, 0.5, 0])]
+    return Experts(**{"condition": "attribute", "experts": 4, "k": 2, "figures": figures, **changes})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.studied import without_training, write_study
-from uniperceiver.report.series import Series
+from uniperceiver.report.parts.series import Series
 from uniperceiver.studies.study import report_study, run_study
 from uniperceiver.studies.tables import band
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file
 from uniperceiver.cli.process import settle_for_run
-from uniperceiver.cli.runs import DeviceOfRecipe, OtherData, Run, SplitName
+from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName
 from uniperceiver.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def interference(
     finite_differences: Annotated[bool, arg("take the steps, in float64; slow")] = False,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the matrices to a file", metavar="FILE")] = None,
+    figures: FiguresTo = None,
 ) -> int | None:
     """Measure which task of a run helps or hurts which, by gradients."""
     from rich.console import Console
@@ -67,6 +68,11 @@ def interference(
     if json is not None:
         json.write_text(to_json(as_values(measured), indent=1) + "\n", encoding="utf-8")
     _print(measured)
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import interference_figures
+
+        save_figures(interference_figures(measured), figures)
     if (run / "recipe.yaml").is_file():
         for path in keep_in_run(run, measured):
             print(path)

@@ -15,6 +15,7 @@ COMMANDS: Sequence[Command] = (
     runs.tune,
     study.study,
     runs.evaluate,
+    runs.report,
     models.predict,
     models.convert,
     models.merge,

@@ -22,6 +22,7 @@ ResultsAsJson = Annotated[bool, arg("print the results as JSON")]
 AsJson = Annotated[bool, arg("print as JSON")]
 OneTask = Annotated[str | None, arg("only this task")]
 DeviceOfRecipe = Annotated[str | None, arg("cpu, cuda, ... (default: as the recipe says)")]
+FiguresTo = Annotated[Path | None, arg("also draw what is shown, as PDF and PNG", metavar="DIR")]
 OtherData = Annotated[Path | None, arg("use the data of this recipe instead of the run's", metavar="RECIPE.yaml")]
 
 
@@ -93,6 +94,7 @@ def evaluate(
     data: OtherData = None,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
+    figures: FiguresTo = None,
 ) -> int | None:
     """Measure a run or a saved model."""
     from uniperceiver.runs.evaluate import evaluate
@@ -103,7 +105,23 @@ def evaluate(
     results = evaluate(run, splits=split or ("val", "test"), task=task, data=data, device=device)
     if json is not None:
         json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import metric_figures
+        from uniperceiver.report.run.records import RunReport
+
+        save_figures(metric_figures(RunReport(title=run.name, results=results["tasks"])), figures)
     print_results(results)
+    return None
+
+
+def report(run: Run, *, figures: FiguresTo = None) -> int | None:
+    """Write the report of a finished run anew, and its figures."""
+    from uniperceiver.runs.report import renew_report
+
+    settle_for_run(run)
+    for path in renew_report(run, figures):
+        print(path)
     return None
 
 
@@ -115,6 +133,7 @@ def experts(
     limit: Annotated[int, arg("samples of each task; 0: all (default: %(default)s)")] = 256,
     device: DeviceOfRecipe = None,
     picture: Annotated[Path | None, arg("also write the report's picture to a file", metavar="FILE.html")] = None,
+    figures: FiguresTo = None,
     json: AsJson = False,
 ) -> int | None:
     """Show which experts the tokens of a run's tasks go to."""
@@ -129,6 +148,11 @@ def experts(
     experts = experts_of_run(run, task=task, split=split, limit=limit, device=device)
     if picture is not None:
         write_picture(experts, run, picture)
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.figures import experts_figures
+
+        save_figures(experts_figures(experts), figures)
     if json:
         print_json(dataclasses.asdict(experts))
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
+from uniperceiver.cli.runs import FiguresTo
 
 if TYPE_CHECKING:
     from uniperceiver.studies.records import StudyReport
@@ -17,6 +18,7 @@ def study(
     out: Annotated[Path, arg("folder of the study; goes on if it exists", metavar="DIR")],
     report_only: Annotated[bool, arg("renew the tables, train nothing")] = False,
     json: Annotated[bool, arg("print the tables as JSON")] = False,
+    figures: FiguresTo = None,
 ) -> int | None:
     """Train a recipe in several ways, and compare the runs.
 
@@ -29,6 +31,11 @@ def study(
     if studied.stopped:
         print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
         return EXIT_CODE
+    if figures is not None:
+        from uniperceiver.report.figures import save_figures
+        from uniperceiver.studies.page import study_figures
+
+        save_figures(study_figures(studied.report), figures)
     if json:
         print_json({"report_file": str(studied.path), **as_json(studied.report)})
     else:
@@ -51,9 +58,8 @@ def _print(report: "StudyReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.report.numbers import count, headline_split
-    from uniperceiver.studies.page_charts import value_text
-    from uniperceiver.studies.page_tables import first_rows, gap_text, percent
+    from uniperceiver.report.parts.numbers import count, headline_split
+    from uniperceiver.studies.page import first_rows, gap_text, percent, value_text
 
     rows = first_rows(report)
     split = headline_split(dict.fromkeys(row.split for row in rows)) or ""

@@ -73,6 +73,20 @@ def as_record(
     return Interference(step=step, tasks=tuple(tasks), parameters=parameters, batches=batches, layers=tuple(layers))
 
 
+def scalars(measured: Interference) -> dict[str, float]:
+    """Name the numbers of a measurement for TensorBoard: "interference/LAYER/AFFECTED<-STEPPING" -> value.
+
+    The diagonal, which is 1 by definition, and what was not measured are left out.
+    """
+    return {
+        f"interference/{layer.name}/{affected}<-{stepping}": float(layer.estimate.matrix_KK[row, column])
+        for layer in measured.layers
+        for row, affected in enumerate(measured.tasks)
+        for column, stepping in enumerate(measured.tasks)
+        if row != column and math.isfinite(layer.estimate.matrix_KK[row, column])
+    }
+
+
 def as_values(measured: Interference) -> dict[str, Any]:
     """Turn a measurement into values for JSON: {"step", "tasks", ..., "layers": [{"name", "matrix", ...}]}."""
     return {

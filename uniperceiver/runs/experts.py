@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
@@ -17,9 +18,10 @@ from uniperceiver.evaluation.experts import Experts, decisions
 from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
-from uniperceiver.report.experts_groups import TokenGroup, gates_of, token_groups
-from uniperceiver.report.markup import shortened
-from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.report.parts.numbers import shortened
+from uniperceiver.report.parts.token_groups import TokenGroup, gates_of, token_groups
+from uniperceiver.report.run.page import render_run
+from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import warn_of_broken
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.validation import evaluation_settings, splits_of
@@ -64,9 +66,9 @@ def experts_of_run(
     splits = _SPLITS if split is None else (split,)
     if not any(splits_of(data, splits) for data in tasks):
         raise UserError(f"{path}: no data in split {split}; name another with --split")
-    found = experts_of(model, tasks, settings, splits)
-    assert found is not None
-    return found
+    experts = experts_of(model, tasks, settings, splits)
+    assert experts is not None
+    return experts
 
 
 def _check_gates(arch: Architecture, path: Path) -> None:
@@ -95,98 +97,86 @@ def experts_of(
                 def on_batch(done: int, total: int, bar: Any = bar) -> None:
                     progress.update(bar, completed=done, total=total)
 
-                found = _statistics(model, split, dataclasses.replace(settings, on_batch=on_batch))
-                figures += [gate_figures(split.task.name, *sums) for sums in found.items()]
+                totals = _statistics(model, split, dataclasses.replace(settings, on_batch=on_batch))
+                figures += [gate_figures(split.task.name, *sums) for sums in totals.items()]
                 progress.remove_task(bar)
     return Experts(condition=arch.moe.condition, experts=arch.moe.experts, k=arch.moe.k, figures=figures)
 
 
 def _statistics(model: UniPerceiver, split: Split, settings: Settings) -> dict[Group, Statistics]:
     totals: dict[Group, Statistics] = {}
-    for several in decisions(model.model, split, settings):
-        for group, one in statistics(several).items():
-            totals[group] = totals[group] + one if group in totals else one
+    for batch in decisions(model.model, split, settings):
+        for group, sums in statistics(batch).items():
+            totals[group] = totals[group] + sums if group in totals else sums
     return totals
 
 
-def print_experts(found: Experts) -> None:
-    """A table of every gate and group of tokens; tasks that every gate treats alike share a line."""
+def print_experts(experts: Experts) -> None:
+    """Print a table of every gate and group of tokens; tasks that every gate treats alike share a line."""
     console = Console(width=max(Console().width, 120))  # a pipe has 80 columns, where figures would be cut
-    if not found.figures:
+    if not experts.figures:
         console.print(
-            f"{found.condition}: each task has its own copy of the weights, so there is no gate, and nothing to count"
+            f"{experts.condition}: each task has its own copy of the weights, so there is no gate, and nothing to count"
         )
         return
-    groups = token_groups(found.figures)
+    groups = token_groups(experts.figures)
     for part in dict.fromkeys(part for part, _, _ in gates_of(groups)):
-        console.print(_table(found, groups, part))
+        console.print(_table(experts, groups, part))
 
 
-def _table(found: Experts, groups: Sequence[TokenGroup], part: str) -> Table:
-    load = "load of expert, %" if found.experts > _NAMED else _columns([str(each) for each in range(found.experts)])
+def _table(experts: Experts, groups: Sequence[TokenGroup], part: str) -> Table:
+    numbers = _columns([str(expert) for expert in range(experts.experts)])
+    load = "load of expert, %" if experts.experts > _NAMED else numbers
     columns = ["layer", "tasks", "tokens", load, "entropy", "top-1", "dropped"]
     rows = [(gate, group) for gate in gates_of(groups) if gate[0] == part for group in groups if gate in group.by_gate]
     unserved = any(group.by_gate[gate].unserved for gate, group in rows)
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        title=f"{part}: load of each expert in % ({found.condition}, {found.k} of {found.experts})",
+        title=f"{part}: load of each expert in % ({experts.condition}, {experts.k} of {experts.experts})",
         caption="entropy of the probabilities in nats; top-1: mean probability of the likeliest expert",
     )
     for name in [*columns, *(["unserved"] if unserved else [])]:
         table.add_column(name, no_wrap=True)
     previous = None
     for gate, group in rows:
-        one = group.by_gate[gate]
+        figures = group.by_gate[gate]
         if previous not in (None, gate):
             table.add_section()
+        layer = f"{gate[2]} (gate {gate[1]})" if gate[1] else str(gate[2])
         table.add_row(
-            "" if previous == gate else _layer(gate[1], gate[2]),
+            "" if previous == gate else layer,
             shortened(", ".join(group.tasks), _WIDEST),
             group.tokens,
-            _loads(one),
-            f"{one.entropy:.2f}",
-            f"{one.top1:.2f}",
-            f"{100 * one.drop_rate:.1f}",
-            *([f"{100 * one.unserved:.1f}"] if unserved else []),
+            _loads(figures),
+            f"{figures.entropy:.2f}",
+            f"{figures.top1:.2f}",
+            f"{100 * figures.drop_rate:.1f}",
+            *([f"{100 * figures.unserved:.1f}"] if unserved else []),
         )
         previous = gate
     return table
 
 
-def _layer(gate: int, layer: int) -> str:
-    return f"{layer} (gate {gate})" if gate else str(layer)
-
-
-def _loads(one: GateFigures) -> str:
+def _loads(figures: GateFigures) -> str:
     """Per cents of all experts, or the largest of many."""
-    if len(one.load) <= _NAMED:
-        return _columns(["·" if not each else f"{100 * each:.0f}" for each in one.load])
-    order = sorted(range(len(one.load)), key=lambda expert: -one.load[expert])
-    return " ".join(f"{expert}:{100 * one.load[expert]:.0f}" for expert in order[:8] if one.load[expert])
+    if len(figures.load) <= _NAMED:
+        return _columns(["·" if not share else f"{100 * share:.0f}" for share in figures.load])
+    order = sorted(range(len(figures.load)), key=lambda expert: -figures.load[expert])
+    return " ".join(f"{expert}:{100 * figures.load[expert]:.0f}" for expert in order[:8] if figures.load[expert])
 
 
 def _columns(texts: Sequence[str]) -> str:
     return "".join(f"{text:>3}" for text in texts)  # no two are 100
 
 
-def write_picture(found: Experts, run: Path, path: Path) -> None:
-    """The picture of the report as a page of its own.
+def write_picture(experts: Experts, run: Path, path: Path) -> None:
+    """Write the figures of the experts as a page of their own.
 
     Raises:
         UserError: the file cannot be written.
     """
-    names = dict.fromkeys(each.task for each in found.figures)
-    page = RunReport(
-        title=f"uniperceiver: {run.name}",
-        facts={},
-        recipe="",
-        log=[],
-        results={},
-        main_metrics=dict.fromkeys(names, ""),
-        experts=found,
-    )
     try:
-        path.write_text(render(page), encoding="utf-8")
+        write_text(path, render_run(RunReport(title=f"uniperceiver: {run.name}", experts=experts)))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); name another file with --picture") from None

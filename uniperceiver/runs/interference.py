@@ -1,7 +1,6 @@
 """RUN -> INTERFERENCE: which task helps or hurts which, measured with gradients on a run's own data."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,15 @@ from uniperceiver.errors import UserError, nearest
 from uniperceiver.interference.estimate import LEAST_BLOCKS, InterferenceEstimate, estimate, measure
 from uniperceiver.interference.finite_differences import finite_differences
 from uniperceiver.interference.groups import ParameterGroup
-from uniperceiver.interference.records import Interference, as_record, write_measurement
+from uniperceiver.interference.records import Interference, as_record, scalars, write_measurement
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.weights import first_misfit
-from uniperceiver.report.interference_image import heat_map_image, scalars
+from uniperceiver.report.figures import image_of, interference_heat_maps
 from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference_callback import RepeatableBatches, batches_of_each_task, trained_groups
-from uniperceiver.runs.report import write_report
+from uniperceiver.runs.report import read_results, write_report
 from uniperceiver.runs.training import mixture_of, objective_of
 from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.serving.predictor import UniPerceiver
@@ -158,12 +157,8 @@ def _load_step(model: Generalist, path: Path, step: int | None) -> int:
 def keep_in_run(run: Path, measured: Interference) -> list[Path]:
     """Write a measurement into a run's folder, its report and its TensorBoard; the files that were written."""
     written = [write_measurement(run, measured)]
-    show_in_tensorboard(run, measured.step, scalars(measured), {"interference": heat_map_image(measured)})
-    results = run / "results.json"
-    if results.is_file():
-        try:
-            figures = json.loads(results.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{results}: no JSON; renew it with uniperceiver evaluate {run} --json {results}") from None
-        written.append(write_report(run, figures))
+    image_HWC = image_of(interference_heat_maps(measured))
+    show_in_tensorboard(run, measured.step, scalars(measured), {"interference": image_HWC})
+    if (run / "results.json").is_file():
+        written.append(write_report(run, read_results(run)))
     return written

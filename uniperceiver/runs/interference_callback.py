@@ -13,11 +13,11 @@ from uniperceiver.errors import UserError
 from uniperceiver.interference.groups import ParameterGroup, groups_of
 from uniperceiver.interference.online import GradientsOnDemand, GradientSource, PairsOfSteps
 from uniperceiver.interference.products import TaskLoss
-from uniperceiver.interference.records import EVENT, Interference, as_record, as_values
+from uniperceiver.interference.records import EVENT, Interference, as_record, as_values, scalars
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.upcycle import dense_name
 from uniperceiver.records import to_device
-from uniperceiver.report.interference_image import heat_map_image, scalars
+from uniperceiver.report.figures import image_of, interference_heat_maps
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.objective import TrainingObjective
 
@@ -120,7 +120,7 @@ class InterferenceCallback:
         share = self._spent / (time.perf_counter() - self._begun)
         self._begun = written = time.perf_counter()
         log.line(step, EVENT, as_values(measured) | {"overhead": share}, {"overhead": share})
-        log.show(step, scalars(measured), {EVENT: heat_map_image(measured)})
+        log.show(step, scalars(measured), {EVENT: image_of(interference_heat_maps(measured))})
         log.say(f"step {step}: {_in_words(measured)} (measuring took {100 * share:.1f} % of the time)")
         self._spent = time.perf_counter() - written  # counts with the next steps
 

@@ -1,17 +1,23 @@
 """report.html of a run: its facts, figures, and some questions with the model's answers."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.errors import UserError
 from uniperceiver.evaluation.evaluate import main_metric
 from uniperceiver.evaluation.examples import Example, examples_of
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
-from uniperceiver.report.run_report import RunReport, render
+from uniperceiver.report.figures import save_figures
+from uniperceiver.report.run.figures import run_figures
+from uniperceiver.report.run.page import render_run
+from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.experts import experts_of
 from uniperceiver.runs.folder import saved_recipe
@@ -33,12 +39,57 @@ def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | Non
     Raises:
         UserError: the folder holds no run with a model, or its data are gone.
     """
+    path = folder / "report.html"
+    write_text(path, render_run(run_report(folder, results, tasks)))
+    return path
+
+
+def renew_report(folder: Path, figures: Path | None = None) -> list[Path]:
+    """Write the report of a finished run anew, from its results.json; returns the files that were written.
+
+    Args:
+        figures: a folder for all figures of the run as PDF and PNG; None: no such files.
+
+    Raises:
+        UserError: the folder holds no finished run, or its data are gone.
+    """
+    report = run_report(folder, read_results(folder))
+    path = folder / "report.html"
+    write_text(path, render_run(report))
+    return [path] if figures is None else [path, *save_figures(run_figures(report), figures)]
+
+
+def read_results(folder: Path) -> Results:
+    """Read results.json of a run.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = folder / "results.json"
+    try:
+        results: Results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; make it with uniperceiver evaluate {folder} --json {path}") from None
+    except ValueError:
+        raise UserError(f"{path}: no JSON; renew it with uniperceiver evaluate {folder} --json {path}") from None
+    return results
+
+
+def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None = None) -> RunReport:
+    """Gather everything that the report of a run shows: its model answers some questions for it.
+
+    Args:
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
+
+    Raises:
+        UserError: the folder holds no run with a model, or its data are gone.
+    """
     recipe, base = saved_recipe(folder)
     model = UniPerceiver.from_pretrained(folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
     log = read_log(folder)
     settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
-    report = RunReport(
+    return RunReport(
         title=f"uniperceiver: {folder.name}",
         facts=_facts(model, log),
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
@@ -49,9 +100,6 @@ def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | Non
         experts=experts_of(model, tasks, settings),
         interference=read_measurements(folder, log),
     )
-    path = folder / "report.html"
-    path.write_text(render(report), encoding="utf-8")
-    return path
 
 
 def _examples(model: UniPerceiver, tasks: Sequence[TaskData], settings: Settings) -> list[Example]:

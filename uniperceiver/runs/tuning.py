@@ -65,8 +65,8 @@ def tune_recipe(
     if not data.exists():
         raise UserError(f"{data}: no such file or folder; give a recipe (YAML), or a folder of pictures: CLASS/FILE")
     if data.is_dir():
-        wanted = overrides.get("tune.method", method) or _DEFAULT_METHOD
-        values = strict.read_yaml(_OF_METHOD.get(wanted, _OF_METHOD[_DEFAULT_METHOD]))
+        method = overrides.get("tune.method", method) or _DEFAULT_METHOD
+        values = strict.read_yaml(_OF_METHOD.get(method, _OF_METHOD[_DEFAULT_METHOD]))
         values["tasks"] = {data.resolve().name: _task_of(data, model_folder(start if start.exists() else model))}
     else:
         values = strict.read_yaml(data)

@@ -1,0 +1,57 @@
+"""`uniperceiver report`, and --figures of the commands that have something to draw."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.studied import without_training, write_study
+from uniperceiver.cli import main
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    shutil.copytree(trained, tmp_path / "run")
+    metrics = {"accuracy@1": 0.5, "accuracy@1_low": 0.4, "accuracy@1_high": 0.6, "chance": 0.1, "n": 9}
+    (tmp_path / "run" / "results.json").write_text(json.dumps({"tasks": {"colours": {"val": metrics}}}))
+    return tmp_path / "run"
+
+
+def test_the_report_is_written_anew_with_all_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run), "--figures", str(run / "figures")]) == 0
+    paths = capsys.readouterr().out.split()
+    assert paths[0] == str(run / "report.html")
+    assert all(Path(path).is_file() for path in paths)
+    names = {Path(path).name for path in paths[1:]}
+    assert {"metrics_accuracy_1.pdf", "training_loss.pdf", "training_loss.png", "run.png"} <= names
+    before = {path: Path(path).read_bytes() for path in paths}
+    assert main(["report", str(run), "--figures", str(run / "figures")]) == 0
+    assert {path: Path(path).read_bytes() for path in paths} == before
+
+
+def test_what_is_no_finished_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "results.json").unlink()
+    assert main(["report", str(run)]) == 2
+    assert f"{run / 'results.json'}: is not there; make it with uniperceiver evaluate" in capsys.readouterr().err
+    (run / "results.json").write_text("{")
+    assert main(["report", str(run)]) == 2
+    assert "no JSON; renew it" in capsys.readouterr().err
+
+
+def test_figures_of_an_evaluation(run: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(run), "--task", "colours", "--split", "val", "--figures", str(tmp_path / "figures")]
+    assert main(arguments) == 0
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == (
+        ["metrics_accuracy_1.pdf", "metrics_accuracy_1.png"]
+    )
+
+
+def test_figures_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_training(monkeypatch)
+    path, figures = write_study(tmp_path), tmp_path / "figures"
+    assert main(["study", str(path), "--out", str(tmp_path / "out"), "--figures", str(figures)]) == 0
+    assert sorted(path.name for path in figures.glob("*.pdf")) == (
+        ["seeds.pdf", "training_loss.pdf", "validation_loss.pdf"]
+    )

@@ -1,0 +1,77 @@
+"""Examples: what the model saw, what is right, and what it answered, shown alike for every kind of answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uniperceiver.evaluation.examples import Example
+from uniperceiver.report.parts.numbers import finite
+from uniperceiver.report.parts.pictures import Picture, fit_pictures
+from uniperceiver.report.run.records import RunReport
+
+_PICTURES_BYTES = 3_000_000
+_ANSWERS = 5  # shown of each example
+_SHARP = 80  # below this width a picture is not smoothed where it is scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownAnswer:
+    """Holds an answer with its probability; None: without a probability."""
+
+    text: str
+    share: float | None  # 0 to 1
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownExample:
+    """Holds an example with its picture, if there was something to see and room for it."""
+
+    example: Example
+    picture: Picture | None
+    sharp: bool  # small pictures show their pixels
+    name: str  # the file's own name, without its folders
+    answers: Sequence[ShownAnswer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleGroup:
+    """Holds the examples of a task."""
+
+    task: str
+    tone: int
+    tally: str | None  # how many are right
+    examples: Sequence[ShownExample]
+
+
+def example_groups(report: RunReport) -> list[ExampleGroup]:
+    """Gather the examples by task, with pictures that fit into the page."""
+    pictures = fit_pictures([example.frames for example in report.examples], _PICTURES_BYTES)
+    pairs = list(zip(report.examples, pictures, strict=True))
+    groups = []
+    for task in report.tasks:
+        shown = [_shown(example, picture) for example, picture in pairs if example.task == task]
+        judged = [example.right for example, _ in pairs if example.task == task and example.right is not None]
+        tally = f"{sum(judged)} of {len(judged)} right" if judged else None
+        if shown:
+            groups.append(ExampleGroup(task=task, tone=report.tone(task), tally=tally, examples=shown))
+    return groups
+
+
+def _shown(example: Example, picture: Picture | None) -> ShownExample:
+    right = {_plain(text) for text in example.truth}
+    answers = []
+    for text, probability in example.answers[:_ANSWERS]:
+        share = finite(probability)
+        share = None if share is None else min(max(share, 0.0), 1.0)
+        answers.append(ShownAnswer(text=text, share=share, right=_plain(text) in right))
+    return ShownExample(
+        example=example,
+        picture=picture,
+        sharp=picture is not None and max(picture.width, picture.height) < _SHARP,
+        name=example.sample.rstrip("/").rsplit("/", 1)[-1],
+        answers=answers,
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
