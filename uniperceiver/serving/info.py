@@ -34,13 +34,13 @@ def model_info(path: Path) -> dict[str, Any]:
         "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SAID_ABOVE},
         "tasks": {
             name: {
-                "inputs": list(known.task.inputs),
-                "candidates": known.task.candidates,
-                "labels": [texts[0] for texts in known.task.labels],
-                "size": known.preprocess.size,
-                "frames": known.preprocess.frames,
+                "inputs": list(trained.task.inputs),
+                "candidates": trained.task.candidates,
+                "labels": [texts[0] for texts in trained.task.labels],
+                "size": trained.preprocess.size,
+                "frames": trained.preprocess.frames,
             }
-            for name, known in model.saved.tasks.items()
+            for name, trained in model.saved.tasks.items()
         },
     }
 
