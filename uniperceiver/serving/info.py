@@ -14,7 +14,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
-_SAID_ABOVE = ("moe", "merged", "prompts")
+_SHOWN_ABOVE = ("moe", "merged", "prompts")
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def model_info(path: Path) -> dict[str, Any]:
         "of which vocabulary": words,
         "experts": _experts(arch),
         **_tuned(model.saved),
-        "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SAID_ABOVE},
+        "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SHOWN_ABOVE},
         "tasks": {
             name: {
                 "inputs": list(trained.task.inputs),
