@@ -46,7 +46,9 @@ def measure(pairs: int, path: Path | None = None, scale: Scale | None = None) ->
     """Where the time of a step goes, what sampling the vocabulary gains and costs, and how much is padding."""
     path = path or DEMO
     recipe, scale = read_recipe(path), scale or (QUICK if pairs <= QUICK_PAIRS else FULL)
-    what, base = f"{path.stem}/threads{recipe.threads or torch.get_num_threads()}", path.parent
+    if recipe.threads:  # which is for the process to set, as the command line does
+        torch.set_num_threads(recipe.threads)
+    what, base = f"{path.stem}/threads{torch.get_num_threads()}", path.parent
     return [
         *_outside(recipe, base, what, scale),
         *_padding(recipe, base, what, scale),

@@ -12,7 +12,7 @@ from uniperceiver import Task
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.scenes.scene import COLOURS
 from uniperceiver.data.scenes.source import ScenesSource
-from uniperceiver.data.tasks import SPLITS, TaskData
+from uniperceiver.data.tasks import SPLITS
 from uniperceiver.records import Sample
 
 ANSWERS = ("no", "yes", *COLOURS)
@@ -48,7 +48,7 @@ def main(folder: Path, steps: int = 200) -> None:
               for split in SPLITS}  # fmt: skip
     sources = {split: Questions(source) for split, source in scenes.items()}
     preprocess = Preprocess(size=config.size, length=config.length)
-    data = TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
+    data = up.TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
     trained = up.train(recipe, folder, tasks=[data]).load()
     for sample in map(sources["val"].read, range(4)):
         answer = int(trained.classify(sample.image, task=TASK.name, texts=sample.text).argmax())

@@ -22,7 +22,7 @@ ADAMW = OptimiserConfig(lr=0.1, weight_decay=0.2, betas=(0.8, 0.95), eps=1e-6)
 
 def method(name: str, tasks: int = 3, *, seed: int = 0, loss_weight: float = 1.0, **config: Any) -> Method:
     """A method for so many tasks, drawn equally often."""
-    facts = {each: TaskFacts(loss_weight=loss_weight, share=1 / tasks) for each in NAMES[:tasks]}
+    facts = {name: TaskFacts(loss_weight=loss_weight, share=1 / tasks) for name in NAMES[:tasks]}
     return make(TaskBalanceConfig(method=name, **config), facts, seed)  # type: ignore[arg-type]
 
 

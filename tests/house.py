@@ -30,8 +30,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     for floor, rooms in enumerate(FLOORS)
     for room in rooms
 }
-# Single files that import what stands higher or beside; a way to go on while the house is redrawn.
-EXCEPTIONS: dict[str, frozenset[str]] = {}
 
 LOADERS_THAT_EXECUTE = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
 # The one reader of other people's torch files, which asks torch for tensors and plain containers only.
@@ -71,7 +69,7 @@ def wrong_imports(source: Source) -> Iterator[str]:
     if layer not in MAY_IMPORT:
         yield f"{source.path}: give {layer!r} a floor in FLOORS of tests/house.py"
         return
-    allowed = MAY_IMPORT[layer] | EXCEPTIONS.get(source.path, frozenset())
+    allowed = MAY_IMPORT[layer]
     for line, imported in _imported_layers(source.tree):
         if imported not in allowed:
             yield f"{source.path}:{line}: {layer!r} may not import {imported!r}; it may import {sorted(allowed)}"

@@ -23,8 +23,8 @@ def read(name: str) -> str:
 
 def blocks(name: str, *languages: str) -> list[Block]:
     """The blocks of a document in those languages, in order."""
-    found = [Block(*match) for match in _BLOCK.findall(read(name))]
-    return [block for block in found if block.language in languages]
+    blocks = [Block(*match) for match in _BLOCK.findall(read(name))]
+    return [block for block in blocks if block.language in languages]
 
 
 def commands(block: Block) -> list[list[str]]:

@@ -111,15 +111,15 @@ def log_lines(folder: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-def same_tensors(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+def same_tensors(tensors: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
     """Whether both have the same names and, bit for bit, the same values."""
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    return tensors.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in tensors.items())
 
 
-def assert_same(one: Run, other: Run) -> None:
+def assert_same(run: Run, other: Run) -> None:
     """Two runs have come to the same weights, moments, averages and counters."""
-    names = [each.task.name for each in one.mixture.sets]
-    groups, counters = pack(one.state, names)
+    names = [training_set.task.name for training_set in run.mixture.sets]
+    groups, counters = pack(run.state, names)
     others, other_counters = pack(other.state, names)
     assert counters == other_counters
     assert groups.keys() == others.keys()

@@ -50,8 +50,8 @@ def write_study(folder: Path, **changes: Any) -> Path:
     write_recipe(folder / "recipe.yaml", values_of(steps=4))
     values = {"recipe": "recipe.yaml", "arms": ARMS, "seeds": 2, "baseline": "shared", "reference": "own", **changes}
     path = folder / "study.yaml"
-    given = {key: value for key, value in values.items() if value is not None}
-    path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    written = {key: value for key, value in values.items() if value is not None}
+    path.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
     return path
 
 

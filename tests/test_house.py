@@ -54,8 +54,8 @@ def test_classes_are_short() -> None:
 
 
 # Folders with more files, and names of classes in two files, that are still to be mended.
-CROWDED = {"moe", "report", "runs"}
-TWICE = {"Line", "Prepared"}
+CROWDED = {"report"}
+TWICE = {"Line"}
 
 
 def test_folders_are_small() -> None:
@@ -79,7 +79,7 @@ def test_a_feature_lies_together(feature: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "ceiling"),
-    [(house_tree.vague_names, 429), (house_tree.crumbs, 76)],
+    [(house_tree.vague_names, 106), (house_tree.crumbs, 51)],
     ids=["names that say nothing", "crumbs"],
 )
 def test_what_is_counted_does_not_grow(count: Callable[[Iterable[house.Source]], list[str]], ceiling: int) -> None:

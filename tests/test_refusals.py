@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.config.test_recipe import RECIPES, SOURCES, misspelt
 from tests.refused import REFUSALS, SETTINGS, TASKS, files_of, flipped, going_on
 from tests.small_run import small_recipe, train, values_of, write_recipe
-from tests.test_config import RECIPES, SOURCES, misspelt
 from uniperceiver.atomic import only_one
 from uniperceiver.cli import main
 from uniperceiver.training import checkpoint

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TuneConfig,
         read_recipe,
     )
+    from uniperceiver.data.tasks import TaskData
     from uniperceiver.errors import UserError
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.train import TrainedRun, train
@@ -62,6 +63,7 @@ __all__ = [
     "Task",
     "TaskBalanceConfig",
     "TaskConfig",
+    "TaskData",
     "TrainedRun",
     "TuneConfig",
     "UniPerceiver",
@@ -75,6 +77,7 @@ __all__ = [
 
 _HOMES = {
     "Task": "uniperceiver.tasks.task",
+    "TaskData": "uniperceiver.data.tasks",
     "TrainedRun": "uniperceiver.runs.train",
     "UniPerceiver": "uniperceiver.serving.predictor",
     "UserError": "uniperceiver.errors",

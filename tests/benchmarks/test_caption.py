@@ -38,11 +38,11 @@ def tiny_subject(name: str = "image_captioning") -> Subject:
 def test_both_ways_write_the_same(name: str, beams: int) -> None:
     subject = tiny_subject(name)
     write = partial(generate, prefix=subject.prefix(3), logits_of=subject.scorer(), end=subject.end, words=6)
-    ours, plain = (write(each, beams=beams) for each in (subject.model, WithoutCache(subject.model)))
-    assert torch.equal(ours.ids_BS, plain.ids_BS)
-    assert ours.ids_BS.shape == (3, 6)  # nobody ends early
-    assert len(ours.ids_BS.unique()) > 2
-    torch.testing.assert_close(ours.log_likelihood_BS, plain.log_likelihood_BS, atol=1e-4, rtol=1e-4)
+    cached, plain = (write(model, beams=beams) for model in (subject.model, WithoutCache(subject.model)))
+    assert torch.equal(cached.ids_BS, plain.ids_BS)
+    assert cached.ids_BS.shape == (3, 6)  # nobody ends early
+    assert len(cached.ids_BS.unique()) > 2
+    torch.testing.assert_close(cached.log_likelihood_BS, plain.log_likelihood_BS, atol=1e-4, rtol=1e-4)
 
 
 def test_a_word_can_be_written_again() -> None:
@@ -57,7 +57,7 @@ def test_every_row_is_measured(trained: Path) -> None:
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows.values())
     what = "tiny, captions/batch2/threads1"
     assert [name for name in rows if name.startswith("speed")] == [
-        f"speed, 4 words/{what}/{each}" for each in ("greedy", "beam 2")
+        f"speed, 4 words/{what}/{decoding}" for decoding in ("greedy", "beam 2")
     ]
     assert rows[f"word 5 over word 2/{what}/but for attention"].goal == 1.05
     assert rows[f"word 2/{what}"].unit == "ms"

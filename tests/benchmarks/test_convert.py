@@ -21,8 +21,8 @@ needs_keys = pytest.mark.skipif(not (OFFICIAL / TINY).is_file(), reason=f"no lis
 def listed(tmp_path: Path) -> Path:
     """The names and shapes of a small model whose width is that of one head."""
     shapes = {
-        name: [64 if side == 16 else 192 if side == 48 else side for side in each.shape]
-        for name, each in original(moe=True).items()
+        name: [64 if side == 16 else 192 if side == 48 else side for side in tensor.shape]
+        for name, tensor in original(moe=True).items()
     }
     twins = [[f"{part}_embed.embeddings_norm.{kind}" for part in ("token", "video")] for kind in ("weight", "bias")]
     path = tmp_path / "keys_small.json"

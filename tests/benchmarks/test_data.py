@@ -18,27 +18,27 @@ TINY: Scale = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if one.usable and one.media != "text"])
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.usable and kind.media != "text"])
 def test_the_pixels_are_those_of_the_bare_loop(name: str, tmp_path: Path) -> None:
     medium = TINY[FORMATS[name].media]
     files = make_files(tmp_path / "files", FORMATS[name].media, medium.count, medium.size)
     mixture = mixture_of(name, tmp_path, files, medium)
-    ours, bare = torch.cat(read(mixture)), torch.cat(BARE[files.media](files, medium, mixture))
-    assert ours.shape[0] == medium.count
+    whole, bare = torch.cat(read(mixture)), torch.cat(BARE[files.media](files, medium, mixture))
+    assert whole.shape[0] == medium.count
     if files.media == "clip":  # training starts at a random frame
-        assert ours.shape == bare.shape
+        assert whole.shape == bare.shape
         return
-    distance = torch.cdist(ours.flatten(1), bare.flatten(1), p=torch.inf)
-    found = distance.argmin(dim=1)  # training shuffles
-    assert sorted(found.tolist()) == list(range(medium.count))
+    distance = torch.cdist(whole.flatten(1), bare.flatten(1), p=torch.inf)
+    nearest = distance.argmin(dim=1)  # training shuffles
+    assert sorted(nearest.tolist()) == list(range(medium.count))
     assert float(distance.min(dim=1).values.max()) < 1e-5
 
 
 def test_every_row_is_measured() -> None:
     rows = {row.name.removeprefix("data/"): row for row in measure(1, TINY)}
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows.values())
-    for name, one in FORMATS.items():
-        if one.usable:
-            named = [row for each, row in rows.items() if f"/{name}/" in each]
-            assert len(named) == (2 if one.media == "text" else 4)
+    for name, kind in FORMATS.items():
+        if kind.usable:
+            named = [row for key, row in rows.items() if f"/{name}/" in key]
+            assert len(named) == (2 if kind.media == "text" else 4)
     assert {row.goal for name, row in rows.items() if name.startswith("speed over bare loop/folder")} == {0.8, 0.7}

@@ -11,21 +11,21 @@ STACK = Shape(width=64, layers=3, heads=2, length=7, cut=3)
 
 
 def test_both_compute_the_same() -> None:
-    ours = STACK.encoder(condition="shared")
+    encoder = STACK.encoder(condition="shared")
     stream = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in ours.parameters():  # norms, biases and scales too
+        for parameter in encoder.parameters():  # norms, biases and scales too
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=stream))
-    plain, tokens = plain_twin(ours, STACK), STACK.tokens(2, rows=1)
+    plain, tokens = plain_twin(encoder, STACK), STACK.tokens(2, rows=1)
     with torch.no_grad():
-        torch.testing.assert_close(ours(tokens).x_BND, plain(tokens.x_BND))
-    found_BND, expected_BND = ours(tokens).x_BND, plain(tokens.x_BND)
+        torch.testing.assert_close(encoder(tokens).x_BND, plain(tokens.x_BND))
+    found_BND, expected_BND = encoder(tokens).x_BND, plain(tokens.x_BND)
     torch.testing.assert_close(found_BND, expected_BND)
-    for each in (found_BND, expected_BND):
-        (each * torch.randn(each.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
-    gradients = {name: each.grad for name, each in plain.named_parameters()}
+    for x_BND in (found_BND, expected_BND):
+        (x_BND * torch.randn(x_BND.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in plain.named_parameters()}
     assert len(gradients) == 14 * STACK.layers
-    for name, parameter in ours.named_parameters():
+    for name, parameter in encoder.named_parameters():
         short = name.removeprefix("blocks.").replace("attention.", "").replace("ffn.", "")
         expected = gradients.pop(short)
         assert expected is not None

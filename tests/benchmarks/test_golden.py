@@ -35,9 +35,9 @@ def copied(case: str, root: Path) -> Path:
     """A folder with this case alone and its model."""
     folder, name = case.split("/")
     (root / folder).mkdir()
-    for each in {"model.json", "state_dict.safetensors", f"{name}.json", f"{name}.safetensors"}:
-        if (SMALL / folder / each).is_file():
-            shutil.copy(SMALL / folder / each, root / folder / each)
+    for file in {"model.json", "state_dict.safetensors", f"{name}.json", f"{name}.safetensors"}:
+        if (SMALL / folder / file).is_file():
+            shutil.copy(SMALL / folder / file, root / folder / file)
     return root / case
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_understood_counts(
     changed(case, tmp_path, change)
     code, lines, rows = run(tmp_path, monkeypatch, capsys)
     assert (code, lines[-1]) == (1, "1 cases, 1 beyond tolerance")
-    assert any(reason in each for each in rows[case]["beyond"]), rows[case]["beyond"]
+    assert any(reason in line for line in rows[case]["beyond"]), rows[case]["beyond"]
 
 
 @pytest.mark.parametrize(

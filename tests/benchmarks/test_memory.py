@@ -16,7 +16,7 @@ def test_computing_layers_again_takes_less_memory(condition: str) -> None:
     kept, again, time = rows
     assert [row.unit for row in rows] == ["MB", "MB", "ratio"]
     assert kept.name == f"memory/all kept/tiny/batch16/threads1/{condition}"
-    weights = sum(each.nbytes for each in SHAPE.encoder(condition=condition).parameters()) / 1e6
+    weights = sum(parameter.nbytes for parameter in SHAPE.encoder(condition=condition).parameters()) / 1e6
     assert weights < again.value < 0.85 * kept.value
     assert math.isfinite(time.value)
 

@@ -26,11 +26,11 @@ def test_a_gap_is_shown_where_it_is_one_and_which_side_is_better() -> None:
     rows = [row("a", -1, True), row("b", 1, True), row("c", -1, False)]
     arms = [{"name": name, "done": [0, 1, 2]} for name in ("shared", "apart", "token")]
     study = {"rows": [*rows, row("a", -1, True, "train")], "arms": arms, "baseline": "shared", "reference": "apart"}
-    found = [[cell.strip() for cell in line.split("|")] for line in losses(study).splitlines()[2:]]
-    assert [line[4] for line in found] == ["0", "1", "0.50 ± 0.25"]
-    assert [line[6] for line in found] == ["0", "1, but worse", "0.50 ± 0.25"]
-    assert {line[8] for line in found} == {"no gap"}
-    assert found[0][3] == "1.000 ± 0.125"
+    rows = [[cell.strip() for cell in line.split("|")] for line in losses(study).splitlines()[2:]]
+    assert [line[4] for line in rows] == ["0", "1", "0.50 ± 0.25"]
+    assert [line[6] for line in rows] == ["0", "1, but worse", "0.50 ± 0.25"]
+    assert {line[8] for line in rows} == {"no gap"}
+    assert rows[0][3] == "1.000 ± 0.125"
 
 
 def test_without_a_reference_there_is_no_gap_to_close() -> None:
@@ -63,7 +63,7 @@ def measured(step: int, value: float | None, low: float | None, high: float | No
     ],
 )
 def test_an_entry_over_seeds(seeds: list[tuple[float | None, float | None, float | None]], expected: str) -> None:
-    found = matrices({f"shared-{seed}-10": measured(10, *entry) for seed, entry in enumerate(seeds)}).splitlines()
-    assert found[0] == "| weights | step | seeds | a ← b | b ← a |"
-    assert found[2] == "| `shared`, layer 0 | 10 | 2 | **0.50** | **0.50** |"
-    assert found[3] == f"| `shared`, layer 1 | 10 | 2 | {expected} | 0.00 |"
+    lines = matrices({f"shared-{seed}-10": measured(10, *entry) for seed, entry in enumerate(seeds)}).splitlines()
+    assert lines[0] == "| weights | step | seeds | a ← b | b ← a |"
+    assert lines[2] == "| `shared`, layer 0 | 10 | 2 | **0.50** | **0.50** |"
+    assert lines[3] == f"| `shared`, layer 1 | 10 | 2 | {expected} | 0.00 |"

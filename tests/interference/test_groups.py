@@ -18,8 +18,8 @@ def names_of(routing: str) -> list[str]:
 
 
 def test_the_default_is_the_second_ffn_matrix_of_every_layer() -> None:
-    found = groups_of(names_of("shared"), DEFAULT, dense_name)
-    assert found == tuple(
+    groups = groups_of(names_of("shared"), DEFAULT, dense_name)
+    assert groups == tuple(
         ParameterGroup(name=name, layer=layer, parameters=(name,))
         for layer in (0, 1)
         for name in [f"encoder.blocks.{layer}.ffn.linear2.weight"]
@@ -28,10 +28,10 @@ def test_the_default_is_the_second_ffn_matrix_of_every_layer() -> None:
 
 @pytest.mark.parametrize("routing", ["task", "attribute", "token", "task_specific"])
 def test_all_experts_of_a_matrix_are_one_group(routing: str) -> None:
-    found = groups_of(names_of(routing), DEFAULT, dense_name)
-    assert [each.name for each in found] == [f"encoder.blocks.{layer}.ffn.linear2.weight" for layer in (0, 1)]
-    assert all(len(each.parameters) > 1 for each in found)
-    assert all(".experts." in name for each in found for name in each.parameters)
+    groups = groups_of(names_of(routing), DEFAULT, dense_name)
+    assert [group.name for group in groups] == [f"encoder.blocks.{layer}.ffn.linear2.weight" for layer in (0, 1)]
+    assert all(len(group.parameters) > 1 for group in groups)
+    assert all(".experts." in name for group in groups for name in group.parameters)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_all_experts_of_a_matrix_are_one_group(routing: str) -> None:
 )
 def test_a_pattern_is_the_beginning_of_names(pattern: str, expected: list[str]) -> None:
     names = names_of("attribute")
-    found = groups_of(names, pattern, dense_name)
-    assert [each.name for each in found] == expected
-    for each in found:
-        assert list(each.parameters) == [
-            name for name in names if dense_name(name) == each.name or dense_name(name).startswith(f"{each.name}.")
+    groups = groups_of(names, pattern, dense_name)
+    assert [group.name for group in groups] == expected
+    for group in groups:
+        assert list(group.parameters) == [
+            name for name in names if dense_name(name) == group.name or dense_name(name).startswith(f"{group.name}.")
         ]
 
 
 def test_a_group_of_no_layer_says_so() -> None:
-    assert [each.layer for each in groups_of(names_of("shared"), "head.linear.weight")] == [None]
-    assert [each.layer for each in groups_of(names_of("attribute"), "encoder.blocks.1.ffn.router")] == [1]
+    assert [group.layer for group in groups_of(names_of("shared"), "head.linear.weight")] == [None]
+    assert [group.layer for group in groups_of(names_of("attribute"), "encoder.blocks.1.ffn.router")] == [1]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def plainly(model: nn.Module, name: str, losses: Sequence[Loss], batches: int) -
                 for a in range(batches):
                     if (i, b) != (j, a):
                         pairs[i, j, b, a] = float(g[j][a] / g[j][a].norm() @ g[i][b])
-    norms = np.array([[float(each.norm()) for each in row] for row in g])
+    norms = np.array([[float(gradient.norm()) for gradient in row] for row in g])
     effect, felt = np.nanmean(pairs, axis=(2, 3)), np.nanmean(pairs, axis=3)
     own = np.stack([felt[i, i] for i in range(k)])
     return {
@@ -58,21 +58,21 @@ def plainly(model: nn.Module, name: str, losses: Sequence[Loss], batches: int) -
 
 def test_every_figure_is_that_of_all_pairs_written_out() -> None:
     model = toy_model()
-    for group, found in measured(model).items():
+    for group, dots in measured(model).items():
         expected = plainly(model, group.name, LOSSES, BATCHES)
-        estimate = of.estimate(found)
-        np.testing.assert_allclose(of.effect(found), expected["effect"], rtol=2e-5, atol=1e-7)
+        estimate = of.estimate(dots)
+        np.testing.assert_allclose(of.effect(dots), expected["effect"], rtol=2e-5, atol=1e-7)
         np.testing.assert_allclose(estimate.matrix_KK, expected["matrix"], rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(estimate.mean_of_ratios_KK, expected["mean_of_ratios"], rtol=2e-4, atol=1e-5)
         np.testing.assert_allclose(estimate.cosine_KK, expected["cosine"], rtol=2e-5, atol=1e-6)
         np.testing.assert_array_equal(estimate.conflict_rate_KK, expected["conflict_rate"])
-        assert found.done_KKn is not None
-        np.testing.assert_allclose(np.array(found.done_KKn), expected["done"], rtol=2e-5, atol=1e-6)
+        assert dots.done_KKn is not None
+        np.testing.assert_allclose(np.array(dots.done_KKn), expected["done"], rtol=2e-5, atol=1e-6)
 
 
 def test_tasks_that_want_the_same_help_and_opposite_ones_hurt() -> None:
-    for found in measured(toy_model(), batches=40).values():
-        estimate = of.estimate(found)
+    for dots in measured(toy_model(), batches=40).values():
+        estimate = of.estimate(dots)
         assert estimate.matrix_KK[0, 1] == pytest.approx(1.0, abs=0.2)
         assert estimate.high_KK[0, 2] < 0
         assert estimate.low_KK[0, 1] > 0
@@ -91,12 +91,12 @@ def test_a_known_value() -> None:
     def loss(index: int) -> Loss:
         return lambda model, batch: (model.weight[0] * along[index]).sum()
 
-    found = next(iter(measured(model, [loss(0), loss(1), loss(2)], pattern="weight").values()))
+    dots = next(iter(measured(model, [loss(0), loss(1), loss(2)], pattern="weight").values()))
     cosine_KK = np.array([[1, 0.6, -1], [0.6, 1, -0.6], [-1, -0.6, 1]])
     # u_j . g_i / u_i . g_i = cos(i, j) ||g_i|| / ||g_i||
-    np.testing.assert_allclose(of.estimate(found).matrix_KK, cosine_KK, rtol=1e-6)
-    np.testing.assert_allclose(of.estimate(found).cosine_KK, cosine_KK, rtol=1e-6)
-    np.testing.assert_allclose(of.estimate(found).low_KK, cosine_KK, rtol=1e-6)  # no batch differs from another
+    np.testing.assert_allclose(of.estimate(dots).matrix_KK, cosine_KK, rtol=1e-6)
+    np.testing.assert_allclose(of.estimate(dots).cosine_KK, cosine_KK, rtol=1e-6)
+    np.testing.assert_allclose(of.estimate(dots).low_KK, cosine_KK, rtol=1e-6)  # no batch differs from another
 
 
 def test_disjoint_experts_do_not_interfere() -> None:
@@ -111,10 +111,10 @@ def test_disjoint_experts_do_not_interfere() -> None:
     model = Experts()
     parameters = dict(model.named_parameters())
     groups = groups_of(parameters, "first.weight", lambda name: name.split(".", 2)[2])
-    assert [len(each.parameters) for each in groups] == [2]
+    assert [len(group.parameters) for group in groups] == [2]
     losses = [through(0, LOSSES[0]), through(1, LOSSES[1])]
-    found = products(TASKS[:2], groups, parameters, replay_of(model, losses, BATCHES))[groups[0]]
-    estimate = of.estimate(found)
+    dots = products(TASKS[:2], groups, parameters, replay_of(model, losses, BATCHES))[groups[0]]
+    estimate = of.estimate(dots)
     np.testing.assert_array_equal(estimate.matrix_KK, np.eye(2))
     assert estimate.low_KK[0, 1] == estimate.high_KK[0, 1] == 0.0
     np.testing.assert_array_equal(estimate.conflict_rate_KK, np.zeros((2, 2)))
@@ -124,17 +124,15 @@ def test_finite_differences_agree_in_float64() -> None:
     model, batches = toy_model().double(), 4
     parameters = dict(model.named_parameters())
     groups, replay = groups_of(parameters, "*.weight"), replay_of(model, LOSSES, batches)
-    before = {name: each.detach().clone() for name, each in parameters.items()}
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     stepped = finite_differences(TASKS, groups, parameters, replay)
-    for group, found in products(TASKS, groups, parameters, replay).items():
-        assert found.done_KKn is not None
+    for group, dots in products(TASKS, groups, parameters, replay).items():
+        assert dots.done_KKn is not None
         assert stepped[group].done_KKn is not None
-        np.testing.assert_allclose(np.array(stepped[group].felt_KKn), np.array(found.felt_KKn), rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(np.array(stepped[group].done_KKn), np.array(found.done_KKn), rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(
-            of.ratio_of_means(of.effect(stepped[group])), of.estimate(found).matrix_KK, atol=1e-4
-        )
-    assert all(torch.equal(before[name], each) for name, each in parameters.items())
+        np.testing.assert_allclose(np.array(stepped[group].felt_KKn), np.array(dots.felt_KKn), rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(np.array(stepped[group].done_KKn), np.array(dots.done_KKn), rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(of.ratio_of_means(of.effect(stepped[group])), of.estimate(dots).matrix_KK, atol=1e-4)
+    assert all(torch.equal(before[name], parameter) for name, parameter in parameters.items())
 
 
 @pytest.mark.parametrize("batches", [3, 9])
@@ -147,9 +145,9 @@ def test_no_more_than_k_and_two_gradients_are_held(batches: int) -> None:
         def of_batch(model: nn.Module, batch: int) -> Tensor:
             nonlocal most
             alive = {
-                each.data_ptr()
-                for each in gc.get_objects()
-                if type(each) is Tensor and each.numel() == size and each is not model.weight
+                thing.data_ptr()
+                for thing in gc.get_objects()
+                if type(thing) is Tensor and thing.numel() == size and thing is not model.weight
             }
             most = max(most, len(alive))
             return (model(torch.randn(3, 50, generator=torch.Generator().manual_seed(batch))) - sign).pow(2).mean()
@@ -161,28 +159,28 @@ def test_no_more_than_k_and_two_gradients_are_held(batches: int) -> None:
 
 
 def test_with_too_few_batches_there_is_no_interval() -> None:
-    for found in measured(toy_model(), batches=9).values():
-        estimate = of.estimate(found)
+    for dots in measured(toy_model(), batches=9).values():
+        estimate = of.estimate(dots)
         assert np.isnan(estimate.low_KK).all()
         assert np.isfinite(estimate.matrix_KK).all()
 
 
 def test_where_a_task_does_not_lower_its_own_loss_there_is_no_ratio() -> None:
     effect_KK = np.array([[0.5, 0.1], [0.2, -0.1]])
-    found = of.ratio_of_means(effect_KK)
-    np.testing.assert_allclose(found[0], [1.0, 0.2])
-    assert np.isnan(found[1]).all()
+    ratio_KK = of.ratio_of_means(effect_KK)
+    np.testing.assert_allclose(ratio_KK[0], [1.0, 0.2])
+    assert np.isnan(ratio_KK[1]).all()
 
 
 def test_a_resampled_interval_covers() -> None:
     """Of 200 measurements of toy tasks with noise, about 95 % of the intervals hold the value of very many batches."""
     rng, hits, total = np.random.default_rng(0), 0, 200
     many = [m + rng.normal(0, 0.7, (200_000, 2)) for m in ([1.0, 0.0], [0.5, 0.9])]
-    expected = [(each / np.linalg.norm(each, axis=1, keepdims=True)).mean(0) for each in many]
+    expected = [(g_BD / np.linalg.norm(g_BD, axis=1, keepdims=True)).mean(0) for g_BD in many]
     true = float(expected[1] @ [1.0, 0.0]) / float(expected[0] @ [1.0, 0.0])
     for _ in range(total):
         g = [np.array([1.0, 0.0]) + rng.normal(0, 0.7, (40, 2)), np.array([0.5, 0.9]) + rng.normal(0, 0.7, (40, 2))]
-        u = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in g]
+        u = [g_BD / np.linalg.norm(g_BD, axis=1, keepdims=True) for g_BD in g]
         felt = [[g[i] @ u[j].mean(0) for j in range(2)] for i in range(2)]
         done = [[u[j] @ g[i].mean(0) for j in range(2)] for i in range(2)]
         for i in range(2):
@@ -190,7 +188,7 @@ def test_a_resampled_interval_covers() -> None:
             felt[i][i] = (40 * felt[i][i] - norm) / 39
             done[i][i] = (40 * done[i][i] - norm) / 39
         low, high = of.interval(
-            Products(norm_Kn=[np.linalg.norm(each, axis=1) for each in g], felt_KKn=felt, done_KKn=done)
+            Products(norm_Kn=[np.linalg.norm(g_BD, axis=1) for g_BD in g], felt_KKn=felt, done_KKn=done)
         )
         hits += bool(low[0, 1] <= true <= high[0, 1])
     assert 181 <= hits <= 198
@@ -222,9 +220,9 @@ def test_batches_without_gradient_count_as_zero_on_both_sides() -> None:
     def always(model: nn.Module, batch: int) -> Tensor:
         return model.weight[0, 0]
 
-    found = of.estimate(next(iter(measured(model, [loss, always], pattern="weight").values())))
-    np.testing.assert_allclose(found.cosine_KK[0, 1], found.cosine_KK[1, 0])
-    np.testing.assert_allclose(found.cosine_KK[0, 1], 0.5)
+    estimate = of.estimate(next(iter(measured(model, [loss, always], pattern="weight").values())))
+    np.testing.assert_allclose(estimate.cosine_KK[0, 1], estimate.cosine_KK[1, 0])
+    np.testing.assert_allclose(estimate.cosine_KK[0, 1], 0.5)
 
 
 def test_one_batch_is_too_few() -> None:
@@ -237,9 +235,9 @@ def test_tasks_may_have_different_numbers_of_batches() -> None:
     full = replay_of(model, LOSSES, 15)
 
     def replay() -> list[TaskLoss]:
-        return [one for one in full() if one.task != 1 or int(one.batch.split()[1]) < 11]
+        return [batch for batch in full() if batch.task != 1 or int(batch.batch.split()[1]) < 11]
 
     parameters = dict(model.named_parameters())
-    for found in products(TASKS, groups_of(parameters, "*.weight"), parameters, replay).values():
-        assert [len(each) for each in found.norm_Kn] == [15, 11, 15]
-        assert np.isfinite(of.estimate(found).low_KK).all()
+    for dots in products(TASKS, groups_of(parameters, "*.weight"), parameters, replay).values():
+        assert [len(norm_n) for norm_n in dots.norm_Kn] == [15, 11, 15]
+        assert np.isfinite(of.estimate(dots).low_KK).all()

@@ -15,8 +15,8 @@ TASKS = ("one", "same", "against")
 LOSSES = (towards(1.0), towards(1.0), towards(-1.0))
 
 
-def drawn(steps: int, each: int = 3) -> list[list[int]]:
-    return np.random.default_rng(0).integers(3, size=(steps, each)).tolist()
+def drawn(steps: int, batches: int = 3) -> list[list[int]]:
+    return np.random.default_rng(0).integers(3, size=(steps, batches)).tolist()
 
 
 def train(model: nn.Module, pairs: PairsOfSteps | None, draws: Sequence[Sequence[int]]) -> list[list[Tensor]]:
@@ -35,9 +35,9 @@ def train(model: nn.Module, pairs: PairsOfSteps | None, draws: Sequence[Sequence
             pairs.after_step()
         gradients.append(of_step)
         with torch.no_grad():
-            for each in model.parameters():
-                assert each.grad is not None
-                each -= 0.01 * each.grad
+            for weight in model.parameters():
+                assert weight.grad is not None
+                weight -= 0.01 * weight.grad
     return gradients
 
 
@@ -62,13 +62,13 @@ def test_the_figures_are_those_of_all_pairs_of_a_step() -> None:
                     conflict[i, j] += product < 0
                     count[i, j] += 1
     effect /= count
-    found = next(each for group, each in pairs.measure().items() if group.name == "second.weight")
-    np.testing.assert_allclose(found.matrix_KK, effect / effect.diagonal()[:, None], rtol=1e-4)
-    np.testing.assert_allclose(found.cosine_KK, cosine / count, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(found.conflict_rate_KK, conflict / count)
-    assert found.matrix_KK[0, 2] < 0 < found.matrix_KK[0, 1]
-    assert (found.low_KK[0] <= found.matrix_KK[0] + 1e-9).all()
-    assert (found.matrix_KK[0] <= found.high_KK[0] + 1e-9).all()
+    estimate = next(estimate for group, estimate in pairs.measure().items() if group.name == "second.weight")
+    np.testing.assert_allclose(estimate.matrix_KK, effect / effect.diagonal()[:, None], rtol=1e-4)
+    np.testing.assert_allclose(estimate.cosine_KK, cosine / count, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(estimate.conflict_rate_KK, conflict / count)
+    assert estimate.matrix_KK[0, 2] < 0 < estimate.matrix_KK[0, 1]
+    assert (estimate.low_KK[0] <= estimate.matrix_KK[0] + 1e-9).all()
+    assert (estimate.matrix_KK[0] <= estimate.high_KK[0] + 1e-9).all()
 
 
 def test_training_is_not_changed_and_a_window_forgets_the_one_before() -> None:
@@ -76,14 +76,14 @@ def test_training_is_not_changed_and_a_window_forgets_the_one_before() -> None:
     pairs = watched(looked_at)
     train(plain, None, drawn(12))
     train(looked_at, pairs, drawn(12))
-    for one, other in zip(plain.parameters(), looked_at.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for expected, parameter in zip(plain.parameters(), looked_at.parameters(), strict=True):
+        assert torch.equal(expected, parameter)
     pairs.measure()
     train(looked_at, pairs, [[0, 1]] * 12)
-    found = next(iter(pairs.measure().values()))
-    assert np.isfinite(found.cosine_KK[0, 1])
-    assert np.isnan(found.cosine_KK[0, 0])  # no step drew it twice
-    assert np.isnan(found.matrix_KK).all()  # so that there is nothing to compare with
+    estimate = next(iter(pairs.measure().values()))
+    assert np.isfinite(estimate.cosine_KK[0, 1])
+    assert np.isnan(estimate.cosine_KK[0, 0])  # no step drew it twice
+    assert np.isnan(estimate.matrix_KK).all()  # so that there is nothing to compare with
 
 
 def test_what_is_not_finite_is_left_out() -> None:
@@ -96,8 +96,8 @@ def test_what_is_not_finite_is_left_out() -> None:
             LOSSES[task](model, task).backward()
             pairs.after_backward(TASKS[task])
         pairs.after_step()
-    found = next(iter(pairs.measure().values()))
-    assert np.isfinite(found.matrix_KK[0, :2]).all()
+    estimate = next(iter(pairs.measure().values()))
+    assert np.isfinite(estimate.matrix_KK[0, :2]).all()
 
 
 @pytest.mark.parametrize("steps", [0, 9])
@@ -122,15 +122,15 @@ def test_factors_on_gradients_do_not_matter() -> None:
     model = nn.Linear(2, 1, bias=False)
     pairs = PairsOfSteps(TASKS[:2], groups_of(dict(model.named_parameters()), "weight"), dict(model.named_parameters()))
     for step in range(40):
-        one, other = (0, 1) if step % 2 else (1, 0)
-        for task, factor in ((one, 1.0), (one, 0.5), (other, 3.0 + step)):
+        often, seldom = (0, 1) if step % 2 else (1, 0)
+        for task, factor in ((often, 1.0), (often, 0.5), (seldom, 3.0 + step)):
             (factor * (model.weight[0, task] + model.weight.sum() / 2)).backward()
             pairs.after_backward(TASKS[task], factor)
         pairs.after_step()
-    found = next(iter(pairs.measure().values()))
+    estimate = next(iter(pairs.measure().values()))
     # Gradients (1.5, 0.5) and (0.5, 1.5): as long as each other, with cosine 0.6.
-    np.testing.assert_allclose(found.matrix_KK, [[1.0, 0.6], [0.6, 1.0]], rtol=1e-6)
-    np.testing.assert_allclose(found.low_KK, found.matrix_KK, rtol=1e-6)
+    np.testing.assert_allclose(estimate.matrix_KK, [[1.0, 0.6], [0.6, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(estimate.low_KK, estimate.matrix_KK, rtol=1e-6)
 
 
 def test_of_many_batches_in_a_step_only_some_are_held() -> None:

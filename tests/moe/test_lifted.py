@@ -3,7 +3,9 @@
 Shape suffixes: T tokens, E experts, N tokens of a sequence, Y entries of a tag.
 """
 
+import copy
 import doctest
+import multiprocessing.reduction
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -183,3 +185,16 @@ def test_impossible_settings_are_refused() -> None:
 def test_the_examples_of_the_docstrings_run() -> None:
     results = doctest.testmod(lifted)
     assert (results.failed, results.attempted > 8) == (0, True)
+
+
+@every_case
+def test_a_copy_computes_the_same_wherever_it_was_sent(name: str) -> None:
+    settings, given = CASES[name]
+    linear = drawn(MixtureLinear(WIDTH, OUTPUTS, experts=EXPERTS, **settings))
+    for copied in (copy.deepcopy(linear), multiprocessing.reduction.ForkingPickler.loads(pickled(linear))):
+        assert torch.equal(copied(tokens(), **given), linear(tokens(), **given))
+
+
+def pickled(module: nn.Module) -> memoryview:
+    """As it goes to another process."""
+    return multiprocessing.reduction.ForkingPickler.dumps(module)

@@ -33,7 +33,8 @@ DATA: dict[str, Any] = {
 def run_of(folder: Path, condition: str, **more: Any) -> Path:
     section = {"moe": {"condition": condition, "experts": 4}} if condition != "shared" else {}
     train(
-        folder, small_recipe(THREE, **{name.replace(".", "__"): each for name, each in DATA.items()}, **section, **more)
+        folder,
+        small_recipe(THREE, **{name.replace(".", "__"): value for name, value in DATA.items()}, **section, **more),
     )
     return folder
 
@@ -52,10 +53,10 @@ def row(layer: InterferenceLayer, name: str) -> np.ndarray:
 @pytest.mark.parametrize("condition", ROUTINGS)
 def test_every_routing_is_measured_and_steps_agree_with_gradients(tmp_path: Path, condition: str) -> None:
     run = run_of(tmp_path / "run", condition)
-    found = interference_of_run(run, InterferenceSettings(batches=3))
-    assert found.tasks == THREE
-    assert found.step == 4
-    (layer,) = found.layers
+    measured = interference_of_run(run, InterferenceSettings(batches=3))
+    assert measured.tasks == THREE
+    assert measured.step == 4
+    (layer,) = measured.layers
     assert (layer.name, layer.layer) == ("encoder.blocks.0.ffn.linear2.weight", 0)
     cosine_KK = row(layer, "cosine")
     assert np.isfinite(cosine_KK).all()
@@ -73,8 +74,8 @@ def test_gates_blocks_and_single_matrices(tmp_path: Path) -> None:
         "encoder.blocks.0.ffn.router",
         "head.linear.weight",
     ):
-        found = interference_of_run(run, InterferenceSettings(batches=2, parameters=pattern))
-        assert [each.name for each in found.layers] == [pattern.replace("*", "0")]
+        measured = interference_of_run(run, InterferenceSettings(batches=2, parameters=pattern))
+        assert [layer.name for layer in measured.layers] == [pattern.replace("*", "0")]
 
 
 def test_a_checkpoint_a_split_some_tasks_and_other_batches(shared: Path) -> None:
@@ -92,9 +93,9 @@ def test_a_checkpoint_a_split_some_tasks_and_other_batches(shared: Path) -> None
 def test_converted_and_saved_models_need_data(shared: Path, tmp_path: Path) -> None:
     load(shared).save_pretrained(tmp_path / "saved")
     recipe = write_recipe(tmp_path / "r.yaml", values_of(THREE))
-    found = interference_of_run(tmp_path / "saved", InterferenceSettings(batches=2), recipe)
-    assert found.step == 0
-    assert len(found.layers) == 1
+    measured = interference_of_run(tmp_path / "saved", InterferenceSettings(batches=2), recipe)
+    assert measured.step == 0
+    assert len(measured.layers) == 1
 
 
 def test_converted_experts_are_measured(tmp_path: Path) -> None:
@@ -102,9 +103,9 @@ def test_converted_experts_are_measured(tmp_path: Path) -> None:
     values = values_of(THREE)
     values["tasks"]["words"]["length"] = values["tasks"]["captions"]["length"] = 16
     recipe = write_recipe(tmp_path / "r.yaml", values)
-    found = interference_of_run(converted, InterferenceSettings(batches=2, batch=2), recipe)
-    assert all("ffn.linear2.weight" in each.name for each in found.layers)
-    assert np.isfinite(row(found.layers[0], "cosine")).all()
+    measured = interference_of_run(converted, InterferenceSettings(batches=2, batch=2), recipe)
+    assert all("ffn.linear2.weight" in layer.name for layer in measured.layers)
+    assert np.isfinite(row(measured.layers[0], "cosine")).all()
 
 
 def test_the_command_writes_json_its_report_and_tables(
@@ -121,10 +122,10 @@ def test_the_command_writes_json_its_report_and_tables(
     assert values["tasks"] == list(THREE)
     assert values["parameters"] == "encoder.blocks.*.ffn.linear2.weight"
     (layer,) = values["layers"]
-    wanted = {"name", "matrix", "low", "high", "matrix_mean_of_ratios", "cosine", "conflict_rate"}
-    assert wanted <= layer.keys()
-    assert all(np.shape(layer[name]) == (3, 3) for name in wanted - {"name"})
-    assert all(each is None or 0 <= each <= 1 for line in layer["conflict_rate"] for each in line)
+    keys = {"name", "matrix", "low", "high", "matrix_mean_of_ratios", "cosine", "conflict_rate"}
+    assert keys <= layer.keys()
+    assert all(np.shape(layer[name]) == (3, 3) for name in keys - {"name"})
+    assert all(value is None or 0 <= value <= 1 for line in layer["conflict_rate"] for value in line)
     (kept,) = read_measurements(run, [])
     assert as_values(kept) == as_values(from_values(values))
     assert json.loads(json.dumps(as_values(kept))) == values
@@ -141,12 +142,12 @@ def test_measurements_of_the_log_and_of_files_stand_beside_each_other(tmp_path: 
     estimate = InterferenceEstimate(**dict.fromkeys((field.name for field in fields(InterferenceEstimate)), table_KK))
     layer = InterferenceLayer(name="m", layer=0, estimate=estimate)
     of_log = [Interference(step=s, tasks=("a", "b"), parameters="m", batches=2, layers=(layer,)) for s in (20, 40)]
-    log = [{"event": "interference", "time": 1.0, "overhead": 0.1, **as_values(each)} for each in of_log]
+    log = [{"event": "interference", "time": 1.0, "overhead": 0.1, **as_values(measured)} for measured in of_log]
     (tmp_path / "interference").mkdir()
     newer = {**as_values(of_log[1]), "batches": 100}
     (tmp_path / "interference" / "step-000040.json").write_text(json.dumps(newer))
-    found = read_measurements(tmp_path, [{"event": "train", "step": 1}, *log])
-    assert [(each.step, each.batches) for each in found] == [(20, 2), (40, 100)]
+    measurements = read_measurements(tmp_path, [{"event": "train", "step": 1}, *log])
+    assert [(measured.step, measured.batches) for measured in measurements] == [(20, 2), (40, 100)]
 
 
 REFUSED = {
@@ -180,5 +181,5 @@ def test_without_a_number_all_samples_are_used(shared: Path) -> None:
 
 
 def test_all_kinds_of_tasks_at_once(trained: Path) -> None:
-    found = interference_of_run(trained, InterferenceSettings(batches=2))
-    assert found.tasks == tuple(TASKS)
+    measured = interference_of_run(trained, InterferenceSettings(batches=2))
+    assert measured.tasks == tuple(TASKS)

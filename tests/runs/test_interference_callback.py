@@ -35,22 +35,22 @@ def test_training_is_the_same_bit_for_bit_and_measured(tmp_path: Path, mode: str
     assert [line["step"] for line in lines] == [3, 6]
     assert all(0 < line["overhead"] < 1 for line in lines)
     measured = read_measurements(tmp_path / "watched", read_log(tmp_path / "watched"))
-    assert [each.step for each in measured] == [3, 6]
+    assert [measurement.step for measurement in measured] == [3, 6]
     assert np.isfinite(measured[-1].layers[0].estimate.cosine_KK).any()
 
 
 def test_what_a_method_does_with_gradients_changes_no_figure(tmp_path: Path) -> None:
     """Without any learning, all methods see the same gradients."""
-    found = []
+    matrices = []
     for method in ("fixed", "pcgrad", "random_weights", "famo"):
         still = {"steps": 60, "sampling": {"tasks_per_step": 3}, "optimiser": {"lr": 1e-12, "weight_decay": 0.0}}
         recipe = small_recipe(TASKS[:2], **still, balance={"method": method}, interference={**WATCH, "every": 60})
         train(tmp_path / method, recipe)
         (measured,) = read_measurements(tmp_path / method, read_log(tmp_path / method))
-        found.append(measured.layers[0].estimate.matrix_KK)
+        matrices.append(measured.layers[0].estimate.matrix_KK)
         assert measured.batches == 60
-    for each in found[1:]:
-        np.testing.assert_allclose(each, found[0], rtol=1e-3)
+    for matrix_KK in matrices[1:]:
+        np.testing.assert_allclose(matrix_KK, matrices[0], rtol=1e-3)
 
 
 def test_what_cannot_be_measured_stops_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def test_a_capacity_is_noted_in_evaluation_and_prediction(
         evaluate(folder, splits=("val",), task="colours")
         assert capsys.readouterr().err.count(NOTE) == noted
         words: dict[str, Any] = {"labels": ["red", "blue"], "texts": None, "task": None, "beam": 1, "device": "cpu"}
-        predict.answer(folder, "classify", [str(tmp_path / "one.png")], **words)
+        predict.predict(folder, "classify", [str(tmp_path / "one.png")], **words)
         assert capsys.readouterr().err.count(NOTE) == noted
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.config.test_recipe import typos
 from tests.markdown import ROOT
 from tests.studied import ARMS, write_study
-from tests.test_config import typos
 from uniperceiver.errors import UserError
 from uniperceiver.studies.plan import StudyConfig, read_plan
 

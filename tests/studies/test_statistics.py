@@ -32,18 +32,18 @@ def test_gap_closed_by_hand() -> None:
 
 def test_a_difference_of_paired_seeds_by_hand() -> None:
     # differences 1, 2, 3: mean 2, standard deviation 1
-    one, other = {0: 2.0, 1: 4.0, 2: 9.0}, {0: 1.0, 2: 6.0, 1: 2.0}
-    found = difference(one, other)
-    assert (found.value, found.error, found.paired) == (pytest.approx(2), pytest.approx(1 / math.sqrt(3)), True)
-    assert is_gap(found)
+    minuend, subtrahend = {0: 2.0, 1: 4.0, 2: 9.0}, {0: 1.0, 2: 6.0, 1: 2.0}
+    gap = difference(minuend, subtrahend)
+    assert (gap.value, gap.error, gap.paired) == (pytest.approx(2), pytest.approx(1 / math.sqrt(3)), True)
+    assert is_gap(gap)
 
 
 def test_a_difference_of_other_seeds_by_hand() -> None:
     # variances of the means: 1 of (1, 3), 4 of (0, 4); the difference is 0
-    found = difference({0: 1.0, 1: 3.0}, {1: 0.0, 2: 4.0})
-    assert (found.value, found.paired) == (pytest.approx(0), False)
-    assert found.error == pytest.approx(math.sqrt(1 + 4))
-    assert not is_gap(found)
+    gap = difference({0: 1.0, 1: 3.0}, {1: 0.0, 2: 4.0})
+    assert (gap.value, gap.paired) == (pytest.approx(0), False)
+    assert gap.error == pytest.approx(math.sqrt(1 + 4))
+    assert not is_gap(gap)
 
 
 @pytest.mark.parametrize(("high", "is_one"), [(2.1, True), (1.9, False)])
@@ -53,24 +53,24 @@ def test_a_gap_is_more_than_two_standard_errors(high: float, is_one: bool) -> No
 
 
 def test_one_seed_says_nothing_about_a_gap() -> None:
-    found = difference({0: 9.0}, {0: 1.0})
-    assert found.value == pytest.approx(8)
-    assert math.isnan(found.error)
-    assert not is_gap(found)
+    gap = difference({0: 9.0}, {0: 1.0})
+    assert gap.value == pytest.approx(8)
+    assert math.isnan(gap.error)
+    assert not is_gap(gap)
     assert math.isnan(estimate(lambda means_G: means_G[0], [{}]).value)
 
 
 def test_the_jackknife_of_a_ratio_by_hand() -> None:
     # means 4 / 2; without seed 0: 6 / 3 = 2, without seed 1: 2 / 1 = 2
     both = [{0: 2.0, 1: 6.0}, {0: 1.0, 1: 3.0}]
-    found = estimate(lambda means_G: means_G[0] / means_G[1], both)
-    assert (found.value, found.error) == (pytest.approx(2), pytest.approx(0))
+    ratio = estimate(lambda means_G: means_G[0] / means_G[1], both)
+    assert (ratio.value, ratio.error) == (pytest.approx(2), pytest.approx(0))
     # without seed 0: 6 / 1, without seed 1: 2 / 3; (N - 1) / N times squared deviations from their mean 10 / 3
-    found = estimate(lambda means_G: means_G[0] / means_G[1], [{0: 2.0, 1: 6.0}, {0: 3.0, 1: 1.0}])
-    assert found.error == pytest.approx(math.sqrt(0.5 * ((6 - 10 / 3) ** 2 + (2 / 3 - 10 / 3) ** 2)))
+    ratio = estimate(lambda means_G: means_G[0] / means_G[1], [{0: 2.0, 1: 6.0}, {0: 3.0, 1: 1.0}])
+    assert ratio.error == pytest.approx(math.sqrt(0.5 * ((6 - 10 / 3) ** 2 + (2 / 3 - 10 / 3) ** 2)))
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     value_N = [0.5, 0.25, 4.0, 1.5]
-    found = estimate(lambda means_G: means_G[0], [dict(enumerate(value_N))])
-    assert found.error == pytest.approx(standard_error(value_N))
+    mean = estimate(lambda means_G: means_G[0], [dict(enumerate(value_N))])
+    assert mean.error == pytest.approx(standard_error(value_N))

@@ -54,7 +54,7 @@ def test_figures_of_all_cells_become_tables(tmp_path: Path, monkeypatch: pytest.
     assert losses.gap is not None
     assert (losses.gap.value, losses.gap.error, losses.gap.paired) == (-1.0, 0.0, True)
     assert losses.closed is not None
-    assert {arm: each.value for arm, each in losses.closed.items()} == {"mid": pytest.approx(0.75)}
+    assert {arm: closed.value for arm, closed in losses.closed.items()} == {"mid": pytest.approx(0.75)}
     equal = row_of(rows, "colours", "accuracy@1")
     assert (equal.is_gap, equal.closed, equal.lower, equal.first) == (False, None, False, False)
     arms = {arm.name: arm for arm in studied.report.arms}
@@ -100,10 +100,10 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(
     path, out = write_study(tmp_path), tmp_path / "o"
     without_training(monkeypatch, {"fail": ["shared"]})
     assert main(["study", str(path), "--out", str(out)]) == 1
-    said = capsys.readouterr()
-    assert "2 of 6 runs failed; the same command tries them again" in said.err
-    assert "shared, seed 0: failed (exit code 1)" in said.err
-    assert "0, 2 failed" in said.out
+    output = capsys.readouterr()
+    assert "2 of 6 runs failed; the same command tries them again" in output.err
+    assert "shared, seed 0: failed (exit code 1)" in output.err
+    assert "0, 2 failed" in output.out
     assert sorted(started(out)) == ALL
     cell = json.loads((out / "cells/shared/seed-0.json").read_text())
     assert (cell["state"], cell["results"]) == ("failed", {})
@@ -161,11 +161,11 @@ def test_a_cell_of_another_recipe_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_other_settings_of_the_evaluation_measure_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_training(monkeypatch)
-    one: dict[str, Any] = {"arms": {"mid": ARMS["mid"]}, "seeds": [1], "baseline": None, "reference": None}
-    run_study(write_study(tmp_path, **one), tmp_path / "o", quiet=True)
+    changes: dict[str, Any] = {"arms": {"mid": ARMS["mid"]}, "seeds": [1], "baseline": None, "reference": None}
+    run_study(write_study(tmp_path, **changes), tmp_path / "o", quiet=True)
     recipe = small_recipe(steps=4, moe__condition="attribute", seed=1)
     save_recipe(recipe, tmp_path, tmp_path / "o/cells/mid/seed-1")
-    run_study(write_study(tmp_path, **one, set={"evaluation.max_words": 6}), tmp_path / "o", quiet=True)
+    run_study(write_study(tmp_path, **changes, set={"evaluation.max_words": 6}), tmp_path / "o", quiet=True)
     assert started(tmp_path / "o") == ["mid 1", "mid 1"]
 
 
@@ -179,7 +179,7 @@ def test_a_signal_stops_the_runs_and_keeps_what_is_done(
 
     def send() -> None:
         for _ in range(400):
-            if all(each.is_file() for each in both):
+            if all(path.is_file() for path in both):
                 break
             time.sleep(0.05)
         os.kill(os.getpid(), number)
@@ -188,7 +188,7 @@ def test_a_signal_stops_the_runs_and_keeps_what_is_done(
     thread.start()
     assert main(["study", str(path), "--out", str(out)]) == 75
     thread.join()
-    assert all(each.is_file() for each in both)
+    assert all(path.is_file() for path in both)
     assert "stopped; the same command goes on from there" in capsys.readouterr().err
     assert "mid 1" not in started(out)
     assert not list(out.glob("cells/own/*.json"))

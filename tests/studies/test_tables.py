@@ -16,11 +16,11 @@ def series(points: dict[float, float]) -> Series:
 
 
 def test_a_band_has_the_steps_that_all_have() -> None:
-    found = band([series({0.0: 4.0, 2.0: 2.0, 4.0: 0.0}), series({1.0: 6.0, 3.0: 4.0, 5.0: 9.0})])
-    assert found.step_P.tolist() == [1, 2, 3, 4]
-    assert found.low_P.tolist() == [3, 2, 1, 0]  # between points, what lies between their values
-    assert found.high_P.tolist() == [6, 5, 4, 6.5]
-    assert found.mean_P.tolist() == [4.5, 3.5, 2.5, 3.25]
+    curve = band([series({0.0: 4.0, 2.0: 2.0, 4.0: 0.0}), series({1.0: 6.0, 3.0: 4.0, 5.0: 9.0})])
+    assert curve.step_P.tolist() == [1, 2, 3, 4]
+    assert curve.low_P.tolist() == [3, 2, 1, 0]  # between points, what lies between their values
+    assert curve.high_P.tolist() == [6, 5, 4, 6.5]
+    assert curve.mean_P.tolist() == [4.5, 3.5, 2.5, 3.25]
 
 
 def test_curves_without_common_steps_are_an_empty_band() -> None:
@@ -29,9 +29,9 @@ def test_curves_without_common_steps_are_an_empty_band() -> None:
 
 def test_a_long_curve_is_thinned() -> None:
     step_N = np.arange(1000.0)
-    found = band([Series(step_N=step_N, value_N=2 * step_N)])
-    assert (found.step_P[0], found.step_P[-1], len(found.step_P)) == (0, 999, 80)
-    assert found.mean_P == pytest.approx(2 * found.step_P)
+    curve = band([Series(step_N=step_N, value_N=2 * step_N)])
+    assert (curve.step_P[0], curve.step_P[-1], len(curve.step_P)) == (0, 999, 80)
+    assert curve.mean_P == pytest.approx(2 * curve.step_P)
 
 
 def test_the_logs_of_an_arm_become_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

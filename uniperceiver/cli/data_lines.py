@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uniperceiver.data.prepare.check import DataReport, SetReport, Spread
-    from uniperceiver.data.prepare.prepare import Prepared
+    from uniperceiver.data.prepare.prepare import PreparedData
 
 
 def check_lines(report: "DataReport") -> Iterator[str]:
@@ -18,7 +18,7 @@ def check_lines(report: "DataReport") -> Iterator[str]:
     yield f"{report.broken:,} of {report.samples:,} samples are broken"
 
 
-def prepared_lines(prepared: "Prepared") -> Iterator[str]:
+def prepared_lines(prepared: "PreparedData") -> Iterator[str]:
     """What was written, line by line."""
     for summary in prepared.sets:
         left_out = f"; {summary.broken:,} broken left out" if summary.broken else ""

@@ -9,7 +9,11 @@ from uniperceiver.strict import record
 
 @record
 class ModelConfig:
-    """The size and the vocabulary of the model."""
+    """Wish for a model: its size and its vocabulary.
+
+    What becomes of it in numbers is `model.architecture.Architecture`, which is saved with the weights: a named size is
+    resolved there, the vocabulary counted, and old models and converted ones have shapes that no recipe can ask for.
+    """
 
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """A named size; `docs/method.md` lists width, layers, heads of each."""

@@ -10,6 +10,7 @@ G segment groups (here: different tags), E experts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.moe.conditions import OfSegment, condition_of, one_hot
+from uniperceiver.moe.conditions import Code, OfSegment, condition_of, one_hot
 from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.layer import ExpertLinear, WholeFeedForward
 from uniperceiver.moe.route import Route, Router
@@ -31,6 +32,11 @@ from uniperceiver.records import Decision, Facts, Segment
 Tags = Tensor | Sequence[int] | int
 
 _FACTS = Facts(side="input", inputs=(), targets=())  # routers of a lifted module look at tokens or tags alone
+
+
+def _same_code(code: Code, segment: Segment, settings: MoE) -> Code:
+    """A code for every segment: that of a tag is found by the caller."""
+    return code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +136,7 @@ class MixtureRouter(nn.Module):
         if not kind.gated and experts != len(code):
             raise UserError(f"condition={condition!r}: each tag names an expert; use as many experts as tags")
         # The codes are those of the caller's tags; of a condition only its form is left.
-        self._condition = replace(kind, code=lambda segment, settings: code)
+        self._condition = replace(kind, code=partial(_same_code, code))
         self.router = SegmentRouter(self._condition, moe, width, layer=0, part="ffn")
         self._entries = len(code)
 

@@ -19,7 +19,7 @@ from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.tuning import parts
+from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.task_choice import refuse_other_classes
@@ -70,7 +70,7 @@ def evaluate(
     if task is not None:
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    measured = [as_trained(item, model) for item in parts(recipe, opened)]
+    measured = [as_trained(item, model) for item in with_fraction(recipe, opened)]
     arch = model.saved.arch
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:

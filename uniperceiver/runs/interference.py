@@ -25,7 +25,7 @@ from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference_callback import RepeatableBatches, batches_of_each_task, trained_groups
 from uniperceiver.runs.report import read_results, write_report
 from uniperceiver.runs.training import mixture_of, objective_of
-from uniperceiver.runs.tuning import parts
+from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training import checkpoint
 from uniperceiver.training.log import show_in_tensorboard
@@ -107,7 +107,7 @@ def _chosen(recipe: Recipe, base: Path, model: UniPerceiver, settings: Interfere
     for name in settings.tasks:
         if name not in recipe.tasks:
             raise UserError(f"--task: no task {name!r}; {nearest(name, recipe.tasks)}")
-    opened = [as_trained(data, model) for data in parts(recipe, open_tasks(recipe, base))]
+    opened = [as_trained(data, model) for data in with_fraction(recipe, open_tasks(recipe, base))]
     tasks = [data for data in opened if not settings.tasks or data.task.name in settings.tasks]
     if len(tasks) < 2:
         raise UserError("interference is between tasks: at least two are needed; name another one with --task")

@@ -20,7 +20,7 @@ from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
 from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
-from uniperceiver.runs.tuning import freeze, parts, trains_gates
+from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
 from uniperceiver.runs.validation import evaluation_settings, validate
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -49,7 +49,7 @@ def prepare_run(
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
     check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
-    tasks = parts(recipe, tasks)
+    tasks = with_fraction(recipe, tasks)
     start = read_start(recipe, base, folder)
     codec = _codec_of_run(recipe, tasks, base, folder, start)
     asked = architecture(

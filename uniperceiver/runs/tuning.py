@@ -120,21 +120,21 @@ def _has_clips(root: Path) -> bool:
     raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
 
 
-def parts(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
-    """The tasks with the share of their training sets that the recipe asks for.
+def with_fraction(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:
+    """Reduce the training sets of tasks to the share that the recipe asks for (`tune.fraction`).
 
     Raises:
         UserError: no sample is left of a training set.
     """
     share = recipe.tune.fraction
-    parts = []
+    reduced = []
     for data in tasks:
         sources = dict(data.sources)
         if "train" in sources:
             where = f"tasks.{data.task.name}.train: tune.fraction"
             sources["train"] = random_part(sources["train"], 0.0, share, recipe.seed, where)
-        parts.append(dataclasses.replace(data, sources=sources))
-    return parts
+        reduced.append(dataclasses.replace(data, sources=sources))
+    return reduced
 
 
 def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedModel) -> Architecture:

@@ -14,7 +14,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
-_SAID_ABOVE = ("moe", "merged", "prompts")
+_SHOWN_ABOVE = ("moe", "merged", "prompts")
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -31,16 +31,16 @@ def model_info(path: Path) -> dict[str, Any]:
         "of which vocabulary": words,
         "experts": _experts(arch),
         **_tuned(model.saved),
-        "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SAID_ABOVE},
+        "architecture": {name: value for name, value in dataclasses.asdict(arch).items() if name not in _SHOWN_ABOVE},
         "tasks": {
             name: {
-                "inputs": list(known.task.inputs),
-                "candidates": known.task.candidates,
-                "labels": [texts[0] for texts in known.task.labels],
-                "size": known.preprocess.size,
-                "frames": known.preprocess.frames,
+                "inputs": list(trained.task.inputs),
+                "candidates": trained.task.candidates,
+                "labels": [texts[0] for texts in trained.task.labels],
+                "size": trained.preprocess.size,
+                "frames": trained.preprocess.frames,
             }
-            for name, known in model.saved.tasks.items()
+            for name, trained in model.saved.tasks.items()
         },
     }
 

@@ -38,6 +38,9 @@ class UniPerceiver:
     temperature are used. Without it, an anonymous task of the catalogue is made from the call; in a model that chose
     its experts by task, it is the only one of its tasks that fits.
 
+    Representations of candidates are kept, also for questions from several threads, and made anew when this library
+    loads, moves or trains weights. Whoever changes them otherwise calls `model.weights_changed()` afterwards.
+
     Args:
         saved: the parts of the model.
         device: where it computes.

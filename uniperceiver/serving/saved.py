@@ -107,7 +107,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
         "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
     }
-    views = {name: known.preprocess.to_json() for name, known in saved.tasks.items()}
+    views = {name: trained.preprocess.to_json() for name, trained in saved.tasks.items()}
     with whole_folder(folder) as temporary:
         file = temporary / (WEIGHTS if saved.base is None else TUNED)
         save_file(with_own_storage(state), file, metadata={"format": "pt"})

@@ -104,11 +104,13 @@ class SequenceTokenizer(nn.Module):
             answer_D: added to the word vector of every <SPE>.
             labels_KD: a vector for each class, put behind the <SPE> of its names.
         """
+        # First, as gradients of the table of words are added up in the order of its uses, turned round.
+        prefix_B1D = self.words.prefix(sequences.size, answer_D)
         embedded = [
             self.get_submodule(MODALITIES[part.modality].tokenizer).embed(part, stream, answer_D)  # type: ignore[operator]
             for part in sequences.parts
         ]
-        x_BND = self.norm(torch.cat([self.words.prefix(sequences.size, answer_D), *embedded], dim=1))
+        x_BND = self.norm(torch.cat([prefix_B1D, *embedded], dim=1))
         lengths = [part_BND.shape[1] for part_BND in embedded]
         lengths[0] += 1  # <SPE> belongs to the first segment
         if labels_KD is not None and sequences.class_B is not None:

@@ -127,6 +127,13 @@ class MostLoaded:
     expert: int
     tokens: float  # the share of the tokens that choose it
 
+    @classmethod
+    def of(cls, place: GatePlace, count_E: Tensor, k: int) -> "MostLoaded":
+        """The one of a gate that gave its experts so many assignments, k to each token."""
+        count, expert = count_E.max(dim=0)
+        share = count.item() / float(count_E.sum())
+        return cls(layer=place.layer, part=place.part, gate=place.gate, expert=int(expert.item()), tokens=share * k)
+
     @property
     def place(self) -> GatePlace:
         """The gate."""
@@ -165,7 +172,7 @@ class CollapseAlarm:
             return [], []
         totals, self._loads, self._seen = self._loads, {}, 0
         gates = [
-            _most_loaded(place, count_E, self._k)
+            MostLoaded.of(place, count_E, self._k)
             for place, count_E in totals.items()
             if 2 * self._k <= len(count_E) and bool(count_E.any())
         ]
@@ -174,12 +181,6 @@ class CollapseAlarm:
         self._collapsed |= {gate.place for gate in collapsed}
         self._collapsed -= {gate.place for gate in recovered}
         return collapsed, recovered
-
-
-def _most_loaded(place: GatePlace, count_E: Tensor, k: int) -> MostLoaded:
-    count, expert = count_E.max(dim=0)
-    share = count.item() / float(count_E.sum())
-    return MostLoaded(layer=place.layer, part=place.part, gate=place.gate, expert=int(expert.item()), tokens=share * k)
 
 
 def collapse_warning(step: int, collapsed: Iterable[MostLoaded]) -> str:

@@ -18,7 +18,7 @@ from uniperceiver.data.media.clips import clip_extent
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.prepare import prepare as data_prepare
 from uniperceiver.data.prepare.check import check_data
-from uniperceiver.data.prepare.prepare import Prepared, prepare_data
+from uniperceiver.data.prepare.prepare import PreparedData, prepare_data
 from uniperceiver.data.prepare.recode import RECODERS
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
@@ -36,7 +36,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_prepare, "_SHARDS", 3)
 
 
-def prepared(folder: Path, tasks: dict[str, Any], workers: int = 0, **more: Any) -> tuple[Prepared, list[TaskData]]:
+def prepared(folder: Path, tasks: dict[str, Any], workers: int = 0, **more: Any) -> tuple[PreparedData, list[TaskData]]:
     """What was written, and its tasks as they are read there."""
     path = write_recipe(folder / "recipe.yaml", {**BASE, "tasks": tasks, **more})
     done = prepare_data(path, [], folder / "out", workers, quiet=True)

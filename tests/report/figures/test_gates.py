@@ -11,7 +11,7 @@ from tests.report.html import EVIL, assert_harmless
 from tests.report.made_up import WEIGHTS, a_gate, some_experts
 from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.report.figures import expert_panels, expert_weights
-from uniperceiver.report.figures.gates import panel_title, said
+from uniperceiver.report.figures.gates import in_words, panel_title
 from uniperceiver.report.figures.svg import inline
 from uniperceiver.report.parts.token_groups import gates_of, token_groups
 
@@ -89,7 +89,7 @@ def test_figures_are_said_where_one_points() -> None:
         "50\u202f% of the assignments · entropy 1.00 nats · 12.5\u202f% of the assignments dropped · 50.0\u202f% of "
         "the tokens without an expert"
     )
-    assert said(group, figures) == text
+    assert in_words(group, figures) == text
     assert f"<title>{text}</title>" in inline(expert_weights(some_experts([figures]), "ffn"), "")
 
 

@@ -50,14 +50,14 @@ class PreparedSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedData:
     """What became of all."""
 
     folder: Path
     sets: tuple[PreparedSet, ...]
 
 
-def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, *, quiet: bool = False) -> Prepared:
+def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, *, quiet: bool = False) -> PreparedData:
     """Write the data of a recipe into `out`, from where it was stopped, and a recipe.yaml that reads them.
 
     Args:
@@ -89,7 +89,7 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
                 _finish(out, text, {**note, "done": [asdict(summary) for summary in prepared]}, reports, plans)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); use another --out") from None
-    return Prepared(folder=out, sets=tuple(prepared))
+    return PreparedData(folder=out, sets=tuple(prepared))
 
 
 def _check_task(task: Task) -> None:

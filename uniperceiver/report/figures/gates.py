@@ -35,8 +35,8 @@ def expert_panels(experts: Experts) -> list[tuple[str, int]]:
 
 def panel_title(experts: Experts, part: str, gate: int) -> str:
     """Name a panel: "FFN", or "FFN, gate of linear 1" where the part has two gates."""
-    several = (part, 1) in expert_panels(experts)
-    return _PARTS.get(part, part) + (f", gate of linear {gate + 1}" if several else "")
+    two_gates = (part, 1) in expert_panels(experts)
+    return _PARTS.get(part, part) + (f", gate of linear {gate + 1}" if two_gates else "")
 
 
 @drawn
@@ -110,7 +110,7 @@ def _draw_row(axes: "Axes", group: TokenGroup, gates: Sequence[Gate], top: float
             continue
         left = place * block
         grounds.append(_square(left, left + block - _GAP, top))
-        texts.append(said(group, figures))
+        texts.append(in_words(group, figures))
         for expert, weight in enumerate(figures.weight):
             if weight > 0:
                 marks.append(_square(left + expert * cell + 0.5, left + (expert + 1) * cell - 0.5, top))
@@ -125,7 +125,7 @@ def _square(left: float, right: float, top: float) -> list[tuple[float, float]]:
     return [(left, top), (right, top), (right, top + _MARK), (left, top + _MARK)]
 
 
-def said(group: TokenGroup, figures: GateFigures) -> str:
+def in_words(group: TokenGroup, figures: GateFigures) -> str:
     """Tell what a gate chose for a group of tokens in words."""
     order = sorted(range(len(figures.weight)), key=lambda expert: -figures.weight[expert])
     named = [expert for expert in order if figures.weight[expert] > 0][:_NAMED]

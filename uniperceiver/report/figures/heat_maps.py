@@ -63,7 +63,8 @@ def interference_heat_maps(
     if columns is None:
         columns = max(1, round((1.6 * len(shown) * box.height / box.width) ** 0.5))
     room = int(box.width / (1.2 * LETTER))
-    heads = [shortened(_title(layer), max(room, 12)) if titles else "" for layer in shown]
+    names_of = [layer.name if layer.layer is None else f"layer {layer.layer} · {layer.name}" for layer in shown]
+    heads = [shortened(name, max(room, 12)) if titles else "" for name in names_of]
     figure, panels = grid(heads, box, columns=columns, note=HOW if titles and columns * box.width > 640 else "")
     for axes, layer in zip(panels, shown, strict=True):
         _draw(axes, measured.tasks, layer, turned=turned)
@@ -74,10 +75,6 @@ def _square_width(names: Sequence[str]) -> float:
     if len(names) > _UPRIGHT:
         return _NARROW * len(names)
     return max(_WIDTH, LETTER * max(map(len, names), default=0) + 8) * len(names)
-
-
-def _title(layer: InterferenceLayer) -> str:
-    return layer.name if layer.layer is None else f"layer {layer.layer} · {layer.name}"
 
 
 def _draw(axes: "Axes", tasks: Sequence[str], layer: InterferenceLayer, *, turned: bool) -> None:
@@ -94,7 +91,8 @@ def _draw(axes: "Axes", tasks: Sequence[str], layer: InterferenceLayer, *, turne
             squares.append([(left, top), (right, top), (right, bottom), (left, bottom)])
             value = finite(float(layer.estimate.matrix_KK[row, column]))
             colours.append(colour_of(value, own=row == column))
-            bold = row != column and _is_clear(layer, row, column)
+            low, high = layer.estimate.low_KK[row, column], layer.estimate.high_KK[row, column]
+            bold = row != column and (low > 0 or high < 0)  # the interval excludes 0
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -125,11 +123,6 @@ def colour_of(value: float | None, *, own: bool) -> tuple[float, float, float, f
 def strength(value: float) -> float:
     """Turn an effect into the strength of its colour: 0 to 1, which is the own task's step or more."""
     return float(min(abs(value), 1.0) ** _POWER)
-
-
-def _is_clear(layer: InterferenceLayer, row: int, column: int) -> bool:
-    """Whether the interval excludes 0."""
-    return bool(layer.estimate.low_KK[row, column] > 0 or layer.estimate.high_KK[row, column] < 0)
 
 
 def _said(tasks: Sequence[str], layer: InterferenceLayer, row: int, column: int) -> Iterator[str]:

@@ -142,7 +142,7 @@ def _draw(axes: "Axes", unit: str, place_P: np.ndarray, lines: Lines, tasks: Seq
     room = 0.03 * (place_P.max() - place_P.min()) or 1.0
     axes.set(xlim=(place_P.min() - room, place_P.max() + room), ylim=(low, high))
     values = ticks(low, high, 5)
-    mark_values(axes, values, [_sign(value) for value in values])
+    mark_values(axes, values, ["0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", MINUS) for value in values])
     marks = _marks(place_P)
     mark_steps(axes, marks, [tick_label(mark) for mark in marks])
     if low < 0 < high:
@@ -213,10 +213,6 @@ def _marks(place_P: np.ndarray) -> list[float]:
     if high <= low:
         return [low]
     return [mark for mark in ticks(low, high, 5) if mark == round(mark)]
-
-
-def _sign(value: float) -> str:
-    return "0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", MINUS)
 
 
 def _said(unit: str, place: float, index: int, lines: Lines) -> str:

@@ -15,7 +15,6 @@ from uniperceiver.report.parts.page import clean
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -49,7 +48,9 @@ def inline(figure: "Figure", label: str) -> "Markup":
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-    tipped = {f"{TIPS}{place}": artist for place, artist in enumerate(figure.findobj(_has_tips))}
+    tipped = {
+        f"{TIPS}{place}": artist for place, artist in enumerate(figure.findobj(lambda artist: hasattr(artist, TIPS)))
+    }
     seen = {name: artist for name, artist in tipped.items() if not isinstance(artist, Line2D)}
     for name, artist in seen.items():
         artist.set_gid(name)
@@ -76,10 +77,6 @@ def inline(figure: "Figure", label: str) -> "Markup":
         if isinstance(artist, Line2D):
             page.extend(list(_columns(artist, height)))
     return Markup(ElementTree.tostring(page, encoding="unicode"))
-
-
-def _has_tips(artist: "Artist") -> bool:
-    return hasattr(artist, TIPS)
 
 
 def _simpler(

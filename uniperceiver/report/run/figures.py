@@ -1,5 +1,6 @@
 """The figures of a run that stand alone, for a paper or a notebook: all tasks side by side."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from uniperceiver.evaluation.experts import Experts
@@ -29,7 +30,7 @@ def run_figures(report: RunReport) -> "dict[str, Figure]":
     figures |= {name: learning_curves(group) for name, group in curves.items() if group}
     if report.experts is not None:
         figures |= experts_figures(report.experts)
-    measurements = sorted((measured for measured in report.interference if measured.layers), key=lambda one: one.step)
+    measurements = sorted((measured for measured in report.interference if measured.layers), key=attrgetter("step"))
     if measurements:
         figures |= interference_figures(measurements[-1])
         layers = measurements[-1].layers

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +73,7 @@ class InterferenceSection:
 
 def interference_section(report: RunReport) -> InterferenceSection | None:
     """Draw who helps and who hurts whom, by the newest measurement; None where nothing was measured."""
-    measurements = sorted((measured for measured in report.interference if measured.layers), key=lambda one: one.step)
+    measurements = sorted((measured for measured in report.interference if measured.layers), key=attrgetter("step"))
     if not measurements:
         return None
     newest = measurements[-1]

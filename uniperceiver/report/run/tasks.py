@@ -82,9 +82,9 @@ def _card(report: RunReport, task: str, splits: Mapping[str, Metrics]) -> TaskCa
     values = {name: report.main_value(task, splits[name]) for name in in_reading_order(splits) if splits[name]}
     tone = report.tone(task)
     figure = metric_dots(values, tones=[tone] * len(values), axis=False)
-    said = "; ".join(f"{name}: {_in_words(value)}" for name, value in values.items())
+    label = "; ".join(f"{name}: {_in_words(value)}" for name, value in values.items())
     n = finite(splits[split].get("n"))
-    return TaskCard(task=task, tone=tone, split=split, n=n, value=values[split], figure=inline(figure, said))
+    return TaskCard(task=task, tone=tone, split=split, n=n, value=values[split], figure=inline(figure, label))
 
 
 def _in_words(value: MetricValue) -> str:

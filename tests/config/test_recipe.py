@@ -18,7 +18,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import save_recipe, saved_recipe
 from uniperceiver.strict import parse
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*(ROOT / "uniperceiver" / "recipes").glob("*.yaml"), *(ROOT / "examples").glob("*.yaml")])
 RECIPES.remove(ROOT / "examples" / "study.yaml")
 # Below these keys, names are the user's own.
