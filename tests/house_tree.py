@@ -19,9 +19,9 @@ FEATURES: Mapping[str, tuple[str, int]] = {
     "studies": (r"stud(y|ies)", 1),
     # What is merged is a linear map (moe/), a model (model/) or a folder with a saved model (serving/).
     "merging": (r"merged?|fold", 3),
-    "tuning": (r"tun(e|ing)", 2),
+    "tuning": (r"tun(e|ing)", 1),
     "official checkpoints": (r"official|convert|origin", 2),
-    "preparation of data": (r"prepare|recode|shard_writer", 2),
+    "preparation of data": (r"inspector|recode|shard_writer", 1),
     "balancing": (r"balance|balanced", 2),
     # A split's gates are read in evaluation/, a run's are shown by runs/, and training/ follows those that it trains.
     "choices of experts": (r"experts", 3),

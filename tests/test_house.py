@@ -53,14 +53,8 @@ def test_classes_are_short() -> None:
     assert_none(line for source in EVERYTHING for line in house.long_classes(source, 250))
 
 
-# Folders with more files, and names of classes in two files, that are still to be mended.
-CROWDED = {"report"}
-TWICE = {"Line"}
-
-
 def test_folders_are_small() -> None:
-    later = tuple(f"{house.PACKAGE}/{folder}:" for folder in CROWDED)
-    assert_none(line for line in house_tree.crowded_folders(PACKAGE, 15) if not line.startswith(later))
+    assert_none(house_tree.crowded_folders(PACKAGE, 15))
 
 
 def test_no_file_imports_itself_in_a_circle() -> None:
@@ -68,8 +62,7 @@ def test_no_file_imports_itself_in_a_circle() -> None:
 
 
 def test_a_class_has_a_name_of_its_own() -> None:
-    lines = house_tree.same_classes(PACKAGE)
-    assert_none(line for line in lines if not any(f"class {name} is" in line for name in TWICE))
+    assert_none(house_tree.same_classes(PACKAGE))
 
 
 @pytest.mark.parametrize("feature", house_tree.FEATURES)
@@ -79,7 +72,7 @@ def test_a_feature_lies_together(feature: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "ceiling"),
-    [(house_tree.vague_names, 106), (house_tree.crumbs, 51)],
+    [(house_tree.vague_names, 0), (house_tree.crumbs, 33)],
     ids=["names that say nothing", "crumbs"],
 )
 def test_what_is_counted_does_not_grow(count: Callable[[Iterable[house.Source]], list[str]], ceiling: int) -> None:
@@ -131,6 +124,7 @@ def test_every_knob_is_read(part: type) -> None:
         (house.wrong_imports, "uniperceiver/tasks/a.py", "def late():\n    from uniperceiver import load"),
         (house.wrong_imports, "uniperceiver/model/a.py", "from uniperceiver.config import Recipe"),
         (house.wrong_imports, "uniperceiver/records.py", "import uniperceiver.tasks"),
+        (house.wrong_imports, "uniperceiver/interference/a.py", "from uniperceiver.model.model import Generalist"),
         (house.wrong_imports, "uniperceiver/new/a.py", ""),
         (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = task.candidates == 'labels'"),
         (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = 'next' != data.task.read_at"),

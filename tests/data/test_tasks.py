@@ -19,7 +19,7 @@ def test_splits_and_indices(tmp_path: Path) -> None:
     assert (first.index, second.index) == (0, 1)
     assert list(first.sources) == ["train", "val"]
     assert list(open_tasks(small_recipe(), tmp_path, ("val",))[0].sources) == ["val"]
-    assert (first.view.size, first.view.frames) == (32, 2)
+    assert (first.preprocess.size, first.preprocess.frames) == (32, 2)
 
 
 def test_a_template_is_the_tasks(tmp_path: Path) -> None:

@@ -7,14 +7,23 @@ from typing import Any
 from uniperceiver.errors import UserError
 
 
+def check_folder(path: Path | None, option: str) -> None:
+    """Refuse a file whose folder is not there, before there is anything to write.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"{option}: there is no folder {path.parent}; make it first")
+
+
 def check_file(path: Path | None, option: str) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Raises:
         UserError: its folder is not there, or it is a folder itself.
     """
-    if path is not None and not path.parent.is_dir():
-        raise UserError(f"{option}: there is no folder {path.parent}; make it first")
+    check_folder(path, option)
     if path is not None and path.is_dir():
         raise UserError(f"{option}: {path} is a folder; name a file in it")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from uniperceiver.cli.options import arg
-from uniperceiver.cli.output import check_file, print_json, print_results
+from uniperceiver.cli.output import check_file, check_folder, print_json, print_results
 from uniperceiver.cli.process import settle, settle_for_run
 from uniperceiver.errors import UserError
 
@@ -143,7 +143,7 @@ def experts(
 
     if limit < 0:
         raise UserError(f"--limit: {limit} is no number of samples; give 1 or more, or 0 for all")
-    check_file(picture, "--picture")
+    check_folder(picture, "--picture")
     settle_for_run(run)
     experts = experts_of_run(run, task=task, split=split, limit=limit, device=device)
     if picture is not None:

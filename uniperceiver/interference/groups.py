@@ -40,17 +40,13 @@ def groups_of(names: Iterable[str], pattern: str, as_dense: Callable[[str], str]
         if len(beginning) == len(parts) and all(map(fnmatchcase, beginning, parts)):
             chosen.setdefault(".".join(beginning), []).append(name)
     if not chosen:
-        choices = {beginning for plain in dense.values() for beginning in _beginnings(_NUMBER.sub("*", plain))}
+        dotted = [_NUMBER.sub("*", plain).split(".") for plain in dense.values()]
+        choices = {".".join(words[:count]) for words in dotted for count in range(1, len(words) + 1)}
         raise UserError(f"parameters: no parameter's name begins with {pattern!r}; {nearest(pattern, choices)}")
     return tuple(
         ParameterGroup(name=beginning, layer=_layer(beginning), parameters=tuple(members))
         for beginning, members in chosen.items()
     )
-
-
-def _beginnings(name: str) -> Iterable[str]:
-    parts = name.split(".")
-    return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _layer(name: str) -> int | None:

@@ -72,7 +72,7 @@ def products(
         group: Products(
             norm_Kn=[np.array(norm_n) for norm_n in norms[group]],
             felt_KKn=felt[group],
-            done_KKn=None if done is None else _transposed(done[group]),
+            done_KKn=None if done is None else [list(column) for column in zip(*done[group], strict=True)],
         )
         for group in groups
     }
@@ -162,7 +162,3 @@ def _against(
                     value = (count * value - own) / (count - 1)
                 dots[group][batch.task][other].append((value / length if length else 0.0) if of_units else value)
     return {group: [[np.array(dot_n) for dot_n in row] for row in rows] for group, rows in dots.items()}
-
-
-def _transposed(rows: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -145,7 +145,11 @@ def _arms(
     arms = []
     for name in plan.arms:
         own = [outcome for outcome in outcomes if outcome.arm == name]
-        ratio = estimate(_ratio, [seconds[name], base]) if base else None
+        ratio = (
+            estimate(lambda means_G: means_G[0] / means_G[1] if means_G[1] else math.nan, [seconds[name], base])
+            if base
+            else None
+        )
         arms.append(
             StudyArm(
                 name=name,
@@ -159,10 +163,6 @@ def _arms(
             )
         )
     return arms
-
-
-def _ratio(means_G: Sequence[float]) -> float:
-    return means_G[0] / means_G[1] if means_G[1] else math.nan
 
 
 def _keys(plan: StudyPlan, arm: str) -> dict[str, str]:

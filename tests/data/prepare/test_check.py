@@ -32,7 +32,7 @@ def checked(folder: Path, tasks: dict[str, Any], workers: int = 0, **more: Any) 
 def test_all_planted_faults_are_found_and_nothing_else() -> None:
     result = run(400, 2 * FAULTS, workers=2, quiet=True)
     assert (result.missed, result.wrong) == ((), ())
-    assert result.found == result.planted == 2 * FAULTS
+    assert result.named == result.planted == 2 * FAULTS
     assert result.samples == 400
 
 
