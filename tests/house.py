@@ -11,10 +11,10 @@ PACKAGE = "uniperceiver"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "precision", "streams", "atomic"}),
     frozenset({"strict", "modalities", "devices"}),
-    frozenset({"records", "config"}),
+    frozenset({"records", "config", "interference"}),
     frozenset({"moe", "tasks", "tokenizers", "optimisation"}),
     frozenset({"model", "data"}),
-    frozenset({"training", "evaluation", "serving", "interference"}),
+    frozenset({"training", "evaluation", "serving"}),
     frozenset({"report"}),
     frozenset({"runs"}),
     frozenset({"studies"}),

@@ -124,6 +124,7 @@ def test_every_knob_is_read(part: type) -> None:
         (house.wrong_imports, "uniperceiver/tasks/a.py", "def late():\n    from uniperceiver import load"),
         (house.wrong_imports, "uniperceiver/model/a.py", "from uniperceiver.config import Recipe"),
         (house.wrong_imports, "uniperceiver/records.py", "import uniperceiver.tasks"),
+        (house.wrong_imports, "uniperceiver/interference/a.py", "from uniperceiver.model.model import Generalist"),
         (house.wrong_imports, "uniperceiver/new/a.py", ""),
         (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = task.candidates == 'labels'"),
         (house.kinds_of_answer_by_name, "uniperceiver/data/a.py", "x = 'next' != data.task.read_at"),
