@@ -218,7 +218,7 @@ def test_a_text_alone_that_is_written_has_spe_as_its_context() -> None:
     with torch.no_grad():
         whole_BD = pooled(model, tokens)
         alone = replace(tokens, x_BND=tokens.x_BND[:, :1], segments=(replace(tokens.segments[0], stop=1),))
-        spe_BD = pooled(model, changed(alone, valid_BN=None, order_BN=None, query_BN=None))
+        spe_BD = pooled(model, replace(alone, valid_BN=None, order_BN=None, query_BN=None))
     torch.testing.assert_close(whole_BD, spe_BD)
 
 

@@ -40,10 +40,9 @@ def outputs(model: Generalist, tasks: tuple[str, ...] = TASKS) -> list[torch.Ten
     for index, name in enumerate(tasks):
         inputs = replace(tiny_batch(name).inputs, facts=CATALOGUE[name].facts("input", index))
         encoded = model.encode(inputs)
-        pixels = encoded.x_BND.shape[1] - (0 if inputs.valid_BN is None else inputs.valid_BN.shape[1])
         valid_BN = torch.ones(encoded.x_BND.shape[:2], dtype=torch.bool)
-        if inputs.valid_BN is not None:
-            valid_BN[:, pixels:] = inputs.valid_BN
+        if inputs.text is not None and inputs.text.valid_BN is not None:
+            valid_BN[:, -inputs.text.valid_BN.shape[1] :] = inputs.text.valid_BN
             assert not valid_BN.all() or name == "video_captioning"
         found.append(encoded.x_BND[valid_BN])
         words = vocabulary_sequences(torch.arange(9), CATALOGUE[name].facts("candidate", index), tiny_codec().end)

@@ -45,7 +45,7 @@ def test_a_saved_model_answers_alike(model: UniPerceiver, tmp_path: Path) -> Non
     again = load(tmp_path / "one")
     assert torch.equal(model.encode_image(picture), again.encode_image(picture))
     assert torch.equal(model.classify(picture, task="colours"), again.classify(picture, task="colours"))
-    assert again.saved.tasks["motions"].view == model.saved.tasks["motions"].view
+    assert again.saved.tasks["motions"].preprocess == model.saved.tasks["motions"].preprocess
 
 
 def test_the_card_tells_what_it_was_trained_on(trained: Path) -> None:
