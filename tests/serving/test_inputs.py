@@ -108,7 +108,8 @@ def test_texts_and_labels() -> None:
 def test_several_modalities_are_joined_one_to_one() -> None:
     pictures = list(np.zeros((2, 4, 4, 3), dtype=np.uint8))
     first, second = samples_of(("image", "text"), {"text": ["a", "b"], "image": pictures})
-    assert (first.text, second.text) == ("a", "b") and second.image is pictures[1]
+    assert (first.text, second.text) == ("a", "b")
+    assert second.image is pictures[1]
     with pytest.raises(UserError, match=r"give equally many of each modality, found {'image': 2, 'text': 1}"):
         samples_of(("image", "text"), {"text": ["a"], "image": pictures})
     with pytest.raises(UserError, match="inputs of image; this task looks at image, text"):
