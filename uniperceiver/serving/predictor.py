@@ -98,12 +98,12 @@ class UniPerceiver:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_image", task, "image", lambda task: "image" in task.inputs)
+        chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
         return self._encode(media_alone(chosen), inputs.samples_of(("image",), images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_video", task, "video", lambda task: "video" in task.inputs)
+        chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
         return self._encode(media_alone(chosen), inputs.samples_of(("video",), clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
@@ -144,6 +144,7 @@ class UniPerceiver:
             self.saved,
             "classify",
             task,
+            "classify",
             inputs.modality_of(images, modality),
             lambda task: task.answer.question == "classify" and _reads_beside(task) == bool(texts),
         )
@@ -174,7 +175,9 @@ class UniPerceiver:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
         images = inputs.at_hand(images)
         modality = inputs.modality_of(images, text=False)
-        chosen = fitting(self.saved, "caption", task, modality, lambda task: task.answer.question == "caption")
+        chosen = fitting(
+            self.saved, "caption", task, "caption", modality, lambda task: task.answer.question == "caption"
+        )
         words_VD = self._cached(chosen, "all", lambda: self._all_candidates(chosen))
         facts = chosen.task.facts("input", chosen.index)
         texts: list[str] = []
@@ -196,7 +199,7 @@ class UniPerceiver:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
         images = inputs.at_hand(images)
         modality = inputs.modality_of(images, text=False)
-        chosen = fitting(self.saved, "rank", task, modality, lambda task: bool(task.media))
+        chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
         z_ND = self._encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
         candidates = tuple(inputs.as_list(texts))
         if not candidates:

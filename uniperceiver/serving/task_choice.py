@@ -25,11 +25,12 @@ def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
 
 
 def fitting(
-    saved: SavedModel, call: str, task: str | Task | None, modality: str, fits: Callable[[Task], bool]
+    saved: SavedModel, call: str, task: str | Task | None, question: str, modality: str, fits: Callable[[Task], bool]
 ) -> KnownTask:
     """The task asked for, or else an anonymous one of the catalogue, with the preprocessing that fits it best.
 
     Args:
+        question: of the anonymous task, as its kind of answer names it: "classify", "caption" or "rank".
         modality: of what the call is about: the first one among the anonymous task's inputs.
         fits: whether a task can be asked by this call.
 
@@ -37,7 +38,8 @@ def fitting(
         UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
             exactly one fits. Those of the model that fit are listed.
     """
-    anonymous = next((kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and fits(kind)), None)
+    alike = (kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and kind.answer.question == question)
+    anonymous = next(filter(fits, alike), None)
     if anonymous is None and not isinstance(task, Task) and task not in saved.tasks:
         names = ", ".join(name for name, trained in saved.tasks.items() if fits(trained.task))
         raise UserError(f"{call}: say with task= which task is asked about this {modality}: {names or '(none fits)'}")
