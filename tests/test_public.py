@@ -23,6 +23,12 @@ def test_every_public_name_is_there_and_documented() -> None:
         _ = uniperceiver.traim
 
 
+def test_figures_are_there_without_an_import_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(uniperceiver, "figures", raising=False)  # as before anybody has imported them
+    assert "figures" in dir(uniperceiver)
+    assert uniperceiver.figures.save_figures
+
+
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as the later ones use the run of the first."""
     monkeypatch.chdir(tmp_path)

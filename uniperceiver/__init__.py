@@ -107,10 +107,12 @@ def load(path: "str | Path", device: str = "cpu") -> "UniPerceiver":
 
 def __getattr__(name: str) -> Any:
     """The public names are imported when they are used, so that `uniperceiver --help` need not wait for torch."""
+    if name == "figures":  # a module of its own, of which a notebook says uniperceiver.figures.run_figures(...)
+        return import_module("uniperceiver.figures")
     if name not in __all__:
         raise AttributeError(f"module 'uniperceiver' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "uniperceiver.config")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, "figures"})

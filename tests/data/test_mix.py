@@ -181,8 +181,9 @@ def test_a_broken_sample_leaves_the_others_as_they_were(index: int) -> None:
         assert broken == (Broken(task=TASKS[index], sample="n2", reason="is broken"),) * (len(full.ids) - len(kept))
         assert rest.ids == tuple(full.ids[row] for row in kept)
         if broken:  # the model draws what is random for the batch as it was planned
-            assert rest.inputs.place_B.tolist() == kept
-            assert rest.inputs.planned == plan.count
+            for sequences in (rest.inputs, *filter(None, [rest.candidates])):
+                assert sequences.place_B.tolist() == kept
+                assert sequences.planned == plan.count
         if flat(full.inputs).pixels_BFCHW is not None:
             assert torch.equal(flat(rest.inputs).pixels_BFCHW, flat(full.inputs).pixels_BFCHW[kept])
         texts = (

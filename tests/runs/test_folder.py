@@ -1,5 +1,6 @@
 """When a run may go on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from uniperceiver.runs.folder import check_same_run, save_recipe
         ("evaluation__every", 7),
         ("checkpoint__keep", 7),
         ("log__tensorboard", True),
+        ("optimiser__recompute", True),
     ],
 )
 def test_what_may_change_when_a_run_goes_on(tmp_path: Path, key: str, value: Any) -> None:
@@ -40,3 +42,6 @@ def test_what_may_not_change(tmp_path: Path) -> None:
             check_same_run(small_recipe(**changes), tmp_path)
     with pytest.raises(UserError, match=r"holds a run with tasks\.words"):
         check_same_run(small_recipe(("colours", "captions", "words"), tasks__words__train=TEXTS), tmp_path)
+    turned = replace(small_recipe(), tasks=dict(reversed(small_recipe().tasks.items())))
+    with pytest.raises(UserError, match=r"holds a run with the tasks in the order .*; keep that order"):
+        check_same_run(turned, tmp_path)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import UserError
-from uniperceiver.serving.inputs import clip_samples, image_samples, label_texts, modality_of, text_samples
+from uniperceiver.serving.inputs import clip_samples, image_samples, label_texts, modality_of, samples_of, text_samples
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,16 @@ def test_texts_and_labels() -> None:
     assert label_texts(["a", ["b", "c"]]) == (("a",), ("b", "c"))
     with pytest.raises(UserError, match=r"give a list of texts, such as \['cat'\]"):
         label_texts("cat")
+
+
+def test_several_modalities_are_joined_one_to_one() -> None:
+    pictures = list(np.zeros((2, 4, 4, 3), dtype=np.uint8))
+    first, second = samples_of(("image", "text"), {"text": ["a", "b"], "image": pictures})
+    assert (first.text, second.text) == ("a", "b")
+    assert second.image is pictures[1]
+    with pytest.raises(UserError, match=r"give equally many of each modality, found {'image': 2, 'text': 1}"):
+        samples_of(("image", "text"), {"text": ["a"], "image": pictures})
+    with pytest.raises(UserError, match="inputs of image; this task looks at image, text"):
+        samples_of(("image", "text"), {"image": pictures})
+    with pytest.raises(UserError, match="give a mapping of image, text to inputs"):
+        samples_of(("image", "text"), pictures)

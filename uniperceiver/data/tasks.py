@@ -32,15 +32,10 @@ def open_tasks(recipe: Recipe, base: Path, splits: tuple[str, ...] = SPLITS) -> 
     Raises:
         UserError: unknown kind, data that are not there, classes that do not match, sizes that do not fit.
     """
-    return [
-        _open_task(name, index, config, recipe, base, splits)
-        for index, (name, config) in enumerate(recipe.tasks.items())
-    ]
+    return [_open_task(name, index, config, base, splits) for index, (name, config) in enumerate(recipe.tasks.items())]
 
 
-def _open_task(
-    name: str, index: int, config: TaskConfig, recipe: Recipe, base: Path, splits: tuple[str, ...]
-) -> TaskData:
+def _open_task(name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...]) -> TaskData:
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
         raise UserError(f"{where}.kind: unknown kind {config.kind!r}; {nearest(config.kind, CATALOGUE)}")

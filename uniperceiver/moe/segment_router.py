@@ -32,7 +32,6 @@ class SegmentGate(nn.Module):
 
     def __init__(self, entries: int, width: int, experts: int, *, normed: bool) -> None:
         super().__init__()
-        self.normed = normed
         self.embed = nn.Linear(entries, width) if normed else Embedding(entries, width)
         self.norm = nn.LayerNorm(width) if normed else nn.Identity()
         self.linear = nn.Linear(width, experts, bias=False)
@@ -44,11 +43,10 @@ class SegmentGate(nn.Module):
         before were computed.
         """
         code_GY = code_GY.to(self.linear.weight.dtype)
-        if self.normed:
-            bias_D, weight_DY = self.embed.get_parameter("bias"), self.embed.get_parameter("weight")
-            r_1GD = torch.baddbmm(bias_D[None, None], code_GY[None], weight_DY.mT[None])
+        if isinstance(self.embed, nn.Linear) and isinstance(self.norm, nn.LayerNorm):
+            r_1GD = torch.baddbmm(self.embed.bias[None, None], code_GY[None], self.embed.weight.mT[None])
             r_1GD = F.layer_norm(r_1GD, r_1GD.shape[-1:])
-            r_1GD = torch.addcmul(self.norm.get_parameter("bias"), r_1GD, self.norm.get_parameter("weight"))
+            r_1GD = torch.addcmul(self.norm.bias, r_1GD, self.norm.weight)
         else:
             r_1GD = code_GY @ self.embed.get_parameter("table")[None]
         return (r_1GD @ self.linear.weight.mT[None])[0]
