@@ -154,6 +154,16 @@ def test_it_is_asked(run: Path, tmp_path: Path) -> None:
         model.classify([np.zeros(5)], task="speeds", modality="signal")
 
 
+def test_models_without_it_are_read_as_before(trained: Path, run: Path) -> None:
+    """A model has only the tokenizers that its tasks need, and says which where they are not the usual ones."""
+    other = json.loads((trained / "model" / "config.json").read_text())["architecture"]
+    assert "tokenizers" not in other
+    assert "kinds" not in (other["moe"] or {})
+    assert not any("waves" in name for name in uniperceiver.load(trained).model.state_dict())
+    settings = json.loads((run / "model" / "config.json").read_text())["architecture"]
+    assert settings["tokenizers"] == ["words", "patches", "waves"]
+
+
 def test_its_tokens_are_segments_with_attributes_of_their_own(run: Path) -> None:
     model = uniperceiver.load(run)
     segments = model.saved.tasks["all"].task.segments(1)

@@ -30,10 +30,9 @@ def prepared_lines(prepared: "PreparedData") -> Iterator[str]:
 
 
 def _set_lines(report: "SetReport") -> Iterator[str]:
-    for kind in ("image", "clip"):
-        sizes = [f"{name.split()[1]} {_range(size)}" for name, size in report.sizes.items() if name.startswith(kind)]
-        if sizes:
-            yield f"{kind}s: {'; '.join(sizes)}"
+    for noun in dict.fromkeys(name.split()[0] for name in report.sizes):
+        sizes = [f"{name.split()[1]} {_range(size)}" for name, size in report.sizes.items() if name.startswith(noun)]
+        yield f"{noun}s: {'; '.join(sizes)}"
     if (classes := report.classes) is not None:
         yield (
             f"classes: {classes.classes}, from {classes.smallest_samples:,} ({classes.smallest}) to "

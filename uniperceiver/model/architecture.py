@@ -8,6 +8,7 @@ from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import Merged
 from uniperceiver.moe.settings import MoE
 from uniperceiver.strict import record
+from uniperceiver.tokenizers.join import USUAL
 
 
 @record
@@ -51,6 +52,8 @@ class Architecture:
     """sincos: the range of coordinates that every picture spans (the original: 160 / 16 = 10)."""
     table_grid: PositiveInt = 14
     """table: rows and columns of the stored table."""
+    tokenizers: tuple[str, ...] = USUAL
+    """Which tokenizers it has: keys of `tokenizers.join.TOKENIZERS`, in that order."""
     frame_offset: bool = True
     """Training clips start at a random temporal row, one per batch."""
     random_still_row: bool = False

@@ -20,7 +20,7 @@ from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
     """A model of that architecture with freshly drawn weights (from `stream`, if given)."""
-    tokenizer = SequenceTokenizer({name: make(arch) for name, make in TOKENIZERS.items()}, arch.width)
+    tokenizer = SequenceTokenizer({name: TOKENIZERS[name](arch) for name in arch.tokenizers}, arch.width)
     halves = HalfBlocks(arch.moe, arch.merged, width=arch.width, heads=arch.heads)
     encoder = Encoder(
         [_block(arch, halves, layer) for layer in range(arch.layers)],

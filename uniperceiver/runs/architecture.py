@@ -7,11 +7,13 @@ from typing import Literal
 
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import SIZES
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
+from uniperceiver.tokenizers.join import USUAL
 
 # What a recipe and a model say of experts, in one place for both ways: `experts` reads it from the left to the right,
 # `expert_words` from the right to the left. Fields of one name are the same in both, but for a `renormalise` left open.
@@ -32,13 +34,13 @@ def architecture(
     vocabulary: int,
     end: int,
     answer: int,
-    kinds: Iterable[str] = (),
+    modalities: Iterable[str] = (),
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
 
     Args:
         tasks: how many tasks the run has.
-        kinds: what its tokens may be; visual and text ones are always possible.
+        modalities: of its tasks' inputs; images, clips and texts are always possible.
 
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
@@ -48,6 +50,8 @@ def architecture(
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
     settings = moe_of(config, moe, tasks)
+    rows = [MODALITIES[modality] for modality in modalities]
+    kinds = tuple(dict.fromkeys((*KINDS, *(row.kind for row in rows))))
     return Architecture(
         width=width,
         layers=config.layers or size.layers,
@@ -58,7 +62,8 @@ def architecture(
         end=end,
         answer=answer,
         **{name: getattr(config, name) for name in _OF_MODEL},
-        moe=settings and dataclasses.replace(settings, kinds=tuple(dict.fromkeys((*KINDS, *kinds)))),
+        tokenizers=tuple(dict.fromkeys((*USUAL, *(row.tokenizer for row in rows)))),
+        moe=settings and dataclasses.replace(settings, kinds=kinds),
     )
 
 

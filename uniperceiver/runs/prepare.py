@@ -10,7 +10,6 @@ from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
-from uniperceiver.modalities import kind_of
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -59,7 +58,7 @@ def prepare_run(
         vocabulary=codec.size,
         end=codec.end,
         answer=codec.answer,
-        kinds=[kind_of(modality) for data in tasks for modality in data.task.inputs],
+        modalities=[modality for data in tasks for modality in data.task.inputs],
     )
     arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)

@@ -86,7 +86,12 @@ def _section(values: Mapping[str, Any], name: str, where: Path) -> Mapping[str, 
 def _task_of(folder: Path, model: Path) -> dict[str, Any]:
     """A classification task on a folder, seen as the model saw its own pictures or clips."""
     root = folder.resolve()
-    kind = "video_classification" if _has_clips(root) else "image_classification"
+    modality = _modality_in(root)
+    kind = next(
+        (task.name for task in CATALOGUE.values() if task.inputs == (modality,) and task.answer.has_labels), None
+    )
+    if kind is None:
+        raise UserError(f"{root}: no task of the catalogue classifies a {modality} alone; give a recipe")
     preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
     sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
     return {"kind": kind, "batch": 32, **sight, **_sources(root)}
@@ -108,15 +113,15 @@ def _sources(root: Path) -> dict[str, Any]:
     return sources
 
 
-def _has_clips(root: Path) -> bool:
-    """Whether the first picture or clip is a clip; a folder that mixes both is refused when it is opened."""
+def _modality_in(root: Path) -> str:
+    """The modality of the first file that has one; a folder that mixes several is refused when it is opened."""
     modality_of = listed_suffixes()
     for _, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
         suffixes = [suffix_of(name) for name in sorted(files) if not name.startswith(".")]
         modalities = [modality_of[suffix] for suffix in suffixes if suffix in modality_of]
         if modalities:
-            return modalities[0] == "video"
+            return modalities[0]
     raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
 
 

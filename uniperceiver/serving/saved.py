@@ -31,6 +31,7 @@ from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
+from uniperceiver.tokenizers.join import USUAL
 
 FORMAT = 1
 TUNED = "tuned.safetensors"
@@ -125,6 +126,8 @@ def _plain(arch: Architecture) -> dict[str, Any]:
     values = dataclasses.asdict(arch)
     if arch.moe is not None and arch.moe.kinds == KINDS:
         del values["moe"]["kinds"]
+    if arch.tokenizers == USUAL:
+        del values["tokenizers"]
     return values
 
 

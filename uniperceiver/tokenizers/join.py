@@ -62,7 +62,8 @@ def patches_of(shape: Shape) -> PatchTokenizer:
     )
 
 
-# Every model has one of each. What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, and where it
+USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
+# What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, and where it
 # draws weights that are not those of linears, a method `initialise(stream)`.
 TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {"words": words_of, "patches": patches_of}
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Readout, Sample, Sequences
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.answers.kind import AnswerKind, Asked, CandidateDraw, readout_in_text
@@ -27,7 +28,7 @@ class Labels(AnswerKind):
 
     def contradictions(self, task: "Task") -> Iterator[str]:
         yield from super().contradictions(task)
-        if self.answers_in_text(task) and "text" not in task.inputs:
+        if self.answers_in_text(task) and TEXT not in task.inputs:
             yield f"read_at={task.read_at!r} needs a text among the inputs"
 
     def answers_in_text(self, task: "Task") -> bool:
