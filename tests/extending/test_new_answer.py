@@ -15,9 +15,12 @@ from uniperceiver import Recipe, Task
 from uniperceiver.cli import main
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.evaluation.answers import EVALUATIONS
-from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, likeliest, scores
+from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of, likeliest, scores
+from uniperceiver.evaluation.evaluate import beats_chance, lower_is_better
+from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.records import Sample
+from uniperceiver.report.parts.numbers import MetricValue
 from uniperceiver.strict import parse
 from uniperceiver.tasks.answers import ANSWERS
 from uniperceiver.tasks.answers.kind import AnswerKind, Asked
@@ -58,14 +61,17 @@ class CountsEvaluation(Evaluation):
     """How far the answered number is from the right one, on average; chance answers 5."""
 
     main_metric = "distance"
+    lower_is_better = frozenset({"distance"})
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         task = split.task
         collected = scores(model, split, settings, task.answer.all_candidates(task, settings.codec, split.index))
         target, predicted = torch.cat(collected.target), torch.cat(collected.predicted)
-        distance = float((target - predicted).abs().float().mean())
+        distance_N = (target - predicted).abs().double().numpy()
+        interval = interval_of("distance", bootstrap_mean(distance_N, seed=0))
+        distance = float(distance_N.mean())
         chance = float((target - 4).abs().float().mean())
-        return {"distance": distance, **collected.loss(), "chance": chance, "n": len(target)}
+        return {"distance": distance, **interval, **collected.loss(), "chance": chance, "n": len(target)}
 
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
@@ -131,6 +137,24 @@ def test_it_is_asked(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     again = json.loads((tmp_path / "r.json").read_text())
     assert (
         again["tasks"]["how many"]["val"] == json.loads((run / "results.json").read_text())["tasks"]["how many"]["val"]
+    )
+
+
+def test_a_small_distance_is_the_good_one(run: Path) -> None:
+    assert lower_is_better("distance")
+    assert beats_chance("distance", 0.5, 0.9, 1.0)
+    assert not beats_chance("distance", 1.5, 2.0, 1.0)
+    metrics = json.loads((run / "results.json").read_text())["tasks"]["how many"]["val"]
+    expected = beats_chance("distance", metrics["distance_low"], metrics["distance_high"], metrics["chance"])
+    assert (
+        MetricValue(
+            name="distance",
+            value=metrics["distance"],
+            low=metrics["distance_low"],
+            high=metrics["distance_high"],
+            chance=metrics["chance"],
+        ).above_chance
+        == expected
     )
 
 

@@ -41,8 +41,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.evaluation.evaluate import first_metric
-    from uniperceiver.evaluation.intervals import above_chance
+    from uniperceiver.evaluation.evaluate import beats_chance, first_metric
 
     headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
     table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
@@ -58,7 +57,7 @@ def print_results(results: Mapping[str, Any]) -> None:
                 f"{metrics[name]:.3f}",
                 "" if low is None or high is None else f"{low:.3f}-{high:.3f}",
                 f"{metrics['chance']:.3f}",
-                "" if low is None else "yes" if above_chance(low, metrics["chance"]) else "no",
+                "" if low is None or high is None else ("no", "yes")[beats_chance(name, low, high, metrics["chance"])],
                 f"{metrics['loss']:.3f}",
                 str(metrics["n"]),
             )

@@ -6,6 +6,7 @@ import numpy as np
 
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import Metrics
+from uniperceiver.evaluation.intervals import above_chance
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.tasks.task import Task
 
@@ -19,6 +20,17 @@ def first_metric(metrics: Mapping[str, float]) -> str | None:
     """The metric by which the task with these figures is judged first; None: none of them is one."""
     names = dict.fromkeys(evaluation.main_metric for evaluation in EVALUATIONS.values())
     return next((name for name in names if name in metrics), None)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a small value of a metric is a good value."""
+    names = frozenset({"loss", "perplexity"}).union(*(kind.lower_is_better for kind in EVALUATIONS.values()))
+    return metric.removeprefix("masked_") in names
+
+
+def beats_chance(metric: str, low: float, high: float, chance: float) -> bool:
+    """Whether a result is clearly better than chance: its 95 % interval excludes it. NaN never is."""
+    return high < chance if lower_is_better(metric) else above_chance(low, chance)
 
 
 def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:

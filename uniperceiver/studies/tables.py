@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.report.parts.numbers import in_reading_order, lower_is_better, metric_names
+from uniperceiver.evaluation.evaluate import lower_is_better
+from uniperceiver.report.parts.numbers import in_reading_order, metric_names
 from uniperceiver.report.parts.series import Series, read_keys, read_series, smoothed
 from uniperceiver.studies.cells import CellOutcome
 from uniperceiver.studies.plan import StudyCell, StudyPlan

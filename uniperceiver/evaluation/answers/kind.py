@@ -39,6 +39,8 @@ class Evaluation:
 
     main_metric: str
     """The metric by which a task of this kind is judged first, and to which `chance` belongs."""
+    lower_is_better: frozenset[str] = frozenset()
+    """Its metrics, beside loss and perplexity, of which a small value is a good value."""
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         """All metrics of a split, with NAME_low and NAME_high (95 %), `loss`, `chance` and `n`."""

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from uniperceiver.evaluation.evaluate import beats_chance
+
 T = TypeVar("T")
 
 # Larger magnitudes are what is left of a run that diverged; they would overflow the arithmetic of an axis.
 _LARGEST = 1e30
-_LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 _SPLITS = ("test", "val", "train")  # the first that there is makes the headline
 THIN_SPACE = "\u202f"
 MINUS = "\u2212"
@@ -29,10 +30,10 @@ class MetricValue:
 
     @property
     def above_chance(self) -> bool | None:
-        """Whether the interval lies above chance; None where that cannot be said."""
-        if self.chance is None or self.low is None or self.value is None or lower_is_better(self.name):
+        """Whether the result is clearly better than chance; None where that cannot be said."""
+        if self.chance is None or self.low is None or self.high is None or self.value is None:
             return None
-        return self.low > self.chance
+        return beats_chance(self.name, self.low, self.high, self.chance)
 
 
 def finite(value: Any) -> float | None:
@@ -71,11 +72,6 @@ def headline_split(splits: Mapping[str, Any]) -> str | None:
 def in_reading_order(splits: Mapping[str, Any]) -> list[str]:
     """Put training, validation and test first, then the other splits."""
     return [name for name in reversed(_SPLITS) if name in splits] + [name for name in splits if name not in _SPLITS]
-
-
-def lower_is_better(metric: str) -> bool:
-    """Say whether a small value is a good value."""
-    return metric.removeprefix("masked_") in _LOWER_IS_BETTER
 
 
 def is_share(metric: str) -> bool:

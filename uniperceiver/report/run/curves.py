@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from uniperceiver.evaluation.evaluate import lower_is_better
 from uniperceiver.report.figures.curves import LearningCurve, learning_curves
 from uniperceiver.report.figures.svg import inline
-from uniperceiver.report.parts.numbers import count, finite, lower_is_better, written
+from uniperceiver.report.parts.numbers import count, finite, written
 from uniperceiver.report.parts.series import Series, read_keys, read_series
 from uniperceiver.report.run.records import RunReport
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from uniperceiver.evaluation.evaluate import lower_is_better
 from uniperceiver.report.figures.dots import metric_dots
 from uniperceiver.report.figures.svg import inline
 from uniperceiver.report.parts.numbers import (
@@ -11,7 +12,6 @@ from uniperceiver.report.parts.numbers import (
     finite,
     headline_split,
     in_reading_order,
-    lower_is_better,
     metric_names,
     metric_value,
     written,
