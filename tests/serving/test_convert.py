@@ -24,10 +24,10 @@ from tests.model.official.made_up import (
 )
 from tests.shared import GOLDEN, needs_golden
 from tests.small_run import same_tensors
+from tests.tasks.test_catalogue import EXPECTED as OF_THE_ORIGINAL
 from uniperceiver import load
 from uniperceiver.atomic import sha256_of
 from uniperceiver.cli import main
-from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tokenizers import bpe
 
 FILES = ("README.md", "config.json", "model.safetensors", "preprocess.json", "tokenizer.json")
@@ -52,7 +52,7 @@ def test_a_checkpoint_becomes_a_model(kind: str, is_older: bool, tmp_path: Path)
     assert (saved.arch.heads, saved.arch.layers, saved.arch.vocabulary) == (HEADS, LAYERS, WORDS)
     assert (saved.codec.size, saved.codec.end, saved.codec.answer) == (WORDS, END, ANSWER)
     assert (saved.arch.moe.experts if saved.arch.moe else 0) == (EXPERTS if kind == "moe" else 0)
-    assert list(saved.tasks) == list(CATALOGUE)
+    assert list(saved.tasks) == list(OF_THE_ORIGINAL)
     assert {known.preprocess.size for known in saved.tasks.values()} == {GRID * PATCH}
     bias, vector = (state[f"video_embed.embeddings{name}"] for name in (".bias", "_type.weight"))
     assert torch.equal(saved.model.tokenizer.patches.project.bias, bias + vector[0] if is_older else bias)

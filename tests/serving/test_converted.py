@@ -143,7 +143,7 @@ def test_the_original_is_restored_by_fields_of_its_config(converted: Path, tmp_p
     folder = shutil.copytree(converted, tmp_path / "model")
     usual = prepare_run(tuning(folder, steps=1), tmp_path, tmp_path / "usual", quiet=True)
     assert (usual.objective.accuracy_in_loss, usual.state.model.likelihood_float32) == (False, True)
-    assert usual.state.model.tokenizer.random_still_row  # as the weights were trained
+    assert usual.state.model.tokenizer.patches.random_still_row  # as the weights were trained
     path = folder / "config.json"
     config = json.loads(path.read_text())
     changes = {"accuracy_in_loss": True, "likelihood_float32": False, "random_still_row": False, "frame_offset": False}
@@ -153,7 +153,7 @@ def test_the_original_is_restored_by_fields_of_its_config(converted: Path, tmp_p
     other = prepare_run(recipe, tmp_path, tmp_path / "other", quiet=True)
     model = other.state.model
     assert (other.objective.accuracy_in_loss, model.likelihood_float32, model.max_scale) == (True, False, 50.0)
-    assert (model.tokenizer.random_still_row, model.tokenizer.frame_offset) == (False, False)
+    assert (model.tokenizer.patches.random_still_row, model.tokenizer.patches.frame_offset) == (False, False)
     assert load(folder).codec.encode("<|spe|>") == [model.tokenizer.words.answer]
 
 

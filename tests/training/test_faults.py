@@ -52,8 +52,8 @@ def test_a_write_that_fails_is_one_line_and_loses_nothing(
     (found,) = disk.failing_calls(trial, error, iter([number]), for_good=for_good)
     assert found.good, found
     if found.code:
-        assert os.strerror(error) in found.said
-        assert "repair the disk" in found.said
+        assert os.strerror(error) in found.output
+        assert "repair the disk" in found.output
 
 
 @pytest.mark.slow
@@ -64,8 +64,8 @@ def test_a_disk_that_is_full_or_read_only(trial: disk.Trial) -> None:
         pytest.skip("no file system can be mounted here")
     assert all(each.good for each in found), found
     assert [each.code for each in found] == [2] * 4
-    assert "No space left on device" in found[0].said
-    assert "Read-only file system" in found[-1].said
+    assert "No space left on device" in found[0].output
+    assert "Read-only file system" in found[-1].output
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")

@@ -200,8 +200,8 @@ def test_around_a_run_a_signal_stops_at_once_and_the_former_handler_comes_back()
 def test_a_signal_before_the_first_step_and_after_the_last_has_the_same_exit_code(tmp_path: Path) -> None:
     for module, name in ((run, "open_tasks"), (finishing, "write_results")):
         ended = forked.ended(partial(_signalled_in, tmp_path, module, name), tmp_path / "said.txt")
-        assert ended.code == EXIT_CODE, ended.said
-        assert "the same command goes on from there" in ended.said
+        assert ended.code == EXIT_CODE, ended.output
+        assert "the same command goes on from there" in ended.output
     assert checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
 
 

@@ -124,13 +124,14 @@ def _of_experts(arch: Architecture) -> dict[str, Any]:
 def _saved(path: Path, converted: Converted, words: Vocabulary) -> SavedModel:
     arch = replace(converted.arch, literal_specials=bool(words.codec.atoms))
     preprocess = _preprocess(arch)
+    # The original release was trained on those with a temperature of their own family.
+    trained = [task for task in CATALOGUE.values() if task.temperature != "downstream"]
     return SavedModel(
         model=converted.model,
         arch=arch,
         codec=words.codec,
         tasks={
-            name: KnownTask(task=task, index=index, preprocess=preprocess)
-            for index, (name, task) in enumerate(CATALOGUE.items())
+            task.name: KnownTask(task=task, index=index, preprocess=preprocess) for index, task in enumerate(trained)
         },
         trained=f"converted from {path.name} of the original release",
         origin=Origin(
