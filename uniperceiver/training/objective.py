@@ -12,7 +12,7 @@ from uniperceiver.moe.balance import balance_terms
 from uniperceiver.records import Batch, detached, to_device
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.answers.kind import CandidateDraw
-from uniperceiver.tasks.ask import answer
+from uniperceiver.tasks.ask import answer, loss_terms
 from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.training.step import BatchLoss
 
@@ -73,10 +73,10 @@ class TrainingObjective(nn.Module):
         batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(self.model, task, batch, candidates, stream)
-        logits_RK, kind = answered.logits_RK, task.answer
-        terms = dict(kind.loss_terms(logits_RK, batch.readout, candidates, config.label_smoothing))
+        logits_RK = answered.logits_RK
+        terms = dict(loss_terms(task, logits_RK, batch.readout, candidates, config.label_smoothing))
         if self.accuracy_in_loss:
-            terms |= kind.accuracies(logits_RK, batch.readout, candidates)
+            terms |= task.answer.accuracies(logits_RK, batch.readout, candidates)
         return BatchLoss(
             terms=terms,
             factor=config.loss_weight,
