@@ -19,14 +19,14 @@ from uniperceiver.model.encoder import Block
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, Linear
 from uniperceiver.moe.merged_blocks import MergedFeedForward
-from uniperceiver.moe.segment_router import SegmentGate
+from uniperceiver.moe.segment_router import SegmentRouter
 from uniperceiver.moe.token_router import AttentionPool, TokenGate
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.decode import prefix_with_query
 
 UNITS: dict[str, tuple[type[nn.Module], ...]] = {
     "blocks": (Block,),
-    "owners": (ExpertLinear, ExpertFeedForward, SegmentGate, TokenGate, AttentionPool, Linear, MergedFeedForward),
+    "owners": (ExpertLinear, ExpertFeedForward, SegmentRouter, TokenGate, AttentionPool, Linear, MergedFeedForward),
 }
 every_unit = pytest.mark.parametrize("unit", UNITS)
 

@@ -1,8 +1,10 @@
 """Routing that reads no values: one decision for each segment group, the segments of one code.
 
-Shape suffixes: G segment groups, Y entries of a code, D width, E experts, k choices, T tokens, S segments.
+Shape suffixes: J gates of a router, G segment groups, Y entries of a code, D width, E experts, k choices, T tokens,
+S segments.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,20 +38,26 @@ class SegmentGate(nn.Module):
         self.norm = nn.LayerNorm(width) if normed else nn.Identity()
         self.linear = nn.Linear(width, experts, bias=False)
 
-    def forward(self, code_GY: Tensor) -> Tensor:
-        """Logits, (G, E).
 
-        Written as batches of one product: several gates at once give the same numbers to the last bit, as runs of
-        before were computed.
-        """
-        code_GY = code_GY.to(self.linear.weight.dtype)
-        if isinstance(self.embed, nn.Linear) and isinstance(self.norm, nn.LayerNorm):
-            r_1GD = torch.baddbmm(self.embed.bias[None, None], code_GY[None], self.embed.weight.mT[None])
-            r_1GD = F.layer_norm(r_1GD, r_1GD.shape[-1:])
-            r_1GD = torch.addcmul(self.norm.bias, r_1GD, self.norm.weight)
-        else:
-            r_1GD = code_GY @ self.embed.get_parameter("table")[None]
-        return (r_1GD @ self.linear.weight.mT[None])[0]
+def logits_of(gates: Iterable[nn.Module], code_GY: Tensor) -> Tensor:
+    """Logits of all gates of a router at once, (J, G, E): codes are few, so calls cost more than sums.
+
+    Written as batches of one product, so that any number of gates gives the same numbers to the last bit.
+    """
+    gates = tuple(gates)
+
+    def of_gates(name: str) -> Tensor:
+        return torch.stack([gate.get_parameter(name) for gate in gates])
+
+    code_GY = code_GY.to(gates[0].get_parameter("linear.weight").dtype)
+    if isinstance(gates[0].embed, Embedding):
+        r_JGD = code_GY @ of_gates("embed.table")
+    else:
+        code_JGY = code_GY.expand(len(gates), -1, -1)
+        r_JGD = torch.baddbmm(of_gates("embed.bias")[:, None], code_JGY, of_gates("embed.weight").mT)
+        r_JGD = F.layer_norm(r_JGD, r_JGD.shape[-1:])
+        r_JGD = torch.addcmul(of_gates("norm.bias")[:, None], r_JGD, of_gates("norm.weight")[:, None])
+    return r_JGD @ of_gates("linear.weight").mT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,36 +106,54 @@ class SegmentRouter(Router):
             )
             return route, route
         with torch.autocast(context.device.type, enabled=False):
-            routes = [self._route(index, groups, context) for index in range(len(self.gates))]
+            routes = self._routes(groups, context)
         return routes[0], routes[-1]
 
-    def _route(self, index: int, groups: SegmentGroups, context: ForwardContext) -> SegmentRoute:
-        noise_G1E = draw_noise(len(groups.codes), 1, self.settings, context)
-        logit_GE, probability_GE = probabilities(
-            self.gates[index](groups.code_GY), None if noise_G1E is None else noise_G1E[:, 0]
-        )
-        expert_Gk = top_k(probability_GE, self.settings.k)
-        weight_Gk = gate_weights(probability_GE, expert_Gk, self.settings.renormalise)
-        chosen_GE = torch.zeros_like(probability_GE, dtype=torch.bool).scatter_(1, expert_Gk, True)
-        context.decisions.append(
-            Decision(
+    def _routes(self, groups: SegmentGroups, context: ForwardContext) -> list[SegmentRoute]:
+        """The route of each gate; their decisions are put into the context."""
+        logit_JGE = logits_of(self.gates, groups.code_GY)
+        logit_JGE, probability_JGE = probabilities(logit_JGE, self._noise(len(groups.codes), context))
+        expert_JGk = top_k(probability_JGE, self.settings.k)
+        weight_JGk = gate_weights(probability_JGE, expert_JGk, self.settings.renormalise)
+        chosen_JGE = torch.zeros_like(probability_JGE, dtype=torch.bool).scatter_(2, expert_JGk, True)
+        weight_JGE = torch.zeros_like(probability_JGE).scatter(2, expert_JGk, weight_JGk)
+        fields = (logit_JGE, probability_JGE, chosen_JGE, weight_JGE)
+        for gate, (logit_GE, probability_GE, chosen_GE, weight_GE) in enumerate(
+            zip(*(value_JGE.unbind(0) for value_JGE in fields), strict=True)
+        ):
+            decision = Decision(
                 layer=self.layer,
                 part=self.part,
-                gate=index,
+                gate=gate,
                 segments=context.segments,
                 logit_TE=logit_GE,
                 probability_TE=probability_GE,
                 wanted_TE=chosen_GE,
                 chosen_TE=chosen_GE,
-                weight_TE=torch.zeros_like(probability_GE).scatter(1, expert_Gk, weight_Gk),
+                weight_TE=weight_GE,
                 group_S=groups.group_S,
                 tokens_S=context.tokens_S,
             )
-        )
-        chosen = tuple(map(tuple, expert_Gk.tolist()))
-        return SegmentRoute(
-            context.sequences, groups.spans, groups.codes, chosen, weight_Gk, weight_Gk.tolist(), merged=context.merged
-        )
+            context.decisions.append(decision)
+        by_gate = zip(expert_JGk.tolist(), weight_JGk.unbind(0), weight_JGk.tolist(), strict=True)
+        return [
+            SegmentRoute(
+                context.sequences,
+                groups.spans,
+                groups.codes,
+                tuple(map(tuple, expert_Gk)),
+                weight_Gk,
+                value_Gk,
+                merged=context.merged,
+            )
+            for expert_Gk, weight_Gk, value_Gk in by_gate
+        ]
+
+    def _noise(self, groups: int, context: ForwardContext) -> Tensor | None:
+        """That of all gates, (J, G, E); None outside training."""
+        drawn = [draw_noise(groups, 1, self.settings, context) for _ in self.gates]
+        noise = [noise_G1E[:, 0] for noise_G1E in drawn if noise_G1E is not None]
+        return torch.stack(noise) if noise else None
 
 
 def joined_spans(spans: tuple[tuple[int, int], ...], group_S: tuple[int, ...]) -> tuple[Span, ...]:

@@ -40,10 +40,16 @@ RUNS: dict[str, tuple[Path, tuple[str, ...]]] = {
     "three_tasks_task_specific": (_THREE, ("moe.condition=task_specific",)),
 }
 
+IN_16_BIT = {"demo"}
 
-def machine() -> dict[str, str]:
-    """What decides how sums are rounded: on another machine figures agree only nearly."""
-    return {"torch": torch.__version__.split("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
+
+def machine(name: str = "") -> dict[str, str]:
+    """What decides how the sums of a run are rounded: on another machine figures agree only nearly."""
+    known = {"torch": torch.__version__.split("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
+    if name in IN_16_BIT:
+        here = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        known["16 bit"] = " ".join(key for key in sorted(here) if here[key] is True and ("bf16" in key or "fp16" in key))
+    return known
 
 
 def trained(name: str, folder: Path, steps: int = STEPS) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def record() -> dict[str, Any]:
         place = Path(folder)
         return {
             "machine": machine(),
-            "runs": {name: trained(name, place / name) for name in RUNS},
+            "runs": {name: trained(name, place / name) | {"machine": machine(name)} for name in RUNS},
             "went on": went_on(place / "went_on"),
             "answers": answers(STOPPED / "model"),
         }
