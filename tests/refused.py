@@ -125,7 +125,7 @@ REFUSALS: dict[str, tuple[Build, str]] = {
             {"format": "folder", "path": "pictures"},
             tasks__colours__test={"format": "scenes", "items": 3, "label": "shape"},
         ),
-        "are not those of train: ('blue', 'red'); give every split a folder (or entry) for each class",
+        "its classes (6) are not those of train (2): they also have ",
     ),
     "fewer classes than labels": (
         with_source(

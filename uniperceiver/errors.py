@@ -2,10 +2,18 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
+
+_MOST_OF_MESSAGE = 2000  # characters: a file can hold any name and any value, and a message is for a screen
+_MOST_OF_REASON = 400
+_MOST_NAMES = 20
 
 
 class UserError(Exception):
     """Something the user can mend; the command line prints its one line and exits with code 2."""
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(shortened(str(text), _MOST_OF_MESSAGE))
 
 
 class BrokenSample(Exception):
@@ -13,8 +21,8 @@ class BrokenSample(Exception):
 
     def __init__(self, sample: str, reason: str) -> None:
         super().__init__(sample, reason)  # both in `args`, so that it crosses process borders
-        self.sample = _printable(sample)
-        self.reason = _printable(" ".join(str(reason).split()))
+        self.sample = _printable(shortened(sample, _MOST_OF_REASON))
+        self.reason = _printable(shortened(" ".join(str(reason).split()), _MOST_OF_REASON))
 
     def __str__(self) -> str:
         return f"{self.sample}: {self.reason}"
@@ -32,8 +40,23 @@ def warn(text: str) -> None:
     Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters: of a longer one the beginning and the end."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 5]} ... {text[-tail:]}"
+
+
+def listed(names: Iterable[object], most: int = _MOST_NAMES) -> str:
+    """Names for a message: the first `most`, and how many there are if there are more."""
+    texts = [shortened(str(name), 100) for name in names]
+    rest = f", ... ({len(texts):,} in all)" if len(texts) > most else ""
+    return ", ".join(islice(texts, most)) + rest
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
-    """The end of an error message about a wrong name: the nearest right one, or all that there are."""
+    """The end of an error message about a wrong name: the nearest right one, or which there are."""
     options = sorted(map(str, options))
     match = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}?" if match else f"choose one of {', '.join(options) or '(none)'}"
+    return f"did you mean {match[0]!r}?" if match else f"choose one of {listed(options) or '(none)'}"

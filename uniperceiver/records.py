@@ -30,6 +30,9 @@ class Sample:
     clip: bytes | np.ndarray | None = None  # an encoded file, or (F, H, W, 3) uint8 RGB
     text: str | None = None  # a text that is read (an input)
     captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
+    captions_left_out: int = (
+        0  # empty or damaged ones beside these, of a source that cannot count them when it is opened
+    )
     label: int | None = None  # index into the source's classes
     boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
     masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame

@@ -1,11 +1,16 @@
 """What the commands below `data` print for people."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
+
+from uniperceiver.errors import listed
 
 if TYPE_CHECKING:
     from uniperceiver.data.prepare.check import DataReport, SetReport, Spread
     from uniperceiver.data.prepare.prepare import PreparedData
+
+_MOST = 200  # lines about broken samples of a source
 
 
 def check_lines(report: "DataReport") -> Iterator[str]:
@@ -24,12 +29,14 @@ def prepared_lines(prepared: "PreparedData") -> Iterator[str]:
         left_out = f"; {summary.broken:,} broken left out" if summary.broken else ""
         shards = f"{summary.shards} shard{'s' * (summary.shards > 1)}"
         yield f"{summary.name}: {summary.samples:,} samples in {shards}, {summary.bytes / 1e6:,.1f} MB{left_out}"
+        yield from (f"  {note}" for note in summary.notes)
     if any(summary.broken for summary in prepared.sets):
         yield f"broken: {prepared.folder / 'broken.json'}"
     yield f"recipe: {prepared.folder / 'recipe.yaml'}"
 
 
 def _set_lines(report: "SetReport") -> Iterator[str]:
+    yield from report.notes
     for noun in dict.fromkeys(name.split()[0] for name in report.sizes):
         sizes = [f"{name.split()[1]} {_range(size)}" for name, size in report.sizes.items() if name.startswith(noun)]
         yield f"{noun}s: {'; '.join(sizes)}"
@@ -39,15 +46,19 @@ def _set_lines(report: "SetReport") -> Iterator[str]:
             f"{classes.largest_samples:,} samples ({classes.largest})"
         )
         if classes.empty:
-            yield f"classes without a sample: {', '.join(classes.empty)}"
+            yield f"classes without a sample: {listed(classes.empty)}"
     for text in report.texts:
         longer = f"{text.longer:,} longer than length {text.length}"
         yield f"texts of {text.use}: {text.texts:,}; tokens {_range(text.tokens)}; {longer}"
-    for fault in report.faults:
+    for fault in report.faults[:_MOST]:
         uses = "" if fault.uses == report.used_by else f" (for {', '.join(fault.uses)})"
         yield f"broken: {fault.sample}: {fault.reason}{uses}"
-    for name, count in report.named_twice.items():
+    if len(report.faults) > _MOST:
+        yield f"and {len(report.faults) - _MOST:,} broken more; --json names them all"
+    for name, count in islice(report.named_twice.items(), _MOST):
         yield f"one name, {count} samples: {name}"
+    if len(report.named_twice) > _MOST:
+        yield f"and {len(report.named_twice) - _MOST:,} such names more; --json names them all"
     if report.stops:
         yield f"more than data.max_broken allows; training or evaluation would stop: {', '.join(report.stops)}"
 

@@ -1,14 +1,14 @@
 """RECIPE -> TASKS AND DATA: opened sources and the tasks on them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.config import Recipe, TaskConfig
-from uniperceiver.data.formats import Source, class_names, classes_of, open_source
+from uniperceiver.data.formats import Source, class_names, classes_of, notes_of, open_source
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
 
@@ -68,16 +68,35 @@ def _open_task(name: str, index: int, config: TaskConfig, base: Path, splits: tu
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
 
 
+def _difference(names: Sequence[str], others: Sequence[str], first: str) -> str:
+    """In what the classes of a split differ from those of the first."""
+    lacking = [name for name in others if name not in names]
+    more = [name for name in names if name not in others]
+    parts = [f"lack {listed(lacking, 5)}"] * bool(lacking) + [f"also have {listed(more, 5)}"] * bool(more)
+    what = " and ".join(parts) or "stand in another order"
+    return (
+        f"its classes ({len(names):,}) are not those of {first} ({len(others):,}): they {what}; "
+        "list the classes in key 'classes' of every split, in one order"
+    )
+
+
+def source_notes(tasks: Sequence[TaskData]) -> list[str]:
+    """What was left out when the sources of tasks were opened, each line once, with the splits that it is about."""
+    splits: dict[str, list[str]] = {}
+    for data in tasks:
+        for split, source in data.sources.items():
+            for note in notes_of(source):
+                splits.setdefault(note, []).append(f"{data.task.name}/{split}")
+    return [f"{listed(names, 4)}: {note}" for note, names in splits.items()]
+
+
 def _labels(config: TaskConfig, sources: Mapping[str, Source], where: str) -> tuple[tuple[str, ...], ...]:
     """The texts of every class, which must be the same classes in all splits."""
     first, *others = sources
     texts, names = classes_of(sources[first], f"{where}.{first}"), class_names(sources[first])
     for split in others:
         if class_names(sources[split]) != names:
-            raise UserError(
-                f"{where}.{split}: its classes {class_names(sources[split])} are not those of {first}: {names}; "
-                "give every split a folder (or entry) for each class"
-            )
+            raise UserError(f"{where}.{split}: {_difference(class_names(sources[split]) or (), names or (), first)}")
     if config.labels is None:
         return texts
     assert names is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.tasks import TaskData, open_tasks, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError
@@ -77,7 +77,7 @@ def prepare_run(
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
         callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
-        notes=tuple(notes_on(arch)),
+        notes=(*notes_on(arch), *source_notes(tasks)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         quiet=quiet,

@@ -8,7 +8,7 @@ from typing import Any
 
 from uniperceiver import strict
 from uniperceiver.config import MoEConfig, Recipe, TuneConfig, parse_recipe
-from uniperceiver.data.formats.files import listed_suffixes, suffix_of
+from uniperceiver.data.formats.files import is_of_system, listed_suffixes, suffix_of
 from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
@@ -99,8 +99,9 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
 
 def _sources(root: Path) -> dict[str, Any]:
     """The folder's splits; without one to evaluate on, a part of the training pictures is held out."""
-    inside = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    named = {split: next((name for name in names if name in inside), None) for split, names in _SPLITS.items()}
+    names = (path.name for path in root.iterdir() if path.is_dir())
+    inside = {name for name in names if not name.startswith(".") and not is_of_system(name)}
+    named = {split: next((name for name in choice if name in inside), None) for split, choice in _SPLITS.items()}
     # "train" alone among others may be a class: a picture of a train.
     if not named["train"] or not (named["val"] or named["test"] or inside == {"train"}):
         named = {"train": ""}
@@ -117,7 +118,7 @@ def _modality_in(root: Path) -> str:
     """The modality of the first file that has one; a folder that mixes several is refused when it is opened."""
     modality_of = listed_suffixes()
     for _, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in below if not name.startswith(".") and not is_of_system(name))
         suffixes = [suffix_of(name) for name in sorted(files) if not name.startswith(".")]
         modalities = [modality_of[suffix] for suffix in suffixes if suffix in modality_of]
         if modalities:

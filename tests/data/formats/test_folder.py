@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from uniperceiver.data.formats import class_names, open_source
+from uniperceiver.config import parse_recipe
+from uniperceiver.data.formats import class_names, notes_of, open_source
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import MODALITIES, Modality
 
@@ -37,7 +39,8 @@ def test_classes_and_files_are_sorted(tmp_path: Path) -> None:
 
 def test_clips(tmp_path: Path) -> None:
     make(tmp_path, "a/1.mp4", "a/2.webm", "a/1.jpg")
-    with pytest.raises(UserError, match=r"mixes images and clips; choose with `extensions`"):
+    message = r"mixes images and clips, such as a/1\.jpg; choose with `extensions: \[jpg\] or \[mp4, webm\]`"
+    with pytest.raises(UserError, match=message):
         open_source({"format": "folder", "path": "."}, "w", tmp_path)
     source = open_source({"format": "folder", "path": ".", "extensions": [".MP4", "webm"]}, "w", tmp_path)
     assert [source.read(index).clip for index in range(len(source))] == [b"a/1.mp4", b"a/2.webm"]
@@ -49,7 +52,7 @@ def test_clips(tmp_path: Path) -> None:
     [
         (["x.jpg"], "no class folders; expected a sub-folder per class"),
         (["train/a/1.jpg", "val/a/2.jpg"], "holds splits, not classes; give one of them, such as .*train"),
-        (["a/1.jpg", "b/1.txt"], r"b: class folder without files \(jpg .*fill or remove it"),
+        (["a/1.jpg", "b/1.txt"], r"b: class folder without files \(jpg .*fill it, remove it in every split, or list"),
     ],
 )
 def test_what_is_no_folder_of_classes(tmp_path: Path, files: list[str], message: str) -> None:
@@ -86,5 +89,38 @@ def test_files_of_a_new_modality_are_found_by_its_suffix(tmp_path: Path, monkeyp
     source = open_source({"format": "folder", "path": "things"}, "w", tmp_path)
     assert [source.read(index).value("signal") for index in range(len(source))] == [b"beep", b"hum"]
     (tmp_path / "things" / "hum" / "b.png").touch()
-    with pytest.raises(UserError, match=r"things mixes images and signals; choose with `extensions`"):
+    with pytest.raises(UserError, match=r"things mixes images and signals, such as .*; choose with `extensions: "):
         open_source({"format": "folder", "path": "things"}, "w", tmp_path)
+
+
+def test_what_is_not_taken_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.psd", "a/3.psd", "a/b/4", "readme.md", "b/5.png", "b/._5.png", "__MACOSX/b/._5.png")
+    source = open_source({"format": "folder", "path": ".", "part": [0.0, 0.5]}, "w", tmp_path)
+    assert class_names(source) == ("a", "b")
+    assert notes_of(source) == (f"{tmp_path}: 4 files are not taken: 2 .psd, 1 without a suffix, 1 .md",)
+    assert notes_of(open_source({"format": "folder", "path": "a"}, "w", make(tmp_path / "x", "a/c/1.jpg"))) == ()
+
+
+def test_a_split_that_lacks_a_class_lists_all(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/b/1.jpg", "val/a/notes.md")
+    tasks = {
+        "things": {"kind": "image_classification", **{s: {"format": "folder", "path": s} for s in ("train", "val")}}
+    }
+    recipe = parse_recipe({"tasks": tasks}, {}, "r")
+    with pytest.raises(
+        UserError, match=r"class folder without files .* list all classes in key 'classes' of every split"
+    ):
+        open_tasks(recipe, tmp_path)
+    (tmp_path / "val/a/notes.md").unlink()
+    (tmp_path / "val/a").rmdir()
+    with pytest.raises(
+        UserError, match=r"its classes \(1\) are not those of train \(2\): they lack a; list the classes"
+    ):
+        open_tasks(recipe, tmp_path)
+    for split in ("train", "val"):
+        tasks["things"][split]["classes"] = ["b", "a"]  # type: ignore[index]
+    (data,) = open_tasks(parse_recipe({"tasks": tasks}, {}, "r"), tmp_path)
+    assert data.task.labels == (("b",), ("a",))
+    assert [data.sources["val"].read(0).label, data.sources["train"].read(0).label] == [0, 0]
+    with pytest.raises(UserError, match="b: this class is not in `classes`; choose one of a, c"):
+        open_source({"format": "folder", "path": "train", "classes": ["a", "c"]}, "w", tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from uniperceiver.data.formats import Source, class_names, open_source
+from uniperceiver.data.formats import Source, class_names, notes_of, open_source
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -169,7 +169,7 @@ def test_samples_may_have_names_of_their_own(tmp_path: Path) -> None:
     [
         ("NaN", r"\.json\.says is NaN"),
         ('""', r"empty text in \.json\.says"),
-        ('["a", " "]', r"empty text in \.json\.says"),
+        ('["", " "]', r"empty text in \.json\.says"),
         ('{"en": "a"}', r"\.json\.says holds a mapping"),
         ('"\\ud83d"', r"\.json\.says is not valid UTF-8"),
     ],
@@ -190,3 +190,28 @@ def test_a_damaged_header_breaks_its_sample_alone(tmp_path: Path) -> None:
     with pytest.raises(BrokenSample, match=r"^0\.tar/2: the header of a member is damaged$"):
         source.read(2)
     assert [source.read(index).id for index in (0, 1, 3)] == ["0.tar/0", "0.tar/1", "0.tar/3"]
+
+
+def test_members_of_macos_are_ignored_and_counted(tmp_path: Path) -> None:
+    names = ["a.jpg", "._a.jpg", "d/b.jpg", "d/._b.jpg", "__MACOSX/d/._b.jpg", ".DS_Store"]
+    shard(tmp_path / "0.tar", [("a.jpg", b"A"), *((name, name.encode()) for name in names[1:])])
+    source = opened(tmp_path)
+    assert [source.read(index).image for index in range(len(source))] == [b"A", b"d/b.jpg"]
+    assert notes_of(source) == (f"{tmp_path / '0.tar'}: 4 members of macOS (._*, __MACOSX) are not taken",)
+
+
+def test_lists_in_messages_are_bounded(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {f"a.kind{number}": b"x" for number in range(500)} | {"b.txt": b"x"})
+    with pytest.raises(BrokenSample, match=r"among its members: \.kind0, .*\.\.\. \(500 in all\)") as caught:
+        opened(tmp_path).read(0)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(UserError, match=r"no image, clip or text, only .*\(501 in all\); set key") as refused:
+        opened(tmp_path, text="says")
+    assert len(str(refused.value)) < 500 + len(str(tmp_path))
+
+
+def test_one_empty_caption_of_five_costs_itself(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {"a.jpg": b"A", "a.json": b'{"says": ["one", "", null, "two", "\\ud83d"]}'})
+    source = opened(tmp_path, text="json.says")
+    assert (source.read(0).captions, source.read(0).captions_left_out) == (("one", "two"), 3)
+    assert list(source.texts()) == ["one", "two"]

@@ -48,7 +48,9 @@ def machine(name: str = "") -> dict[str, str]:
     known = {"torch": torch.__version__.split("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
     if name in IN_16_BIT:
         here = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        known["16 bit"] = " ".join(key for key in sorted(here) if here[key] is True and ("bf16" in key or "fp16" in key))
+        known["16 bit"] = " ".join(
+            key for key in sorted(here) if here[key] is True and ("bf16" in key or "fp16" in key)
+        )
     return known
 
 

@@ -24,8 +24,8 @@ from uniperceiver.records import Sample
 class Source(Protocol):
     """An opened data set: an index in memory, samples on demand. It can be pickled and forked.
 
-    A source may have two things more: `class_names` (see `Named`), and `names()` (see `subset.Listing`), which the key
-    `only` needs.
+    A source may have three things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
+    `only` needs, and `notes` (see `notes_of`).
     """
 
     @property
@@ -128,6 +128,12 @@ def class_names(source: Source) -> tuple[str, ...] | None:
     if names is not None or source.classes is None:
         return names
     return tuple(texts[0] for texts in source.classes)
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    """What was left out, cut or merged when a source was opened: lines that begin with the place, for people."""
+    notes: tuple[str, ...] = getattr(source, "notes", ())
+    return notes
 
 
 def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:

@@ -4,7 +4,7 @@ Shape suffixes: I images.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.data.formats.files import Strings, existing_file, existing_folder, printable, read_bytes, read_json
+from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -35,13 +36,7 @@ class CocoCaptionsSource:
             raise UserError(f"{where}: key 'images' is an empty list; name the folder of the images")
         document = read_json(path, where)
         files = _files(document, path, where)
-        captions: dict[Any, list[str]] = {image: [] for image in files}
-        for number, entry in enumerate(_entries(document, "annotations", path, where)):
-            image, caption = _fields(entry, ("image_id", "caption"), f"annotations[{number}]", path, where)
-            if image not in captions:
-                raise UserError(f"{where}: {path}: annotations[{number}]: image_id {image!r} is not among the images")
-            if text := str(caption).strip():
-                captions[image].append(text)
+        captions, notes = _captions(document, files, path, where)
         kept = [image for image in files if captions[image]]
         if not kept:
             raise UserError(f"{where}: {path}: no image has a caption; is this the captions file?")
@@ -58,6 +53,7 @@ class CocoCaptionsSource:
             files=Strings.of(files[image] for image in kept),
             captions=Strings.of(text for image in kept for text in captions[image]),
             stop_I=np.cumsum([len(captions[image]) for image in kept], dtype=np.int64),
+            notes=notes,
         )
 
 
@@ -70,6 +66,7 @@ class CocoCaptionsData:
     files: Strings  # below their folder
     captions: Strings  # of all images, one after the other
     stop_I: np.ndarray  # int64, end of each image's captions
+    notes: tuple[str, ...] = ()
     classes: None = None
     class_names: None = None
 
@@ -81,7 +78,8 @@ class CocoCaptionsData:
         file = self.files[index]
         start = int(self.stop_I[index - 1]) if index else 0
         captions = tuple(self.captions[number] for number in range(start, int(self.stop_I[index])))
-        if any(printable(caption) != caption for caption in captions):
+        captions = tuple(caption for caption in captions if printable(caption) == caption)
+        if not captions:
             raise BrokenSample(printable(file), "a caption is not valid UTF-8")
         image = read_bytes(self.folders[max(0, int(self.folder_I[index]))] / file, printable(file))
         return Sample(id=printable(file), image=image, captions=captions)
@@ -92,7 +90,7 @@ class CocoCaptionsData:
 
     def texts(self) -> Iterator[str]:
         """All captions."""
-        return iter(self.captions)
+        return (caption for caption in self.captions if printable(caption) == caption)
 
 
 def _files(document: Any, path: Path, where: str) -> dict[Any, str]:
@@ -104,6 +102,41 @@ def _files(document: Any, path: Path, where: str) -> dict[Any, str]:
             raise UserError(f"{where}: {path}: images[{number}]: id {image!r} stands there twice")
         files[image] = str(file)
     return files
+
+
+def _captions(
+    document: Any, files: Mapping[Any, str], path: Path, where: str
+) -> tuple[dict[Any, list[str]], tuple[str, ...]]:
+    """The captions of every image, and lines about those that are left out.
+
+    Raises:
+        UserError: no annotation has a caption, or none belongs to an image.
+    """
+    captions: dict[Any, list[str]] = {image: [] for image in files}
+    entries = _entries(document, "annotations", path, where)
+    if entries and not any(isinstance(entry, dict) and "caption" in entry for entry in entries):
+        _fields(entries[0], ("image_id", "caption"), "annotations[0]", path, where)
+    damaged = strangers = 0
+    for entry in entries:
+        image, caption = (entry.get("image_id"), entry.get("caption")) if isinstance(entry, dict) else (None, None)
+        text = str(caption).strip() if isinstance(caption, str | int | float) else ""
+        damaged += not text or printable(text) != text
+        if not isinstance(image, str | int) or image not in captions:
+            strangers += 1
+        elif text:
+            captions[image].append(text)
+    if strangers and strangers == len(entries):
+        image, _ = _fields(entries[0], ("image_id", "caption"), "annotations[0]", path, where)
+        raise UserError(
+            f"{where}: {path}: annotations[0]: image_id {image!r} is not among the images, nor is that of any other; "
+            "are these parts of two files?"
+        )
+    without = sum(not texts for texts in captions.values())
+    return captions, (
+        *left_out_captions(path, damaged),
+        *([f"{path}: {strangers:,} captions of images that are not in the file are left out"] if strangers else []),
+        *([f"{path}: {without:,} of {len(files):,} images have no caption and are left out"] if without else []),
+    )
 
 
 def _folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:

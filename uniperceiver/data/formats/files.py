@@ -9,14 +9,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.modalities import MODALITIES
 
 _NOT_LISTED = frozenset({".gif"})  # may be an animation, of which only the first frame would be read
@@ -49,6 +49,21 @@ class Strings:
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
+
+
+def is_of_system(name: str) -> bool:
+    """Whether a file or folder is one that macOS writes beside those that are meant: ._x.jpg, .DS_Store, __MACOSX."""
+    return name.startswith("._") or name in (".DS_Store", "__MACOSX")
+
+
+def not_taken(place: object, counts: Mapping[str, int]) -> tuple[str, ...]:
+    """A line that says how many files of a place are left out, by suffix; none where none is."""
+    if not counts:
+        return ()
+    total = sum(counts.values())
+    kinds = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    what = listed((f"{count:,} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds), 6)
+    return (f"{place}: {total:,} {'files are' if total > 1 else 'file is'} not taken: {what}",)
 
 
 def printable(name: str) -> str:

@@ -4,7 +4,8 @@ Shape suffixes: I files.
 """
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from uniperceiver.data.formats.files import (
     Strings,
     class_texts,
     existing_folder,
+    is_of_system,
     listed_suffixes,
+    not_taken,
     printable,
     read_bytes,
+    read_classes,
     suffix_of,
 )
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -35,31 +39,53 @@ class FolderSource:
     """Folder with one sub-folder per class."""
     extensions: tuple[str, ...] | None = None
     """Take only these file types, such as [jpg, png]; None: every image or clip type that can be decoded."""
+    classes: str | tuple[str, ...] | None = None
+    """Class names in label order, or a file with one per line; a class may then be without a sub-folder or without
+    files. None: the sub-folders, sorted."""
 
     def open(self, base: Path, where: str) -> "FolderData":
         """List the files."""
         root = existing_folder(base, self.path, where)
         suffixes = self._suffixes(where)
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-        if not names:
+        inside = sorted(
+            (entry for entry in os.scandir(root) if not _is_hidden(entry.name)), key=lambda entry: entry.name
+        )
+        folders = [entry.name for entry in inside if entry.is_dir()]
+        if not folders:
             raise UserError(f"{where}: {root}: no class folders; expected a sub-folder per class, named as the class")
-        if _SPLITS.issuperset(names):
-            raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / names[0]}")
+        if _SPLITS.issuperset(folders):
+            raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / folders[0]}")
+        names = self._names(folders, root, base, where)
+        left_out = Counter(suffix_of(entry.name) for entry in inside if not entry.is_dir())
         files, labels = [], []
         for label, name in enumerate(names):
-            class_files = sorted(_walk(root, name, suffixes))
-            if not class_files:
-                types = " ".join(suffixes)
-                raise UserError(f"{where}: {root / name}: class folder without files ({types}); fill or remove it")
+            class_files = sorted(_walk(root, name, suffixes, left_out))
+            if not class_files and self.classes is None:
+                raise UserError(
+                    f"{where}: {root / name}: class folder without files ({' '.join(suffixes)}); fill it, remove it in "
+                    "every split, or list all classes in key 'classes' of every split"
+                )
             files += class_files
             labels += [label] * len(class_files)
+        if not files:
+            raise UserError(f"{where}: {root}: no file in any class folder ({' '.join(suffixes)}); check the path")
         return FolderData(
             root=root,
             class_names=tuple(map(printable, names)),
             files=Strings.of(files),
             label_I=np.array(labels, dtype=np.int32),
             modality=_modality(files, root, where),
+            notes=not_taken(root, left_out),
         )
+
+    def _names(self, folders: Sequence[str], root: Path, base: Path, where: str) -> tuple[str, ...]:
+        """The classes in label order: those that the recipe lists, or the sub-folders."""
+        if self.classes is None:
+            return tuple(folders)
+        names = read_classes(base, self.classes, where)
+        if unknown := next((name for name in folders if printable(name) not in names), None):
+            raise UserError(f"{where}: {root / unknown}: this class is not in `classes`; {nearest(unknown, names)}")
+        return names
 
     def _suffixes(self, where: str) -> tuple[str, ...]:
         decoded = tuple(listed_suffixes())
@@ -80,6 +106,7 @@ class FolderData:
     files: Strings  # paths below `root`
     label_I: np.ndarray  # int32, index into class_names
     modality: str  # of the files
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -104,19 +131,34 @@ class FolderData:
         return (text for texts in self.classes for text in texts)
 
 
-def _walk(root: Path, class_name: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Files of one class as paths below `root`, at any depth."""
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or is_of_system(name)
+
+
+def _walk(root: Path, class_name: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Iterator[str]:
+    """Files of one class as paths below `root`, at any depth; of others the suffixes are counted."""
     for folder, below, files in os.walk(root / class_name):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in below if not _is_hidden(name)]
         inside = Path(folder).relative_to(root).as_posix()
-        yield from (f"{inside}/{file}" for file in files if file[0] != "." and suffix_of(file) in suffixes)
+        for file in files:
+            if (suffix := suffix_of(file)) in suffixes and not _is_hidden(file):
+                yield f"{inside}/{file}"
+            elif not _is_hidden(file):
+                left_out[suffix] += 1
 
 
 def _modality(files: list[str], root: Path, where: str) -> str:
     """What the files are, which must be one thing."""
     modality_of = listed_suffixes()
-    modalities = {modality_of[suffix_of(file)] for file in files}
+    modalities: set[str] = {modality_of[suffix_of(file)] for file in files}
     if len(modalities) > 1:
         nouns = " and ".join(f"{row.noun}s" for name, row in MODALITIES.items() if name in modalities)
-        raise UserError(f"{where}: {root} mixes {nouns}; choose with `extensions`, such as [jpg, png] or [mp4]")
+        kinds = {
+            name: listed(sorted({suffix for file in files if modality_of[suffix := suffix_of(file)] == name}))
+            for name in modalities
+        }
+        choices = " or ".join(f"[{kinds[name]}]" for name in MODALITIES if name in kinds)
+        rare = min(modalities, key=lambda name: sum(modality_of[suffix_of(file)] == name for file in files))
+        example = next(file for file in files if modality_of[suffix_of(file)] == rare)
+        raise UserError(f"{where}: {root} mixes {nouns}, such as {example}; choose with `extensions: {choices}`")
     return modalities.pop()

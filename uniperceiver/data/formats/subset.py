@@ -78,6 +78,12 @@ class Subset:
         names: tuple[str, ...] | None = getattr(self.whole, "class_names", None)
         return names
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the whole."""
+        notes: tuple[str, ...] = getattr(self.whole, "notes", ())
+        return notes
+
     def __len__(self) -> int:
         return len(self.index_I)
 

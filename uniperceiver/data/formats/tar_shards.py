@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from uniperceiver.data.formats.files import Strings, printable, read_bytes, short_names
+from uniperceiver.data.formats.files import Strings, is_of_system, printable, read_bytes, short_names
 from uniperceiver.errors import BrokenSample, UserError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -55,6 +55,7 @@ class Shards:
     offset_M: np.ndarray  # int64, first byte
     size_M: np.ndarray  # int64, bytes
     refused: dict[int, str]  # samples that must not be read, and why
+    of_system: int = 0  # members that macOS has put beside the others
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,8 +104,9 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
     members: list[tuple[int, int, int]] = []
     refused: dict[int, str] = {}
     kinds: dict[str, int] = {}
+    of_system: list[str] = []
     for shard, (file, short) in enumerate(zip(files, names, strict=True)):
-        for key, sample in _read_shard(file, where).items():
+        for key, sample in _read_shard(file, where, of_system).items():
             if sample.refused:
                 refused[len(sample_names)] = sample.refused[0]
             sample_names.append(f"{short}/{printable(key)}")
@@ -122,13 +124,14 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
         offset_M=offset_M.copy(),
         size_M=size_M.copy(),
         refused=refused,
+        of_system=len(of_system),
     )
 
 
-def _read_shard(path: Path, where: str) -> dict[str, TarSample]:
+def _read_shard(path: Path, where: str, of_system: list[str]) -> dict[str, TarSample]:
     try:
         with open(path, "rb") as file:
-            samples = read_samples(file)
+            samples = read_samples(file, of_system)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
     except tarfile.TarError as error:
@@ -138,8 +141,11 @@ def _read_shard(path: Path, where: str) -> dict[str, TarSample]:
     return samples
 
 
-def read_samples(file: IO[bytes]) -> dict[str, TarSample]:
+def read_samples(file: IO[bytes], of_system: list[str] | None = None) -> dict[str, TarSample]:
     """The samples of an uncompressed tar file, in the order in which they begin; no member is read, only headers.
+
+    Args:
+        of_system: takes the names of members that macOS has put beside the others; they belong to no sample.
 
     Raises:
         tarfile.TarError: it is no such file, or is truncated; the line says which.
@@ -149,8 +155,9 @@ def read_samples(file: IO[bytes]) -> dict[str, TarSample]:
     damaged: list[_Damage] = []
     size = os.fstat(file.fileno()).st_size
     start: int | None = 0
+    of_system = [] if of_system is None else of_system
     while start is not None:
-        stop = _read_members(file, start, samples, keys)
+        stop = _read_members(file, start, samples, keys, of_system)
         if stop > size:
             raise tarfile.ReadError(f"truncated after {len(samples)} samples")
         file.seek(stop)
@@ -170,7 +177,9 @@ def read_samples(file: IO[bytes]) -> dict[str, TarSample]:
     return _attributed(samples, keys, damaged)
 
 
-def _read_members(file: IO[bytes], start: int, samples: dict[str, TarSample], keys: list[str]) -> int:
+def _read_members(
+    file: IO[bytes], start: int, samples: dict[str, TarSample], keys: list[str], of_system: list[str]
+) -> int:
     """Add the members from there on; the offset of the first block that is not the header of one."""
     file.seek(start)
     stop = start
@@ -178,7 +187,9 @@ def _read_members(file: IO[bytes], start: int, samples: dict[str, TarSample], ke
     with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             stop = tar.offset
-            if not member.isdir():
+            if any(map(is_of_system, PurePosixPath(member.name).parts)):
+                of_system.append(member.name)
+            elif not member.isdir():
                 keys.append(_add(samples, member))
         stop = tar.offset
     return stop

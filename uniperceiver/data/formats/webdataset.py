@@ -17,12 +17,12 @@ from uniperceiver.data.formats.files import (
 )
 from uniperceiver.data.formats.tables.values import filled
 from uniperceiver.data.formats.tar_shards import Shards, index_shards
-from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
 
-_IMAGE = ("jpg", "jpeg", "png", "webp")
-_CLIP = ("mp4", "avi", "webm")
+_IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif")
+_CLIP = ("mp4", "avi", "webm", "mov", "mkv", "m4v", "3gp")
 _JSON = "json."
 
 
@@ -63,7 +63,7 @@ class WebdatasetSource:
             id=self.id,
             has_media=not shards.kinds.isdisjoint(media),
         )
-        kinds = ", ".join(f".{kind}" for kind in sorted(shards.kinds))
+        kinds = listed(f".{kind}" for kind in sorted(shards.kinds))
         if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
             raise UserError(f"{where}: {files[0]}: no image, clip or text, only {kinds}; set key image, clip or text")
         if names is not None and _member(self.label) not in shards.kinds:
@@ -91,6 +91,13 @@ class WebdatasetData:
         """Texts per class."""
         return None if self.class_names is None else class_texts(self.class_names)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Members that are not taken."""
+        count, first = self.shards.of_system, self.shards.files[0]
+        place = first if len(self.shards.files) == 1 else first.parent
+        return (f"{place}: {count:,} members of macOS (._*, __MACOSX) are not taken",) if count else ()
+
     def __len__(self) -> int:
         return len(self.shards)
 
@@ -102,17 +109,19 @@ class WebdatasetData:
         if self.id is not None:
             name = self._name(values)
         kind = next((kind for kind in self.media if kind in members), None)
-        texts = self._texts(values, name)
+        texts, faults = self._texts(values, name)
+        if faults and not texts:
+            raise faults[0]
         if kind is None and (self.has_media or not texts):
-            kinds = ", ".join(f".{kind}" for kind in members) or "nothing"
+            kinds = listed(f".{kind}" for kind in members) or "nothing"
             raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {kinds}")
         label = self._label(values, name) if self.class_names is not None else None
         if kind is None:
             return Sample(id=name, text="\n".join(texts), label=label)
         data = self.shards.read(index, kind)
         if kind in self.clips:
-            return Sample(id=name, clip=data, captions=texts, label=label)
-        return Sample(id=name, image=data, captions=texts, label=label)
+            return Sample(id=name, clip=data, captions=texts, label=label, captions_left_out=len(faults))
+        return Sample(id=name, image=data, captions=texts, label=label, captions_left_out=len(faults))
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
@@ -130,7 +139,7 @@ class WebdatasetData:
         yield from (text for texts in self.classes or () for text in texts)
         for index in range(len(self)):
             try:
-                yield from self._texts(_Values(self.shards, index), "")
+                yield from self._texts(_Values(self.shards, index), "")[0]
             except BrokenSample:
                 continue
 
@@ -141,10 +150,16 @@ class WebdatasetData:
             raise BrokenSample(name, f"no name (.{self.id})")
         return _as_text(value, self.id, name)
 
-    def _texts(self, values: "_Values", name: str) -> tuple[str, ...]:
+    def _texts(self, values: "_Values", name: str) -> tuple[tuple[str, ...], list[BrokenSample]]:
+        """The texts, and what is wrong with those of a list that are left out."""
         value = None if self.text is None else values.get(self.text, name)
-        texts = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(_as_text(text, str(self.text), name) for text in texts)
+        texts, faults = [], []
+        for text in value if isinstance(value, list) else [] if value is None else [value]:
+            try:
+                texts.append(_as_text(text, str(self.text), name))
+            except BrokenSample as error:
+                faults.append(error)
+        return tuple(texts), faults
 
     def _label(self, values: "_Values", name: str) -> int:
         value = values.get(self.label, name)

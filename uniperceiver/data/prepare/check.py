@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.formats import class_names
+from uniperceiver.data.formats import class_names, notes_of
+from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, Use, named_twice, spans
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
@@ -59,6 +60,7 @@ class SetReport:
     format: str
     samples: int
     broken: int  # samples that are of no use to some task
+    notes: tuple[str, ...]  # what was left out when the source was opened
     sizes: dict[str, Spread]  # "image width", "clip frames", ...; in pixels
     classes: ClassCounts | None
     texts: tuple[TextLengths, ...]
@@ -142,6 +144,10 @@ def _report(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> SetRepor
         format=str(data_set.spec["format"]),
         samples=findings.samples,
         broken=findings.broken,
+        notes=(
+            *notes_of(data_set.samples.source),
+            *left_out_captions(uses[0].name, findings.left_out["captions"]),
+        ),
         sizes={name: _spread(counts) for name, counts in findings.sizes.items()},
         classes=_classes(data_set, findings),
         texts=tuple(_text_lengths(use, findings.tokens[use.name]) for use in uses if findings.tokens[use.name]),

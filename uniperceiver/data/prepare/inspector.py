@@ -69,6 +69,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
     sizes: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
     labels: Counter[int] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # what samples lost: "captions"
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
     hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
 
@@ -76,6 +77,7 @@ class Findings:
         """Take in what was found in later samples of the set."""
         self.faults.extend(other.faults)
         self.labels.update(other.labels)
+        self.left_out.update(other.left_out)
         for mine, more in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
             for name, counts in more.items():
                 mine[name].update(counts)
@@ -122,6 +124,7 @@ class Inspector:
             names = tuple(use.name for use in data_set.uses)
             findings.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
             return error.sample
+        findings.left_out["captions"] += sample.captions_left_out
         reasons: dict[str, str] = {}  # by use
         for use in data_set.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:

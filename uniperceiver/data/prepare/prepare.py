@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from uniperceiver.atomic import clean, only_one, write_text
 from uniperceiver.config import TaskConfig, parse_recipe, read_overrides
+from uniperceiver.data.formats import notes_of
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.recipe import prepared_recipe, write_classes
 from uniperceiver.data.prepare.recode import RECODERS
@@ -47,6 +48,7 @@ class PreparedSet:
     broken: int
     shards: int
     bytes: int
+    notes: tuple[str, ...] = ()  # what was left out when the source was opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +160,8 @@ def _prepared_before(out: Path, note: Mapping[str, Any]) -> list[PreparedSet] | 
         raise UserError(f"{out}: was begun with another recipe or other data; use another --out, or remove it")
     if done is not None:
         shutil.rmtree(out / PROGRESS, ignore_errors=True)
-        return [PreparedSet(**{**summary, "used_by": tuple(summary["used_by"])}) for summary in done]
+        lists = ("used_by", "notes")  # the second is younger than some of these files
+        return [PreparedSet(**summary | {key: tuple(summary.get(key, ())) for key in lists}) for summary in done]
     for folder in (out, *filter(Path.is_dir, out.iterdir())):
         clean(folder)
     return None
@@ -188,6 +191,7 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
         broken=sum(len(report.broken) for report in reports),
         shards=sum(report.samples > 0 for report in reports),
         bytes=sum(report.bytes for report in reports),
+        notes=notes_of(plan.data.source),
     )
 
 

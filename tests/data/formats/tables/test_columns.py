@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from uniperceiver.data.formats import Source, class_names, open_source
+from uniperceiver.data.formats import Source, class_names, notes_of, open_source
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -197,3 +197,22 @@ def test_the_index_of_many_rows_is_small(tmp_path: Path) -> None:
     )
     source = open_source({"format": "jsonl", "path": "t.jsonl", "text": "t", "label": "k"}, "w", tmp_path)
     assert len(pickle.dumps(source)) < 50 * count
+
+
+def test_one_empty_caption_costs_itself_and_is_counted(tmp_path: Path) -> None:
+    lines = ("f,c,d", "a.png,one,", "a.png,,nan", "b.png,three,four", "b.png,five,\udcff")
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text(name)
+    keys = {"format": "csv", "path": "t.csv", "image": "f", "captions": ["c", "d"]}
+    source = open_source(keys, "w", tmp_path)
+    assert all_of(source, "captions") == [("one", "nan"), ("three", "four", "five")]
+    assert notes_of(source) == (f"{tmp_path}: 3 captions are empty or damaged and left out",)
+    assert list(source.texts()) == ["one", "nan", "three", "four", "five"]
+    rows = [{"f": "a.png", "c": ["one", "", "two", None, 3.5]}, {"f": "b.png", "c": []}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = open_source({**keys, "format": "jsonl", "path": "t.jsonl", "captions": "c"}, "w", tmp_path)
+    assert source.read(0).captions == ("one", "two", "3.5")
+    with pytest.raises(BrokenSample, match=r"^t\.jsonl:2: empty list in column 'c'"):
+        source.read(1)
+    assert notes_of(source) == (f"{tmp_path}: 3 captions are empty or damaged and left out",)

@@ -74,11 +74,41 @@ def test_bytes_that_are_no_utf8_matter_only_where_they_are_used(tmp_path: Path) 
     assert table(tmp_path, b"a,b\nx,\xff\n").read(0).text == "x"
 
 
-def test_a_quotation_mark_that_is_never_closed_ends_the_file(tmp_path: Path) -> None:
-    source = table(tmp_path, b'a,b\nx,1\n"y,2\nz,3\n')
-    assert len(source) == 2
-    with pytest.raises(BrokenSample, match=r"^t\.csv:3: not valid CSV \(unexpected end of data\)"):
-        source.read(1)
+ROWS = [b"%d,x%d" % (number, number) for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("stray", "place", "what"),
+    [
+        ({10: b'10,"x10'}, 12, "is never closed"),
+        ({29: b'29,"x29'}, 31, "is never closed"),
+        ({3: b'3,"x3', 20: b'20,"x20'}, 5, r"holds 18 lines \(',' expected after"),
+        ({3: b'"3,x3', 20: b'20,x20"'}, 5, "holds 18 lines"),
+        ({3: b'3,"x3', 4: b'x4"'}, None, ""),
+        ({3: b'3,"x3', 20: b'20,x20"'}, 5, "holds 18 lines"),
+        ({3: b'"3"x,x3'}, None, ""),
+    ],
+)
+def test_a_quotation_mark_that_swallows_rows_is_refused_with_its_place(
+    tmp_path: Path, stray: dict[int, bytes], place: int | None, what: str
+) -> None:
+    written = b"\n".join([b"a,b", *(stray.get(number, row) for number, row in enumerate(ROWS))]) + b"\n"
+    if place is None:
+        assert len(table(tmp_path, written)) in (29, 30)
+        return
+    with pytest.raises(UserError, match=rf"^w: .*t\.csv:{place}: a quotation mark in this row {what}") as caught:
+        table(tmp_path, written)
+    assert "remove it" in str(caught.value)
+    assert len(table(tmp_path, written.replace(b'"', b""))) == 30
+    assert "quotes: false" in str(caught.value)
+    source = table(tmp_path, written, quotes=False)
+    assert len(source) == 30
+    assert [source.read(index).text for index in (0, 25)] == ["0", "25"]
+
+
+def test_a_text_of_many_lines_is_no_stray_quotation_mark(tmp_path: Path) -> None:
+    poem = "\n".join(f"line {number}, and more, of it" for number in range(40))
+    assert table(tmp_path, f'a,b\n"{poem}",1\nz,2\n'.encode()).read(0).text == poem
 
 
 def test_without_header(tmp_path: Path) -> None:

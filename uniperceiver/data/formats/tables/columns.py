@@ -12,7 +12,14 @@ import numpy as np
 
 from uniperceiver.data.formats.files import class_texts, existing_folder
 from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows
-from uniperceiver.data.formats.tables.values import label_text, media_of, path_of, text_of, texts_of
+from uniperceiver.data.formats.tables.values import (
+    label_text,
+    left_out_captions,
+    media_of,
+    path_of,
+    text_of,
+    texts_of,
+)
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -85,6 +92,7 @@ class Columns:
             chosen={name: _as_tuple(values) for name, values in (self.rows or {}).items()},
             gather=bool(self.caption_columns) and self.text is None,
             once=self.text is None,
+            captions=self.caption_columns,
         )
         index = index_rows(rows, query, base, where)
         return ColumnsData(
@@ -95,6 +103,7 @@ class Columns:
             row_J=index.row_J,
             stop_I=index.stop_I,
             label_I=index.label_I,
+            notes=left_out_captions(home, index.captions_left_out),
         )
 
 
@@ -110,6 +119,7 @@ class ColumnsData:
     row_J: np.ndarray  # int64
     stop_I: np.ndarray  # int64, end of each sample's rows
     label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...] | None:
@@ -133,11 +143,13 @@ class ColumnsData:
             None if column is None else media_of(values[0][column], column, self.folder, name)
             for column in (keys.image, keys.clip)
         )
-        captions = [
-            caption
-            for row, value in zip(rows, values, strict=True)
-            for caption in self._captions(value, self.rows.name(row))
-        ]
+        captions, faults = [], []
+        for row, value in zip(rows, values, strict=True):
+            texts, damage = self._captions(value, self.rows.name(row))
+            captions += texts
+            faults += damage
+        if faults and not captions:
+            raise faults[0]
         return Sample(
             id=name,
             image=image,
@@ -176,16 +188,22 @@ class ColumnsData:
     def _readable(self, values: Mapping[str, Any]) -> Iterator[str]:
         try:
             text = self._text(values, "")
-            yield from (*(() if text is None else (text,)), *self._captions(values, ""))
         except BrokenSample:
             return
+        yield from (*(() if text is None else (text,)), *self._captions(values, "")[0])
 
     def _text(self, values: Mapping[str, Any], name: str) -> str | None:
         columns = [column for column in (self.keys.text, self.keys.text_pair) if column is not None]
         return " ".join(text_of(values[column], column, name) for column in columns) if columns else None
 
-    def _captions(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
-        return tuple(text for column in self.keys.caption_columns for text in texts_of(values[column], column, name))
+    def _captions(self, values: Mapping[str, Any], name: str) -> tuple[list[str], list[BrokenSample]]:
+        """The captions of a row, and what is wrong with those that are left out."""
+        captions, faults = [], []
+        for column in self.keys.caption_columns:
+            texts, damage = texts_of(values[column], f"column {column!r}", name)
+            captions += texts
+            faults += damage
+        return captions, faults
 
 
 def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
+_OPEN = "unexpected end of data"  # what csv says of a quotation mark that is never closed
+_MANY_ROWS = 10  # lines in one cell of which each would be a row: rather a stray quotation mark than a text
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -45,6 +47,9 @@ class CsvSource(Columns):
     """The character between columns."""
     header: bool = True
     """The first row names the columns."""
+    quotes: bool = True
+    """Whether "..." around a cell lets it hold delimiters and line breaks; false: quotation marks are ordinary
+    characters, and a row is a line."""
 
     def __post_init__(self) -> None:
         if self.delimiter in '"\r\n':
@@ -52,7 +57,7 @@ class CsvSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Find the rows and read their labels."""
-        dialect = Dialect(delimiter=self.delimiter, quotes=True, header=self.header)
+        dialect = Dialect(delimiter=self.delimiter, quotes=self.quotes, header=self.header)
         return _open(self, self.path, ".csv", dialect, base, where)
 
 
@@ -131,7 +136,7 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
     Raises:
         UserError: it cannot be read, has no rows, or lacks a named column.
     """
-    row_J2, number_J = _index(path, dialect, where)
+    row_J2, number_J = _index(path, short, dialect, where)
     if len(row_J2) <= dialect.header:
         raise UserError(f"{where}: {path}: no rows{' below the header' if dialect.header else ''}; is it complete?")
     start, stop = row_J2[0].tolist()
@@ -177,35 +182,69 @@ def _hint(columns: Sequence[str], dialect: Dialect) -> str:
     other = next((delimiter for delimiter in _DELIMITERS if delimiter in columns[0]), None)
     if other is None:
         return ""
-    if not dialect.quotes:
-        return f"the columns must be separated by {_DELIMITERS[dialect.delimiter]}; "
+    if not dialect.quotes and dialect.delimiter == "\t":
+        return "the columns must be separated by tabs; "
     return f"if the columns are separated by {_DELIMITERS[other]}, set delimiter: {other!r}; "
 
 
-def _index(path: Path, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the rows lie, (J, 2) int64, and their lines, (J,) int64; rows without a word are left out."""
+def _index(path: Path, short: str, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rows lie, (J, 2) int64, and their lines, (J,) int64; rows without a word are left out.
+
+    Raises:
+        UserError: a quotation mark has swallowed lines, nobody can say how many.
+    """
     if not dialect.quotes:
         lines = index_lines(path, where)
         return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L
     offsets, numbers = array("q"), array("q")
+    columns: int | None = None
     try:
         with open(path, "rb") as file:
             counted = _CountedLines(file, utf8_start(file, path, where))
             reader = csv.reader(counted, delimiter=dialect.delimiter, strict=True)
             while True:
                 start, number = counted.offset, counted.number + 1
+                counted.lines.clear()
+                reason = None
                 try:
                     cells = next(reader)
                 except StopIteration:
                     break
-                except csv.Error:
-                    cells = ["?"]  # a row that is broken where it is read
+                except csv.Error as error:
+                    cells, reason = ["?"], str(error)  # a row that is broken where it is read
+                if len(counted.lines) > 1 or reason == _OPEN:
+                    _refuse_swallowed(counted.lines, cells, reason, columns, dialect, f"{path}:{number}", where)
+                columns = len(cells) if columns is None else columns
                 if any(map(str.strip, cells)):
                     offsets.extend((start, counted.offset))
                     numbers.append(number)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
     return np.array(offsets, dtype=np.int64).reshape(-1, 2), np.array(numbers, dtype=np.int64)
+
+
+def _refuse_swallowed(
+    lines: Sequence[str], cells: Sequence[str], reason: str | None, columns: int | None, dialect: Dialect, place: str,
+    where: str,
+) -> None:  # fmt: skip
+    """Refuse a row of several lines whose quotation marks do not say where it ends.
+
+    That is so where they are never closed, or followed by something else than the end of the cell; where the number
+    of columns is wrong and some line behind the first would be a row by itself; and where many lines would all be.
+    """
+    if columns is None:
+        columns = lines[0].count(dialect.delimiter) + 1
+    behind = [line.count(dialect.delimiter) + 1 == columns > 1 for line in lines[1:]]
+    swallows = any(behind) if len(cells) != columns else len(behind) >= _MANY_ROWS and all(behind)
+    if reason is None and not swallows:
+        return
+    what = "is never closed" if reason == _OPEN else f"holds {len(lines):,} lines"
+    why = f" ({reason})" if reason not in (None, _OPEN) else ""
+    mend = "write texts as long as this as JSON Lines" if "larger" in why else 'write "" for it inside "..."'
+    raise UserError(
+        f"{where}: {place}: a quotation mark in this row {what}{why}, so it is unknown which rows it swallows; remove "
+        f"it, or {mend}; where quotation marks mean nothing, set quotes: false"
+    )
 
 
 class _CountedLines:
@@ -215,6 +254,7 @@ class _CountedLines:
         self.file = file
         self.offset = start
         self.number = 0
+        self.lines: list[str] = []  # of the row that is being read
 
     def __iter__(self) -> "_CountedLines":
         return self
@@ -225,4 +265,5 @@ class _CountedLines:
             raise StopIteration
         self.offset += len(line)
         self.number += 1
-        return line.decode("utf-8", "surrogateescape")
+        self.lines.append(line.decode("utf-8", "surrogateescape"))
+        return self.lines[-1]

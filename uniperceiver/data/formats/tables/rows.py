@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from uniperceiver.data.formats.files import label_of, read_classes, short_names, sorted_names
-from uniperceiver.data.formats.tables.values import label_text, path_of, plain
+from uniperceiver.data.formats.tables.values import label_text, path_of, plain, texts_of
 from uniperceiver.errors import BrokenSample, UserError, nearest
 
 NO_CLASS = -1  # no label column is named
@@ -121,9 +121,10 @@ class RowQuery:
     chosen: Mapping[str, tuple[str, ...]]  # column -> values; other rows are left out
     gather: bool  # rows with the same path are one sample
     once: bool  # otherwise: a path may stand in one row only
+    captions: tuple[str, ...] = ()  # columns, whose damaged values are counted
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RowIndex:
     """Rows as samples."""
 
@@ -131,6 +132,7 @@ class RowIndex:
     row_J: np.ndarray  # int64, the rows of all samples, one sample after the other
     stop_I: np.ndarray  # int64, end of each sample's rows
     label_I: np.ndarray  # int32, index into class_names, or NO_CLASS, NO_LABEL
+    captions_left_out: int = 0  # in all rows that are taken
 
 
 @dataclass
@@ -141,6 +143,7 @@ class _Scan:
     path: "array[int]" = field(default_factory=lambda: array("q"))  # hash of its path
     label: "array[int]" = field(default_factory=lambda: array("i"))  # index into `label_texts`, or NO_LABEL
     label_texts: dict[str, int] = field(default_factory=dict)  # labels that occur, in all rows
+    captions_left_out: int = 0
     any_file: bool = False  # a file that a row names exists
     missing: Path | None = None  # the first that does not
     matched: set[str] = field(default_factory=set)  # columns in which some row has a chosen value
@@ -164,7 +167,8 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
     row_J = np.array(scan.row, dtype=np.int64)
     names, label_J = _labels(scan, row_J, rows, query, names, where)
     if query.media is None or not (query.gather or query.once):
-        return RowIndex(class_names=names, row_J=row_J, stop_I=np.arange(1, len(row_J) + 1), label_I=label_J)
+        stop_I = np.arange(1, len(row_J) + 1)
+        return RowIndex(names, row_J, stop_I, label_J, scan.captions_left_out)
     order_J, stop_I = _by_path(np.array(scan.path, dtype=np.int64))
     first_I = np.concatenate([[0], stop_I[:-1]])
     row_J, label_J = row_J[order_J], label_J[order_J]
@@ -179,12 +183,13 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
         first = int(first_I[np.searchsorted(stop_I, other_J[0], side="right")])
         first_name, other_name = (rows.name(row_J[row]) for row in (first, other_J[0]))
         raise UserError(f"{where}: {first_name} and {other_name} name one file with two labels; a file has one class")
-    return RowIndex(class_names=names, row_J=row_J, stop_I=stop_I, label_I=label_J[first_I])
+    return RowIndex(names, row_J, stop_I, label_J[first_I], scan.captions_left_out)
 
 
 def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
     scan = _Scan()
-    columns = list(dict.fromkeys([*query.chosen, *(column for column in (query.label, query.media) if column)]))
+    named = (column for column in (query.label, query.media) if column)
+    columns = list(dict.fromkeys([*query.chosen, *named, *query.captions]))
     if not columns:
         scan.row = array("q", range(len(rows)))
         return scan
@@ -196,6 +201,8 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
         if values is not None and not _is_chosen(values, scan, query):
             continue
         scan.row.append(row)
+        if values is not None:
+            scan.captions_left_out += sum(len(texts_of(values[column], column, "")[1]) for column in query.captions)
         if query.label is not None:
             scan.label.append(label)
         if query.media is not None:

@@ -64,14 +64,27 @@ def text_of(value: Any, column: str, sample: str) -> str:
     return filled(value, f"column {column!r}", sample)
 
 
-def texts_of(value: Any, column: str, sample: str) -> tuple[str, ...]:
-    """Several texts: those of a list, or the one that the value is.
+def texts_of(value: Any, name: str, sample: str) -> tuple[list[str], list[BrokenSample]]:
+    """Several texts, those of a list or the one that the value is; and why others are none, which cost themselves.
 
-    Raises:
-        BrokenSample: there is none, or one of them is none.
+    Args:
+        name: what a message calls the value.
     """
-    values = value if isinstance(value, list | tuple) and value else [value]
-    return tuple(text_of(text, column, sample) for text in values)
+    texts, faults = [], []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        try:
+            texts.append(filled(text, name, sample))
+        except BrokenSample as error:
+            faults.append(error)
+    if not texts and not faults:
+        faults.append(BrokenSample(sample, f"empty list in {name}"))
+    return texts, faults
+
+
+def left_out_captions(place: object, count: int) -> tuple[str, ...]:
+    """A line that says how many captions of a place are left out; none where none is."""
+    verb = "captions are" if count > 1 else "caption is"
+    return (f"{place}: {count:,} {verb} empty or damaged and left out",) if count else ()
 
 
 def label_text(value: Any, column: str, sample: str, names: Collection[str]) -> str:
