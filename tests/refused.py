@@ -125,7 +125,7 @@ REFUSALS: dict[str, tuple[Build, str]] = {
             {"format": "folder", "path": "pictures"},
             tasks__colours__test={"format": "scenes", "items": 3, "label": "shape"},
         ),
-        "its classes (6) are not those of train (2): they also have ",
+        "its classes (7) are not those of train (2): they lack blue, red and also have circle, square, ",
     ),
     "fewer classes than labels": (
         with_source(
