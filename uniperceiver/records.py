@@ -136,6 +136,11 @@ class Readout:
     soft_RK: Tensor | None = None
     summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
 
+    @property
+    def answers(self) -> int:
+        """How many right answers are known, which the loss of a batch is a mean over."""
+        return len(self.target_R) if self.soft_RK is not None else int((self.target_R >= 0).sum())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:

@@ -1,6 +1,7 @@
 """The figures of a split: their names, their independence of batches and workers, and values where they are known."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
-from uniperceiver.evaluation.split import Settings, Split, batches
+from uniperceiver.evaluation.examples import examples_of
+from uniperceiver.evaluation.split import Settings, Split, batches, drawn_samples
 from uniperceiver.records import Encoded, Sample, Segment, Sequences
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -72,7 +74,22 @@ def test_there_is_a_main_metric_for_every_kind() -> None:
     assert found == {"accuracy@1", "i2t_recall@1", "cider_d", "masked_accuracy"}
 
 
-def test_a_limit_is_spread_over_the_split(model: UniPerceiver) -> None:
+def test_a_limit_is_drawn_alike_in_every_run_and_not_by_a_period() -> None:
+    drawn = drawn_samples(1024, 512)
+    assert (len(drawn), drawn) == (len(set(drawn)), sorted(drawn))
+    for period in (2, 3, 4, 5):  # labels that alternate, or come block by block
+        assert min(Counter(index % period for index in drawn).values()) > 0.8 * 512 / period
+        assert min(Counter(index * period // 1024 for index in drawn).values()) > 0.8 * 512 / period
+    assert set(drawn_samples(1024, 100)) < set(drawn)
+    assert drawn_samples(1024, 512) == drawn
+    assert drawn_samples(3, 0) == drawn_samples(3, 3) == drawn_samples(3, 9) == [0, 1, 2]
+
+
+def test_a_limit_holds_for_figures_and_examples(model: UniPerceiver) -> None:
+    split = split_of("colours")
+    names = [split.source.read(index).id for index in drawn_samples(12, 4)]
+    assert [name for batch, _ in batches(split, settings(model, limit=4, batch=3)) for name in batch.ids] == names
+    assert [example.sample for example in examples_of(model.model, split, settings(model), 4)] == names
     assert evaluate(model.model, split_of("colours"), settings(model, limit=5))["n"] == 5
     assert evaluate(model.model, split_of("colours"), settings(model, limit=99))["n"] == 12
 

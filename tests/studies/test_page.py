@@ -1,6 +1,7 @@
 """The page of a study says what came out, and draws it."""
 
 import dataclasses
+import json
 import math
 import re
 
@@ -8,8 +9,10 @@ import pytest
 
 from tests.report.html import EVIL, Page, assert_harmless
 from tests.studies.made_up import ARMS, METRICS, a_band, a_row, a_study, an_arm
+from uniperceiver.strict import to_json
 from uniperceiver.studies.page import first_rows, gap_text, percent, render_study, study_figures
 from uniperceiver.studies.records import SeedEstimate
+from uniperceiver.studies.study import as_json
 
 
 def read(page: str) -> str:
@@ -86,3 +89,26 @@ def test_figures_for_a_paper_show_all_tasks_at_once() -> None:
     figures = study_figures(a_study())
     assert list(figures) == ["seeds", "training_loss"]
     assert [len(figure.axes) for figure in figures.values()] == [len(METRICS), len(METRICS)]
+
+
+def test_study_json_holds_the_curves_that_the_page_draws() -> None:
+    report = a_study()
+    written = json.loads(to_json(as_json(report)))["curves"]
+    assert report.curves is not None
+    assert {title: {task: set(arms) for task, arms in tasks.items()} for title, tasks in written.items()} == {
+        title: {task: set(arms) for task, arms in tasks.items()} for title, tasks in report.curves.items()
+    }
+    curve, band = written["Training loss"]["words"]["token"], report.curves["Training loss"]["words"]["token"]
+    assert curve == {"step": [*band.step_P], "mean": [*band.mean_P], "low": [*band.low_P], "high": [*band.high_P]}
+    assert json.loads(to_json(as_json(a_study(curves=None))))["curves"] == {}
+
+
+def test_the_page_says_what_makes_a_gap_and_how_often_chance_does() -> None:
+    row = a_row("words", "val", gap=True)
+    assert row.gap is not None
+    text = read(render_study(a_study(rows=[dataclasses.replace(row, gap=dataclasses.replace(row.gap, freedom=2.0))])))
+    assert (
+        "differ by more than 4.30 standard errors of their difference (seeds paired by number; Student's t: 5" in text
+    )
+    rows = [a_row("words", "val", gap=False)]
+    assert "differ on no task by more than chance may do" in read(render_study(a_study(rows=rows)))

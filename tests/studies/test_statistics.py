@@ -1,10 +1,21 @@
 """Figures of several seeds, against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from uniperceiver.studies.statistics import delta_mtl, difference, estimate, gap_closed, is_gap, standard_error
+from uniperceiver.studies.records import SeedEstimate
+from uniperceiver.studies.statistics import (
+    delta_mtl,
+    difference,
+    estimate,
+    gap_closed,
+    gap_limit,
+    is_gap,
+    standard_error,
+)
 
 
 def test_standard_error_by_hand() -> None:
@@ -35,7 +46,9 @@ def test_a_difference_of_paired_seeds_by_hand() -> None:
     minuend, subtrahend = {0: 2.0, 1: 4.0, 2: 9.0}, {0: 1.0, 2: 6.0, 1: 2.0}
     gap = difference(minuend, subtrahend)
     assert (gap.value, gap.error, gap.paired) == (pytest.approx(2), pytest.approx(1 / math.sqrt(3)), True)
-    assert is_gap(gap)
+    assert gap.freedom == 2
+    assert not is_gap(gap)  # 3.46 standard errors, where three seeds ask for 4.30
+    assert is_gap(difference({0: 11.0, 1: 12.0, 2: 13.0}, {0: 1.0, 1: 1.0, 2: 1.0}))
 
 
 def test_a_difference_of_other_seeds_by_hand() -> None:
@@ -43,13 +56,33 @@ def test_a_difference_of_other_seeds_by_hand() -> None:
     gap = difference({0: 1.0, 1: 3.0}, {1: 0.0, 2: 4.0})
     assert (gap.value, gap.paired) == (pytest.approx(0), False)
     assert gap.error == pytest.approx(math.sqrt(1 + 4))
+    assert gap.freedom == pytest.approx((1 + 4) ** 2 / (1 / 1 + 16 / 1))  # Welch
     assert not is_gap(gap)
+    assert is_gap(difference({0: 1.0, 1: 1.0}, {2: 0.0, 3: 0.0}))  # without any spread
 
 
-@pytest.mark.parametrize(("high", "is_one"), [(2.1, True), (1.9, False)])
-def test_a_gap_is_more_than_two_standard_errors(high: float, is_one: bool) -> None:
-    # differences high - 1 and high + 1: standard error 1
-    assert is_gap(difference({0: high - 1, 1: high + 1}, {0: 0.0, 1: 0.0})) is is_one
+@pytest.mark.parametrize(
+    ("freedom", "limit"),  # tables of Student's t, two-sided 5 %
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (30, 2.042), (120, 1.980), (4.9, 2.776)],
+)
+def test_a_gap_is_more_than_chance_does_with_so_many_seeds(freedom: float, limit: float) -> None:
+    assert gap_limit(freedom) == pytest.approx(limit, abs=6e-4)
+    assert math.isnan(gap_limit(0.0))
+    gap = SeedEstimate(value=limit + 0.01, error=1.0, paired=True, freedom=freedom)
+    assert is_gap(gap)
+    assert not is_gap(replace(gap, value=limit - 0.01))
+
+
+@pytest.mark.parametrize(("seeds", "paired"), [(2, True), (3, True), (5, True), (3, False), (5, False)])
+def test_of_pairs_without_a_difference_five_in_a_hundred_are_called_a_gap(seeds: int, paired: bool) -> None:
+    rng = np.random.default_rng(0)
+    arms = rng.standard_normal((1500, 2, seeds))
+    other = 0 if paired else 100
+    alarms = [
+        is_gap(difference(dict(enumerate(one)), {other + seed: value for seed, value in enumerate(two)}))
+        for one, two in arms
+    ]
+    assert 0.02 < np.mean(alarms) < 0.07
 
 
 def test_one_seed_says_nothing_about_a_gap() -> None:

@@ -1,5 +1,6 @@
 """The vocabulary as sampled candidates: on average the exact partition sum, with every target once."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.tiny import tiny_batch, tiny_codec, tiny_model, tiny_task
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms
 from uniperceiver.tasks.candidates import Candidates, sampled_candidates, vocabulary_candidates
+from uniperceiver.tasks.loss import cross_entropy
 
 FACTS = tiny_task("masked_language_modelling").facts("candidate")
 END = 5
@@ -135,3 +137,35 @@ def test_a_model_learns_from_them_as_from_the_whole_vocabulary(name: str) -> Non
     with torch.no_grad():
         estimate_R = ask(model, task, batch, many).logsumexp(dim=1)
     torch.testing.assert_close(estimate_R, exact_RV.logsumexp(dim=1), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothing_spreads_over_the_whole_vocabulary(smoothing: float) -> None:
+    """What it adds to the loss. Frequent words are drawn more often and stand for fewer: the plain mean is far off."""
+    logit_V = torch.linspace(4.0, -4.0, 400)
+    q_V = (logit_V / 2).exp()  # the model knows which words are frequent
+    target_R = torch.tensor([3, -1, 40])
+
+    def added(logits_RK: Tensor, target_R: Tensor, correction_K: Tensor | None = None) -> float:
+        smoothed = cross_entropy(logits_RK, target_R, smoothing, correction_K)
+        return float(smoothed - cross_entropy(logits_RK, target_R)) / smoothing
+
+    exact = added(logit_V.repeat(3, 1), target_R)
+    estimates, plain = [], []
+    for stream in range(60):
+        drawn = sampled_candidates(target_R, q_V, 80, torch_stream(stream), FACTS, END)
+        logits_RK = (logit_V[words(drawn)] + drawn.correction_K).repeat(3, 1)
+        estimates.append(added(logits_RK, drawn.target_R, drawn.correction_K))
+        plain.append(added(logits_RK, drawn.target_R))
+    assert sum(estimates) / 60 == pytest.approx(exact, abs=0.3)
+    assert abs(sum(plain) / 60 - exact) > 1.0
+
+
+def test_the_smoothing_of_a_task_knows_that_its_candidates_are_drawn() -> None:
+    task = tiny_task("masked_language_modelling")
+    readout = replace(tiny_batch(task).readout, target_R=TARGET_R)
+    logits_RK = (LOGIT_V[words(draw(3))] + draw(3).correction_K).repeat(4, 1)
+    terms = loss_terms(task, logits_RK, readout, draw(3), 0.3)
+    expected = cross_entropy(logits_RK, draw(3).target_R, 0.3, draw(3).correction_K)
+    assert torch.equal(terms["nll"], expected)
+    assert not torch.equal(expected, cross_entropy(logits_RK, draw(3).target_R, 0.3))

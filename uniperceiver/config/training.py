@@ -41,7 +41,7 @@ class OptimiserConfig:
     clip: float = Field(default=1.0, ge=0)
     """Global gradient norm above which gradients are scaled down; 0: no clipping."""
     accumulate: PositiveInt = 1
-    """Batches of the same kind whose gradients are added before an update."""
+    """Batches of a task whose gradients are added before an update, each weighed by its known answers."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast type of the forward pass; parameters, gates and likelihoods stay float32."""
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -100,9 +100,10 @@ class EvaluationConfig:
     every: int = Field(default=500, ge=0)
     """Steps between evaluations of the validation splits; 0: only at the end."""
     limit: int = Field(default=256, ge=0)
-    """Samples per split in evaluations during training; 0: all. The final evaluation takes all of val and test."""
+    """Samples per split in evaluations during training, the same ones each time and in every run; 0: all. It does not
+    shorten the final evaluation, which takes all of val and test."""
     train_limit: int = Field(default=512, ge=0)
-    """Samples of each training split in the final evaluation; 0: all."""
+    """Samples of each training split in the final evaluation, drawn alike; 0: all."""
     batch: PositiveInt = 64
     """Samples per batch."""
     beam: PositiveInt = 1

@@ -9,7 +9,7 @@ from uniperceiver.data.media.preprocess import READERS
 from uniperceiver.errors import BrokenSample
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import Shown
-from uniperceiver.evaluation.split import AnyModel, Settings, Split
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, drawn_samples
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
 
@@ -25,9 +25,9 @@ class Example(Shown):
 
 
 def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -> list[Example]:
-    """Some samples of a split, spread evenly over it, with what the model answers; broken ones are left out."""
+    """Some samples of a split, drawn as those of a limit, with what the model answers; broken ones are left out."""
     samples = []
-    for index in np.linspace(0, len(split.source) - 1, min(count, len(split.source))).astype(int).tolist():
+    for index in drawn_samples(len(split.source), count):
         try:
             sample = split.source.read(index)
             rng = numpy_stream(0, "evaluation", sample.id)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from uniperceiver.data.batch import Prepared, collate, prepare
@@ -43,7 +42,7 @@ class Settings:
     device: torch.device
     autocast: torch.dtype | None = None  # None: float32
     batch: int = 64
-    limit: int = 0  # samples, spread evenly over the split; 0: all
+    limit: int = 0  # samples, as `drawn_samples` chooses them; 0: all
     workers: int = 0
     beams: int = 1
     max_words: int = 20
@@ -74,6 +73,17 @@ class _BatchReader:
         return collate(task, items, self.codec, self.split.index) if items else None, captions, broken
 
 
+def drawn_samples(total: int, limit: int) -> list[int]:
+    """`limit` of `total` samples, drawn without replacement, in their order; 0: all.
+
+    The draw depends on these numbers alone, so that all runs are measured on the same samples, and a smaller limit's
+    lie in a larger one's. Data often alternate, by label or by source: every n-th sample may be of one kind.
+    """
+    if not 0 < limit < total:
+        return list(range(total))
+    return sorted(numpy_stream(0, "limit", total).permutation(total)[:limit].tolist())
+
+
 def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tuple[str, ...]]]]:
     """The split's samples in order, batch by batch, with the captions of each; broken ones are left out.
 
@@ -81,10 +91,8 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
         UserError: more broken samples than max(1, max_broken x size), or nothing but broken ones.
     """
     total = len(split.source)
-    chosen = np.arange(total)
-    if settings.limit and settings.limit < total:
-        chosen = np.linspace(0, total - 1, settings.limit).astype(int)
-    parts = [chosen[start : start + settings.batch].tolist() for start in range(0, len(chosen), settings.batch)]
+    chosen = drawn_samples(total, settings.limit)
+    parts = [chosen[start : start + settings.batch] for start in range(0, len(chosen), settings.batch)]
     broken: list[Broken] = []
     done = good = 0
     for batch, captions, left_out in load(_BatchReader(split, settings.codec), iter(parts), settings.workers):

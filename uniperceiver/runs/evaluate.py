@@ -45,7 +45,7 @@ def evaluate(
         task: only this one.
         data: the recipe whose data are used instead of the run's own; a saved model that is no run needs one.
         tasks: tasks and sources made by a program, instead of those that the recipe names.
-        train_limit: samples of each training split, spread evenly over it; 0: all.
+        train_limit: samples of each training split, drawn alike in every call; 0: all.
         device: where to compute, instead of where the recipe says.
         quiet: show no progress.
 

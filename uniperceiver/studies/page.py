@@ -12,6 +12,7 @@ from uniperceiver.report.parts.colours import TONES, tone_of
 from uniperceiver.report.parts.numbers import THIN_SPACE, count, finite, headline_split, with_error
 from uniperceiver.report.parts.page import render_page
 from uniperceiver.studies.records import MetricRow, SeedEstimate, SeedSpread, StudyArm, StudyReport
+from uniperceiver.studies.statistics import FALSE_ALARMS, gap_limit
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -128,7 +129,7 @@ def verdict(report: StudyReport) -> str:
         return f"{len(report.arms)} arms, compared on {len(first_rows(report))} tasks."
     gaps = [row for row in rows if row.is_gap]
     if not gaps:
-        return f"No gap: {report.reference} and {report.baseline} differ by no more than 2 standard errors on any task."
+        return f"No gap: {report.reference} and {report.baseline} differ on no task by more than chance may do."
     better = [row.task for row in gaps if row.gap is not None and (row.gap.value < 0) == row.lower]
     worse = [row.task for row in gaps if row.task not in better]
     parts = [f"{report.reference} is clearly better than {report.baseline} on {', '.join(better)}"] if better else []
@@ -141,11 +142,14 @@ def _explained(report: StudyReport, rows: Sequence[MetricRow]) -> str:
     text = "Means over the seeds, ± one standard error; ↓ means that lower is better."
     gaps = [row.gap for row in rows if row.gap is not None]
     if gaps:
+        limits = sorted(limit for limit in (gap_limit(gap.freedom) for gap in gaps) if math.isfinite(limit))
+        many = " to ".join(dict.fromkeys(f"{limit:.2f}" for limit in (*limits[:1], *limits[-1:]))) or "so many"
         pairing = "paired by number" if all(gap.paired for gap in gaps) else "not paired, as some are missing"
         text += (
             f" Gap closed = (arm − {report.baseline}) / ({report.reference} − {report.baseline}), only where these two "
-            f"differ by more than 2 standard errors of their difference (seeds {pairing}); its standard error is the "
-            "jackknife's."
+            f"differ by more than {many} standard errors of their difference (seeds {pairing}; Student's t: "
+            f"{100 * FALSE_ALARMS:.0f}{THIN_SPACE}% of comparisons without any difference are called a gap, so look at "
+            "the metric that was named beforehand); its standard error is the jackknife's."
         )
     if any(arm.delta for arm in report.arms):
         text += " Δ_MTL is the mean relative gain over the single-task runs; above 0 is better than they are."

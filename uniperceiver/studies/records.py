@@ -22,6 +22,7 @@ class SeedEstimate:
     value: float
     error: float  # standard error; NaN where it cannot be said, as with one seed
     paired: bool  # whether the arms had the same seeds, which were then paired by number
+    freedom: float = float("nan")  # degrees of freedom of the error: seeds - 1 where they are paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class MetricRow:
     first: bool  # whether it is the one that the task is judged by first
     arms: Mapping[str, SeedSpread]
     gap: SeedEstimate | None = None  # reference minus baseline; None: the study names no such arms
-    is_gap: bool = False  # whether that is more than 2 standard errors
+    is_gap: bool = False  # whether that is more than `gap_limit` standard errors
     closed: Mapping[str, SeedEstimate] | None = None  # share of the gap that the other arms close; None: no gap
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from uniperceiver.studies.records import SeedEstimate
 
+FALSE_ALARMS = 0.05  # of comparisons of arms that do not differ, each of which may be called a gap
+
 BySeed = Mapping[int, float]  # a figure of one arm, for each of its seeds
 
 
@@ -42,8 +44,35 @@ def gap_closed(x: float, shared: float, own: float) -> float:
 
 
 def is_gap(difference: SeedEstimate) -> bool:
-    """Whether two arms differ by more than 2 standard errors; never where there is no standard error."""
-    return abs(difference.value) > 2 * difference.error
+    """Whether two arms differ by more than `gap_limit` standard errors; never where there is no standard error."""
+    return abs(difference.value) > gap_limit(difference.freedom) * difference.error
+
+
+def gap_limit(freedom: float) -> float:
+    """How many standard errors a difference exceeds by chance in a share `FALSE_ALARMS` of comparisons; NaN for NaN.
+
+    It is Student's t quantile of 1 - FALSE_ALARMS / 2, with the degrees of freedom rounded down: 4.30 with 3 paired
+    seeds. With so few seeds the standard error itself is rough, and 2 of them are exceeded by 18 % of the pairs that do
+    not differ.
+    """
+    if not freedom >= 1:
+        return math.nan
+    whole, low, high = int(freedom), 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        low, high = (angle, high) if _share_within(angle, whole) < 1 - FALSE_ALARMS else (low, angle)
+    return math.sqrt(whole) * math.tan(low)
+
+
+def _share_within(angle: float, freedom: int) -> float:
+    """P(|t| <= sqrt(n) tan(angle)) of Student's t with n degrees of freedom (Abramowitz & Stegun, 26.7.3-4)."""
+    odd, cosine = freedom % 2, math.cos(angle)
+    term = total = (cosine if freedom > 1 else 0.0) if odd else 1.0
+    for factor in range(2 + odd, freedom, 2):
+        term *= (factor - 1) / factor * cosine**2
+        total += term
+    share = math.sin(angle) * total
+    return 2 / math.pi * (angle + share) if odd else share
 
 
 def difference(minuend: BySeed, subtrahend: BySeed) -> SeedEstimate:
@@ -55,22 +84,33 @@ def estimate(statistic: Callable[[Sequence[float]], float], groups: Sequence[ByS
     """A function of the groups' means with its jackknife standard error.
 
     Where all groups have the same seeds, a seed is left out of all groups at once: sqrt((N - 1) / N sum_s (θ_s - θ̄)²).
-    Otherwise the groups are independent: one value of one group is left out, and the variances of the groups are added.
+    Otherwise the groups are independent: one value of one group is left out, and the variances of the groups are added;
+    its degrees of freedom are Welch's.
     Of a mean this is its standard error, of a difference that of a paired or unpaired difference.
     """
     paired = all(group.keys() == groups[0].keys() for group in groups)
     if not all(groups):
         return SeedEstimate(value=math.nan, error=math.nan, paired=paired)
+    sizes = [len(group) for group in groups]
     means = [float(np.mean(list(group.values()))) for group in groups]
     if paired:
         left_out = [[_mean_without(group, seed) for group in groups] for seed in groups[0]]
-        variance = _jackknife_variance([statistic(means_G) for means_G in left_out])
+        variance, freedom = _jackknife_variance([statistic(means_G) for means_G in left_out]), sizes[0] - 1.0
     else:
-        variance = 0.0
+        variances = []
         for index, group in enumerate(groups):
             left_out = [[*means[:index], _mean_without(group, seed), *means[index + 1 :]] for seed in group]
-            variance += _jackknife_variance([statistic(means_G) for means_G in left_out])
-    return SeedEstimate(value=statistic(means), error=math.sqrt(variance), paired=paired)
+            variances.append(_jackknife_variance([statistic(means_G) for means_G in left_out]))
+        variance, freedom = sum(variances), _welch(variances, sizes)
+    return SeedEstimate(value=statistic(means), error=math.sqrt(variance), paired=paired, freedom=freedom)
+
+
+def _welch(variance_G: Sequence[float], size_G: Sequence[int]) -> float:
+    """Degrees of freedom of a sum of independent variances (Welch & Satterthwaite); NaN where a group has one seed."""
+    parts = [
+        variance**2 / (size - 1) if size > 1 else math.nan for variance, size in zip(variance_G, size_G, strict=True)
+    ]
+    return sum(variance_G) ** 2 / sum(parts) if any(parts) else float(min(size_G) - 1)
 
 
 def _mean_without(group: BySeed, seed: int) -> float:

@@ -86,5 +86,15 @@ def _write(report: StudyReport, out: Path) -> Path:
 
 
 def as_json(report: StudyReport) -> dict[str, object]:
-    """All tables; the curves are in the runs' logs."""
-    return dataclasses.asdict(dataclasses.replace(report, curves=None))
+    """All tables, and the curves that the page draws: title -> task -> arm -> "step", "mean", "low" and "high"."""
+    curves = {
+        title: {
+            task: {
+                arm: {name.removesuffix("_P"): value_P.tolist() for name, value_P in vars(curve).items()}
+                for arm, curve in by_arm.items()
+            }
+            for task, by_arm in tasks.items()
+        }
+        for title, tasks in (report.curves or {}).items()
+    }
+    return dataclasses.asdict(dataclasses.replace(report, curves=None)) | {"curves": curves}

@@ -9,15 +9,26 @@ from torch import Tensor
 from uniperceiver.precision import at_least_float32
 
 
-def cross_entropy(logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits_RK: Tensor, target_R: Tensor, smoothing: float = 0.0, correction_K: Tensor | None = None
+) -> Tensor:
     """Mean of -log P(target) over the read-outs whose target is known (not -1); 0 when none is.
 
-    With smoothing e: (1 - e) * -log P(target) + e * mean over the candidates of -log P.
+    With smoothing e: (1 - e) * -log P(target) + e * mean over the candidates of -log P. Where the candidates are a
+    sample, the mean is estimated as that over all of them: a candidate counts as often as it stands for others.
+
+    Args:
+        correction_K: of a sample, what its logits hold: the logarithm of how many candidates each one stands for.
     """
-    answers = (target_R >= 0).sum()
+    answers, scores_RK = (target_R >= 0).sum(), at_least_float32(logits_RK)
+    sampled = smoothing > 0 and correction_K is not None
     total = F.cross_entropy(
-        at_least_float32(logits_RK), target_R, ignore_index=-1, reduction="sum", label_smoothing=smoothing
+        scores_RK, target_R, ignore_index=-1, reduction="sum", label_smoothing=0.0 if sampled else smoothing
     )
+    if sampled and correction_K is not None:
+        own_RK = scores_RK - correction_K
+        spread_R = scores_RK.logsumexp(dim=-1) - own_RK @ correction_K.softmax(dim=0).to(own_RK.dtype)
+        total = (1 - smoothing) * total + smoothing * spread_R[target_R >= 0].sum()
     return total / answers.clamp(min=1)
 
 

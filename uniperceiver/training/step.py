@@ -88,6 +88,8 @@ def train_step(
 ) -> StepReport:
     """Add up the gradients of the batches, each times `share`, or combine those of the tasks, then update once.
 
+    Batches that `accumulate` makes of one draw weigh as much as they have answers, so that they learn as one batch.
+
     A loss or gradient that is not finite leaves parameters, moments, average and the method's state as they were.
 
     Args:
@@ -97,7 +99,7 @@ def train_step(
     if not work:  # every sample of the step was broken
         state.step += 1
         return StepReport()
-    report, gradients = _gradients(state, work, objective, share, after_backward)
+    report, gradients = _gradients(state, work, objective, share, config.accumulate, after_backward)
     losses = report.losses
     bad_task = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
@@ -141,6 +143,7 @@ def _gradients(
     work: Sequence[tuple[Plan, Batch]],
     objective: Objective,
     share: float,
+    accumulate: int,
     after_backward: AfterBackward | None,
 ) -> tuple[StepReport, TaskGradients | None]:
     """The gradients of all batches, in the parameters; and those of each task, where the method combines them."""
@@ -153,8 +156,8 @@ def _gradients(
         made = list(made)
         means = _means_of(made)
     weights = method.weights(means, state.step)
-    for task, batch_loss in made:
-        weight, part = weights.get(task, 1.0), share if keeper is None else 1.0 / counts[task]
+    for (task, batch_loss), relative in zip(made, _by_answers(work, accumulate), strict=True):
+        weight, part = weights.get(task, 1.0), (share if keeper is None else 1.0 / counts[task]) * relative
         loss = batch_loss.loss
         report.losses[task].append(loss.detach())
         scaled = loss * (batch_loss.factor * weight * part)
@@ -168,6 +171,21 @@ def _gradients(
         if after_backward is not None:
             after_backward(task, weight * part * state.loss_scale)
     return report, None if keeper is None else _combine(state, keeper)
+
+
+def _by_answers(work: Sequence[tuple[Plan, Batch]], accumulate: int) -> list[float]:
+    """What each batch weighs beside the others of its draw, 1 on average: in proportion to its answers.
+
+    A batch without an answer has the loss 0, whatever its weight; one whose samples are all broken is not there.
+    """
+    if accumulate == 1:
+        return [1.0] * len(work)
+    draws = [plan.place // accumulate for plan, _ in work]
+    answers = [batch.readout.answers for _, batch in work]
+    totals, sizes = Counter[int](), Counter[int](draws)
+    for draw, count in zip(draws, answers, strict=True):
+        totals[draw] += count
+    return [sizes[draw] * count / totals[draw] if count else 1.0 for draw, count in zip(draws, answers, strict=True)]
 
 
 def _combine(state: TrainState, keeper: GradientKeeper) -> TaskGradients:

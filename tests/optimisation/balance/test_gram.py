@@ -1,13 +1,13 @@
 """PCGrad against the surgery on whole vectors; CAGrad against a search over the simplex and over the ball that it
 maximises in; Nash-MTL against its equation and a search."""
 
-import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from tests.balancing import conflicting, flat, gradients_of, method, vectors
-from uniperceiver.optimisation.balance.gram import bargained, worst_off
+from uniperceiver.optimisation.balance.gram import averse, bargained
 from uniperceiver.streams import numpy_stream
 
 
@@ -65,18 +65,80 @@ def value_of(w_K: np.ndarray, vectors_KP: np.ndarray, radius: float) -> float:
     return float(mixed_P @ mean_P + radius * np.linalg.norm(mean_P) * np.linalg.norm(mixed_P))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_no_point_of_the_simplex_is_better(seed: int) -> None:
-    vectors_KP = vectors(3, seed)
-    reach = 0.5 * float(np.linalg.norm(vectors_KP.mean(axis=0)))
-    found_K = worst_off(vectors_KP @ vectors_KP.T, reach)
-    assert found_K.min() > 0
-    assert found_K.sum() == pytest.approx(1.0)
-    grid = [np.array([a, b, 60 - a - b]) / 60 for a, b in itertools.product(range(61), range(61)) if a + b <= 60]
-    values = [value_of(each, vectors_KP, 0.5) for each in grid]
-    best = min(values)
-    assert value_of(found_K, vectors_KP, 0.5) <= best + 1e-6 * abs(best)
-    assert value_of(found_K, vectors_KP, 0.5) < np.median(values)
+def least(value: Callable[[float], float], steps: int = 90) -> float:
+    """Where a convex function on 0..1 is least, by ternary search."""
+    low, high = np.longdouble(0), np.longdouble(1)
+    for _ in range(steps):
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, right) if value(left) < value(right) else (left, high)
+    return (low + high) / 2
+
+
+def searched(vectors_KP: np.ndarray, radius: float) -> np.ndarray:
+    """The gradient of two or three tasks, by a search over the simplex that works on the vectors themselves."""
+    vectors_KP = vectors_KP.astype(np.longdouble)
+
+    def weights_at(first: float, second: float = 1.0) -> np.ndarray:
+        return np.array([first, (1 - first) * second, (1 - first) * (1 - second)])[: len(vectors_KP)]
+
+    def best_second(first: float) -> float:
+        return least(lambda second: value_of(weights_at(first, second), vectors_KP, radius)) if inner else 1.0
+
+    inner = len(vectors_KP) == 3
+    first = least(
+        lambda first: value_of(weights_at(first, best_second(first)), vectors_KP, radius), 60 if inner else 90
+    )
+    mixed_P, mean_P = weights_at(first, best_second(first)) @ vectors_KP, vectors_KP.mean(axis=0)
+    return np.asarray(mean_P + radius * np.linalg.norm(mean_P) / np.linalg.norm(mixed_P) * mixed_P, np.float64)
+
+
+UNEQUAL = [(1e-3, 1.0), (1.0, 1e3), (1e-3, 1e3), (30.0, 1e3), (1.0, 1.0)]
+
+
+@pytest.mark.parametrize("lengths", UNEQUAL)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_over_the_simplex_comes_to_the_same_gradient(seed: int, lengths: tuple[float, float]) -> None:
+    vectors_KP = vectors(2, seed) * np.array(lengths)[:, None]
+    expected_P = searched(vectors_KP, 0.5)
+    mixed_P = averse(vectors_KP @ vectors_KP.T, 0.5) @ vectors_KP
+    assert np.linalg.norm(mixed_P - expected_P) < 1e-6 * np.linalg.norm(expected_P)
+    assert (vectors_KP @ mixed_P).min() == pytest.approx((vectors_KP @ expected_P).min(), rel=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(1e-3, 1.0, 1e3), (1.0, 1.0, 1.0)])
+def test_a_search_with_three_tasks_comes_to_the_same_gradient(lengths: tuple[float, float, float]) -> None:
+    vectors_KP = conflicting(3) * np.array(lengths)[:, None]
+    expected_P = searched(vectors_KP, 0.5)
+    mixed_P = averse(vectors_KP @ vectors_KP.T, 0.5) @ vectors_KP
+    assert np.linalg.norm(mixed_P - expected_P) < 1e-4 * np.linalg.norm(expected_P)
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 4, 6])
+def test_no_gradient_in_the_ball_helps_the_worst_off_more(tasks: int) -> None:
+    """Weak duality: min g · g_k over the ball never exceeds g_w · g_0 + c ‖g_0‖ ‖g_w‖ of any w; here they meet."""
+    rng = np.random.default_rng(tasks)
+    for radius in (0.1, 0.5, 0.9):
+        for _ in range(40):
+            vectors_KP = rng.standard_normal((tasks, 12)) + rng.uniform() * rng.standard_normal(12)
+            vectors_KP *= 10.0 ** rng.uniform(-3, 3, (tasks, 1))
+            weights_K = averse(vectors_KP @ vectors_KP.T, radius)
+            mixed_P, mean_P, pull_K = weights_K @ vectors_KP, vectors_KP.mean(axis=0), weights_K - 1 / tasks
+            reach = radius * np.linalg.norm(mean_P)
+            assert np.linalg.norm(mixed_P - mean_P) == pytest.approx(reach, rel=1e-9)
+            bound = value_of(pull_K / pull_K.sum(), vectors_KP, radius)
+            shortest = np.linalg.norm(vectors_KP, axis=1).min()
+            assert (vectors_KP @ mixed_P).min() == pytest.approx(bound, rel=1e-6, abs=1e-7 * shortest * reach)
+
+
+def test_gradients_that_are_nearly_the_same_or_opposed_are_no_fault() -> None:
+    one_P, noise_P = vectors(2, 5)
+    for other_P in (one_P, one_P + 1e-9 * noise_P, -1e-3 * one_P, 0 * one_P):
+        vectors_KP = np.stack([one_P, other_P, noise_P])
+        mixed_P = averse(vectors_KP @ vectors_KP.T, 0.5) @ vectors_KP
+        mean_P = vectors_KP.mean(axis=0)
+        assert np.linalg.norm(mixed_P - mean_P) < 0.5001 * np.linalg.norm(mean_P)
+        moved = vectors_KP if other_P.any() else vectors_KP[[0, 2]]
+        assert (moved @ mixed_P).min() >= (moved @ mean_P).min() - 1e-12
 
 
 @pytest.mark.parametrize(("tasks", "radius"), [(2, 0.4), (3, 0.5), (4, 0.9)])
@@ -85,7 +147,7 @@ def test_the_worst_off_task_gains_most_near_the_mean(tasks: int, radius: float) 
     found_P = flat(method("cagrad", tasks, radius=radius).combine(gradients_of(vectors_KP), 0))
     mean_P = vectors_KP.mean(axis=0)
     reach = radius * np.linalg.norm(mean_P)
-    assert np.linalg.norm(found_P - mean_P) == pytest.approx(reach, rel=1e-4)  # a ridge against rounding
+    assert np.linalg.norm(found_P - mean_P) == pytest.approx(reach, rel=1e-9)
     worst = (vectors_KP @ found_P).min()
     assert worst > (vectors_KP @ mean_P).min()
     rng = np.random.default_rng(0)
@@ -120,7 +182,7 @@ def test_nash_solves_its_equation(tasks: int) -> None:
     assert weights_K.min() > 0
     # G^T G alpha = 1 / alpha, up to the scale of alpha: each task gains equally relative to its weight.
     gains_K = vectors_KP @ (weights_K @ vectors_KP) * weights_K
-    np.testing.assert_allclose(gains_K / gains_K.mean(), 1.0, rtol=2e-3)  # the ridge
+    np.testing.assert_allclose(gains_K / gains_K.mean(), 1.0, rtol=1e-6)
     found_P = flat(method("nash", tasks).combine(gradients_of(vectors_KP), 0))
     np.testing.assert_allclose(found_P, weights_K @ vectors_KP, rtol=1e-9)
 

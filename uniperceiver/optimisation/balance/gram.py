@@ -12,9 +12,10 @@ from torch import Tensor
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.task_gradients import TaskGradients
 
-_BARRIERS = 10.0 ** -np.arange(1, 11)
-_RIDGE_CAGRAD = 1e-7
-_RIDGE_NASH = 1e-4  # of a diagonal of 1: where gradients cancel, weights would grow without bound
+# The least eigenvalue of cosines, whose diagonal is 1: inner products in float32 may make them indefinite by some 1e-8,
+# and where gradients cancel, weights would grow without bound.
+_RIDGE = 1e-7
+_CANCELLED = 1e-3  # of the mean length: a mean gradient that is shorter is lost in the rounding of inner products
 
 # x_K -> value, gradient_K, hessian_KK
 Problem = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
@@ -55,8 +56,8 @@ class CAGrad(Method):
     """g = g_0 + c ‖g_0‖ / ‖g_w‖ g_w, where w minimises g_w · g_0 + c ‖g_0‖ ‖g_w‖ over the simplex.
 
     g_0 is the mean of the tasks' gradients, g_w = Σ w_k g_k, c is `balance.radius`. g maximises the least g · g_k among
-    all gradients with ‖g − g_0‖ ≤ c ‖g_0‖. With one task drawn, g is its gradient. Beside much longer gradients a short
-    one is helped less than it could be; below a thousandth of their length it is left out of account.
+    all gradients with ‖g − g_0‖ ≤ c ‖g_0‖. With one task drawn, g is its gradient; a gradient of 0 is no task's.
+    It is solved for gradients of length 1, so it is as exact for short ones as for long ones (docs/balancing.md).
 
     Source: Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning" (arXiv 2110.14048).
     """
@@ -73,36 +74,77 @@ def averse(gram_KK: np.ndarray, radius: float) -> np.ndarray:
     """weights_K of the tasks' gradients in g."""
     count = len(gram_KK)
     mean_K = np.full(count, 1.0 / count)
-    scale = float(np.trace(gram_KK)) / count
-    if count == 1 or radius == 0 or scale == 0:
+    norms_K = np.sqrt(np.diag(gram_KK))
+    there = norms_K > 0
+    mean_length = float(np.sqrt(max(mean_K @ gram_KK @ mean_K, 0.0)))
+    if count == 1 or radius == 0 or mean_length <= _CANCELLED * norms_K.mean():
         return mean_K
-    # Scaled, so that thresholds mean the same however long gradients are; no longer indefinite by rounding.
-    gram_KK = gram_KK / scale + _RIDGE_CAGRAD * np.eye(count)
-    reach = radius * float(np.sqrt(max(mean_K @ gram_KK @ mean_K, 0.0)))
-    w_K = worst_off(gram_KK, reach)
-    length = float(np.sqrt(max(w_K @ gram_KK @ w_K, 0.0)))
-    if length < 1e-3:  # the tasks' gradients cancel: there is no direction that helps all of them
-        return mean_K
-    return mean_K + reach / length * w_K
+    lengths_K = norms_K[there] / mean_length
+    cosines_KK = _cosines(gram_KK[np.ix_(there, there)], norms_K[there])
+    pull_K = furthest_pull(cosines_KK, cosines_KK @ lengths_K / count, lengths_K, radius)
+    weights_K = mean_K.copy()
+    weights_K[there] += pull_K / lengths_K
+    # Of exactly opposed gradients of unequal length the mean may be better than what the ridge allows.
+    gains_K, gains_of_mean_K = (gram_KK @ weights_K)[there], (gram_KK @ mean_K)[there]
+    return weights_K if gains_K.min() >= gains_of_mean_K.min() else mean_K
 
 
-def worst_off(gram_KK: np.ndarray, reach: float) -> np.ndarray:
-    """w_K on the simplex where g_w · g_0 + reach ‖g_w‖ is least: with a barrier −μ Σ log w_k, μ → 0."""
-    count = len(gram_KK)
-    towards_mean_K = gram_KK.mean(axis=1)
-    w_K = np.full(count, 1.0 / count)
-    for barrier in _BARRIERS:
+def furthest_pull(cosines_KK: np.ndarray, towards_K: np.ndarray, lengths_K: np.ndarray, reach: float) -> np.ndarray:
+    """y_K ≥ 0 for which the least g · g_k is largest, with g = g_0 + Σ y_k ĝ_k and ‖g − g_0‖ ≤ reach.
 
-        def problem(w_K: np.ndarray, barrier: float = barrier) -> tuple[float, np.ndarray, np.ndarray]:
-            image_K = gram_KK @ w_K
-            length = float(np.sqrt(w_K @ image_K + 1e-14))  # smooth where g_w = 0
-            value = w_K @ towards_mean_K + reach * length - barrier * np.log(w_K).sum()
-            gradient_K = towards_mean_K + reach * image_K / length - barrier / w_K
-            curved_KK = reach * (gram_KK - np.outer(image_K, image_K) / length**2) / length
-            return float(value), gradient_K, curved_KK + np.diag(barrier / w_K**2)
+    For every task to gain λ, ĝ_k · g ≥ λ / ‖g_k‖, there is a shortest pull; its length grows with λ. Where the tasks
+    that limit it stay the same its square is a quadratic in λ, so that the λ whose pull is as long as `reach` is solved
+    for; then for the tasks that limit it there, until they are the same.
 
-        w_K = minimised(problem, w_K, on_simplex=True)
-    return w_K
+    Args:
+        towards_K: ĝ_k · g_0, with ĝ_k = g_k / ‖g_k‖.
+    """
+    low, high = float((lengths_K * towards_K).min()), float((lengths_K * (towards_K + reach)).min())
+    gain, pull_K = high, np.zeros(len(lengths_K))
+    for _ in range(100):
+        pull_K = shortest_pull(cosines_KK, gain / lengths_K - towards_K)
+        length = float(np.sqrt(pull_K @ cosines_KK @ pull_K))
+        if abs(length - reach) <= 1e-12 * reach or not low < high:
+            break
+        low, high = (low, gain) if length > reach else (gain, high)
+        active = pull_K > 0
+        inverse, limits = 1.0 / lengths_K[active], towards_K[active]
+        by_gain, by_limit = np.linalg.solve(cosines_KK[np.ix_(active, active)], np.stack([inverse, limits], 1)).T
+        a, b, c = inverse @ by_gain, inverse @ by_limit, limits @ by_limit - reach**2
+        root = (b + np.sqrt(max(b * b - a * c, 0.0))) / a if active.any() else high
+        gain = root if low < root < high else (low + high) / 2
+    return pull_K * min(1.0, reach / max(length, 1e-300))
+
+
+def shortest_pull(matrix_KK: np.ndarray, least_K: np.ndarray) -> np.ndarray:
+    """y_K ≥ 0 with M y ≥ least_K for which yᵀ M y is least; M is positive definite.
+
+    Non-negative least squares by active sets (Lawson & Hanson 1974, algorithm NNLS), for the normal equations.
+    """
+    y_K, active = np.zeros(len(least_K)), np.zeros(len(least_K), dtype=bool)
+    for _ in range(10 * len(least_K)):
+        missing_K = np.where(active, 0.0, least_K - matrix_KK @ y_K)
+        if missing_K.max() <= 1e-13 * np.abs(least_K).max():
+            break
+        active[missing_K.argmax()] = True
+        while active.any():
+            solved_K = np.zeros(len(least_K))
+            solved_K[active] = np.linalg.solve(matrix_KK[np.ix_(active, active)], least_K[active])
+            low = active & (solved_K <= 0)
+            if not low.any():
+                y_K = solved_K
+                break
+            share = (y_K[low] / (y_K[low] - solved_K[low])).min()  # as far as all stay positive
+            y_K = y_K + share * (solved_K - y_K)
+            active &= ~low | (y_K > 1e-15 * y_K.max())
+            y_K[~active] = 0.0
+    return y_K
+
+
+def _cosines(gram_KK: np.ndarray, norms_K: np.ndarray) -> np.ndarray:
+    """Inner products of the gradients' directions; where they are nearly dependent with a ridge."""
+    cosines_KK = gram_KK / np.outer(norms_K, norms_K)
+    return cosines_KK + max(0.0, _RIDGE - float(np.linalg.eigvalsh(cosines_KK).min())) * np.eye(len(norms_K))
 
 
 class Nash(Method):
@@ -131,21 +173,20 @@ def bargained(gram_KK: np.ndarray) -> np.ndarray:
     if not there.any():
         return weights_K
     lengths_K = norms_K[there]
-    cosines_KK = gram_KK[np.ix_(there, there)] / np.outer(lengths_K, lengths_K)
-    cosines_KK = cosines_KK + _RIDGE_NASH * np.eye(len(lengths_K))
+    cosines_KK = _cosines(gram_KK[np.ix_(there, there)], lengths_K)
 
     def problem(x_K: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         image_K = cosines_KK @ x_K
         value = 0.5 * float(x_K @ image_K) - float(np.log(x_K).sum())
         return value, image_K - 1.0 / x_K, cosines_KK + np.diag(1.0 / x_K**2)
 
-    x_K = minimised(problem, np.ones(len(lengths_K)), on_simplex=False)  # α_k ‖g_k‖
+    x_K = minimised(problem, np.ones(len(lengths_K)))  # α_k ‖g_k‖
     weights_K[there] = x_K / x_K.sum() * norms_K.mean() / lengths_K
     return weights_K
 
 
-def minimised(problem: Problem, start_K: np.ndarray, *, on_simplex: bool, steps: int = 100) -> np.ndarray:
-    """x_K > 0 where a convex function is least, by damped Newton steps; with `on_simplex` Σ x stays as it is.
+def minimised(problem: Problem, start_K: np.ndarray, *, steps: int = 100) -> np.ndarray:
+    """x_K > 0 where a convex function is least, by damped Newton steps.
 
     A step is halved until all of x_K stays positive and the value falls as Armijo's rule wants, and the search ends
     where no step does.
@@ -156,7 +197,7 @@ def minimised(problem: Problem, start_K: np.ndarray, *, on_simplex: bool, steps:
     x_K = start_K
     value, gradient_K, hessian_KK = problem(x_K)
     for _ in range(steps):
-        direction_K = _direction(gradient_K, hessian_KK, on_simplex)
+        direction_K = np.linalg.solve(hessian_KK, -gradient_K)
         slope = float(gradient_K @ direction_K)
         if slope > -1e-16 * max(1.0, abs(value)):
             break
@@ -172,13 +213,3 @@ def minimised(problem: Problem, start_K: np.ndarray, *, on_simplex: bool, steps:
             break
         x_K, (value, gradient_K, hessian_KK) = trial_K, trial
     return x_K
-
-
-def _direction(gradient_K: np.ndarray, hessian_KK: np.ndarray, on_simplex: bool) -> np.ndarray:
-    """−H⁻¹ g, or the same among the directions that add up to 0."""
-    if not on_simplex:
-        return np.linalg.solve(hessian_KK, -gradient_K)
-    count = len(gradient_K)
-    system = np.ones((count + 1, count + 1))
-    system[:count, :count], system[count, count] = hessian_KK, 0.0
-    return np.linalg.solve(system, np.append(-gradient_K, 0.0))[:count]

@@ -148,7 +148,7 @@ class AnswerKind:
         """The named terms whose sum is the loss of a batch."""
         if readout.soft_RK is not None:
             return {"nll": soft_cross_entropy(logits_RK, readout.soft_RK, smoothing)}
-        return {"nll": cross_entropy(logits_RK, targets(readout, candidates), smoothing)}
+        return {"nll": cross_entropy(logits_RK, targets(readout, candidates), smoothing, candidates.correction_K)}
 
     def accuracies(self, logits_RK: Tensor, readout: Readout, candidates: Candidates) -> dict[str, Tensor]:
         """The accuracies of a batch, without gradient, as the original release adds them to its losses."""

@@ -3,7 +3,7 @@
 Shape suffixes: B inputs, and as many candidates; R read-outs, K candidates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,14 @@ class Retrieval(AnswerKind):
 
 def _same(asked: Sequence[Asked]) -> Tensor:
     """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
-    return torch.tensor([[float(a.candidate == b.candidate or a.sample == b.sample) for b in asked] for a in asked])
+    text_B, sample_B = _numbered([a.candidate for a in asked]), _numbered([a.sample for a in asked])
+    return ((text_B[:, None] == text_B) | (sample_B[:, None] == sample_B)).float()
+
+
+def _numbered(values: Sequence[Hashable]) -> Tensor:
+    """The same number for equal values, (B,) int64."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def _share_right(logits_RK: Tensor, right_RK: Tensor) -> Tensor:
