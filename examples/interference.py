@@ -18,7 +18,7 @@ from torch import nn
 from examples import own_data
 from uniperceiver.config import read_recipe
 from uniperceiver.interference import TaskLoss, groups_of, measure
-from uniperceiver.runs.interference import InterferenceSettings, interference_of_run
+from uniperceiver.runs.interference.of_run import InterferenceSettings, interference_of_run
 from uniperceiver.runs.prepare import prepare_run
 
 

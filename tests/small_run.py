@@ -85,9 +85,9 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> Path:
     return path
 
 
-def train(folder: Path, recipe: Recipe, stop_after: int | None = None) -> Run:
+def train(folder: Path, recipe: Recipe, stop_after: int | None = None, *, base: Path | None = None) -> Run:
     """Train in this process; a stop is asked for, as by a signal, when `stop_after` steps are done."""
-    run = prepare_run(recipe, folder, folder, quiet=True)
+    run = prepare_run(recipe, base or folder, folder, quiet=True)
     if stop_after is None:
         run.train()
         return run

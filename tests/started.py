@@ -14,5 +14,7 @@ EXPERTS: dict[str, Any] = {"condition": "attribute", "layout": "release", "exper
 def first_model(recipe_path: Path, folder: Path, *words: str) -> UniPerceiver:
     """The model of a run before its first step."""
     run = prepare_run(read_recipe(recipe_path, read_overrides(words)), recipe_path.parent, folder, quiet=True)
+    folder.mkdir(exist_ok=True)
+    run.callbacks.begin()
     run.callbacks.export(run.state)
     return load(folder)

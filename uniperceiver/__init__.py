@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from uniperceiver.data.tasks import TaskData
     from uniperceiver.errors import UserError
     from uniperceiver.runs.evaluate import evaluate
+    from uniperceiver.runs.steps import Step
     from uniperceiver.runs.train import TrainedRun, train
     from uniperceiver.runs.tuning import tune_recipe
     from uniperceiver.serving.predictor import UniPerceiver
@@ -87,11 +88,14 @@ _HOMES = {
 }
 
 
-def load(path: "str | Path", device: str = "cpu") -> "UniPerceiver":
+def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None) -> "UniPerceiver":
     """Load the model of a run, of a saved model directory or of the Hugging Face hub (OWNER/NAME), ready to be asked.
 
+    Args:
+        step: of a run: the weights of its checkpoint of that step, or "best": those whose evaluation was the best.
+
     Raises:
-        UserError: there is no model, or a file of it is damaged.
+        UserError: there is no model or no such checkpoint, or a file of it is damaged.
 
     Example:
         >>> import numpy, uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
@@ -102,7 +106,11 @@ def load(path: "str | Path", device: str = "cpu") -> "UniPerceiver":
     """
     from uniperceiver.serving.predictor import UniPerceiver
 
-    return UniPerceiver.from_pretrained(path, device)
+    if step is None:
+        return UniPerceiver.from_pretrained(path, device)
+    from uniperceiver.runs.steps import load_saved
+
+    return UniPerceiver(load_saved(path, step), device)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import IO
@@ -170,9 +170,36 @@ def only_one(folder: Path) -> Iterator[bool]:
             yield True
 
 
+def foreign_names(folder: Path) -> list[str]:
+    """What lies in a folder beside a lock and what is being written there; nothing where there is no folder."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if name != _LOCK and not name.startswith((_HIDDEN, _ASIDE))]
+
+
+@contextmanager
+def folder_to_fill(folder: Path) -> Iterator[None]:
+    """A folder that is there in the block, and gone again if an error ends the block before anything lies in it."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made and not foreign_names(folder):
+            (folder / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                for path in made:
+                    path.rmdir()
+        raise
+
+
+def was_locked(folder: Path) -> bool:
+    """Whether `only_one` has been asked for the folder, now or before."""
+    return (folder / _LOCK).is_file()
+
+
 def in_use(folder: Path) -> bool:
     """Whether another process works in the folder, as far as that can be told; nothing is written."""
-    if not (folder / _LOCK).is_file():
+    if not was_locked(folder):
         return False
     with only_one(folder) as alone:
         return not alone

@@ -138,7 +138,7 @@ def test_a_run_does_not_replace_the_model_that_it_tunes(trained: Path, tmp_path:
     load(trained).save_pretrained(tmp_path / "mine")
     before = state_of(load(tmp_path / "mine"))
     for place in (tmp_path / "mine", tmp_path / "mine" / ".." / "mine"):
-        with pytest.raises(UserError, match=r"mine: is the folder of model.start .*, which the run needs; use another"):
+        with pytest.raises(UserError, match=r"mine: holds other files, such as README.md, and is no run; use another"):
             prepare_run(tuning(tmp_path / "mine"), tmp_path, place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
     assert not list((tmp_path / "mine").glob(".uniperceiver-tmp-*"))

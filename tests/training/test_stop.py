@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.small_run import log_lines, same_tensors, small_recipe, train, values_of, write_recipe
+from uniperceiver.cli import main
 from uniperceiver.training import checkpoint
 from uniperceiver.training.stop import EXIT_CODE, Stopped, StopRequest, stop_on_signals
 
@@ -39,6 +40,39 @@ def test_the_handlers_come_back_after_an_error() -> None:
 
 def test_nothing_is_requested_at_first() -> None:
     StopRequest().check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["evaluate", "write_report", "write_results"])
+def test_a_signal_after_the_last_step_is_a_stop_too(
+    number: signal.Signals,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*args: Any, **more: Any) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr("uniperceiver.runs.train.evaluate", lambda *args, **more: {"tasks": {}})
+    monkeypatch.setattr(f"uniperceiver.runs.train.{where}", stopped)
+    before = signal.getsignal(number)
+    recipe = write_recipe(tmp_path / "r.yaml", values_of(("colours",), steps=1))
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == EXIT_CODE
+    assert "stopped after saving; the same command goes on from there" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+    assert checkpoint.newest_valid(tmp_path / "run" / "checkpoints").path is not None
+
+
+def test_a_signal_before_the_first_save_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("uniperceiver.runs.train.prepare_run", lambda *args, **more: os.kill(os.getpid(), 2))
+    recipe = write_recipe(tmp_path / "r.yaml", values_of(("colours",), steps=1))
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == EXIT_CODE
+    assert "stopped before the first save; begin anew" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file
 from uniperceiver.cli.process import settle_for_run
-from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName
-from uniperceiver.errors import UserError
+from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName, StepOfRun
 
 if TYPE_CHECKING:
     from uniperceiver.interference.records import Interference
@@ -30,7 +29,7 @@ def interference(
             metavar="PATTERN",
         ),
     ] = None,
-    step: Annotated[int | None, arg("measure the checkpoint of this step (default: the run's model)")] = None,
+    step: StepOfRun = None,
     split: Annotated[SplitName, arg("default: %(default)s")] = "train",
     data: OtherData = None,
     finite_differences: Annotated[bool, arg("take the steps, in float64; slow")] = False,
@@ -44,12 +43,11 @@ def interference(
 
     from uniperceiver.config import InterferenceConfig
     from uniperceiver.interference.records import as_values
-    from uniperceiver.runs.interference import InterferenceSettings, interference_of_run, keep_in_run
+    from uniperceiver.runs.interference.of_run import InterferenceSettings, interference_of_run, keep_in_run
+    from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
 
     check_file(json, "--json")
-    if batch is not None and batch < 1:
-        raise UserError(f"--batch: {batch} is no number of samples; give 1 or more")
     settle_for_run(run, data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=None)
@@ -58,7 +56,7 @@ def interference(
             batches=batches,
             batch=batch,
             tasks=tuple(task or ()),
-            step=step,
+            step=read_step(step),
             split=split,
             by_steps=finite_differences,
             device=device,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
-from uniperceiver.cli.runs import AsJson, Run
+from uniperceiver.cli.runs import AsJson, Run, StepOfRun
 
 
 def predict(
@@ -20,14 +20,17 @@ def predict(
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
     beam: Annotated[int, arg("caption: number of beams (default: %(default)s)")] = 2,
+    step: StepOfRun = None,
     device: Annotated[str, arg()] = "cpu",
     json: Annotated[bool, arg("print the answers as JSON")] = False,
 ) -> int | None:
     """Ask a model about files."""
+    from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.predict import as_text, predict
 
+    saved = None if step is None else load_saved(run, read_step(step))
     answers = predict(
-        run, question, files, labels=labels, texts=texts, asked=asked, task=task, beam=beam, device=device
+        saved or run, question, files, labels=labels, texts=texts, asked=asked, task=task, beam=beam, device=device
     )
     if json:
         print_json(answers)
@@ -94,12 +97,14 @@ def merge(
     *,
     out: Annotated[Path, arg("folder of the merged model", metavar="DIR")],
     task: Annotated[list[str] | None, arg("tasks to merge for (default: all)", action="extend", metavar="NAME")] = None,
+    step: StepOfRun = None,
     json: Annotated[bool, arg("print rows and sizes as JSON")] = False,
 ) -> int | None:
     """Fold experts into plain weights: the same answers, served densely."""
+    from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.merge import as_text, merge_run
 
-    report = merge_run(run, out, task)
+    report = merge_run(run, out, task, None if step is None else load_saved(run, read_step(step)))
     if json:
         print_json(report)
     else:

@@ -23,6 +23,7 @@ AsJson = Annotated[bool, arg("print as JSON")]
 OneTask = Annotated[str | None, arg("only this task")]
 DeviceOfRecipe = Annotated[str | None, arg("cpu, cuda, ... (default: as the recipe says)")]
 FiguresTo = Annotated[Path | None, arg("also draw what is shown, as PDF and PNG", metavar="DIR")]
+StepOfRun = Annotated[str | None, arg("a step whose checkpoint is kept, or best (default: the last)", metavar="STEP")]
 OtherData = Annotated[Path | None, arg("use the data of this recipe instead of the run's", metavar="RECIPE.yaml")]
 
 
@@ -57,6 +58,7 @@ def tune(
     out: RunToMake,
     method: Annotated[Literal["prompt", "full"] | None, arg("default: as the recipe says, or else prompt")] = None,
     fraction: Annotated[str | None, arg("share of the training set to use, such as 0.01", metavar="SHARE")] = None,
+    step: StepOfRun = None,
     json: ResultsAsJson = False,
 ) -> int | None:
     """Adapt a finished model to your own data: all weights, or prompts."""
@@ -64,6 +66,7 @@ def tune(
     from uniperceiver.runs.tuning import tune_recipe
 
     keys = read_overrides(overrides) | ({} if fraction is None else {"tune.fraction": fraction})
+    keys |= {} if step is None else {"model.start_step": step}
     return _train(tune_recipe(model, data, method, keys), data.parent, out, json)
 
 
@@ -76,7 +79,9 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None
         with stop_at_once():
             run = train(recipe, out, base=base)
     except Stopped:
-        print(f"stopped after saving; the same command goes on from there ({out})", file=sys.stderr)
+        saved = (out / "checkpoints").is_dir()
+        how = "after saving; the same command goes on from there" if saved else "before the first save; begin anew"
+        print(f"stopped {how} ({out})", file=sys.stderr)
         return EXIT_CODE
     if as_json:
         print_json({"run": str(out), "report": str(run.report), **run.results})
@@ -92,17 +97,19 @@ def evaluate(
     task: OneTask = None,
     split: Annotated[list[SplitName] | None, arg("default: val and test", action="append", nargs=None)] = None,
     data: OtherData = None,
+    step: StepOfRun = None,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
     figures: FiguresTo = None,
 ) -> int | None:
     """Measure a run or a saved model."""
     from uniperceiver.runs.evaluate import evaluate
+    from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
 
     check_file(json, "--json")
     settle_for_run(run, data)
-    results = evaluate(run, splits=split or ("val", "test"), task=task, data=data, device=device)
+    results = evaluate(run, splits=split or ("val", "test"), task=task, data=data, step=read_step(step), device=device)
     if json is not None:
         json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
     if figures is not None:

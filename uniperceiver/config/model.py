@@ -26,6 +26,8 @@ class ModelConfig:
     """A run, a saved model directory or a hub id, of the same size: a new run begins with its weights, and with its
     vocabulary instead of one that is trained here. With `moe`, each expert of a dense start is a copy of its linear.
     A path starts at the recipe's folder, or else where the command is given."""
+    start_step: PositiveInt | Literal["best"] | None = None
+    """Of a start that is a run: the weights of its checkpoint of this step, or of its best one; None: its last."""
     patch: PositiveInt | None = None
     """Pixels along a patch's side; None: 8 for nano, 16 for the others."""
     patch_frames: PositiveInt = 1

@@ -120,6 +120,9 @@ class CheckpointConfig:
     """Steps between checkpoints."""
     keep: PositiveInt = 2
     """How many of the newest checkpoints stay, beside the best."""
+    best: str = "score"
+    """What the best checkpoint is best by, of the evaluations during training: score, the mean loss of all tasks; or
+    TASK/METRIC, such as things/accuracy@1."""
 
 
 @record

@@ -1,5 +1,6 @@
 """The figures of a task on a split: metrics, their 95 % intervals, and what chance would give."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,12 @@ from uniperceiver.tasks.task import Task
 def main_metric(task: Task) -> str:
     """The metric by which a task is judged first, and to which `chance` belongs."""
     return EVALUATIONS[task.answer_name].main_metric
+
+
+def metric_names(task: Task) -> list[str]:
+    """The metrics by which checkpoints can be compared on a task, the first one first."""
+    kind = EVALUATIONS[task.answer_name]
+    return [kind.main_metric, *kind.more_metrics, "loss"]
 
 
 def first_metric(metrics: Mapping[str, float]) -> str | None:
@@ -42,6 +49,19 @@ def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:
         UserError: too many broken samples.
     """
     return EVALUATIONS[split.task.answer_name].metrics(model, split, settings)
+
+
+def score_by(results: Mapping[str, Metrics], best: str) -> float:
+    """One number by which checkpoints are compared, lower is better.
+
+    Args:
+        best: "score", or TASK/METRIC; NaN where the evaluation could not measure that.
+    """
+    if best == "score":
+        return score(results)
+    task, _, metric = best.rpartition("/")
+    value = results[task].get(metric, math.nan)
+    return value if lower_is_better(metric) else -value
 
 
 def score(results: Mapping[str, Metrics]) -> float:

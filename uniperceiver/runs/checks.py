@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 
 from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, Recipe, TuneConfig
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, nearest
+from uniperceiver.evaluation.evaluate import metric_names
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.tasks.task import Task
+from uniperceiver.training.log import NO_TENSORBOARD
 
-_OF_TRAINING = ("start", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
+_OF_TRAINING = ("start", "start_step", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
 _OF_PROMPTS = ("vectors", "shared", "head", "labels")  # keys of `tune` that only prompts have
 
 
@@ -26,6 +29,9 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     Raises:
         UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
     """
+    if recipe.log.tensorboard is True and find_spec("tensorboard") is None:
+        raise UserError(NO_TENSORBOARD)
+    check_best(recipe, [data.task for data in tasks])
     without = next((data.task.name for data in tasks if "train" not in data.sources), None)
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
@@ -33,6 +39,19 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
         check_causal(moe, [data.task for data in tasks])
     _check_tuning(recipe, tasks)
     check_balance(recipe, len(tasks))
+
+
+def check_best(recipe: Recipe, tasks: Iterable[Task]) -> None:
+    """Refuse a checkpoint that is best by what no evaluation measures.
+
+    Raises:
+        UserError: there is no such task or metric; the nearest is offered.
+    """
+    if recipe.checkpoint.best == "score":
+        return
+    best, names = recipe.checkpoint.best, [f"{task.name}/{key}" for task in tasks for key in metric_names(task)]
+    if best not in names:
+        raise UserError(f"checkpoint.best: no metric {best!r}; {nearest(best, ['score', *names])}")
 
 
 def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:

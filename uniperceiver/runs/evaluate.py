@@ -19,6 +19,7 @@ from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.steps import Step, load_saved
 from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
@@ -35,6 +36,7 @@ def evaluate(
     data: str | Path | None = None,
     tasks: Sequence[TaskData] | None = None,
     train_limit: int = 0,
+    step: Step | None = None,
     device: str | None = None,
     quiet: bool = False,
 ) -> Results:
@@ -46,6 +48,7 @@ def evaluate(
         data: the recipe whose data are used instead of the run's own; a saved model that is no run needs one.
         tasks: tasks and sources made by a program, instead of those that the recipe names.
         train_limit: samples of each training split, drawn alike in every call; 0: all.
+        step: of which checkpoint, a number or "best"; None: the model in the run's folder.
         device: where to compute, instead of where the recipe says.
         quiet: show no progress.
 
@@ -63,7 +66,7 @@ def evaluate(
         True
     """
     path = Path(run)
-    model = UniPerceiver.from_pretrained(path)
+    model = UniPerceiver(load_saved(path, step))
     recipe, base = (read_recipe(data), Path(data).parent) if data is not None else saved_recipe(path)
     if task is not None and task not in recipe.tasks:
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")

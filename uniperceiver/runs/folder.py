@@ -1,6 +1,8 @@
 """THE FOLDER OF A RUN: its recipe, and whether a run may go on there."""
 
 import dataclasses
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,17 @@ from typing import Any
 import yaml
 
 from uniperceiver import strict
-from uniperceiver.atomic import write_text
+from uniperceiver.atomic import foreign_names, write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.training.loop import refuse_second
 
 # What a resumed run's recipe may say anew; everything else decides what is computed.
 _MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.", "optimiser.recompute")
+
+_MARK = "# relative paths start at"  # how recipe.yaml of a run begins, and no recipe that somebody writes
+
+_BESIDE_RECIPE = ("tokenizer.json", "log.jsonl")  # what every run has from its first step on
 
 
 def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
@@ -24,7 +30,7 @@ def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
         UserError: the disk does not take it.
     """
     values = dataclasses.asdict(recipe)
-    text = f"# relative paths start at: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
+    text = f"{_MARK}: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
     path = folder / "recipe.yaml"
     try:
         write_text(path, text)
@@ -46,7 +52,7 @@ def saved_recipe(folder: Path) -> tuple[Recipe, Path]:
             f"{folder}: not a run (it has no recipe.yaml); give the folder that train wrote, or --data RECIPE.yaml"
         )
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    base = Path(first.partition(": ")[2]) if first.startswith("# relative paths") else folder
+    base = Path(first.partition(": ")[2]) if first.startswith(_MARK) else folder
     return strict.parse(Recipe, strict.read_yaml(path), str(path)), base
 
 
@@ -55,13 +61,53 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     (folder / "results.json").write_text(strict.to_json(results, indent=1) + "\n", encoding="utf-8")
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds anything, unless it is the folder of a run: what lies there would be written over.
+
+    Raises:
+        UserError: it does, it is a file, or nothing can be written there.
+    """
+    refuse_unwritable(folder)
+    others = foreign_names(folder)
+    recipe = folder / "recipe.yaml"
+    # A recipe that was copied from a run into another folder does not make that folder a run.
+    beside = any((folder / name).is_file() for name in _BESIDE_RECIPE)
+    if others and not (is_run_recipe(recipe) and (beside or others == [recipe.name])):
+        raise UserError(
+            f"{folder}: holds other files, such as {others[0]}, and is no run; use another --out, a folder that is "
+            "new, empty or of a run"
+        )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a place where no folder can be made or filled, before there is anything to write.
+
+    Raises:
+        UserError: it is a file or lies below one, or may not be written.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if place.is_dir() and os.access(place, os.W_OK):
+        return
+    number = errno.EACCES if place.is_dir() else errno.EEXIST if place == folder else errno.ENOTDIR
+    raise UserError(f"{folder}: cannot be written ({os.strerror(number)}); use another --out")
+
+
+def is_run_recipe(path: Path) -> bool:
+    """Whether a file is the recipe that a run has written into its folder."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline().startswith(_MARK.encode())
+
+
 def check_same_run(recipe: Recipe, folder: Path) -> None:
     """A run is resumed with the recipe it was started with, except for what does not change what is computed.
 
     Raises:
-        UserError: another process is training there, or the run there has another recipe.
+        UserError: another process is training there, the folder is no run's, or the run there has another recipe.
     """
     refuse_second(folder)
+    refuse_foreign(folder)
     if not (folder / "recipe.yaml").is_file():
         return
     before, _ = saved_recipe(folder)

@@ -14,10 +14,10 @@ from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.runs.architecture import expert_words, experts
+from uniperceiver.runs.steps import load_saved
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.base_model import Base, base_at
-from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import refuse_other_classes
 from uniperceiver.streams import torch_stream
@@ -40,18 +40,17 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
     """
     start = recipe.model.start
     if start is None:
+        if recipe.model.start_step is not None:
+            raise UserError("model.start_step: has no meaning without model.start; remove the key, or name a run")
         if recipe.moe.copy_noise:
             raise UserError("moe.copy_noise: without model.start nothing is copied; remove the key, or name a model")
         return None
     if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
         return None
     try:
-        place = model_folder(_place(start, base))
-        saved = saved_files.load(place)
+        saved = load_saved(_place(start, base), recipe.model.start_step)
     except UserError as error:
         raise UserError(f"model.start: {error}") from None
-    if place.resolve() in (folder.resolve(), (folder / "model").resolve()):
-        raise UserError(f"{folder}: is the folder of model.start {start}, which the run needs; use another --out")
     vocabulary = recipe.model.vocabulary
     if isinstance(vocabulary, str) and bpe.from_file(base / vocabulary) != saved.codec:
         raise UserError(
@@ -70,6 +69,12 @@ def base_to_keep(recipe: Recipe, base: Path, folder: Path, start: SavedModel | N
         return None
     if start is None:  # the run goes on
         return saved_files.read_base(folder / "model")
+    step = recipe.model.start_step
+    if step is not None and start.base is None:
+        raise UserError(
+            "model.start_step: prompts are saved beside the model they are tuned on, and a checkpoint is none; save it "
+            f"first, uniperceiver.load({recipe.model.start!r}, step={step!r}).save_pretrained(FOLDER)"
+        )
     return start.base or base_at(_place(recipe.model.start, base))
 
 

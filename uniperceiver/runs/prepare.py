@@ -9,7 +9,6 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData, open_tasks, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
-from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -17,7 +16,7 @@ from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
-from uniperceiver.runs.interference_callback import InterferenceCallback, interference_callback
+from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
 from uniperceiver.runs.validation import evaluation_settings, validate
@@ -31,19 +30,21 @@ from uniperceiver.training.loop import Callbacks, Run
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
 
+_TOKENIZER = "tokenizer.json"
+
 
 def prepare_run(
     recipe: Recipe, base: Path, folder: Path, *, tasks: list[TaskData] | None = None, quiet: bool = False
 ) -> Run:
     """Make everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
 
-    `uniperceiver.train` is this, then `Run.train`, evaluation and report.
+    `uniperceiver.train` is this, then `Run.train`, evaluation and report. Nothing is written before `Run.train`.
 
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
 
     Raises:
-        UserError: something in the recipe cannot be had, or the folder holds a run of another recipe.
+        UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
     check_same_run(recipe, folder)
     tasks = open_tasks(recipe, base) if tasks is None else tasks
@@ -63,7 +64,6 @@ def prepare_run(
     arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)
     model = _first_model(recipe, arch, start)
-    save_recipe(recipe, base, folder)
     trained = {
         data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks
     }
@@ -76,10 +76,13 @@ def prepare_run(
         mixture=mixture,
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
-        callbacks=_callbacks(recipe, tasks, saved, folder, interference_callback(recipe, model, mixture, objective)),
+        callbacks=_callbacks(
+            recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective)
+        ),
         notes=(*notes_on(arch), *source_notes(tasks)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
+        tasks=tuple(tasks),
         quiet=quiet,
     )
 
@@ -95,33 +98,38 @@ def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -
 def _codec_of_run(
     recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path, start: SavedModel | None
 ) -> bpe.TextEncoder:
-    """The text encoder that the run began with, or else its start's or a new one, which is saved in its folder."""
-    path = folder / "tokenizer.json"
-    # Without a recipe beside it, it is left from a start that was refused: for other texts or another size, perhaps.
-    if path.is_file() and (folder / "recipe.yaml").is_file():
-        return bpe.load(path)
-    codec = text_encoder(recipe, tasks, base) if start is None else start.codec
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        codec.save(path)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from None
-    return codec
+    """The text encoder that the run began with, or else its start's or a new one."""
+    if (folder / _TOKENIZER).is_file():
+        return bpe.load(folder / _TOKENIZER)
+    return text_encoder(recipe, tasks, base) if start is None else start.codec
 
 
 def _callbacks(
-    recipe: Recipe, tasks: list[TaskData], saved: SavedModel, folder: Path, watch: InterferenceCallback | None
+    recipe: Recipe,
+    tasks: list[TaskData],
+    saved: SavedModel,
+    base: Path,
+    folder: Path,
+    watch: InterferenceCallback | None,
 ) -> Callbacks:
-    """What the run does beside training: it measures its validation splits, and writes its `model` folder."""
+    """What the run does beside training: it writes what it is, measures its validation splits, saves its model."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
     settings = dataclasses.replace(settings, limit=recipe.evaluation.limit)
 
+    def begin() -> None:
+        # The recipe first: it is the mark by which the folder is known for a run.
+        save_recipe(recipe, base, folder)
+        if not (folder / _TOKENIZER).is_file():
+            saved.codec.save(folder / _TOKENIZER)
+
     def export(state: TrainState) -> None:
         line = f"{state.step} steps on {', '.join(saved.tasks)} (seed {recipe.seed})"
-        line += "" if recipe.model.start is None else f", begun with {recipe.model.start}"
+        if recipe.model.start is not None:
+            step = recipe.model.start_step
+            line += f", begun with {recipe.model.start}{'' if step is None else f' (step {step})'}"
         saved_files.save(folder / "model", dataclasses.replace(saved, trained=line), state.average)
 
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
-        return validate(state, tasks, settings, stop, log)
+        return validate(state, tasks, settings, stop, log, recipe.checkpoint.best)
 
-    return Callbacks(evaluate=evaluate, export=export, gradients=watch)
+    return Callbacks(evaluate=evaluate, export=export, begin=begin, gradients=watch)

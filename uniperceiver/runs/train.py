@@ -12,6 +12,7 @@ from uniperceiver.runs.evaluate import Results, evaluate
 from uniperceiver.runs.folder import write_results
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.runs.report import write_report
+from uniperceiver.runs.steps import Step, load_saved
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 
@@ -24,9 +25,9 @@ class TrainedRun:
     results: Results  # {"tasks": {task: {split: {metric: value}}}}, as in results.json
     report: Path  # an HTML page
 
-    def load(self, device: str = "cpu") -> UniPerceiver:
-        """Load the trained model, ready to be asked."""
-        return UniPerceiver.from_pretrained(self.folder, device)
+    def load(self, device: str = "cpu", *, step: Step | None = None) -> UniPerceiver:
+        """Load the trained model, or that of a checkpoint (a step's number, or "best"), ready to be asked."""
+        return UniPerceiver(load_saved(self.folder, step), device)
 
     def log(self) -> list[dict[str, Any]]:
         """Read the lines of log.jsonl: losses, rates and evaluations by step."""

@@ -10,7 +10,7 @@ import torch
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.evaluation.answers.kind import Metrics
-from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
+from uniperceiver.evaluation.evaluate import evaluate, main_metric, score, score_by
 from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Broken
@@ -52,9 +52,16 @@ def splits_of(data: TaskData, names: tuple[str, ...]) -> list[Split]:
 
 
 def validate(
-    state: TrainState, tasks: list[TaskData], settings: Settings, stop: StopRequest, log: RunLog
+    state: TrainState, tasks: list[TaskData], settings: Settings, stop: StopRequest, log: RunLog, best: str = "score"
 ) -> tuple[float, Mapping[str, Any]]:
-    """Score and main figures of the validation (else training) splits, with the averaged weights if there are any."""
+    """Measure the validation (else training) splits, with the averaged weights if there are any.
+
+    Args:
+        best: what checkpoints are compared by, as `checkpoint.best` says it.
+
+    Returns:
+        What checkpoints are compared by, lower is better; and the score with the main figures of all tasks.
+    """
     results: dict[str, Metrics] = {}
     values: dict[str, float] = {}
     with averaged_weights(state), stop.waiting():
@@ -78,7 +85,7 @@ def validate(
                 f"  {name}: {main} {metrics[main]:.3f} (chance {metrics['chance']:.3f}), loss {metrics['loss']:.3f}"
             )
     log.progress(state.step, "", stage="training")
-    return score(results), values
+    return score_by(results, best), {"score": score(results), **values}
 
 
 @contextmanager

@@ -53,11 +53,14 @@ def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
     return trained.task.segments(trained.index)
 
 
-def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+def merge_run(
+    path: Path, out: Path, tasks: Sequence[str] | None = None, saved: SavedModel | None = None
+) -> dict[str, Any]:
     """Save the merged model of a run or saved model in a folder of its own.
 
     Args:
         tasks: names of the run's tasks; None: all of them.
+        saved: what is merged, where it is not the model in the folder but that of an earlier step.
 
     Returns:
         {"model", "routed", "tasks": {name: size}, "together"}; a size has "rows", "parameters" and, where merging
@@ -70,7 +73,7 @@ def merge_run(path: Path, out: Path, tasks: Sequence[str] | None = None) -> dict
     if out.exists() and out.resolve() == folder.resolve():
         raise UserError(f"--out {out}: is the model itself, whose experts would be lost; give another folder")
     files.refuse_foreign(out)
-    merged = merge(files.load(folder), tasks)
+    merged = merge(saved or files.load(folder), tasks)
     files.save(out, merged.saved)
     sizes = merged.merging
     return {

@@ -9,12 +9,13 @@ from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.serving.saved import SavedModel
 
 _SHOWN = 5  # candidates per file on the console
 
 
 def predict(
-    path: Path,
+    path: Path | SavedModel,
     question: str,
     files: Sequence[str],
     *,
@@ -28,6 +29,7 @@ def predict(
     """Ask a model a question about files.
 
     Args:
+        path: where the model lies, or the model itself.
         asked: a text that is read beside each file, such as a question about it.
 
     Returns:
@@ -36,7 +38,8 @@ def predict(
     Raises:
         UserError: a file that cannot be read, an unknown task, or candidates that are missing.
     """
-    model = UniPerceiver.from_pretrained(path, device_of(device))
+    place = device_of(device)
+    model = UniPerceiver(path, place) if isinstance(path, SavedModel) else UniPerceiver.from_pretrained(path, place)
     for note in notes_on(model.saved.arch):
         warn(note)
     if question == "caption":

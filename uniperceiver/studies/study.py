@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniperceiver.atomic import only_one, write_text
+from uniperceiver.atomic import foreign_names, only_one, was_locked, write_text
 from uniperceiver.errors import UserError
+from uniperceiver.runs.folder import is_run_recipe, refuse_unwritable
 from uniperceiver.strict import to_json
 from uniperceiver.studies.cells import CellOutcome, finished, reported
 from uniperceiver.studies.page import render_study
@@ -37,6 +38,7 @@ def run_study(path: Path, out: Path, *, quiet: bool = False) -> StudyResult:
         UserError: a key of the study or of a recipe is wrong, before anything is trained; the folder holds another
             study, or another process works on it.
     """
+    _refuse_foreign(out)
     plan = read_plan(path, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,20 @@ def run_study(path: Path, out: Path, *, quiet: bool = False) -> StudyResult:
         todo = [cell for cell in plan.cells if done[cell.folder] is None]
         with stop_on_signals() as stop:
             whole = run_cells(plan, todo, stop, on_end, quiet=quiet)
-        return _result(plan, outcomes, out, stopped=not whole)
+            return _result(plan, outcomes, out, stopped=not whole)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds anything, unless it is that of a study, whose tables may be renewed."""
+    refuse_unwritable(out)
+    others, cells = foreign_names(out), out / "cells"
+    begun = (out / "study.json").is_file() or was_locked(out)
+    by_hand = any(map(is_run_recipe, cells.glob("*/*/recipe.yaml")))  # a cell that was trained before the study
+    if others and not (cells.is_dir() and (begun or by_hand)):
+        raise UserError(
+            f"{out}: holds other files, such as {others[0]}, and is no study; use another --out, a folder that is new, "
+            "empty or of a study"
+        )
 
 
 def report_study(path: Path, out: Path) -> StudyResult:

@@ -88,6 +88,16 @@ def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     return tensors, contents["state"]
 
 
+def read_state(folder: Path) -> dict[str, Any]:
+    """The counters that `write` saved, without a look into the files of tensors.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or written by a newer version.
+    """
+    state: dict[str, Any] = _verified(folder, deep=False)["state"]
+    return state
+
+
 def step_folder(root: Path, step: int) -> Path:
     """Where the checkpoint of that step lies."""
     return root / f"step-{step:06d}"

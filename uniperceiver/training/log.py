@@ -16,6 +16,8 @@ from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
 from uniperceiver.strict import to_json
 
+NO_TENSORBOARD = "log.tensorboard needs the package tensorboard: pip install tensorboard, or set log.tensorboard=false"
+
 
 class Scalars(Protocol):
     """TensorBoard's writer, as far as it is used here."""
@@ -147,7 +149,5 @@ def _tensorboard(folder: Path, first_step: int) -> Scalars:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError(
-            "log.tensorboard needs the package tensorboard: pip install tensorboard, or set log.tensorboard=false"
-        ) from None
+        raise UserError(NO_TENSORBOARD) from None
     return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)

@@ -1,18 +1,22 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from uniperceiver.atomic import in_use, only_one, remove
+from uniperceiver.atomic import folder_to_fill, in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
+from uniperceiver.training.data_facts import changes_of_data, data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, gate_loads, move_biases
 from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
 from uniperceiver.training.log import RunLog
@@ -41,6 +45,7 @@ class Callbacks:
 
     evaluate: Callable[[TrainState, StopRequest, RunLog], tuple[float, Mapping[str, Any]]]  # score, lower is better
     export: Callable[[TrainState], None]  # writes the run's `model` folder
+    begin: Callable[[], None]  # writes what the run is, when nothing is left that could refuse it
     gradients: GradientCallback | None = None
 
 
@@ -57,6 +62,7 @@ class Run:
     notes: tuple[str, ...] = ()  # for the log, at the start of training
     watched_k: int | None = None  # experts of a token, where gates are trained: they may collapse
     tokenizer: str = ""  # fingerprint of what the weights read and write
+    tasks: tuple[TaskData, ...] = ()  # whose data checkpoints describe, so that a run does not go on with others
     quiet: bool = False
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -65,16 +71,26 @@ class Run:
 
         Raises:
             Stopped: a signal came; everything is saved.
-            UserError: too many broken samples, or five steps in a row without an update.
+            UserError: too many broken samples, or five steps in a row without an update; a checkpoint that cannot be
+                used, weights that are not finite, a disk that takes nothing: then nothing was written.
         """
-        with only_one(self.folder) as alone:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder_to_fill(self.folder))
+                alone = stack.enter_context(only_one(self.folder))
+            except OSError as error:
+                raise UserError(f"{self.folder}: cannot be written ({error.strerror}); use another --out") from error
             if not alone:
                 raise UserError(_BUSY.format(self.folder))
             self._train()
 
     def _train(self) -> None:
-        notes = [*self.notes, *self._resume()]
         state, recipe = self.state, self.recipe
+        notes = [*self.notes, *self._resume()]
+        refuse_weights(state.model, f"{self.folder}: step {state.step}")
+        self.callbacks.begin()
+        if state.step:
+            self.callbacks.export(state)  # in case the run was killed between its checkpoint and its `model` folder
         log = RunLog(
             self.folder,
             first_step=state.step,
@@ -86,7 +102,6 @@ class Run:
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
-            refuse_weights(state.model, f"{self.folder}: step {state.step}")
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)
@@ -108,6 +123,7 @@ class Run:
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
+                self._say_best(log)
                 return
             work = self._next_work(made, log, stop)
             report = self._step(work)
@@ -132,10 +148,30 @@ class Run:
             score, values = self.callbacks.evaluate(state, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
             state.evaluated = state.step
-            if score == score and (state.best is None or score < state.best["score"]):  # not NaN
+            if score == score and (self._best is None or score < self._best["score"]):  # not NaN
                 state.best, due = {"step": state.step, "score": score}, True
+                if recipe.checkpoint.best != "score":
+                    state.best["by"] = recipe.checkpoint.best
         if due:
             self._save_once()
+
+    @property
+    def _best(self) -> dict[str, Any] | None:
+        """The best evaluation by what counts now; a run that goes on may have been told something else."""
+        best = self.state.best
+        return best if best is not None and best.get("by", "score") == self.recipe.checkpoint.best else None
+
+    def _say_best(self, log: RunLog) -> None:
+        """Say where the last model is not the best."""
+        best = self._best
+        if best is None or best["step"] == self.state.step:
+            return
+        text = (
+            f"the best checkpoint by {self.recipe.checkpoint.best} is that of step {best['step']}, not the last, which "
+            f'is in {self.folder / "model"}; to use it: --step best, or load({str(self.folder)!r}, step="best")'
+        )
+        log.say(text, warning=True)
+        log.line(self.state.step, "note", {"text": text, "best": best["step"]})
 
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
         """An update by the batches of the next step, which counts as made by all that it was planned to see."""
@@ -208,9 +244,17 @@ class Run:
                 f"that was saved with them, {self.folder / 'model' / 'tokenizer.json'}"
             )
         unpack(self.state, tensors, counters, self._tasks(), newest.path)
+        changes = changes_of_data(counters.get("data", {}), self._data, str(newest.path))
         self._saved = (self.state.step, self.state.evaluated)
-        self.callbacks.export(self.state)  # in case the run was killed between its checkpoint and its `model` folder
-        return [f"not used: {line}" for line in newest.skipped] + [f"going on after step {self.state.step}"]
+        return [
+            *(f"not used: {line}" for line in newest.skipped),
+            *(f"the data have changed: {line}" for line in changes),
+            f"going on after step {self.state.step}",
+        ]
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return data_facts(self.tasks)
 
     def _tasks(self) -> list[str]:
         """The names of the tasks, in the order of `TrainState.consumed`."""
@@ -223,7 +267,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
         tensors, counters = pack(self.state, self._tasks())
-        counters["tokenizer"] = self.tokenizer
+        counters |= {"tokenizer": self.tokenizer, "data": self._data}
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
         for path in checkpoint.list_checkpoints(root):

@@ -6,7 +6,7 @@ scheduler gives before it kills.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -70,23 +70,27 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """SIGTERM and SIGINT are noted instead of ending the process; the former handlers come back afterwards."""
     request = StopRequest()
-    former = {number: signal.signal(number, request._note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handled_by(request._note):
         yield request
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """SIGTERM raises `Stopped`: around a run, where all is saved, so that the exit code is the same at any time."""
+    """SIGTERM and SIGINT raise `Stopped`: around a run that is saved, so that the exit code is the same at any time."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped
 
-    former = signal.signal(signal.SIGTERM, stop)
+    with _handled_by(stop):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Both signals go to a handler; the former ones come back afterwards."""
+    former = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, before in former.items():
+            signal.signal(number, before)

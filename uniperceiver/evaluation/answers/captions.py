@@ -24,6 +24,7 @@ class CaptionsEvaluation(Evaluation):
     """BLEU-4, CIDEr-D, ROUGE-L, loss and perplexity; chance is the best single caption of the training set."""
 
     main_metric = "cider_d"
+    more_metrics = ("bleu4", "rouge_l", "perplexity")
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         vocabulary = vocabulary_candidates(split.task, settings.codec, split.index)

@@ -39,6 +39,8 @@ class Evaluation:
 
     main_metric: str
     """The metric by which a task of this kind is judged first, and to which `chance` belongs."""
+    more_metrics: tuple[str, ...] = ()
+    """Its other metrics, beside the loss, by which a checkpoint may be the best."""
     lower_is_better: frozenset[str] = frozenset()
     """Its metrics, beside loss and perplexity, of which a small value is a good value."""
 

@@ -25,6 +25,7 @@ class LabelsEvaluation(Evaluation):
     """One answer for a sample, among the task's classes; chance is the share of the commonest class."""
 
     main_metric = "accuracy@1"
+    more_metrics = ("accuracy@5", "f1", "matthews")
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)

@@ -25,6 +25,7 @@ class MaskedWordsEvaluation(Evaluation):
     """Every hidden token is an answer; those of a sample belong together; chance is that of the commonest token."""
 
     main_metric = "masked_accuracy"
+    more_metrics = ("perplexity",)
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         candidates = vocabulary_candidates(split.task, settings.codec, split.index)

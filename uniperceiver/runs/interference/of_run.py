@@ -17,17 +17,17 @@ from uniperceiver.interference.finite_differences import finite_differences
 from uniperceiver.interference.groups import ParameterGroup
 from uniperceiver.interference.records import Interference, as_record, scalars, write_measurement
 from uniperceiver.model.model import Generalist
-from uniperceiver.model.weights import first_misfit
 from uniperceiver.report.figures import image_of, interference_heat_maps
 from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
-from uniperceiver.runs.interference_callback import RepeatableBatches, batches_of_each_task, trained_groups
+from uniperceiver.runs.interference.callback import RepeatableBatches, batches_of_each_task, trained_groups
 from uniperceiver.runs.report import read_results, write_report
+from uniperceiver.runs.steps import Step, checkpoint_of, load_saved
 from uniperceiver.runs.training import mixture_of, objective_of
 from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.training import checkpoint
+from uniperceiver.training.checkpoint import list_checkpoints, step_of
 from uniperceiver.training.log import show_in_tensorboard
 
 _PASSES = 4  # over the batches, when intervals are wanted
@@ -41,7 +41,7 @@ class InterferenceSettings:
     batches: int | None = None  # of each task; None: 100, or as many as there are samples for
     batch: int | None = None  # samples in one; None: as in training
     tasks: tuple[str, ...] = ()  # none: all
-    step: int | None = None  # of which checkpoint; None: the run's model
+    step: Step | None = None  # of which checkpoint; None: the run's model
     split: str = "train"
     by_steps: bool = False  # by finite differences in float64, instead of by gradients
     device: str | None = None  # None: where the recipe says
@@ -59,11 +59,12 @@ def interference_of_run(path: Path, settings: InterferenceSettings, data: Path |
         UserError: fewer than two tasks, no such task, split, checkpoint or parameter; a task that does not use the
             parameters; a gradient that is not finite.
     """
-    model = UniPerceiver.from_pretrained(path)
+    model = UniPerceiver(load_saved(path, settings.step))
     recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
     tasks = _chosen(recipe, base, model, settings)
     groups = trained_groups(model.model, settings.parameters)
-    step = _load_step(model.model, path, settings.step)
+    steps = [step_of(folder) for folder in list_checkpoints(path / "checkpoints")]
+    step = max(steps, default=0) if settings.step is None else step_of(checkpoint_of(path, settings.step))
     device = device_of(settings.device or recipe.device)
     model.model.to(device, torch.float64 if settings.by_steps else None)
     optimiser = dataclasses.replace(recipe.optimiser, precision="float32")  # whatever the run was trained in
@@ -111,6 +112,8 @@ def _chosen(recipe: Recipe, base: Path, model: UniPerceiver, settings: Interfere
     tasks = [data for data in opened if not settings.tasks or data.task.name in settings.tasks]
     if len(tasks) < 2:
         raise UserError("interference is between tasks: at least two are needed; name another one with --task")
+    if settings.batch is not None and settings.batch < 1:
+        raise UserError(f"--batch: {settings.batch} is no number of samples; give 1 or more")
     if settings.batches is not None and settings.batches < 2:
         raise UserError("--batches: at least 2 are needed, as no batch is compared with itself")
     for data in tasks:
@@ -133,25 +136,6 @@ def _mixture(recipe: Recipe, tasks: list[TaskData], model: UniPerceiver, split: 
         for data in tasks
     ]
     return mixture_of(recipe, chosen, model.codec)
-
-
-def _load_step(model: Generalist, path: Path, step: int | None) -> int:
-    """Weights of a checkpoint, if one is asked for; how many steps the weights were trained."""
-    root = path / "checkpoints"
-    steps = [checkpoint.step_of(folder) for folder in checkpoint.list_checkpoints(root)] if root.is_dir() else []
-    if step is None:
-        return max(steps, default=0)
-    if step not in steps:
-        raise UserError(
-            f"--step: {path} has no checkpoint of step {step}, only of {', '.join(map(str, steps)) or 'none'}; train "
-            "with checkpoint.keep=100 to keep more of them"
-        )
-    tensors, _ = checkpoint.read(checkpoint.step_folder(root, step))
-    state = tensors["model"] | tensors.get("average", {})
-    if first_misfit(model.state_dict(), state) is not None:
-        raise UserError(f"--step: the checkpoint of step {step} does not fit the model in {path / 'model'}")
-    model.load_state_dict(state)
-    return step
 
 
 def keep_in_run(run: Path, measured: Interference) -> list[Path]:

@@ -18,7 +18,7 @@ from uniperceiver import load
 from uniperceiver.cli import main
 from uniperceiver.interference import InterferenceEstimate
 from uniperceiver.interference.records import Interference, InterferenceLayer, as_values, from_values, read_measurements
-from uniperceiver.runs.interference import InterferenceSettings, interference_of_run
+from uniperceiver.runs.interference.of_run import InterferenceSettings, interference_of_run
 
 THREE = ("colours", "words", "captions")
 ROUTINGS = ("shared", "task_specific", "modality", "task", "attribute", "token", "context")

@@ -1,0 +1,108 @@
+"""A run goes on with the data that it was trained on: other classes are refused, other samples are said."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.small_run import TASKS, log_lines, small_recipe, train
+from uniperceiver.config import Recipe
+from uniperceiver.errors import UserError
+from uniperceiver.training import checkpoint
+from uniperceiver.training.data_facts import changes_of_data
+
+RECIPE = {
+    "tasks__colours__train": {"format": "folder", "path": "pictures"},
+    "tasks__colours__val": None,
+    "checkpoint__keep": 9,
+}
+
+
+def recipe(steps: int) -> Recipe:
+    return small_recipe(("colours",), steps=steps, **RECIPE)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two steps beside its pictures of three classes."""
+    for number, name in enumerate(("hot_dog", "ring", "wheel")):
+        for picture in range(2):
+            path = tmp_path / "pictures" / name / f"{picture}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((32, 32, 3), 40 * number + picture, np.uint8)).save(path)
+    train(tmp_path / "run", recipe(2), base=tmp_path)
+    return tmp_path / "run"
+
+
+def goes_on(run: Path, steps: int = 3) -> list[str]:
+    """What is said when the run goes on."""
+    train(run, recipe(steps), base=run.parent)
+    return [line["text"] for line in log_lines(run, "note")]
+
+
+def test_the_same_data_are_nothing_to_talk_about(run: Path) -> None:
+    shutil.copytree(run.parent / "pictures", run.parent / "copy")
+    assert goes_on(run) == ["going on after step 2"]
+
+
+def test_a_renamed_class_is_refused_by_its_name(run: Path) -> None:
+    (run.parent / "pictures" / "ring").rename(run.parent / "pictures" / "zebra")
+    before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
+    with pytest.raises(
+        UserError,
+        match=r"step-000002: was trained with other classes of task 'colours' \(gone: ring; new: zebra\); give the",
+    ):
+        goes_on(run)
+    assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before
+
+
+def test_another_spelling_of_the_same_text_is_the_same_class(run: Path) -> None:
+    (run.parent / "pictures" / "hot_dog").rename(run.parent / "pictures" / "hot dog")
+    assert goes_on(run) == ["going on after step 2"]
+
+
+def test_more_samples_are_noted(run: Path) -> None:
+    shutil.copy(run.parent / "pictures" / "ring" / "0.png", run.parent / "pictures" / "ring" / "9.png")
+    changed = "the data have changed: colours/train has 7 samples, 6 when the run was saved"
+    assert goes_on(run) == [changed, "going on after step 2"]
+    assert goes_on(run, 4) == [changed, "going on after step 2", "going on after step 3"]  # it is saved with them now
+
+
+def test_other_samples_are_noted(run: Path) -> None:
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(run.parent / "pictures" / "ring" / "0.png")
+    assert goes_on(run)[0] == (
+        "the data have changed: colours/train has other samples than when the run was saved, though as many"
+    )
+
+
+def test_the_order_of_classes_and_their_texts_matter() -> None:
+    before = {"a": {"classes": ["x", "y"], "texts": "1", "splits": {}}}
+    for classes, change in ((["y", "x"], "another order"), (["x", "y"], "other texts for them")):
+        now = {"a": {"classes": classes, "texts": "2", "splits": {}}}
+        with pytest.raises(UserError, match=rf"R: was trained with other classes of task 'a' \({change}\)"):
+            changes_of_data(before, now, "R")
+    many = {"a": {"classes": list("abcdefgh"), "texts": "2", "splits": {}}}
+    with pytest.raises(UserError, match=r"\(gone: x, y; new: a, b, c, d, e and 3 more\)"):
+        changes_of_data(before, many, "R")
+
+
+def test_a_checkpoint_of_before_goes_on(run: Path) -> None:
+    folder = run / "checkpoints" / "step-000002"
+    tensors, state = checkpoint.read(folder)
+    del state["data"]
+    checkpoint.write(folder, tensors, state)
+    (run.parent / "pictures" / "ring").rename(run.parent / "pictures" / "zebra")
+    assert goes_on(run) == ["going on after step 2"]
+
+
+def test_a_task_without_classes_has_facts_too(tmp_path: Path) -> None:
+    made = train(tmp_path / "run", small_recipe(("captions",), steps=1))
+    facts = checkpoint.read(tmp_path / "run" / "checkpoints" / "step-000001")[1]["data"]["captions"]
+    assert facts["classes"] is facts["texts"] is None
+    assert facts["splits"].keys() == {"train", "val"}
+    assert facts["splits"]["train"]["samples"] == TASKS["captions"]["train"]["items"]
+    fewer = replace(made.tasks[0], sources={"train": made.tasks[0].sources["val"]})
+    assert replace(made, tasks=(fewer,))._data["captions"]["splits"]["train"] != facts["splits"]["train"]
