@@ -1,5 +1,6 @@
 """What a user hands over is recognised."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ from PIL import Image
 
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import UserError
-from uniperceiver.serving.inputs import clip_samples, image_samples, label_texts, modality_of, samples_of, text_samples
+from uniperceiver.serving.inputs import (
+    clip_samples,
+    image_samples,
+    label_texts,
+    modality_of,
+    refuse_equal,
+    samples_of,
+    text_samples,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,13 +35,16 @@ from uniperceiver.serving.inputs import clip_samples, image_samples, label_texts
         ("a cat and/or a dog: 10/10", "text"),
         ("x" * 5000, "text"),
         ("null\0byte", "text"),
-        (["a text", "b.mp4"], "text"),
+        ("it is 10.5", "text"),
+        (bytearray(b"bytes"), "image"),
+        (io.BytesIO(b"bytes"), "image"),
+        (np.array(["a.mp4", "b.mp4"]), "video"),
         (b"bytes", "image"),
         ([b"bytes"], "image"),
         (Image.new("RGB", (2, 2)), "image"),
         (np.zeros((2, 2, 3)), "image"),
         ([torch.zeros(2, 2, 3)], "image"),
-        (np.zeros((4, 2, 2, 3)), "video"),
+        ([np.zeros((4, 2, 2, 3))], "video"),
         (np.zeros((5, 4, 2, 2, 3)), "video"),
         ([], "image"),
     ],
@@ -47,11 +59,47 @@ def test_the_modality_that_is_given_counts() -> None:
         modality_of(b"bytes", "img")
 
 
-def test_a_text_that_names_a_file_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["picture", "IMG_0001.HEIX", ["a text", "b.mp4"], ["a text", "notes.txt"]])
+def test_a_text_that_may_be_a_file_is_refused(text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert modality_of("picture") == "text"
     Path("picture").touch()
-    assert modality_of("picture") == "image"
+    with pytest.raises(UserError, match=r"is a text, or the name of a file: give pathlib.Path\(...\), or say modality"):
+        modality_of(text)
+    assert modality_of(text, "text") == "text"
+    assert modality_of(Path("picture")) == "image"
+
+
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+def test_an_array_that_may_be_images_or_a_clip_is_refused(make: Any) -> None:
+    array = make((4, 3, 64, 64))
+    message = r"shape \(4, 3, 64, 64\) is 4 images, or one clip of 4 frames: give list\(array\) for images, \[array\]"
+    with pytest.raises(UserError, match=message):
+        modality_of(array)
+    assert modality_of(list(array)) == "image"
+    assert modality_of([array]) == "video"
+    assert modality_of(array, "image") == "image"
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (None, "inputs: a NoneType is no input; give a path, bytes, an opened file"),
+        (3, "inputs: a int is no input; give a path"),
+        ({"a.jpg"}, "a set has no order"),
+        ([None], "image 0: a NoneType is no input"),
+        (io.StringIO("text"), "image 0: opened as text; open it with mode 'rb'"),
+        ("a\0b", r"^a\?b: cannot be read \("),
+        (np.zeros((3, 8, 3)), r"image 0: an array of shape \(3, 8, 3\) may have its channels first or last"),
+        ([torch.zeros(2, 3, 8, 8)], r"of 2 of them give list\(batch\)"),
+        (torch.zeros(3, 8, 8, device="meta"), "image 0: a tensor whose values cannot be had"),
+        (torch.zeros(8, 8, 3, dtype=torch.complex64), "values must be uint8, or floats from 0 to 1"),
+        ([[[1, 2], [3]]], "image 0: no array can be made of this list"),
+    ],
+)
+def test_what_is_no_image_is_named(items: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        image_samples(items)
+    assert "\n" not in str(caught.value)
 
 
 def test_values_are_kept() -> None:
@@ -66,6 +114,55 @@ def test_values_are_kept() -> None:
     (clip,) = clip_samples(np.stack([picture, picture]).transpose(0, 3, 1, 2))
     assert isinstance(clip.clip, np.ndarray)
     assert np.array_equal(clip.clip[1], picture)
+
+
+def test_bytes_come_in_any_form(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (3, 2), "red").save(path)
+    stream = io.BytesIO()
+    Image.open(path).save(stream, format="PNG")  # which leaves it at its end
+    data = stream.getvalue()
+    with path.open("rb") as opened:
+        for form in (data, bytearray(data), memoryview(data), stream, opened):
+            (sample,) = image_samples(form)
+            assert isinstance(sample.image, bytes)
+            assert np.array_equal(decode_image(sample.image, ""), decode_image(data, ""))
+            assert clip_samples([form])[0].clip == sample.image
+        assert image_samples(opened)[0].id == str(path)
+    path.unlink()
+    assert len(image_samples([stream, stream])) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
+def test_tensors_of_any_float_are_read(dtype: torch.dtype) -> None:
+    with torch.inference_mode():
+        tensor = (torch.arange(4 * 5 * 3).reshape(4, 5, 3) % 2).to(dtype)
+    (sample,) = image_samples(tensor)
+    assert isinstance(sample.image, np.ndarray)
+    assert sample.image.max() == 255
+    assert np.array_equal(sample.image, tensor.float().numpy() * 255)
+    (sample,) = image_samples(tensor.float().clone().requires_grad_().permute(2, 0, 1).to_sparse())
+    assert np.array_equal(sample.image, tensor.float().numpy() * 255)  # type: ignore[arg-type]
+
+
+def test_pictures_of_more_than_eight_bits_are_no_black_ones() -> None:
+    ramp = np.linspace(0, 1, 12).reshape(3, 4)
+    deep = (ramp * 65535).astype(np.uint16)
+    expected = deep >> 8
+    for picture in (Image.fromarray(deep), Image.fromarray(deep.astype(np.int32))):
+        (sample,) = image_samples(picture)
+        assert np.array_equal(np.asarray(sample.image)[..., 0], expected)
+    (sample,) = image_samples(Image.fromarray(ramp.astype(np.float32)))
+    assert np.array_equal(np.asarray(sample.image)[..., 1], (ramp.astype(np.float32) * 255).round())
+    for wrong, reason in (
+        (Image.fromarray((ramp * 255).astype(np.int32)), "mode I would all be black; scale them, or save 8 bits"),
+        (Image.fromarray((ramp * 255).astype(np.uint16)), "mode I;16 would all be black"),
+        (Image.fromarray((ramp * 70000).astype(np.int32)), "from 0 to 70000 in mode I do not fit into 16 bits"),
+        (Image.fromarray((ramp * 255).astype(np.float32)), "from 0 to 255 in mode F; scale them to 0 to 1"),
+        (Image.fromarray(np.full((2, 2), np.nan, np.float32)), "from nan to nan in mode F"),
+    ):
+        with pytest.raises(UserError, match=f"image 0: values .*{reason}"):
+            image_samples(wrong)
 
 
 def test_grey_and_transparent_pictures_become_rgb() -> None:
@@ -103,6 +200,39 @@ def test_texts_and_labels() -> None:
     assert label_texts(["a", ["b", "c"]]) == (("a",), ("b", "c"))
     with pytest.raises(UserError, match=r"give a list of texts, such as \['cat'\]"):
         label_texts("cat")
+
+
+def test_labels_that_are_no_texts_are_named() -> None:
+    for labels, message in (
+        ([0, 1], "labels: 0 is no text; give what the class is called"),
+        ([["a", 3], "b"], "labels: 3 is no text"),
+        ({"a", "b"}, "labels: a set is no list of texts; give a list, in the order of the scores"),
+        ({"a": "b"}, "labels: a dict is no list"),
+        (3, "labels: a int is no list"),
+        ([b"a", "b"], "labels: b'a' is no text"),
+        (["a", ""], "and a text for each"),
+    ):
+        with pytest.raises(UserError, match=message):
+            label_texts(labels)  # type: ignore[arg-type]
+
+
+def test_labels_in_templates() -> None:
+    expected = (("a photo of a cat", "cat."), ("a photo of a dog", "dog.", "a photo of a puppy", "puppy."))
+    assert label_texts(["cat", ["dog", "puppy"]], ["a photo of a {label}", "{label}."]) == expected
+    assert label_texts(["cat"], "a photo of a {label}") == (("a photo of a cat",),)
+    for template in ("a photo", "{label} {label}"):
+        with pytest.raises(UserError, match=r"write {label} once, where the label stands"):
+            label_texts(["cat"], template)
+
+
+def test_labels_that_cannot_be_told_apart_are_refused() -> None:
+    refuse_equal((("cat", "kitten"), ("dog",)), str.lower)
+    with pytest.raises(UserError, match="'Cat' as the text of two labels"):
+        refuse_equal((("cat",), ("dog", "Cat")), str.lower)
+    with pytest.raises(
+        UserError, match=r"'a cat,a dog' alone has probability 1 .* two or more, such as 'a cat' 'a dog'"
+    ):
+        refuse_equal((("a cat,a dog",),), str.lower)
 
 
 def test_several_modalities_are_joined_one_to_one() -> None:

@@ -100,12 +100,18 @@ def test_forms_of_clips(model: UniPerceiver) -> None:
     close(model.classify(np.stack(clips()), labels=CLIP_LABELS), expected)
     close(model.classify([torch.tensor(clip).permute(0, 3, 1, 2) / 255 for clip in clips()], CLIP_LABELS), expected)
     for place, clip in enumerate(clips()):
-        close(model.classify(clip, labels=CLIP_LABELS), expected[place : place + 1])
+        close(model.classify([clip], labels=CLIP_LABELS), expected[place : place + 1])
+        close(model.classify(clip, labels=CLIP_LABELS, modality="video"), expected[place : place + 1])
 
 
 def test_a_batch_of_pictures_in_one_array(model: UniPerceiver) -> None:
     expected = model.classify(pictures(), labels=LABELS)
     close(model.classify(np.stack(pictures()), labels=LABELS, modality="image"), expected)
+    close(model.classify(np.stack(pictures()), task="colours"), model.classify(pictures(), task="colours"))
+    with pytest.raises(UserError, match=r"is 3 images, or one clip of 3 frames: give list\(array\)"):
+        model.classify(np.stack(pictures()), labels=LABELS)
+    with pytest.raises(UserError, match=r"modality='video', but task 'colours' looks at image"):
+        model.classify(np.stack(pictures()), task="colours", modality="video")
     close(model.encode_image(np.stack(pictures())), model.encode_image(pictures()))
 
 
@@ -153,7 +159,7 @@ def test_captions(model: UniPerceiver, make: Callable[[], list[np.ndarray]], tas
     captions = model.caption(given, beam, max_words=6)
     assert [type(caption) for caption in captions] == [str] * 3
     assert captions == model.caption(given, beam, task, max_words=6)
-    assert captions == [model.caption(one, beam, max_words=6)[0] for one in given]
+    assert captions == [model.caption([one], beam, max_words=6)[0] for one in given]
     assert not any("<|" in caption for caption in captions)
 
 
@@ -208,6 +214,38 @@ def test_new_weights_make_new_candidates(model: UniPerceiver, trained: Path) -> 
     assert not torch.allclose(before, after, atol=1e-4)
 
 
+def test_texts_that_are_cut_are_counted_and_said_once(model: UniPerceiver, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["short", "x " * 90, "y " * 70]
+    for call, task in (
+        (lambda: model.rank(pictures(), texts), "image_text_retrieval"),
+        (lambda: model.encode_text(texts), "image_text_retrieval"),
+        (lambda: model.classify(texts, task="relations"), "relations"),
+    ):
+        call()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            f"2 of 3 texts are longer than the 64 tokens that task '{task}' reads, and were cut; the"
+        )
+    model.classify(["short"], task="relations")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_model_says_of_itself(model: UniPerceiver) -> None:
+    assert str(model).startswith("UniPerceiver(1 layers of width 16, ")
+    assert "tasks: colours, motions, " in str(model)
+    assert model.labels("colours") == [texts[0] for texts in model.tasks["colours"].labels]
+    assert model.preprocess["colours"].size == 32
+    assert model.tokenizer.decode(model.tokenizer.encode("a red circle")) == "a red circle"
+    assert model.to("cpu") is model
+
+
+def test_templates_are_texts_of_the_labels(model: UniPerceiver) -> None:
+    filled = model.classify(pictures(), ["a photo of red", "a photo of blue"])
+    close(model.classify(pictures(), ["red", "blue"], template="a photo of {label}"), filled)
+    both = model.classify(pictures(), [["red", "a red thing"], ["blue", "a blue thing"]])
+    close(model.classify(pictures(), ["red", "blue"], template=["{label}", "a {label} thing"]), both)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -216,8 +254,22 @@ def test_new_weights_make_new_candidates(model: UniPerceiver, trained: Path) -> 
         (lambda model: model.classify(pictures(), labels=[]), "give at least one label"),
         (lambda model: model.classify(pictures(), labels=["a", " "]), "and a text for each"),
         (lambda model: model.classify(pictures(), LABELS, "captions"), "cannot be asked of task 'captions'.*: colours"),
-        (lambda model: model.classify(pictures(), ["x " * 200]), "tokens, more than the model's 128; shorten it"),
+        (lambda model: model.classify(pictures(), ["x " * 200, "y"]), "tokens, more than the model's 128; shorten it"),
         (lambda model: model.caption(pictures(), task="colours"), "tasks: captions, clip_captions"),
+        (lambda model: model.classify(pictures(), ["a cat,a dog"]), "'a cat,a dog' alone has probability 1 whatever"),
+        (lambda model: model.classify(pictures(), ["Cat", "cat"]), "reads 'cat' as the text of two labels"),
+        (lambda model: model.classify(pictures(), [0, 1]), "labels: 0 is no text"),
+        (lambda model: model.classify(pictures(), LABELS, 3), "task: a int is no task"),
+        (lambda model: model.classify("satz.txt", LABELS), "'satz.txt' is a text, or the name of a file"),
+        (lambda model: model.classify([Path("satz.txt")], task="relations"), "text 0: PosixPath.* is no text"),
+        (lambda model: model.encode_text([3]), "text 0: 3 is no text; give a string"),
+        (lambda model: model.rank(pictures(), [None]), "text 0: None is no text"),
+        (lambda model: model.caption(pictures(), max_words=0), "max_words must be a number of tokens, 1 or more"),
+        (lambda model: model.caption(pictures(), length_penalty=-1), "length_penalty must be a number, 0 or more"),
+        (lambda model: model.caption(pictures(), beam=1.5), "beam must lie between 1 and"),
+        (lambda model: model.labels("colour"), "labels: no task 'colour'; did you mean 'colours'?"),
+        (lambda model: model.labels("captions"), "labels: task 'captions' has none; it answers with"),
+        (lambda model: model.to("abacus"), "device 'abacus': "),
         (lambda model: model.caption(pictures(), beam=0), "beam must lie between 1 and"),
         (lambda model: model.rank(pictures(), ["a"], task="words"), "rank: cannot be asked of task 'words'"),
         (lambda model: model.encode_image(pictures(), task="clip_captions"), "encode_image: cannot be asked"),

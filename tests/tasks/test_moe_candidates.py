@@ -66,8 +66,7 @@ def predictor(condition: str, **settings: Any) -> UniPerceiver:
 
 def facing(model: UniPerceiver, name: str) -> Tensor:
     """The remembered representations of a task's labels."""
-    known = model.saved.tasks[name]
-    return model._cached(known, "labels", lambda: label_candidates(known.task, model.codec, None, known.index))
+    return model._engine.all_candidates(model.saved.tasks[name])
 
 
 @pytest.mark.parametrize("condition", ROUTINGS)
@@ -91,7 +90,7 @@ def test_texts_are_encoded_as_candidates_of_the_task_that_is_named(condition: st
         expected = represent_candidates(model.model, candidates_of(facts=facts)).detach()
         torch.testing.assert_close(model.encode_text(TEXTS, task=name), expected, atol=1e-6, rtol=0)
         known = replace(model.saved.tasks[name], task=replace(model.saved.tasks[name].task, labels=()))
-        ranked = model._cached(known, TEXTS, lambda known=known: model._texts(known, TEXTS))  # type: ignore[misc]
+        ranked = model._engine.some_texts(known, TEXTS)
         torch.testing.assert_close(ranked, expected, atol=1e-6, rtol=0)
 
 

@@ -1,6 +1,6 @@
 """The model card: the README.md that lies beside saved weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.tasks.task import Task
@@ -74,3 +74,11 @@ def described(prompts: PromptShape) -> str:
     head = f", a linear head for {prompts.classes} classes" if prompts.classes else ""
     labels = f", a vector for each of {prompts.labels} classes" if prompts.labels else ""
     return f"{prompts.vectors} prompts in each layer{side}{head}{labels}"
+
+
+def in_words(arch: Architecture, parameters: int, tasks: Iterable[str]) -> str:
+    """What a loaded model is, in a few words."""
+    parts = [f"{arch.layers} layers of width {arch.width}", f"{parameters:,} parameters"]
+    if arch.moe is not None:
+        parts.append(f"{arch.moe.experts} experts by {arch.moe.condition}{'' if arch.merged is None else ', merged'}")
+    return ", ".join([*parts, f"tasks: {', '.join(tasks) or '(none)'}"])

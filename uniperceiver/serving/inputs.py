@@ -1,6 +1,8 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,25 +12,22 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from uniperceiver.data.media.decode import upright_rgb
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
 from uniperceiver.records import Sample
+from uniperceiver.serving.values import (
+    Media,
+    array_pixels,
+    as_list,
+    encoded,
+    name_of,
+    other_value,
+    picture_pixels,
+    shown,
+)
 
-# A path, encoded bytes, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading frame axis.
-Media = str | Path | bytes | Image.Image | np.ndarray | Tensor
-
-
-def as_list(items: Any) -> list[Any]:
-    """One thing or many as a list; a batch (an array or tensor with one axis too many) is taken apart by callers."""
-    if isinstance(items, str | bytes | Path | Image.Image | np.ndarray | Tensor):
-        return [items]
-    return list(items)
-
-
-def at_hand(items: Any) -> Any:
-    """What was handed over; an iterator as a list, so that it can be looked at twice."""
-    return list(items) if isinstance(items, Iterator) else items
+SLOT = "{label}"  # of a template for labels
+_ENDS_AS_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
 def samples_of(modalities: Sequence[str], items: Any) -> list[Sample]:
@@ -65,7 +64,8 @@ def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
     """
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         images = list(images)  # a batch
-    return [_image(item, f"image {place}") for place, item in enumerate(as_list(images))]
+    named = [(item, name_of(item, f"image {place}")) for place, item in enumerate(as_list(images))]
+    return [Sample(id=name, image=_media_value(item, name, axes=3)) for item, name in named]
 
 
 def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
@@ -76,7 +76,8 @@ def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
     """
     if isinstance(clips, np.ndarray | Tensor) and clips.ndim == 5:
         clips = list(clips)
-    return [_clip(item, f"clip {place}") for place, item in enumerate(as_list(clips))]
+    named = [(item, name_of(item, f"clip {place}")) for place, item in enumerate(as_list(clips))]
+    return [Sample(id=name, clip=_media_value(item, name, axes=4)) for item, name in named]
 
 
 def text_samples(texts: str | Iterable[str]) -> list[Sample]:
@@ -85,10 +86,19 @@ def text_samples(texts: str | Iterable[str]) -> list[Sample]:
     Raises:
         UserError: something that is no text, such as NaN, or one that is not valid UTF-8.
     """
-    return [Sample(id=f"text {place}", text=_text(text, f"text {place}")) for place, text in enumerate(as_list(texts))]
+    return [Sample(id=f"text {place}", text=text) for place, text in enumerate(text_list(texts))]
 
 
-def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list[Sample]:
+def text_list(texts: str | Iterable[str]) -> tuple[str, ...]:
+    """One text or many, each of them checked.
+
+    Raises:
+        UserError: as `text_samples`.
+    """
+    return tuple(_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
+
+
+def with_texts(samples: list[Sample], texts: str | Iterable[str] | None) -> list[Sample]:
     """The samples with a text beside each picture: one per sample, or the same for all.
 
     Raises:
@@ -96,51 +106,77 @@ def with_texts(samples: list[Sample], texts: str | Sequence[str] | None) -> list
     """
     if texts is None:
         return samples
-    beside = [texts] * len(samples) if isinstance(texts, str) else list(texts)
+    beside = text_list(texts)
+    if isinstance(texts, str):
+        beside *= len(samples)
     if len(beside) != len(samples):
         raise UserError(f"texts: {len(beside)} for {len(samples)} inputs; give one text for each, or one for all")
-    return [
-        replace(sample, text=_text(text, f"text {place}"))
-        for place, (sample, text) in enumerate(zip(samples, beside, strict=True))
-    ]
+    return [replace(sample, text=text) for sample, text in zip(samples, beside, strict=True)]
 
 
 def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> str:
     """The modality of what was handed over, by the first of it; of a mapping, its first key.
 
-    A string is a path if it names a file or looks like one (a media suffix, or a slash and no space in it), else a
-    text. An array with 3 axes is an image, with 4 a clip (give images as a list), with 5 a batch of clips. Bytes are an
-    image.
+    A string is a path if it ends as an image or clip does, or has a slash and no space in it; else it is a text. An
+    array with 3 axes is an image, 5 axes are a batch of clips. Bytes and opened files are images.
 
     Args:
-        named: what the user says that it is.
+        named: what the user, or the task that is asked, says that it is.
         text: whether it may be a text; else a string is a path.
 
     Raises:
-        UserError: there is no such modality.
+        UserError: there is no such modality; or there are two readings: an array with 4 axes (images, or one clip), a
+            text that is called as a file.
     """
     if isinstance(items, Mapping):
         named = next(iter(items), "")
     if named is not None:
-        if named not in MODALITIES:
-            raise UserError(f"unknown modality {named!r}; {nearest(named, MODALITIES)}")
+        if not isinstance(named, str) or named not in MODALITIES:
+            raise UserError(f"unknown modality {shown(named)}; {nearest(str(named), MODALITIES)}")
         return named
-    first = next(iter(as_list(items)), None)
+    things = as_list(items)
+    first = things[0] if things else None
     if isinstance(first, np.ndarray | Tensor):
+        if first is items and first.ndim == 4:
+            raise UserError(
+                f"an array of shape {tuple(first.shape)} is {len(first)} images, or one clip of {len(first)} frames: "
+                "give list(array) for images, [array] for a clip, or task= the name of a task"
+            )
         return "video" if first.ndim >= 4 else "image"
-    if isinstance(first, str | Path):
-        by_suffix = modality_of_file(Path(first).suffix)
-        slashed = "/" in str(first) and " " not in str(first)
-        is_path = isinstance(first, Path) or by_suffix is not None or slashed or _is_file(first)
-        return by_suffix or "image" if is_path or not text else TEXT
-    return "image"
+    if not isinstance(first, str | os.PathLike):
+        return "image"
+    if not text or _is_path(first):
+        return modality_of_file(Path(first).suffix) or "image"
+    for place, thing in enumerate(things):
+        if isinstance(thing, str) and (_is_path(thing) or _may_be_file(thing)):
+            raise UserError(
+                f"text {place}: {shown(thing)} is a text, or the name of a file: give pathlib.Path(...), or say "
+                "modality='text'"
+            )
+    return TEXT
 
 
-def _is_file(name: str) -> bool:
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    if not isinstance(name, str):
+        return True
+    return modality_of_file(Path(name).suffix) is not None or ("/" in name and " " not in name)
+
+
+def _may_be_file(name: str) -> bool:
+    """Whether a text is called as a file of another kind, or as something that is there."""
     try:
-        return Path(name).is_file()
+        return _ENDS_AS_FILE.fullmatch(Path(name).suffix) is not None or Path(name).exists()
     except (OSError, ValueError):  # too long for a name, or a null byte in it: a text
         return False
+
+
+def _other_samples(modality: str, items: Any) -> list[Sample]:
+    """A Sample per file, bytes or array; an array is one item, a list of arrays are several."""
+    samples = []
+    for place, item in enumerate(as_list(items)):
+        name = name_of(item, f"{MODALITIES[modality].noun} {place}")
+        samples.append(Sample(id=name).with_value(modality, other_value(item, name)))
+    return samples
 
 
 # How what people hand over is read; of other modalities it is taken as it is.
@@ -151,38 +187,16 @@ _SAMPLES: Mapping[str, Callable[[Any], list[Sample]]] = {
 }
 
 
-def _other_samples(modality: str, items: Any) -> list[Sample]:
-    """A Sample per file, bytes or array; an array is one item, a list of arrays are several."""
-    samples = []
-    for place, item in enumerate(as_list(items)):
-        name = str(item) if isinstance(item, str | Path) else f"{MODALITIES[modality].noun} {place}"
-        value = _bytes(item) if isinstance(item, str | Path) else item
-        value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        samples.append(Sample(id=name).with_value(modality, value))
-    return samples
-
-
-def _image(item: Media, name: str) -> Sample:
-    if isinstance(item, str | Path):
-        return Sample(id=str(item), image=_bytes(item))
-    if isinstance(item, bytes):
-        return Sample(id=name, image=item)
-    if isinstance(item, Image.Image):
-        return Sample(id=name, image=_pixels(item, name))
-    return Sample(id=name, image=_array(item, name, axes=3))
-
-
-def _clip(item: Media, name: str) -> Sample:
-    if isinstance(item, str | Path):
-        return Sample(id=str(item), clip=_bytes(item))
-    if isinstance(item, bytes):
-        return Sample(id=name, clip=item)
-    return Sample(id=name, clip=_array(item, name, axes=4))
+def _media_value(item: Media, name: str, axes: int) -> bytes | np.ndarray:
+    if axes == 3 and isinstance(item, Image.Image):
+        return picture_pixels(item, name)
+    data = encoded(item, name)
+    return array_pixels(item, name, axes) if data is None else data
 
 
 def _text(item: Any, name: str) -> str:
     if not isinstance(item, str):
-        raise UserError(f"{name}: {item!r} is no text; give a string")
+        raise UserError(f"{name}: {shown(item)} is no text; give a string")
     try:
         item.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -190,44 +204,67 @@ def _text(item: Any, name: str) -> str:
     return item
 
 
-def _pixels(image: Image.Image, name: str) -> np.ndarray:
-    try:
-        return upright_rgb(image)
-    except (OSError, SyntaxError, ValueError) as error:  # opened, but read only now
-        raise UserError(f"{name}: damaged image ({error}); give another one") from None
-
-
-def _bytes(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a file") from None
-
-
-def _array(item: Any, name: str, axes: int) -> np.ndarray:
-    """(..., H, W, 3) uint8 from bytes or floats in 0..1, channels first or last."""
-    array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
-    if array.ndim != axes or 3 not in (array.shape[-1], array.shape[-3]) or 0 in array.shape:
-        shapes = "(H, W, 3) or (3, H, W)" if axes == 3 else "(F, H, W, 3) or (F, 3, H, W)"
-        raise UserError(f"{name}: an array of shape {array.shape}; expected {shapes}")
-    if array.shape[-1] != 3:
-        array = np.moveaxis(array, -3, -1)
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0.0 and array.max() <= 1.0):
-        raise UserError(f"{name}: values must be uint8, or floats from 0 to 1 (not normalised); found {array.dtype}")
-    return np.ascontiguousarray((array * 255).round().astype(np.uint8))
-
-
-def label_texts(labels: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+def label_texts(
+    labels: Iterable[str | Iterable[str]], template: str | Iterable[str] | None = None
+) -> tuple[tuple[str, ...], ...]:
     """Labels as texts per class; a class may have one text or several.
 
+    Args:
+        template: one text or several, into which each label is put in the place of {label}.
+
     Raises:
-        UserError: no labels, an empty one, or a single text.
+        UserError: no labels, an empty one, a single text, or something that is no text, such as a number.
     """
     if isinstance(labels, str):
-        raise UserError(f"labels: give a list of texts, such as [{labels!r}]")
-    texts = tuple((label,) if isinstance(label, str) else tuple(label) for label in labels)
+        raise UserError(f"labels: give a list of texts, such as [{shown(labels)}]")
+    texts = tuple(_texts_of_class(label) for label in _ordered(labels, "labels"))
     if not texts or not all(names and all(name.strip() for name in names) for names in texts):
         raise UserError("labels: give at least one label, and a text for each")
-    return texts
+    if template is None:
+        return texts
+    templates = text_list(template)
+    for text in templates:
+        if text.count(SLOT) != 1:
+            raise UserError(f"template {shown(text)}: write {SLOT} once, where the label stands")
+    if not templates:
+        raise UserError(f"template: give at least one text, such as 'a photo of {SLOT}'")
+    return tuple(tuple(text.replace(SLOT, name) for name in names for text in templates) for names in texts)
+
+
+def refuse_equal(labels: Sequence[Sequence[str]], clean: Callable[[str], str]) -> None:
+    """Refuse candidates that cannot be told apart, and one alone, whose probability is 1 whatever is seen.
+
+    Args:
+        clean: a text as the model reads it.
+
+    Raises:
+        UserError: there are fewer than two, or two of one text.
+    """
+    if len(labels) == 1:
+        text = labels[0][0]
+        apart = [part.strip() for part in text.split(",") if part.strip()]
+        hint = f", such as {' '.join(map(shown, apart))}" if len(apart) > 1 else ""
+        raise UserError(f"labels: {shown(text)} alone has probability 1 whatever is seen; give two or more{hint}")
+    owners: dict[str, int] = {}
+    for label, texts in enumerate(labels):
+        for text in texts:
+            if owners.setdefault(clean(text), label) != label:
+                raise UserError(f"labels: the model reads {shown(text)} as the text of two labels; give it once")
+
+
+def _texts_of_class(label: Any) -> tuple[str, ...]:
+    many = isinstance(label, Iterable) and not isinstance(label, str | bytes)
+    names = (label,) if isinstance(label, str) else _ordered(label, "labels") if many else ()
+    for name in names or (label,):
+        if not isinstance(name, str):
+            raise UserError(f"labels: {shown(name)} is no text; give what the class is called, such as 'number 1'")
+        _text(name, f"label {shown(name)}")
+    return names
+
+
+def _ordered(items: Any, what: str) -> tuple[Any, ...]:
+    if isinstance(items, set | frozenset | Mapping) or not isinstance(items, Iterable):
+        raise UserError(
+            f"{what}: a {type(items).__name__} is no list of texts; give a list, in the order of the scores"
+        )
+    return tuple(items)

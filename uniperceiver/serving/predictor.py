@@ -3,32 +3,40 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from uniperceiver.data.batch import Batch, collate, prepare
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import TEXT
-from uniperceiver.records import Sample, to_device
+from uniperceiver.records import to_device
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
-from uniperceiver.serving.candidate_cache import CandidateCache
-from uniperceiver.serving.inputs import Media
+from uniperceiver.serving.card import in_words
+from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
-from uniperceiver.serving.saved import KnownTask, SavedModel
-from uniperceiver.serving.task_choice import fitting, for_texts, media_alone, refuse_other_classes
-from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.ask import compare, input_features, represent_inputs
-from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.task_choice import (
+    fitting,
+    for_texts,
+    media_alone,
+    modality_asked,
+    refuse_other_classes,
+    refuse_other_modality,
+)
+from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.tasks.task import Task
+from uniperceiver.tokenizers.bpe import TextEncoder
 
 
 class UniPerceiver:
@@ -45,6 +53,7 @@ class UniPerceiver:
         saved: the parts of the model.
         device: where it computes.
         batch: items encoded together.
+        home: the folder that it was loaded from, if any.
 
     Example:
         >>> import numpy
@@ -55,13 +64,54 @@ class UniPerceiver:
         torch.Size([2, 3])
     """
 
-    def __init__(self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64) -> None:
-        self.saved = saved
-        self.device = torch.device(device)
-        self.model = saved.model.to(self.device).eval()
-        self.codec = saved.codec
-        self.batch = batch
-        self._cache = CandidateCache()
+    def __init__(
+        self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64, home: Path | None = None
+    ) -> None:
+        self.saved, self.model, self.codec = saved, saved.model, saved.codec
+        self.device, self.batch = torch.device(device), batch
+        self._engine = Engine(saved, self.device, batch, home)
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks that the model was trained on, by name."""
+        return MappingProxyType({name: trained.task for name, trained in self.saved.tasks.items()})
+
+    @property
+    def preprocess(self) -> Mapping[str, Preprocess]:
+        """What is made of the inputs of each task: sizes, frames, statistics, and the longest text."""
+        return MappingProxyType({name: trained.preprocess for name, trained in self.saved.tasks.items()})
+
+    @property
+    def tokenizer(self) -> TextEncoder:
+        """The text encoder: `encode(text)` gives ids, `decode(ids)` a text."""
+        return self.codec
+
+    def labels(self, task: str) -> list[str]:
+        """What the classes of a task are called, in the order of the scores of `classify`.
+
+        Raises:
+            UserError: the model has no such task, or the task has no labels.
+        """
+        if task not in self.saved.tasks:
+            raise UserError(f"labels: no task {shown(task)}; {nearest(str(task), self.saved.tasks)}")
+        asked = self.saved.tasks[task].task
+        if not asked.labels:
+            raise UserError(f"labels: task {task!r} has none; it answers with {asked.answer.described(asked)}")
+        return asked.answer.names(asked, self.codec)
+
+    def to(self, device: str | torch.device) -> "UniPerceiver":
+        """The same model, which computes on that device from now on.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        self.device = device_of(str(device))
+        self._engine.move(self.device)
+        return self
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"UniPerceiver({in_words(self.saved.arch, parameters, self.saved.tasks)}; on {self.device})"
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "UniPerceiver":
@@ -70,7 +120,8 @@ class UniPerceiver:
         Raises:
             UserError: there is no model, or a file of it is damaged.
         """
-        return cls(files.load(model_folder(path)), device)
+        folder = model_folder(path)
+        return cls(files.load(folder), device, home=folder)
 
     def save_pretrained(self, path: str | Path, *, whole: bool = False) -> None:
         """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory.
@@ -99,62 +150,67 @@ class UniPerceiver:
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
         chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
-        return self._encode(media_alone(chosen), inputs.samples_of(("image",), images))
+        return self._engine.encode(media_alone(chosen), inputs.samples_of(("image",), images))
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
         chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
-        return self._encode(media_alone(chosen), inputs.samples_of(("video",), clips))
+        return self._engine.encode(media_alone(chosen), inputs.samples_of(("video",), clips))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
-        """Unit representations of texts as candidates of retrieval, (N, D) float32."""
+        """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
         chosen = for_texts(self.saved, task)
-        candidates = tuple(inputs.as_list(texts))
+        candidates = inputs.text_list(texts)
         if not candidates:
             return torch.empty(0, self.saved.arch.width)
-        return self._candidates(self._texts(chosen, candidates)).cpu()
-
-    def _texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
-        """Texts as candidates of a task."""
-        facts, ids = chosen.task.facts("candidate", chosen.index), [self.codec.encode(text) for text in texts]
-        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, chosen.preprocess.length))
+        return self._engine.represent(self._engine.texts(chosen, candidates)).cpu()
 
     def classify(
         self,
         images: Media | Iterable[Media] | str | Iterable[str],
-        labels: Sequence[str | Sequence[str]] | None = None,
+        labels: Iterable[str | Iterable[str]] | None = None,
         task: str | Task | None = None,
         *,
-        texts: str | Sequence[str] | None = None,
+        texts: str | Iterable[str] | None = None,
+        template: str | Iterable[str] | None = None,
         modality: str | None = None,
     ) -> Tensor:
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
 
         Args:
             images: images, clips or texts.
-            labels: a text, or several texts, per class; None: the labels of `task`.
+            labels: a text, or several texts, per class, two classes or more; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
+            template: a text, or several, into which each label is put: "a photo of {label}".
             modality: "image", "video" or "text", where the inputs leave it open (`inputs.modality_of`).
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
-        images = inputs.at_hand(images)
+        images, texts = at_hand(images), at_hand(texts)
+        seen = inputs.modality_of(images, modality or modality_asked(self.saved, task))
         chosen = fitting(
             self.saved,
             "classify",
             task,
             "classify",
-            inputs.modality_of(images, modality),
-            lambda task: task.answer.question == "classify" and _reads_beside(task) == bool(texts),
+            seen,
+            lambda task: (
+                task.answer.question == "classify" and (bool(task.media) and TEXT in task.inputs) == (texts is not None)
+            ),
         )
-        if labels is not None:
-            chosen = replace(chosen, task=replace(chosen.task, labels=inputs.label_texts(labels)))
+        refuse_other_modality("classify", chosen.task, images, modality)
+        if labels is not None or template is not None:
+            named = inputs.label_texts(chosen.task.labels if labels is None else labels, template)
+            chosen = replace(chosen, task=replace(chosen.task, labels=named))
         if not chosen.task.answer.names(chosen.task, self.codec):
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
         refuse_other_classes(self.saved, chosen.task)
+        if labels is not None:
+            inputs.refuse_equal(chosen.task.labels, self.codec.clean)
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
-        return self._likelihood(chosen, samples, self._cached(chosen, "all", lambda: self._all_candidates(chosen)))
+        self._engine.tell_cut(chosen, samples)
+        return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
 
     def caption(
         self,
@@ -168,25 +224,34 @@ class UniPerceiver:
         """A caption for every image or clip, by beam search (greedy with beam=1).
 
         Args:
-            max_words: most tokens of a caption.
+            max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        if not 1 <= beam <= self.codec.size:
+        if not isinstance(beam, int) or not 1 <= beam <= self.codec.size:
             raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
-        images = inputs.at_hand(images)
-        modality = inputs.modality_of(images, text=False)
+        if not isinstance(max_words, int) or max_words < 1:
+            raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {max_words}")
+        if not (isinstance(length_penalty, int | float) and 0 <= length_penalty < math.inf):
+            raise UserError(f"caption: length_penalty must be a number, 0 or more, found {length_penalty}")
+        images = at_hand(images)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(
             self.saved, "caption", task, "caption", modality, lambda task: task.answer.question == "caption"
         )
-        words_VD = self._cached(chosen, "all", lambda: self._all_candidates(chosen))
+        samples = inputs.samples_of(chosen.task.media, images)
+        if not samples:
+            return []
+        words_VD = self._engine.all_candidates(chosen)
         facts = chosen.task.facts("input", chosen.index)
         texts: list[str] = []
-        for batch in self._batches(media_alone(chosen), inputs.samples_of(chosen.task.media, images)):
+        for batch in self._engine.batches(media_alone(chosen), samples):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
                 to_device(prefix, self.device),
-                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, self._scale(chosen)),
+                lambda x_RD: logits(
+                    unit(self.model.represent(x_RD)), words_VD, self.model.scale(chosen.task.temperature)
+                ),
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),
@@ -195,66 +260,13 @@ class UniPerceiver:
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
-    def rank(self, images: Media | Iterable[Media], texts: Sequence[str], task: str | Task | None = None) -> Tensor:
+    def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | Task | None = None) -> Tensor:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
-        images = inputs.at_hand(images)
-        modality = inputs.modality_of(images, text=False)
+        images = at_hand(images)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
-        z_ND = self._encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
-        candidates = tuple(inputs.as_list(texts))
+        candidates = inputs.text_list(texts)
+        z_ND = self._engine.encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
         if not candidates:
             return torch.empty(len(z_ND), 0)
-        c_KD = self._cached(chosen, candidates, lambda: self._texts(chosen, candidates))
-        return z_ND @ c_KD.cpu().T
-
-    def _batches(self, chosen: KnownTask, samples: list[Sample]) -> Iterable[Batch]:
-        for start in range(0, len(samples), self.batch):
-            items = []
-            for sample in samples[start : start + self.batch]:
-                try:
-                    rng = numpy_stream(0, sample.id)
-                    items.append(prepare(chosen.task, sample, chosen.preprocess, self.codec, None, rng))
-                except BrokenSample as error:
-                    raise UserError(f"{error}; give another file") from None
-            yield to_device(collate(chosen.task, items, self.codec, chosen.index), self.device)
-
-    @torch.no_grad()
-    def _encode(self, chosen: KnownTask, samples: list[Sample]) -> Tensor:
-        """Unit representations at the task's read-outs, (N, D)."""
-        parts = [
-            represent_inputs(self.model, to_device(batch, self.device)) for batch in self._batches(chosen, samples)
-        ]
-        return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
-
-    @torch.no_grad()
-    def _likelihood(self, chosen: KnownTask, samples: list[Sample], c_KD: Tensor) -> Tensor:
-        """P(candidate | sample), (N, K)."""
-        features = (
-            input_features(self.model, to_device(batch, self.device)) for batch in self._batches(chosen, samples)
-        )
-        parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
-        return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
-
-    def _scale(self, chosen: KnownTask) -> Tensor:
-        return self.model.scale(chosen.task.temperature)
-
-    def _all_candidates(self, chosen: KnownTask) -> Candidates:
-        candidates = chosen.task.answer.all_candidates(chosen.task, self.codec, chosen.index)
-        assert candidates is not None
-        return candidates
-
-    def _cached(self, chosen: KnownTask, what: str | tuple[str, ...], make: Callable[[], Candidates]) -> Tensor:
-        """Representations of candidates, kept until the weights change; keyed by texts and by what routing sees."""
-        key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
-        return self._cache.get(key, self.model, lambda: self._candidates(make()))
-
-    def _candidates(self, candidates: Candidates) -> Tensor:
-        text, most = candidates.sequences.text, self.saved.arch.max_text
-        if text is not None and text.values.shape[1] > most:
-            raise UserError(f"a text has {text.values.shape[1]} tokens, more than the model's {most}; shorten it")
-        return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
-
-
-def _reads_beside(task: Task) -> bool:
-    """Whether a task reads a text beside its media, such as a question."""
-    return bool(task.media) and TEXT in task.inputs
+        return z_ND @ self._engine.some_texts(chosen, candidates).cpu().T

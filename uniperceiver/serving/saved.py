@@ -7,6 +7,7 @@ model.safetensors, and in config.json the place and the SHA-256 of the model tha
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from uniperceiver.tokenizers.join import USUAL
 
 FORMAT = 1
 TUNED = "tuned.safetensors"
+# The vocabulary, encoded with these weights (`engine/vocabulary.py`), which goes when they are replaced.
+ENCODED = "vocabulary-{}.safetensors"
 _FILES = frozenset({"config.json", WEIGHTS, TUNED, "tokenizer.json", "preprocess.json", "README.md"})
 
 
@@ -68,7 +71,8 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder that is new or of a saved model")
-    others = sorted({path.name for path in folder.iterdir()} - _FILES) if folder.is_dir() else []
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = sorted(name for name in names - _FILES if not fnmatch(name, ENCODED.format("*")))
     if others:
         raise UserError(
             f"{folder}: holds other files, such as {others[0]}; give a folder that is new or of a saved model"

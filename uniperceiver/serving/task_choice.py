@@ -6,6 +6,7 @@ only one of them that fits.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, nearest
@@ -22,6 +23,28 @@ def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
         UserError: the model has no task of that name; or it needs one, and several fit.
     """
     return _chosen(saved, "encode_text", task, CATALOGUE["image_text_retrieval"], lambda task: task.target == TEXT)
+
+
+def modality_asked(saved: SavedModel, task: str | Task | None) -> str | None:
+    """The first modality that a task looks at, so that what is handed over has one reading; None: no task is named.
+
+    Raises:
+        UserError: neither a name nor a Task.
+    """
+    if not isinstance(task, str | Task | None):
+        raise UserError(f"task: a {type(task).__name__} is no task; give the name of one, or a Task")
+    asked = saved.tasks[task].task if isinstance(task, str) and task in saved.tasks else task
+    return asked.inputs[0] if isinstance(asked, Task) else None
+
+
+def refuse_other_modality(call: str, task: Task, items: Any, named: str | None) -> None:
+    """Refuse a `modality=` that the task does not look at.
+
+    Raises:
+        UserError: it does not.
+    """
+    if named is not None and not isinstance(items, Mapping) and named != task.inputs[0]:
+        raise UserError(f"{call}: modality={named!r}, but task {task.name!r} looks at {', '.join(task.inputs)}")
 
 
 def fitting(

@@ -53,7 +53,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndar
             refuse_giants(image.width, image.height, name)
             if at_least is not None:
                 image.draft("", (at_least, at_least))
-            return upright_rgb(image)
+            return upright_rgb(image, name)
     except UnidentifiedImageError:
         raise BrokenSample(name, _not_an_image(data)) from None
     except Image.DecompressionBombError:
@@ -62,11 +62,15 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndar
         raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
 
 
-def upright_rgb(image: Image.Image) -> np.ndarray:
-    """The pixels of an opened image as `decode_image` gives them, (H, W, 3) uint8."""
+def upright_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """The pixels of an opened image as `decode_image` gives them, (H, W, 3) uint8.
+
+    Raises:
+        BrokenSample: its values have no range that could be shown, as those of modes I and F may.
+    """
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
-    x_HWC = _to_rgb(image)
+    x_HWC = _to_rgb(image, name)
     return np.ascontiguousarray(turn(x_HWC)) if turn else x_HWC
 
 
@@ -88,14 +92,27 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        grey_HW = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey_HW = _eight_bits(np.asarray(image), name, image.mode)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy, too
+
+
+def _eight_bits(grey_HW: np.ndarray, name: str, mode: str) -> np.ndarray:
+    """Grey of more than 8 bits: whole numbers from 0 to 65535, or floats from 0 to 1."""
+    least, most = grey_HW.min(), grey_HW.max()
+    if mode == "F":
+        if not (least >= 0 and most <= 1):  # also NaN
+            raise BrokenSample(name, f"values from {least:g} to {most:g} in mode F; scale them to 0 to 1, or to 8 bits")
+        return (grey_HW * 255).round().astype(np.uint8)
+    if least < 0 or most > 65535 or 0 < most < 256:
+        reason = "would all be black" if 0 < most < 256 else "do not fit into 16 bits"
+        raise BrokenSample(name, f"values from {least} to {most} in mode {mode} {reason}; scale them, or save 8 bits")
+    return (grey_HW >> 8).astype(np.uint8)
 
 
 def _not_an_image(data: bytes) -> str:

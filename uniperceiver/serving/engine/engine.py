@@ -1,0 +1,136 @@
+"""SAMPLES AND TEXTS -> REPRESENTATIONS: what all questions to a loaded model have in common.
+
+Shape suffixes: N items, K candidates, D width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uniperceiver.data.batch import Batch, collate, prepare
+from uniperceiver.errors import BrokenSample, UserError, warn
+from uniperceiver.records import Decision, Sample, to_device
+from uniperceiver.serving.candidate_cache import CandidateCache
+from uniperceiver.serving.engine.vocabulary import KeptVocabulary, is_worth_keeping
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.ask import compare, input_features, represent_inputs
+from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.sequences import text_sequences
+
+
+class Engine:
+    """A model on a device, which encodes items batch by batch and keeps the representations of candidates.
+
+    Args:
+        batch: items encoded together.
+        home: the folder that the model was loaded from, where its encoded vocabulary may be kept; None: it lies
+            nowhere, or its weights were changed.
+    """
+
+    def __init__(self, saved: SavedModel, device: torch.device, batch: int, home: Path | None) -> None:
+        self.saved, self.model, self.codec, self.batch = saved, saved.model, saved.codec, batch
+        self.cache = CandidateCache()
+        self._home, self._generation = home, saved.model.weights_generation
+        self.move(device)
+
+    def move(self, device: torch.device) -> None:
+        """Compute on that device from now on."""
+        as_loaded = self._generation == self.model.weights_generation
+        self.device = device
+        self.model.to(device).eval()
+        if as_loaded:
+            self._generation = self.model.weights_generation
+
+    def batches(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[Batch]:
+        """The samples as a task sees them, on the device.
+
+        Raises:
+            UserError: one of them cannot be used.
+        """
+        for start in range(0, len(samples), self.batch):
+            items = []
+            for sample in samples[start : start + self.batch]:
+                try:
+                    rng = numpy_stream(0, sample.id)
+                    items.append(prepare(chosen.task, sample, chosen.preprocess, self.codec, None, rng))
+                except BrokenSample as error:
+                    raise UserError(f"{error}; give another file") from None
+            yield to_device(collate(chosen.task, items, self.codec, chosen.index), self.device)
+
+    @torch.no_grad()
+    def encode(self, chosen: KnownTask, samples: Sequence[Sample]) -> Tensor:
+        """Unit representations at the task's read-outs, (N, D)."""
+        parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
+        return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
+
+    @torch.no_grad()
+    def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
+        """P(candidate | sample), (N, K)."""
+        features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
+        parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
+        return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
+
+    @torch.no_grad()
+    def decisions(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[tuple[Batch, tuple[Decision, ...]]]:
+        """What the gates decide on all tokens, batch by batch."""
+        for batch in self.batches(chosen, samples):
+            yield batch, self.model.encode(batch.inputs).decisions
+
+    def texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
+        """Texts as candidates of a task, cut to its longest text; how many were cut is said."""
+        ids, length = [self.codec.encode(text) for text in texts], chosen.preprocess.length
+        _tell_cut([len(text) + 1 for text in ids], length, chosen)
+        facts = chosen.task.facts("candidate", chosen.index)
+        return Candidates(sequences=text_sequences(ids, facts, self.codec.end, length))
+
+    def tell_cut(self, chosen: KnownTask, samples: Sequence[Sample]) -> None:
+        """Say how many of the samples' texts are longer than the task reads, if any are."""
+        lengths = [
+            length for sample in samples for length in chosen.task.answer.lengths(chosen.task, sample, self.codec)
+        ]
+        _tell_cut(lengths, chosen.preprocess.length, chosen)
+
+    def all_candidates(self, chosen: KnownTask) -> Tensor:
+        """Representations of all candidates of a task, (K, D), kept until the weights change."""
+
+        def make() -> Tensor:
+            candidates = chosen.task.answer.all_candidates(chosen.task, self.codec, chosen.index)
+            assert candidates is not None
+            if not chosen.task.answer.from_vocabulary or not is_worth_keeping(self.model, candidates):
+                return self.represent(candidates)
+            home = self._home if self._generation == self.model.weights_generation else None
+            return KeptVocabulary(self.model, to_device(candidates, self.device), home).get()
+
+        return self._cached("all", chosen, make)
+
+    def some_texts(self, chosen: KnownTask, texts: tuple[str, ...]) -> Tensor:
+        """Representations of texts as candidates of a task, (K, D), kept likewise."""
+        return self._cached(texts, chosen, lambda: self.represent(self.texts(chosen, texts)))
+
+    def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
+        """Keyed by texts and by what routing sees."""
+        key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
+        return self.cache.get(key, self.model, make)
+
+    def represent(self, candidates: Candidates) -> Tensor:
+        """Representations of candidates, (K, D) float32.
+
+        Raises:
+            UserError: a text is longer than the model's positions.
+        """
+        text, most = candidates.sequences.text, self.saved.arch.max_text
+        if text is not None and text.values.shape[1] > most:
+            raise UserError(f"a text has {text.values.shape[1]} tokens, more than the model's {most}; shorten it")
+        return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
+
+
+def _tell_cut(lengths: Sequence[int], length: int, chosen: KnownTask) -> None:
+    longer = sum(tokens > length for tokens in lengths)
+    if longer:
+        warn(
+            f"{longer:,} of {len(lengths):,} texts are longer than the {length} tokens that task {chosen.task.name!r} "
+            f"reads, and were cut; the longest has {max(lengths):,}: shorten them, or split them"
+        )

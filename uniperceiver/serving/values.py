@@ -1,0 +1,161 @@
+"""One thing that a user hands over as an image or a clip: told apart from many, and read as bytes or pixels."""
+
+import os
+from collections.abc import Iterator, Sequence
+from io import UnsupportedOperation
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniperceiver.data.media.decode import upright_rgb
+from uniperceiver.errors import BrokenSample, UserError
+
+# A path, encoded bytes, an opened file, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading
+# frame axis.
+Media = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+
+_BYTES = bytes | bytearray | memoryview
+_SHAPES = {3: "(H, W, 3) or (3, H, W)", 4: "(F, H, W, 3) or (F, 3, H, W)"}
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+_LONGEST = 60  # characters of a value in a message
+_TAKEN = "give a path, bytes, an opened file, a PIL image, an array or a tensor, or a list of these"
+
+
+def is_single(item: Any) -> bool:
+    """Whether it is one thing, and not many; an array is one, unless it holds texts or objects."""
+    if isinstance(item, np.ndarray):
+        return item.dtype.kind not in "USO"
+    return isinstance(item, str | os.PathLike | Image.Image | Tensor | _BYTES) or hasattr(item, "read")
+
+
+def as_list(items: Any) -> list[Any]:
+    """One thing or many as a list; a batch (an array or tensor with one axis too many) is taken apart by callers.
+
+    Raises:
+        UserError: nothing that could be an input, or many without an order.
+    """
+    if is_single(items):
+        return [items]
+    if isinstance(items, set | frozenset):
+        raise UserError("inputs: a set has no order, so answers could not be told apart; give a list")
+    if hasattr(items, "columns"):
+        raise UserError(f"inputs: a {type(items).__name__} is a table; give one of its columns, such as table['file']")
+    try:
+        return items.tolist() if isinstance(items, np.ndarray) and items.ndim else list(items)
+    except TypeError:
+        raise UserError(f"inputs: a {type(items).__name__} is no input; {_TAKEN}") from None
+
+
+def at_hand(items: Any) -> Any:
+    """What was handed over; an iterator as a list, so that it can be looked at twice."""
+    return list(items) if isinstance(items, Iterator) and not is_single(items) else items
+
+
+def name_of(item: Any, otherwise: str) -> str:
+    """What messages call it: its path, or its place among all."""
+    path = item if isinstance(item, str | os.PathLike) else getattr(item, "name", "") if hasattr(item, "read") else ""
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in name) or otherwise
+
+
+def shown(value: Any) -> str:
+    """A value in a message: on one line, and no longer than that."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def encoded(item: Any, name: str) -> bytes | None:
+    """The bytes of a path, an opened file or of bytes themselves; None: it is none of these.
+
+    An opened file is read from its beginning, wherever it stands.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if isinstance(item, _BYTES):
+        return bytes(item)
+    try:
+        if isinstance(item, str | os.PathLike):
+            return Path(item).read_bytes()
+        if not hasattr(item, "read") or isinstance(item, Image.Image):
+            return None
+        if hasattr(item, "seekable") and item.seekable():
+            item.seek(0)
+        data = item.read()
+    except UnsupportedOperation as error:
+        raise UserError(f"{name}: cannot be read ({error}); open it with mode 'rb'") from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror or error}); give the path of a file") from None
+    except ValueError as error:  # a zero byte in a path, a closed file
+        raise UserError(f"{name}: cannot be read ({error}); give the path of a file") from None
+    if not isinstance(data, _BYTES):
+        raise UserError(f"{name}: opened as text; open it with mode 'rb'")
+    return bytes(data)
+
+
+def picture_pixels(image: Image.Image, name: str) -> np.ndarray:
+    """The upright pixels of a PIL image, (H, W, 3) uint8.
+
+    Raises:
+        UserError: it cannot be read, or its values have no range.
+    """
+    try:
+        return upright_rgb(image, name)
+    except BrokenSample as error:
+        raise UserError(f"{error}; give another one") from None
+    except (OSError, SyntaxError, ValueError) as error:  # opened, but read only now
+        raise UserError(f"{name}: damaged image ({error}); give another one") from None
+
+
+def array_pixels(item: Any, name: str, axes: int) -> np.ndarray:
+    """(..., H, W, 3) uint8 from bytes or floats in 0..1, channels first or last.
+
+    Raises:
+        UserError: another shape, type or range; or both ends could be the channels.
+    """
+    array = _numpy(item, name)
+    shape = array.shape
+    if array.ndim != axes or 3 not in (shape[-1], shape[-3]) or 0 in shape:
+        many = f"; of {shape[0]} of them give list(batch)" if array.ndim == axes + 1 else ""
+        raise UserError(f"{name}: an array of shape {shape}; expected {_SHAPES[axes]}{many}")
+    if shape[-1] == shape[-3]:
+        raise UserError(
+            f"{name}: an array of shape {shape} may have its channels first or last; give a PIL image, or a larger one"
+        )
+    if shape[-1] != 3:
+        array = np.moveaxis(array, -3, -1)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0.0 and array.max() <= 1.0):
+        raise UserError(f"{name}: values must be uint8, or floats from 0 to 1 (not normalised); found {array.dtype}")
+    return np.ascontiguousarray((array * 255).round().astype(np.uint8))
+
+
+def other_value(item: Any, name: str) -> Any:
+    """What a modality without a way of its own takes: bytes of a file, or an array."""
+    data = encoded(item, name)
+    if data is not None:
+        return data
+    return _numpy(item, name) if isinstance(item, Tensor) else item
+
+
+def _numpy(item: Any, name: str) -> np.ndarray:
+    if not isinstance(item, Tensor):
+        if not isinstance(item, np.ndarray | np.generic | Sequence) and not hasattr(item, "__array__"):
+            raise UserError(f"{name}: a {type(item).__name__} is no input; {_TAKEN}")
+        try:
+            return np.asarray(item)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: no array can be made of this {type(item).__name__} ({error}); {_TAKEN}") from None
+    try:
+        dense = item.detach().to_dense() if item.layout is not torch.strided else item.detach()
+        # NumPy has no bfloat16, nor the types of 8 bits.
+        wide = dense.float() if dense.is_floating_point() and dense.dtype not in _NUMPY_FLOATS else dense
+        return wide.cpu().numpy()
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name}: a tensor whose values cannot be had ({reason}); give a plain one") from None
