@@ -165,7 +165,8 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 def _may_be_file(name: str) -> bool:
     """Whether a text is called as a file of another kind, or as something that is there."""
     try:
-        return _ENDS_AS_FILE.fullmatch(Path(name).suffix) is not None or Path(name).exists()
+        is_there = any(map(str.isalnum, name)) and Path(name).exists()  # "" and "." would be this folder
+        return is_there or _ENDS_AS_FILE.fullmatch(Path(name).suffix) is not None
     except (OSError, ValueError):  # too long for a name, or a null byte in it: a text
         return False
 
