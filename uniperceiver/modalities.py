@@ -31,14 +31,14 @@ MODALITIES: dict[str, Modality] = {
         field="image",
         noun="image",
         tokenizer="patches",
-        suffixes=(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"),
+        suffixes=(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"),
     ),
     "video": Modality(
         kind="visual",
         field="clip",
         noun="clip",
         tokenizer="patches",
-        suffixes=(".mp4", ".avi", ".webm", ".mov", ".mkv"),
+        suffixes=(".mp4", ".avi", ".webm", ".mov", ".mkv", ".m4v", ".3gp"),
     ),
     TEXT: Modality(kind="text", field="text", noun="text", tokenizer="words"),
 }

@@ -93,3 +93,6 @@ class DataConfig:
     """Loader processes; the samples and their order are the same for any number."""
     max_broken: float = Field(default=0.001, ge=0, le=1)
     """Share of a set that may be broken; more than max(1, share x size) stops the run."""
+    megapixels: float = Field(default=40, gt=0, le=178)
+    """Most megapixels of an image, or of a clip's frame, as it is decoded. JPEG files of up to 8 times as many are
+    decoded at 1/2, 1/4 or 1/8 of their size, HEIC files of up to 2 times as many at 1/2; others are broken samples."""

@@ -32,10 +32,15 @@ def open_tasks(recipe: Recipe, base: Path, splits: tuple[str, ...] = SPLITS) -> 
     Raises:
         UserError: unknown kind, data that are not there, classes that do not match, sizes that do not fit.
     """
-    return [_open_task(name, index, config, base, splits) for index, (name, config) in enumerate(recipe.tasks.items())]
+    return [
+        _open_task(name, index, config, base, splits, recipe.data.megapixels)
+        for index, (name, config) in enumerate(recipe.tasks.items())
+    ]
 
 
-def _open_task(name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...]) -> TaskData:
+def _open_task(
+    name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...], megapixels: float
+) -> TaskData:
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
         raise UserError(f"{where}.kind: unknown kind {config.kind!r}; {nearest(config.kind, CATALOGUE)}")
@@ -64,6 +69,7 @@ def _open_task(name: str, index: int, config: TaskConfig, base: Path, splits: tu
         frames=config.late.frames or config.frames,
         stride=config.stride,
         length=config.length,
+        megapixels=megapixels,
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
 

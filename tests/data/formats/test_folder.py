@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,6 @@ def test_files_of_a_new_modality_are_found_by_its_suffix(tmp_path: Path, monkeyp
     for name in ("beep", "hum"):
         (tmp_path / "things" / name).mkdir(parents=True)
         (tmp_path / "things" / name / "a.sig").write_bytes(name.encode())
-        (tmp_path / "things" / name / "moving.gif").touch()
     source = open_source({"format": "folder", "path": "things"}, "w", tmp_path)
     assert [source.read(index).value("signal") for index in range(len(source))] == [b"beep", b"hum"]
     (tmp_path / "things" / "hum" / "b.png").touch()
@@ -124,3 +124,23 @@ def test_a_split_that_lacks_a_class_lists_all(tmp_path: Path) -> None:
     assert [data.sources["val"].read(0).label, data.sources["train"].read(0).label] == [0, 0]
     with pytest.raises(UserError, match="b: this class is not in `classes`; choose one of a, c"):
         open_source({"format": "folder", "path": "train", "classes": ["a", "c"]}, "w", tmp_path)
+
+
+def test_pictures_of_telephones_are_taken_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.HEIC", "a/3.heif", "a/4.avif", "a/5.tiff", "a/6.gif")
+    source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
+    assert len(source) == 6
+    assert notes_of(source) == (f"{tmp_path}: 1 .gif: of those that move, the first frame is taken",)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
+    assert len(source) == 4
+    assert notes_of(source)[0] == (
+        f"{tmp_path}: 2 files are not taken: 1 .heic, 1 .heif; to read them: pip install pillow-heif"
+    )
+    with pytest.raises(UserError, match="extensions: heic needs a package of its own: pip install pillow-heif"):
+        open_source({"format": "folder", "path": ".", "extensions": ["heic"]}, "w", tmp_path)
+
+
+def test_clips_of_telephones_are_taken(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.mp4", "a/2.m4v", "a/3.3GP")
+    assert len(open_source({"format": "folder", "path": "."}, "w", tmp_path)) == 3

@@ -73,15 +73,14 @@ def test_a_clip_without_frames_is_broken(kind: str, codec: str) -> None:
 
 
 def test_a_frame_that_is_a_giant_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "_LIMIT", {"max_pixels": "3000"})
-    assert decode_clip(motion_jpeg((48, 32), (48, 32)), "x", fixed(0, 1)).shape == (2, 32, 48, 3)
+    assert decode_clip(motion_jpeg((48, 32), (48, 32)), "x", fixed(0, 1), 3000).shape == (2, 32, 48, 3)
     sizes: list[tuple[int, int]] = []
     upright = clips._upright_frame
     monkeypatch.setattr(
         clips, "_upright_frame", lambda frame, *rest: sizes.append((frame.width, frame.height)) or upright(frame, *rest)
     )
     with pytest.raises(BrokenSample, match="damaged or not a clip"):
-        decode_clip(motion_jpeg((48, 32), (96, 64)), "x", fixed(0, 1))
+        decode_clip(motion_jpeg((48, 32), (96, 64)), "x", fixed(0, 1), 3000)
     assert sizes == [(48, 32)]
     assert clips.MOST_PIXELS == 40_000_000
 

@@ -2,13 +2,14 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from uniperceiver.data.media.decode import decode_image
+from uniperceiver.data.media.decode import decode_image, missing_decoders
 from uniperceiver.errors import BrokenSample
 
 
@@ -24,7 +25,7 @@ def gradient(height: int = 5, width: int = 7) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF"])
 def test_lossless_formats_keep_every_pixel(kind: str) -> None:
     x_HWC = gradient()
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -210,3 +211,56 @@ def test_giants_of_other_formats_are_refused_by_their_header(kind: str) -> None:
             data[place : place + 4] = (bits | (height - 1) << 14 | (width - 1)).to_bytes(4, "little")
     with pytest.raises(BrokenSample, match="more than 40 megapixels"):
         decode_image(bytes(data), "x")
+
+
+def heic(image: Image.Image, quality: int = 90) -> bytes:
+    """The bytes of a HEIC file."""
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=quality)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+def test_photographs_of_telephones(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = Image.fromarray(np.repeat(np.repeat(gradient(3, 4), 32, axis=0), 32, axis=1))
+    data = heic(colours) if kind == "HEIC" else encode(colours, kind, quality=90)
+    assert np.abs(decode_image(data, "x").astype(int) - np.asarray(colours)).mean() < 8
+    for share in (0.02, 0.5):
+        with pytest.raises(BrokenSample, match=r"^x: (damaged|not a JPEG)"):
+            decode_image(data[: int(share * len(data))], "x")
+    assert missing_decoders() == {}
+    if kind == "HEIC":
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        assert missing_decoders() == dict.fromkeys(("heic", "heif"), "pip install pillow-heif")
+        with pytest.raises(
+            BrokenSample, match="a HEIC image, which needs a package of its own: pip install pillow-heif"
+        ):
+            decode_image(data, "x")
+
+
+def test_photographs_above_the_limit_are_decoded_at_a_reduced_size() -> None:
+    large = Image.new("RGB", (640, 400), "green")
+    data = encode(large, "JPEG")
+    assert decode_image(data, "x", most_pixels=256_000).shape == (400, 640, 3)
+    assert decode_image(data, "x", most_pixels=255_999).shape == (200, 320, 3)
+    assert decode_image(data, "x", most_pixels=40_000).shape == (100, 160, 3)
+    assert decode_image(data, "x", at_least=50, most_pixels=100_000).shape == (50, 80, 3)
+    assert decode_image(heic(large), "x", most_pixels=128_000).shape == (200, 320, 3)
+    for giant, most, times in ((data, 31_999, "even 8 times "), (heic(large), 127_999, "even 2 times ")):
+        with pytest.raises(BrokenSample, match=f"640 x 400: {times}more than .* megapixels; raise data.megapixels$"):
+            decode_image(giant, "x", most_pixels=most)
+    with pytest.raises(
+        BrokenSample, match=r"more than 0\.2 megapixels; raise data.megapixels, or store it as JPEG, which"
+    ):
+        decode_image(encode(large), "x", most_pixels=200_000)
+    for mended in (decode_image(encode(large), "x", most_pixels=256_000), decode_image(data, "x", most_pixels=200_000)):
+        assert np.abs(mended[0, 0].astype(int) - [0, 128, 0]).max() <= 1
+
+
+def test_a_photograph_of_200_megapixels_is_no_bomb() -> None:
+    data = bytearray(encode(Image.new("RGB", (64, 64), "green"), "JPEG"))
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", 12_000, 16_000)
+    assert decode_image(bytes(data), "x").shape == (3_000, 4_000, 3)

@@ -2,12 +2,15 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests import made_data
+from tests.small_run import small_recipe
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.preprocess import (
     CLIP_MEAN,
@@ -19,6 +22,7 @@ from uniperceiver.data.media.preprocess import (
     clip_pixels,
     image_pixels,
 )
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
@@ -99,4 +103,14 @@ def test_frames_are_chosen_by_the_stream_in_training() -> None:
 def test_a_view_is_saved_with_all_it_needs() -> None:
     values = VIEW.to_json()
     assert Preprocess(**values) == VIEW  # type: ignore[arg-type]
-    assert set(values) == set(Preprocess.__dataclass_fields__)
+    assert {*values, "megapixels"} == set(Preprocess.__dataclass_fields__)
+
+
+def test_the_limit_of_megapixels_is_a_key_of_the_recipe(tmp_path: Path) -> None:
+    (data,) = open_tasks(small_recipe(("colours",), data__megapixels=0.01), tmp_path)
+    assert data.preprocess.to_json()["megapixels"] == 0.01
+    assert "megapixels" not in VIEW.to_json()
+    sample = Sample(id="x", image=made_data.picture(0))
+    assert image_pixels(sample, data.preprocess, None, None).shape == (1, 3, 32, 32)
+    with pytest.raises(BrokenSample, match=r"24 x 16: more than 0\.0001 megapixels; raise data\.megapixels"):
+        image_pixels(sample, replace(data.preprocess, megapixels=0.0001), None, None)

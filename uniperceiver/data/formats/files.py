@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from uniperceiver.data.media.decode import missing_decoders
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.modalities import MODALITIES
 
-_NOT_LISTED = frozenset({".gif"})  # may be an animation, of which only the first frame would be read
 _MOST_FILES = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _WILD = re.compile(r"[*?[]")
@@ -63,7 +63,10 @@ def not_taken(place: object, counts: Mapping[str, int]) -> tuple[str, ...]:
     total = sum(counts.values())
     kinds = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     what = listed((f"{count:,} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds), 6)
-    return (f"{place}: {total:,} {'files are' if total > 1 else 'file is'} not taken: {what}",)
+    missing = missing_decoders()
+    mends = dict.fromkeys(missing[suffix] for suffix in counts if suffix in missing)
+    advice = f"; to read them: {', '.join(mends)}" if mends else ""
+    return (f"{place}: {total:,} {'files are' if total > 1 else 'file is'} not taken: {what}{advice}",)
 
 
 def printable(name: str) -> str:
@@ -147,13 +150,9 @@ def expand_braces(pattern: str, where: str = "path") -> list[str]:
 
 
 def listed_suffixes() -> dict[str, str]:
-    """Modality by suffix (lower case, without the dot) of the files that a folder is searched for."""
-    return {
-        suffix.removeprefix("."): name
-        for name, modality in MODALITIES.items()
-        for suffix in modality.suffixes
-        if suffix not in _NOT_LISTED
-    }
+    """Modality by suffix (lower case, without the dot) of the files that can be decoded here."""
+    suffixes = {suffix[1:]: name for name, modality in MODALITIES.items() for suffix in modality.suffixes}
+    return {suffix: name for suffix, name in suffixes.items() if suffix not in missing_decoders()}
 
 
 def suffix_of(name: str) -> str:

@@ -23,6 +23,7 @@ from uniperceiver.data.formats.files import (
     read_classes,
     suffix_of,
 )
+from uniperceiver.data.media.decode import missing_decoders
 from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
@@ -69,13 +70,15 @@ class FolderSource:
             labels += [label] * len(class_files)
         if not files:
             raise UserError(f"{where}: {root}: no file in any class folder ({' '.join(suffixes)}); check the path")
+        gifs = sum(file.lower().endswith(".gif") for file in files)
+        still = (f"{root}: {gifs:,} .gif: of those that move, the first frame is taken",) if gifs else ()
         return FolderData(
             root=root,
             class_names=tuple(map(printable, names)),
             files=Strings.of(files),
             label_I=np.array(labels, dtype=np.int32),
             modality=_modality(files, root, where),
-            notes=not_taken(root, left_out),
+            notes=(*not_taken(root, left_out), *still),
         )
 
     def _names(self, folders: Sequence[str], root: Path, base: Path, where: str) -> tuple[str, ...]:
@@ -93,6 +96,8 @@ class FolderSource:
             return decoded
         chosen = tuple(extension.lower().lstrip(".") for extension in self.extensions)
         if unknown := [suffix for suffix in chosen if suffix not in decoded]:
+            if mend := missing_decoders().get(unknown[0]):
+                raise UserError(f"{where}: extensions: {unknown[0]} needs a package of its own: {mend}")
             raise UserError(f"{where}: extensions: no decoder for {unknown[0]!r}; {nearest(unknown[0], decoded)}")
         return chosen
 

@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
 _CLIP_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
-_LIMIT = {"max_pixels": str(MOST_PIXELS)}  # of any frame, refused before there is memory for it
 _EBML = b"\x1a\x45\xdf\xa3"  # how WebM and MKV begin
 _NO_FRAMES, _CHANGES, _TRUNCATED = "no frames", "the size of the frames changes", "the clip is truncated"
 
 
-def decode_clip(data: bytes, name: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+def decode_clip(
+    data: bytes, name: str, choose: Callable[[int], np.ndarray], most_pixels: int = MOST_PIXELS
+) -> np.ndarray:
     """The chosen frames of an encoded clip (MP4, MOV, AVI, WebM, MKV) as upright RGB, (F, H, W, 3) uint8.
 
     `choose(number of frames)` gives the sorted indices of the F frames; repeats are fine. It is called again where
     the container announces more frames than it holds, so it must depend on that number alone.
 
     Raises:
-        BrokenSample: not such a clip, truncated, without frames, or frames of more than 40 megapixels.
+        BrokenSample: not such a clip, truncated, without frames, or frames of more pixels than that.
         UserError: the package av is missing.
     """
-    with _opened(data, name) as packets:
+    with _opened(data, name, most_pixels) as packets:
         count = sum(packet.size > 0 and not packet.is_discard for packet in packets)
         chosen_F = _choose(choose, count, name)
         frames, decoded = _decode_frames(packets, chosen_F)
@@ -58,14 +59,14 @@ class Extent:
     width: int
 
 
-def clip_extent(data: bytes, name: str) -> Extent:
+def clip_extent(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Extent:
     """Decode every frame of a clip, keep none.
 
     Raises:
         BrokenSample: as `decode_clip`, also where only frames are damaged that it would not choose.
     """
     frames, sizes = 0, set[tuple[int, int]]()
-    with _opened(data, name) as packets:
+    with _opened(data, name, most_pixels) as packets:
         for frame in _decoded(packets):
             turned = round(frame.rotation / 90) % 2
             sizes.add((frame.width, frame.height) if turned else (frame.height, frame.width))
@@ -76,7 +77,7 @@ def clip_extent(data: bytes, name: str) -> Extent:
     return Extent(frames=frames, height=height, width=width)
 
 
-def clip_frames(data: bytes, name: str) -> Iterator[np.ndarray]:
+def clip_frames(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Iterator[np.ndarray]:
     """All frames of a clip as upright RGB, (H, W, 3) uint8, one after the other.
 
     Raises:
@@ -85,13 +86,13 @@ def clip_frames(data: bytes, name: str) -> Iterator[np.ndarray]:
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
-    with _opened(data, name) as packets:
+    with _opened(data, name, most_pixels) as packets:
         for frame in _decoded(packets):
             yield _upright_frame(frame, reformatter)
 
 
 @contextmanager
-def _opened(data: bytes, name: str) -> Iterator[list["Packet"]]:
+def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[list["Packet"]]:
     """The packets of a clip's first video stream; what goes wrong with them is a BrokenSample."""
     try:
         import av
@@ -100,15 +101,16 @@ def _opened(data: bytes, name: str) -> Iterator[list["Packet"]]:
     if _matroska_ends_early(data) or _avi_ends_early(data):
         raise BrokenSample(name, _TRUNCATED)
     try:
-        options = {"format_whitelist": _CLIP_FORMATS, **_LIMIT}
+        # Of any frame, refused before there is memory for it.
+        options = {"format_whitelist": _CLIP_FORMATS, "max_pixels": str(most_pixels)}
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace", options=options) as container:
-            yield _packets(container, name)
+            yield _packets(container, name, most_pixels)
     except av.error.FFmpegError as error:
         reason = "the file is empty" if not data else f"damaged or not a clip ({error.strerror})"
         raise BrokenSample(name, reason) from None
 
 
-def _packets(container: "InputContainer", name: str) -> list["Packet"]:
+def _packets(container: "InputContainer", name: str, most_pixels: int) -> list["Packet"]:
     """The packets of the first video stream. They are counted as frames: headers often omit the number or err."""
     if not container.streams.video:
         raise BrokenSample(name, "no video stream")
@@ -116,8 +118,8 @@ def _packets(container: "InputContainer", name: str) -> list["Packet"]:
     if stream.codec_context is None:
         raise BrokenSample(name, "a video stream that no decoder knows")
     stream.codec_context.thread_count = 1  # the loader's processes are the parallelism
-    stream.codec_context.options = _LIMIT  # a later frame may be larger than the header says
-    refuse_giants(stream.codec_context.width, stream.codec_context.height, name)
+    stream.codec_context.options = {"max_pixels": str(most_pixels)}  # a later frame may be larger than the header says
+    refuse_giants(stream.codec_context.width, stream.codec_context.height, name, most_pixels)
     packets = list(container.demux(stream))
     if any(packet.is_corrupt for packet in packets):
         raise BrokenSample(name, _TRUNCATED)

@@ -8,16 +8,23 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
+from PIL.JpegImagePlugin import JpegImageFile
 
 from uniperceiver.errors import BrokenSample
 
 MOST_PIXELS = 40_000_000
+_SCALES = (1, 2, 4, 8)  # by which a JPEG decoder can shrink while it decodes
+_MOST_TIMES = 8  # the limit: of a JPEG, whose decoder may need a part of the memory of the whole picture
+_MOST_TIMES_WHOLE = 2  # of HEIC, which is decoded whole and shrunk then: today's telephones take 50 megapixels
 
 # Only these parsers see a user's bytes: Pillow knows forty more formats, some of which start other programs.
-_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_NEEDS_HEIC = "pip install pillow-heif"
 # What Pillow raises on damaged bytes.
 _PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError,
@@ -36,23 +43,38 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def decode_image(data: bytes, name: str, at_least: int | None = None) -> np.ndarray:
-    """The upright RGB pixels of an encoded image, (H, W, 3) uint8: JPEG, PNG, WebP, BMP, or a GIF's first frame.
+def missing_decoders() -> dict[str, str]:
+    """What to do about files that cannot be decoded here, by suffix without dot."""
+    missing = {} if find_spec("pillow_heif") else dict.fromkeys(("heic", "heif"), _NEEDS_HEIC)
+    return missing | ({} if features.check("avif") else {"avif": "pip install 'pillow>=11.3'"})
+
+
+def decode_image(data: bytes, name: str, at_least: int | None = None, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """The upright RGB pixels of an encoded image, (H, W, 3) uint8: JPEG, PNG, WebP, BMP, AVIF, HEIC, or the first
+    picture of a GIF or TIFF.
 
     EXIF orientation is applied; transparency shows white, as on a page; 16 bits keep their upper 8. `at_least`
     lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep that many pixels.
 
+    Args:
+        most_pixels: a JPEG with up to 8 times, or a HEIC with up to 2 times as many is given at 1/2, 1/4 or 1/8 of its
+            size.
+
     Raises:
-        BrokenSample: not such an image, truncated, or more than 40 megapixels (refused before decoding).
+        BrokenSample: not such an image, truncated, or with more pixels (refused before decoding).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            opened = Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
-        with opened as image:
-            refuse_giants(image.width, image.height, name)
+        with _opened(data, name) as image:
+            times = _MOST_TIMES if image.format == "JPEG" else _MOST_TIMES_WHOLE if image.format == "HEIF" else 1
+            refuse_giants(image.width, image.height, name, most_pixels, times)
+            size = image.width, image.height
+            scale = next(scale for scale in _SCALES if (size[0] // scale) * (size[1] // scale) <= most_pixels)
             if at_least is not None:
-                image.draft("", (at_least, at_least))
+                scale = max(scale, *(scale for scale in _SCALES if min(size) // scale >= at_least or scale == 1))
+            if scale > 1 and image.format == "HEIF":
+                return upright_rgb(image.reduce(scale), name)
+            if scale > 1:
+                image.draft("", (size[0] // scale, size[1] // scale))
             return upright_rgb(image, name)
     except UnidentifiedImageError:
         raise BrokenSample(name, _not_an_image(data)) from None
@@ -74,15 +96,44 @@ def upright_rgb(image: Image.Image, name: str) -> np.ndarray:
     return np.ascontiguousarray(turn(x_HWC)) if turn else x_HWC
 
 
-def refuse_giants(width: int, height: int, name: str) -> None:
-    """What a header announces must be possible, and no more than 40 megapixels.
+def refuse_giants(width: int, height: int, name: str, most_pixels: int = MOST_PIXELS, times: int = 1) -> None:
+    """What a header announces must be possible, and no more than so many pixels.
+
+    Args:
+        times: that the limit may be exceeded, as the decoder shrinks.
 
     Raises:
         BrokenSample: it is not.
     """
-    if not 0 < width * height <= MOST_PIXELS:
-        limit = f"more than {MOST_PIXELS // 10**6} megapixels" if width * height else "no pixels"
-        raise BrokenSample(name, f"{width} x {height}: {limit}")
+    if not width * height:
+        raise BrokenSample(name, f"{width} x {height}: no pixels")
+    if width * height > times * most_pixels:
+        above = f" even {times} times" if times > 1 else ""
+        mend = "raise data.megapixels" + ("" if times > 1 else ", or store it as JPEG, which is decoded smaller")
+        raise BrokenSample(name, f"{width} x {height}:{above} more than {most_pixels / 10**6:g} megapixels; {mend}")
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The image with its header read."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"avif" not in data[8:64]:
+        return _opened_heic(data, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+        try:
+            return Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+        except Image.DecompressionBombError:
+            if data[:2] != b"\xff\xd8":
+                raise
+            return JpegImageFile(io.BytesIO(data))  # Pillow's own limit does not know that it is decoded smaller
+
+
+def _opened_heic(data: bytes, name: str) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise BrokenSample(name, f"a HEIC image, which needs a package of its own: {_NEEDS_HEIC}") from None
+    image: Image.Image = HeifImageFile(io.BytesIO(data))
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

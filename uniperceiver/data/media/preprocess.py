@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.clips import decode_clip
-from uniperceiver.data.media.decode import decode_image
+from uniperceiver.data.media.decode import MOST_PIXELS, decode_image
 from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
@@ -32,10 +32,19 @@ class Preprocess:
     image_std: tuple[float, float, float] = IMAGE_STD
     clip_mean: tuple[float, float, float] = CLIP_MEAN
     clip_std: tuple[float, float, float] = CLIP_STD
+    megapixels: float = MOST_PIXELS / 10**6  # most of an image or frame as it is decoded
+
+    @property
+    def most_pixels(self) -> int:
+        """The same in pixels."""
+        return round(self.megapixels * 10**6)
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for preprocess.json."""
-        return dataclasses.asdict(self)
+        """Plain values for preprocess.json; a limit is written where it is another than the usual one."""
+        values = dataclasses.asdict(self)
+        if self.megapixels == MOST_PIXELS / 10**6:
+            del values["megapixels"]
+        return values
 
 
 def image_pixels(
@@ -46,7 +55,7 @@ def image_pixels(
         raise BrokenSample(sample.id, "has no image")
     image = sample.image
     if isinstance(image, bytes):
-        image = decode_image(image, sample.id)
+        image = decode_image(image, sample.id, most_pixels=preprocess.most_pixels)
     return _pixels(image[None], preprocess.size, preprocess.image_mean, preprocess.image_std, augment, rng)
 
 
@@ -57,7 +66,9 @@ def clip_pixels(
     if sample.clip is None:
         raise BrokenSample(sample.id, "has no clip")
     if isinstance(sample.clip, bytes):
-        frames = decode_clip(sample.clip, sample.id, lambda available: choose(available, preprocess, rng))
+        frames = decode_clip(
+            sample.clip, sample.id, lambda available: choose(available, preprocess, rng), preprocess.most_pixels
+        )
     else:
         frames = sample.clip[choose(len(sample.clip), preprocess, rng)]
     return _pixels(frames, preprocess.size, preprocess.clip_mean, preprocess.clip_std, augment, rng)
@@ -71,14 +82,17 @@ def choose(available: int, preprocess: Preprocess, rng: np.random.Generator | No
 def image_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
     """The sample's image for people, (H, W, 3) uint8."""
     assert sample.image is not None
-    return (decode_image(sample.image, sample.id) if isinstance(sample.image, bytes) else sample.image,)
+    if isinstance(sample.image, bytes):
+        return (decode_image(sample.image, sample.id, most_pixels=preprocess.most_pixels),)
+    return (sample.image,)
 
 
 def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
     """The frames of the sample's clip that a model looks at, for people, (H, W, 3) uint8 each."""
     assert sample.clip is not None
     if isinstance(sample.clip, bytes):
-        return tuple(decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None)))
+        most = preprocess.most_pixels
+        return tuple(decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None), most))
     return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
 
 

@@ -151,7 +151,7 @@ def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Fi
         if modality not in _EXTENTS:
             READERS[modality].values(sample, preprocess, None, None)
             return None
-        extent = _EXTENTS[modality](sample)
+        extent = _EXTENTS[modality](sample, preprocess)
     except BrokenSample as error:
         return error.reason
     noun = MODALITIES[modality].noun
@@ -162,22 +162,23 @@ def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Fi
     return None
 
 
-def _image_extent(sample: Sample) -> Extent:
+def _image_extent(sample: Sample, preprocess: Preprocess) -> Extent:
     image = sample.image
-    x_HWC = decode_image(image, sample.id) if isinstance(image, bytes) else image
-    assert x_HWC is not None
-    return Extent(frames=None, height=x_HWC.shape[0], width=x_HWC.shape[1])
+    if isinstance(image, bytes):
+        image = decode_image(image, sample.id, most_pixels=preprocess.most_pixels)
+    assert image is not None
+    return Extent(frames=None, height=image.shape[0], width=image.shape[1])
 
 
-def _clip_extent(sample: Sample) -> Extent:
+def _clip_extent(sample: Sample, preprocess: Preprocess) -> Extent:
     if isinstance(sample.clip, bytes):
-        return clip_extent(sample.clip, sample.id)
+        return clip_extent(sample.clip, sample.id, preprocess.most_pixels)
     assert sample.clip is not None
     return Extent(frames=sample.clip.shape[0], height=sample.clip.shape[1], width=sample.clip.shape[2])
 
 
 # What people want to know of the sizes of a modality; others are only read.
-_EXTENTS: Mapping[str, Callable[[Sample], Extent]] = {"image": _image_extent, "video": _clip_extent}
+_EXTENTS: Mapping[str, Callable[[Sample, Preprocess], Extent]] = {"image": _image_extent, "video": _clip_extent}
 
 
 def named_twice(source: Source, findings: Findings) -> dict[str, int]:

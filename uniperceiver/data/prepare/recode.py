@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from uniperceiver.data.media.clips import clip_extent, clip_frames
-from uniperceiver.data.media.decode import decode_image
+from uniperceiver.data.media.decode import MOST_PIXELS, decode_image
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -25,7 +25,7 @@ _H264 = {"crf": "18", "preset": "veryfast", "tune": "fastdecode"}
 _MPEG4 = {"qscale": "3"}  # where FFmpeg was built without x264
 
 
-def small_image(image: bytes | np.ndarray, side: int, name: str) -> tuple[str, bytes]:
+def small_image(image: bytes | np.ndarray, side: int, name: str, most_pixels: int = MOST_PIXELS) -> tuple[str, bytes]:
     """An image whose shorter side has at most `side` pixels: file type and bytes.
 
     A JPEG, PNG or WebP that is small enough stays as it is, other small pictures become PNG, all else JPEG.
@@ -34,7 +34,7 @@ def small_image(image: bytes | np.ndarray, side: int, name: str) -> tuple[str, b
         BrokenSample: it cannot be decoded.
     """
     # At twice the size, so that what a JPEG decoder leaves out is not what is to be seen.
-    x_HWC = decode_image(image, name, at_least=2 * side) if isinstance(image, bytes) else image
+    x_HWC = decode_image(image, name, 2 * side, most_pixels) if isinstance(image, bytes) else image
     height, width = x_HWC.shape[:2]
     if min(height, width) <= side:
         kind = _image_kind(image) if isinstance(image, bytes) else None
@@ -44,7 +44,7 @@ def small_image(image: bytes | np.ndarray, side: int, name: str) -> tuple[str, b
     return "jpg", _encoded(np.asarray(small), "JPEG", quality=JPEG_QUALITY)
 
 
-def small_clip(clip: bytes | np.ndarray, side: int, name: str) -> tuple[str, bytes]:
+def small_clip(clip: bytes | np.ndarray, side: int, name: str, most_pixels: int = MOST_PIXELS) -> tuple[str, bytes]:
     """A clip whose shorter side has at most `side` pixels, with all its frames: file type and bytes.
 
     An MP4, WebM or AVI that is small enough stays as it is; all else becomes MP4 (H.264).
@@ -53,11 +53,11 @@ def small_clip(clip: bytes | np.ndarray, side: int, name: str) -> tuple[str, byt
         BrokenSample: it cannot be decoded.
     """
     if isinstance(clip, bytes):
-        extent = clip_extent(clip, name)  # every frame is decoded, also where the clip stays as it is
+        extent = clip_extent(clip, name, most_pixels)  # every frame is decoded, also where the clip stays as it is
         kind = _clip_kind(clip)
         if kind is not None and min(extent.height, extent.width) <= side:
             return kind, clip
-        return "mp4", _encoded_clip(clip_frames(clip, name), side)
+        return "mp4", _encoded_clip(clip_frames(clip, name, most_pixels), side)
     return "mp4", _encoded_clip(clip, side)
 
 
@@ -123,8 +123,9 @@ def _stream(container: "OutputContainer", width: int, height: int) -> "VideoStre
     return stream
 
 
-# Modality -> what makes (value, pixels of the shorter side, sample's name) the file type and bytes that are stored.
-RECODERS: dict[str, Callable[[bytes | np.ndarray, int, str], tuple[str, bytes]]] = {
+# Modality -> what makes (value, pixels of the shorter side, sample's name, most pixels to decode) the file type and
+# bytes that are stored.
+RECODERS: dict[str, Callable[[bytes | np.ndarray, int, str, int], tuple[str, bytes]]] = {
     "image": small_image,
     "video": small_clip,
 }

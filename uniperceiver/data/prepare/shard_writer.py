@@ -141,7 +141,7 @@ def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
     value = sample.value(plan.modality)
     assert value is not None
     assert not isinstance(value, str)
-    kind, data = RECODERS[plan.modality](value, plan.side, sample.id)
+    kind, data = RECODERS[plan.modality](value, plan.side, sample.id, plan.data.uses[0].preprocess.most_pixels)
     return {kind: data, **members}
 
 
