@@ -29,6 +29,7 @@ class Sample:
     image: bytes | np.ndarray | None = None  # an encoded file, or (H, W, 3) uint8 RGB
     clip: bytes | np.ndarray | None = None  # an encoded file, or (F, H, W, 3) uint8 RGB
     text: str | None = None  # a text that is read (an input)
+    second: int | None = None  # where in `text` a second text begins: what is too long is cut off the longer of both
     captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
     captions_left_out: int = (
         0  # empty or damaged ones beside these, of a source that cannot count them when it is opened

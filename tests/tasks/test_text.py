@@ -44,6 +44,32 @@ def test_a_template_around_a_text_that_is_read_keeps_all_its_words() -> None:
     assert CODEC.decode(plain(CODEC, "ab cd", 9, "see {text} now").ids) == "seeabnow."
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "room", "kept"),
+    [
+        ("aaaaaaaa", "bb", 6, "aaaabb"),
+        ("aa", "bbbbbbbb", 6, "aabbbb"),
+        ("aaaaaaaa", "bbbbb", 6, "aaabbb"),
+        ("aaaaaaaa", "bbbbb", 7, "aaaabbb"),
+        ("aaaa", "bbb", 7, "aaaabbb"),
+        ("aaaa", "bbb", 6, "aaabbb"),
+        ("aaaa", "bbb", 1, "a"),
+    ],
+)
+def test_of_two_texts_the_longer_one_is_cut(first: str, second: str, room: int, kept: str) -> None:
+    text, border = f"{first} {second}", len(first) + 1
+    assert CODEC.decode(plain(CODEC, text, room + 1, second=border).ids) == f"{kept}."
+    answer = templated(CODEC, "{text} is {answer}", text, room + 4, 3, border)
+    assert CODEC.decode(answer.ids) == f"{kept}is?."
+
+
+def test_two_texts_that_fit_are_the_tokens_of_both_together() -> None:
+    codec, text = tiny_codec(), "the red circle moves. a blue star, isn't it"
+    for second in (text.index("moves"), text.index("a blue"), text.index("isn't")):
+        assert plain(codec, text, 99, second=second) == plain(codec, text, 99)
+        assert codec.encode(text)[: len(codec.encode(text[:second]))] == codec.encode(text[:second])
+
+
 def restored(text: str, length: int, seed: int) -> tuple[list[int], list[int], dict[int, int]]:
     """Ids before masking (from the targets), after it, and the targets by position."""
     found = masked(CODEC, text, length, numpy_stream(seed))

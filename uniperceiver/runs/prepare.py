@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.config import Recipe
+from uniperceiver.data.lengths import cut_notes
 from uniperceiver.data.tasks import TaskData, open_tasks, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
@@ -79,7 +80,7 @@ def prepare_run(
         callbacks=_callbacks(
             recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective)
         ),
-        notes=(*notes_on(arch), *source_notes(tasks)),
+        notes=(*notes_on(arch), *source_notes(tasks), *cut_notes(tasks, codec)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         tasks=tuple(tasks),

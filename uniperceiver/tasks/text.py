@@ -20,11 +20,29 @@ class Text:
     target: tuple[int, ...] = ()  # the right candidate at each of them, -1 where unknown
 
 
-def plain(codec: TextCodec, text: str, length: int, template: str = "{text}") -> Text:
-    """A text that is only read; inside a longer template it is the text that is shortened."""
+def plain(codec: TextCodec, text: str, length: int, template: str = "{text}", second: int | None = None) -> Text:
+    """A text that is only read; inside a longer template it is the text that is shortened.
+
+    Args:
+        second: where in the text a second one begins.
+    """
     before, after = (codec.encode(part) for part in template.split("{text}"))
     room = max(length - 1 - len(before) - len(after), 0)
-    return Text(ids=(*before, *codec.encode(text)[:room], *after, codec.end))
+    return Text(ids=(*before, *fitted(codec, text, room, second), *after, codec.end))
+
+
+def fitted(codec: TextCodec, text: str, room: int, second: int | None = None) -> list[int]:
+    """The ids of a text, at most `room` of them; of two texts the longer one is cut, token by token.
+
+    Args:
+        second: where in the text a second one begins.
+    """
+    ids = codec.encode(text)
+    if second is None or len(ids) <= room:
+        return ids[:room]
+    border = len(codec.encode(text[:second]))
+    kept = min(len(ids) - border, max(room - border, room // 2))  # of the second
+    return [*ids[: min(border, room - kept)], *ids[border : border + kept]]
 
 
 def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -> Text:
@@ -72,10 +90,15 @@ def _disguise(word: list[int], codec: TextCodec, rng: np.random.Generator) -> li
     return word
 
 
-def templated(codec: TextCodec, template: str | None, text: str, length: int, target: int) -> Text:
+def templated(
+    codec: TextCodec, template: str | None, text: str, length: int, target: int, second: int | None = None
+) -> Text:
     """A template filled with a text; the answer is read at its {answer}, an <SPE> inside the text.
 
     The text is shortened, never the template, when the whole is longer than `length`.
+
+    Args:
+        second: where in the text a second one begins.
 
     Raises:
         UserError: the template alone is longer than that.
@@ -93,5 +116,5 @@ def templated(codec: TextCodec, template: str | None, text: str, length: int, ta
             place = len(ids)
             ids.append(codec.answer)
         else:
-            ids += codec.encode(text)[:room] if part == "{text}" else tokens
+            ids += fitted(codec, text, room, second) if part == "{text}" else tokens
     return Text(ids=(*ids, codec.end), ask_at=(place,), target=(target,))

@@ -215,3 +215,11 @@ def test_one_empty_caption_of_five_costs_itself(tmp_path: Path) -> None:
     source = opened(tmp_path, text="json.says")
     assert (source.read(0).captions, source.read(0).captions_left_out) == (("one", "two"), 3)
     assert list(source.texts()) == ["one", "two"]
+
+
+def test_two_texts(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {"a.json": b'{"one": "first", "two": "second"}', "b.json": b'{"one": "first"}'})
+    source = opened(tmp_path, text="json.one", text_pair="json.two")
+    assert (source.read(0).text, source.read(0).second) == ("first second", 6)
+    with pytest.raises(BrokenSample, match=r"^0\.tar/b: empty text in \.json\.two"):
+        source.read(1)

@@ -261,3 +261,13 @@ def test_tasks_that_a_shard_cannot_hold_are_refused(tmp_path: Path, monkeypatch:
     monkeypatch.delitem(RECODERS, "image")
     with pytest.raises(UserError, match=r"^tasks\.q: no shards are written of image; leave"):
         prepare_data(path, [], tmp_path / "out", 0, quiet=True)
+
+
+def test_two_texts_stay_two(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a\tb\tk\nfirst text\tsecond one\tx\nhere\tthere\ty\n")
+    source = {"format": "tsv", "path": "t.tsv", "text": "a", "text_pair": "b", "label": "k"}
+    _, (data,) = prepared(tmp_path, {"pairs": {"kind": "text_classification", "train": source}})
+    assert [(sample.text, sample.second) for sample in read_all(data)] == [
+        ("first text second one", 11),
+        ("here there", 5),
+    ]

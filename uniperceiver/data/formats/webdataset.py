@@ -41,6 +41,8 @@ class WebdatasetSource:
     text: str | None = "txt"
     """Member that holds the text: a caption of the image or clip, or else the text to read. json.KEY: that value
     of the .json member; a list is several captions. None: texts are not read."""
+    text_pair: str | None = None
+    """Member (or json.KEY) that holds a second text to read, which follows the first after a space."""
     label: str = "cls"
     """Member (or json.KEY) that holds the class: its index or name."""
     id: str | None = None
@@ -59,6 +61,7 @@ class WebdatasetSource:
             media=media,
             clips=frozenset(_as_tuple(self.clip)),
             text=self.text,
+            text_pair=self.text_pair,
             label=self.label,
             id=self.id,
             has_media=not shards.kinds.isdisjoint(media),
@@ -82,6 +85,7 @@ class WebdatasetData:
     media: tuple[str, ...]  # members with an image or a clip, best first
     clips: frozenset[str]  # those that hold a clip
     text: str | None
+    text_pair: str | None
     label: str
     id: str | None
     has_media: bool  # the set is one of images or clips, so that a sample without is broken
@@ -117,7 +121,11 @@ class WebdatasetData:
             raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {kinds}")
         label = self._label(values, name) if self.class_names is not None else None
         if kind is None:
-            return Sample(id=name, text="\n".join(texts), label=label)
+            text, second = "\n".join(texts), None
+            if self.text_pair is not None:
+                pair = filled(values.get(self.text_pair, name), f".{self.text_pair}", name)
+                text, second = f"{text} {pair}", len(text) + 1
+            return Sample(id=name, text=text, second=second, label=label)
         data = self.shards.read(index, kind)
         if kind in self.clips:
             return Sample(id=name, clip=data, captions=texts, label=label, captions_left_out=len(faults))

@@ -30,7 +30,7 @@ def prepared_recipe(
     for data_set, plan in sets:
         for reader in data_set.readers:
             name = reader.data.task.name
-            tasks[name][reader.split] = _source(plan)
+            tasks[name][reader.split] = _source(plan, pairs=data_set.spec.get("text_pair") is not None)
             # Beside what the recipe says of the classes, what their files said of them.
             labels, names = reader.data.task.labels, class_names(reader.source)
             if names is not None and labels and labels != class_texts(names):
@@ -50,9 +50,11 @@ def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
             write_text(out / plan.name / _CLASSES, "".join(f"{name}\n" for name in names))
 
 
-def _source(plan: SetPlan) -> dict[str, Any]:
+def _source(plan: SetPlan, *, pairs: bool) -> dict[str, Any]:
     text = "json.text" if plan.modality == TEXT else "json.captions"
     source: dict[str, Any] = {"format": "webdataset", "path": plan.name, "id": "json.id", "text": text}
+    if pairs and plan.modality == TEXT:
+        source["text_pair"] = "json.text_pair"
     names = class_names(plan.data.source)
     if names is None:
         return source

@@ -150,6 +150,8 @@ def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:
     values: dict[str, object] = {"id": sample.id}
     if plan.modality == TEXT:
         values["text"] = sample.text
+        if sample.second is not None and sample.text is not None:
+            values |= {"text": sample.text[: sample.second - 1], "text_pair": sample.text[sample.second :]}
     elif sample.captions:
         values["captions"] = list(sample.captions)
     names = class_names(plan.data.source)

@@ -98,7 +98,7 @@ class AnswerKind:
         text = None
         if self.reads_text(task):
             assert sample.text is not None
-            text = plain(codec, sample.text, length, task.template or "{text}")
+            text = plain(codec, sample.text, length, task.template or "{text}", sample.second)
         return Asked(sample=sample.id, text=text)
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:

@@ -44,9 +44,9 @@ class Labels(AnswerKind):
         if self.reads_text(task):
             assert sample.text is not None
             if self.answers_in_text(task):
-                text = templated(codec, task.template, sample.text, length, label)
+                text = templated(codec, task.template, sample.text, length, label, sample.second)
             else:
-                text = plain(codec, sample.text, length, task.template or "{text}")
+                text = plain(codec, sample.text, length, task.template or "{text}", sample.second)
         return Asked(sample=sample.id, text=text, target=label)
 
     def readout(self, task: "Task", asked: Sequence[Asked], inputs: Sequences) -> Readout:

@@ -36,7 +36,7 @@ class Columns:
     text: str | None = None
     """Column with a text to read."""
     text_pair: str | None = None
-    """Column with a second text, which follows the first after a space."""
+    """Column with a second text, which follows the first after a space; of both the longer one is cut."""
     captions: str | tuple[str, ...] | None = None
     """Column, or several, with the captions of the image or clip; a value may be a list of them. Rows with the same
     image or clip are one sample with all their captions, unless there is a text to read."""
@@ -150,11 +150,13 @@ class ColumnsData:
             faults += damage
         if faults and not captions:
             raise faults[0]
+        texts = self._texts(values[0], name)
         return Sample(
             id=name,
             image=image,
             clip=clip,
-            text=self._text(values[0], name),
+            text=" ".join(texts) if texts else None,
+            second=len(texts[0]) + 1 if len(texts) > 1 else None,
             captions=tuple(captions),
             label=None if label == NO_CLASS else label,
         )
@@ -187,14 +189,14 @@ class ColumnsData:
 
     def _readable(self, values: Mapping[str, Any]) -> Iterator[str]:
         try:
-            text = self._text(values, "")
+            texts = self._texts(values, "")
         except BrokenSample:
             return
-        yield from (*(() if text is None else (text,)), *self._captions(values, "")[0])
+        yield from (*([" ".join(texts)] if texts else []), *self._captions(values, "")[0])
 
-    def _text(self, values: Mapping[str, Any], name: str) -> str | None:
+    def _texts(self, values: Mapping[str, Any], name: str) -> list[str]:
         columns = [column for column in (self.keys.text, self.keys.text_pair) if column is not None]
-        return " ".join(text_of(values[column], column, name) for column in columns) if columns else None
+        return [text_of(values[column], column, name) for column in columns]
 
     def _captions(self, values: Mapping[str, Any], name: str) -> tuple[list[str], list[BrokenSample]]:
         """The captions of a row, and what is wrong with those that are left out."""

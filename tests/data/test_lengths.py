@@ -1,0 +1,40 @@
+"""How many texts of a recipe are cut is said, and a second text is not lost."""
+
+from pathlib import Path
+
+from tests.small_run import BASE, merged
+from tests.tiny import tiny_codec
+from uniperceiver.config import Recipe
+from uniperceiver.data.batch import prepare
+from uniperceiver.data.lengths import cut_notes
+from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.streams import numpy_stream
+from uniperceiver.strict import parse
+
+
+def pairs(folder: Path, length: int, **more: str) -> TaskData:
+    """Three pairs, of which the first text is long in two."""
+    long = "a large red circle is left of a small blue square. " * 3
+    rows = [f"{long}\ta red star\tyes", f"{long}\ta blue star\tno", "a circle\ta star\tno"]
+    (folder / "pairs.tsv").write_text("\n".join(["one\ttwo\tis", *rows]))
+    source = {"format": "tsv", "path": "pairs.tsv", "text": "one", "text_pair": "two", "label": "is"}
+    task = {"kind": "text_classification", "train": source, "length": length, **more}
+    (data,) = open_tasks(parse(Recipe, merged(BASE, {"tasks": {"pairs": task}}), "r"), folder)
+    return data
+
+
+def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    (note,) = cut_notes([pairs(tmp_path, 24)], tiny_codec())
+    assert note == (
+        "pairs/train: 2 of the first 3 texts are longer than length 24 and are cut; raise length, if they matter"
+    )
+    assert cut_notes([pairs(tmp_path, 200)], tiny_codec()) == []
+
+
+def test_the_second_text_is_kept(tmp_path: Path) -> None:
+    data, codec = pairs(tmp_path, 24, template="{text} ? {answer}"), tiny_codec()
+    sample = data.sources["train"].read(0)
+    asked = prepare(data.task, sample, data.preprocess, codec, None, numpy_stream(0)).asked
+    assert asked.text is not None
+    assert len(asked.text.ids) == 24
+    assert "a red star ?" in codec.decode(asked.text.ids[: asked.text.ask_at[0]])
