@@ -13,6 +13,7 @@ from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.report.figures import (
     LearningCurve,
     band_curves,
+    confusion_map,
     expert_panels,
     expert_weights,
     image_of,
@@ -38,6 +39,7 @@ __all__ = [
     "MetricValue",
     "Series",
     "band_curves",
+    "confusion_map",
     "expert_panels",
     "expert_weights",
     "image_of",
@@ -65,7 +67,7 @@ def run_figures(run: str | Path) -> "dict[str, Figure]":
         >>> from uniperceiver.figures import run_figures, save_figures
         >>> figures = run_figures("runs/tiny")  # the run that `uniperceiver.train` has as its example
         >>> list(figures)
-        ['metrics_accuracy_1', 'training_loss', 'validation', 'run']
+        ['metrics_accuracy_1', 'training_loss', 'validation', 'run', 'confusion_colours']
         >>> [path.name for path in save_figures(figures, Path("runs/tiny/figures"))][:2]
         ['metrics_accuracy_1.pdf', 'metrics_accuracy_1.png']
     """

@@ -1,5 +1,6 @@
 """Tables and files of figures, and the answers of `predict` as lines."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -38,6 +39,29 @@ def test_a_limit_of_training_samples(trained: Path) -> None:
 def test_a_run_and_its_evaluation_agree(trained: Path) -> None:
     one, other = (evaluate(trained, splits=("test",), task="colours") for _ in range(2))
     assert one == other
+
+
+def test_predictions_are_a_file(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    results = evaluate(trained, splits=("val", "test"), task="colours", predictions=path)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row["split"] for row in rows] == ["val"] * 12 + ["test"] * 12
+    for split in ("val", "test"):
+        right = [row["right"] == "true" for row in rows if row["split"] == split]
+        assert sum(right) / 12 == pytest.approx(results["tasks"]["colours"][split]["accuracy@1"])
+        counts = results["classes"]["colours"][split]["counts"]
+        assert sum(samples for _, _, samples in counts) == 12
+        assert sum(samples for row, column, samples in counts if row == column) == sum(right)
+    with pytest.raises(UserError, match=r"predictions: .*answers\.txt: expected a file that ends in"):
+        evaluate(trained, splits=("val",), predictions=tmp_path / "answers.txt")
+
+
+def test_the_table_says_where_candidates_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = METRICS | {"i2t_recall@1": 0.5}
+    splits = {"train": metrics | {"candidates": 512}, "val": metrics | {"candidates": 200}}
+    print_results({"tasks": {"pairs": splits}})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "pairs: recall and loss are among different numbers of texts, 512 (train), 200 (val): the fewer" in shown
 
 
 def test_an_unknown_task(trained: Path) -> None:

@@ -41,11 +41,14 @@ def print_results(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.evaluation.evaluate import beats_chance, first_metric
+    from uniperceiver.evaluation.evaluate import beats_chance, first_metric, not_alike
 
     headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
     table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
+    remarks = []
     for task, splits in results["tasks"].items():
+        if (remark := not_alike(splits)) is not None:
+            remarks.append(f"{task}: {remark}")
         for split, metrics in splits.items():
             name = first_metric(metrics)
             assert name is not None
@@ -61,4 +64,6 @@ def print_results(results: Mapping[str, Any]) -> None:
                 f"{metrics['loss']:.3f}",
                 str(metrics["n"]),
             )
+    if remarks:
+        table.caption = "\n".join([str(table.caption), *remarks])
     Console(width=max(Console().width, 100)).print(table)  # a pipe has 80 columns, where figures would be cut

@@ -100,24 +100,37 @@ def evaluate(
     step: StepOfRun = None,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
+    predictions: Annotated[Path | None, arg("write all answers: .csv, .jsonl or .parquet", metavar="FILE")] = None,
     figures: FiguresTo = None,
 ) -> int | None:
     """Measure a run or a saved model."""
+    from uniperceiver.data.table_files import check_table
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
 
     check_file(json, "--json")
+    check_table(predictions, "--predictions")
     settle_for_run(run, data)
-    results = evaluate(run, splits=split or ("val", "test"), task=task, data=data, step=read_step(step), device=device)
+    results = evaluate(
+        run,
+        splits=split or ("val", "test"),
+        task=task,
+        data=data,
+        step=read_step(step),
+        device=device,
+        predictions=predictions,
+    )
     if json is not None:
         json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
     if figures is not None:
         from uniperceiver.report.figures import save_figures
+        from uniperceiver.report.run.classes import class_figures, class_tables
         from uniperceiver.report.run.figures import metric_figures
         from uniperceiver.report.run.records import RunReport
 
-        save_figures(metric_figures(RunReport(title=run.name, results=results["tasks"])), figures)
+        measured = RunReport(title=run.name, results=results["tasks"], classes=class_tables(results))
+        save_figures(metric_figures(measured) | class_figures(measured), figures)
     print_results(results)
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from uniperceiver.evaluation.answers import EVALUATIONS
-from uniperceiver.evaluation.answers.kind import Metrics
+from uniperceiver.evaluation.answers.kind import CANDIDATES, Metrics
 from uniperceiver.evaluation.intervals import above_chance
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.tasks.task import Task
@@ -38,6 +38,15 @@ def lower_is_better(metric: str) -> bool:
 def beats_chance(metric: str, low: float, high: float, chance: float) -> bool:
     """Whether a result is clearly better than chance: its 95 % interval excludes it. NaN never is."""
     return high < chance if lower_is_better(metric) else above_chance(low, chance)
+
+
+def not_alike(splits: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A remark on figures of a task whose splits have different numbers of candidates; None: there is none to make."""
+    sizes = {split: int(metrics[CANDIDATES]) for split, metrics in splits.items() if metrics.get(CANDIDATES)}
+    if len(set(sizes.values())) < 2:
+        return None
+    among = ", ".join(f"{size:,} ({split})" for split, size in sizes.items())
+    return f"recall and loss are among different numbers of texts, {among}: the fewer, the easier; compare with chance"
 
 
 def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:

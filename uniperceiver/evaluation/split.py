@@ -11,6 +11,7 @@ from uniperceiver.data.formats import Source
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.evaluation.predictions import ClassTable, Prediction
 from uniperceiver.records import Batch, Broken, to_device
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import Model, TextCodec
@@ -49,6 +50,9 @@ class Settings:
     max_broken: float = 0.001
     on_batch: Callable[[int, int], None] = lambda done, total: None  # progress; may raise to stop
     on_broken: Callable[[Broken], None] = lambda broken: None  # told of each sample that is left out
+    # Told of the answers of a batch; None: nobody asks, and none are gathered.
+    on_predictions: Callable[[Sequence[Prediction]], None] | None = None
+    on_classes: Callable[[ClassTable], None] = lambda table: None  # told how often each class was taken for another
     memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
 
 

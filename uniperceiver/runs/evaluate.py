@@ -8,12 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from uniperceiver.config import read_recipe
+from uniperceiver.config import Recipe, read_recipe
+from uniperceiver.data.table_files import check_table, write_table
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
+from uniperceiver.evaluation.predictions import COLUMNS, ClassTable, Prediction
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records import Broken
@@ -25,7 +27,8 @@ from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.task_choice import refuse_other_classes
 
-Results = dict[str, dict[str, dict[str, Metrics]]]  # {"tasks": {task: {split: {metric: value}}}}
+# {"tasks": {task: {split: {metric: value}}}, "classes": {task: {split: ClassTable}}}, as in results.json
+Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def evaluate(
@@ -38,6 +41,7 @@ def evaluate(
     train_limit: int = 0,
     step: Step | None = None,
     device: str | None = None,
+    predictions: str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
     """Measure the splits of a run's (or saved model's) tasks, on its own data or on those of another recipe.
@@ -50,14 +54,16 @@ def evaluate(
         train_limit: samples of each training split, drawn alike in every call; 0: all.
         step: of which checkpoint, a number or "best"; None: the model in the run's folder.
         device: where to compute, instead of where the recipe says.
+        predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
         quiet: show no progress.
 
     Returns:
         {"tasks": {task: {split: {metric: value}}}}; a metric has its 95 % interval beside it (NAME_low, NAME_high), and
-        there are `chance`, `loss` and the number of samples `n`.
+        there are `chance`, `loss` and the number of samples `n`. For tasks with classes also {"classes": {task:
+        {split: {"names": [...], "counts": [[right, answered, samples], ...]}}}}, the confusion matrix without zeros.
 
     Raises:
-        UserError: no such task or split, data that do not fit the model, no recipe to take data from.
+        UserError: no such task or split, unfit data, no recipe to take data from, a file that cannot be written.
 
     Example:
         >>> import uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
@@ -65,27 +71,38 @@ def evaluate(
         >>> 0 <= metrics["accuracy@1_low"] <= metrics["accuracy@1"] <= 1
         True
     """
-    path = Path(run)
+    path, table = Path(run), None if predictions is None else Path(predictions)
+    check_table(table, "predictions")
     model = UniPerceiver(load_saved(path, step))
     recipe, base = (read_recipe(data), Path(data).parent) if data is not None else saved_recipe(path)
-    if task is not None and task not in recipe.tasks:
-        raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
     if task is not None:
+        if task not in recipe.tasks:
+            raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
         recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
     opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    measured = [as_trained(item, model) for item in with_fraction(recipe, opened)]
+    measured = _fitting(recipe, opened, model)
+    settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
+    model.model.to(settings.device)
+    answers = list[Prediction]()
+    settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend)
+    results = _evaluate_tasks(model, measured, tuple(splits), settings, train_limit, quiet)
+    if not any(results["tasks"].values()):
+        raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
+    if table is not None:
+        write_table(table, COLUMNS, [vars(answer) for answer in answers])
+    return results
+
+
+def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) -> list[TaskData]:
+    """The tasks as the model was trained on them, after what does not fit it was refused."""
+    measured = [as_trained(item, model) for item in with_fraction(recipe, list(opened))]
     arch = model.saved.arch
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])
     for note in notes_on(arch):
         warn(note)
-    settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
-    model.model.to(settings.device)
-    results = _evaluate_tasks(model, measured, tuple(splits), settings, train_limit, quiet)
-    if not any(results["tasks"].values()):
-        raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
-    return results
+    return measured
 
 
 def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:
@@ -111,6 +128,7 @@ def _evaluate_tasks(
     quiet: bool,
 ) -> Results:
     metrics: dict[str, dict[str, Metrics]] = {}
+    classes: dict[str, dict[str, Any]] = {}
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         for data in tasks:
             for split in splits_of(data, splits):
@@ -119,11 +137,16 @@ def _evaluate_tasks(
                 def on_batch(done: int, total: int, bar: Any = bar) -> None:
                     progress.update(bar, completed=done, total=total)
 
+                def on_classes(table: ClassTable, task: str = data.task.name, split: str = split.name) -> None:
+                    classes.setdefault(task, {})[split] = dataclasses.asdict(table)
+
                 limit = train_limit if split.name == "train" else 0
-                with_bar = dataclasses.replace(settings, on_batch=on_batch, on_broken=warn_of_broken, limit=limit)
+                with_bar = dataclasses.replace(
+                    settings, on_batch=on_batch, on_broken=warn_of_broken, on_classes=on_classes, limit=limit
+                )
                 metrics.setdefault(data.task.name, {})[split.name] = evaluate_split(model.model, split, with_bar)
                 progress.remove_task(bar)
-    return {"tasks": metrics}
+    return {"tasks": metrics} | ({"classes": classes} if classes else {})
 
 
 def warn_of_broken(broken: Broken) -> None:

@@ -15,6 +15,7 @@ from uniperceiver.evaluation.examples import Example, examples_of
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
 from uniperceiver.report.figures import save_figures
+from uniperceiver.report.run.classes import class_tables
 from uniperceiver.report.run.figures import run_figures
 from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
@@ -95,6 +96,7 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
         log=log,
         results=results["tasks"],
+        classes=class_tables(results),
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
         examples=_examples(model, tasks, settings),
         experts=experts_of(model, tasks, settings),

@@ -12,6 +12,7 @@ from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Scores, Sh
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.constant_caption import best_constant_captions
 from uniperceiver.evaluation.intervals import bootstrap_captions
+from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
 from uniperceiver.records import Sample, Sequences, to_device
 from uniperceiver.tasks.ask import represent_inputs
@@ -67,7 +68,17 @@ def captions(
                 batch.readout.target_R,
                 batch.readout.row_R + len(written),
             )
-            written += write_captions(model, batch.inputs, words_VD, scale, settings)
+            texts = write_captions(model, batch.inputs, words_VD, scale, settings)
+            if settings.on_predictions is not None:
+                rows = zip(batch.ids, captions_of_samples, texts, strict=True)
+                name = split.task.name
+                settings.on_predictions(
+                    [
+                        Prediction(task=name, split=split.name, sample=s, truth=right, answer=text)
+                        for s, right, text in rows
+                    ]
+                )
+            written += texts
             references += captions_of_samples
     return collected, written, references
 

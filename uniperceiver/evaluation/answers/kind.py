@@ -13,6 +13,7 @@ from torch import Tensor
 from uniperceiver.data.batch import collate, prepare
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
+from uniperceiver.evaluation.predictions import likeliest_of
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.streams import numpy_stream
@@ -22,6 +23,7 @@ from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 Metrics = dict[str, float]
 
 TOP = 4  # candidates shown
+CANDIDATES = "candidates"  # the key of how many texts an input chooses among, where that depends on the split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,15 @@ class Scores:
 def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candidates | None) -> Scores:
     """Compare every read-out of a split with candidates that are the same for all."""
     assert candidates is not None, f"the candidates of task {split.task.name!r} come with its batches"
-    collected, seen = Scores(), 0
+    task, collected, seen = split.task, Scores(), 0
+    names = [] if settings.on_predictions is None else task.answer.names(task, settings.codec)
     with torch.no_grad(), autocast(settings):
         c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
         for batch, captions in batches(split, settings):
-            logits_RK = compare(model, split.task, input_features(model, batch), c_KD)
-            collected.add(logits_RK, batch.readout.target_R, batch.readout.row_R + seen)
+            logits_RK, target_R = compare(model, task, input_features(model, batch), c_KD), batch.readout.target_R
+            collected.add(logits_RK, target_R, batch.readout.row_R + seen)
+            if settings.on_predictions is not None:
+                settings.on_predictions(likeliest_of(task.name, split.name, names, batch, logits_RK, target_R))
             seen += len(captions)
     return collected
 

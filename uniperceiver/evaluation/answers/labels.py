@@ -15,6 +15,7 @@ from uniperceiver.evaluation.answers.kind import (
 )
 from uniperceiver.evaluation.intervals import bootstrap_confusion, wilson
 from uniperceiver.evaluation.metrics import confusion, f1, majority_share, matthews
+from uniperceiver.evaluation.predictions import ClassTable
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.records import Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
@@ -31,8 +32,9 @@ class LabelsEvaluation(Evaluation):
         candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)
         collected = scores(model, split, settings, candidates)
         target, predicted = torch.cat(collected.target), torch.cat(collected.predicted)
-        classes = len(split.task.answer.names(split.task, settings.codec))
-        table = confusion(predicted, target, classes)
+        names = split.task.answer.names(split.task, settings.codec)
+        classes, table = len(names), confusion(predicted, target, len(names))
+        settings.on_classes(ClassTable.of(names, table))
         metrics: Metrics = {}
         for name, hits in (("accuracy@1", torch.cat(collected.hit1)), ("accuracy@5", torch.cat(collected.hit5))):
             if name == "accuracy@1" or classes > 5:

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of, likeliest
+from uniperceiver.evaluation.answers.kind import (
+    CANDIDATES,
+    Evaluation,
+    Metrics,
+    Shown,
+    batch_of,
+    interval_of,
+    likeliest,
+)
 from uniperceiver.evaluation.intervals import bootstrap_mean
+from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
 from uniperceiver.records import Sample, to_device
@@ -40,8 +49,12 @@ class RetrievalEvaluation(Evaluation):
             interval = bootstrap_mean(hit.cpu().numpy(), seed=0, groups_N=groups)
             metrics |= {name: float(hit.mean()), **interval_of(name, interval), f"chance_{name}": chance[name]}
         with torch.no_grad():
-            loss = retrieval_loss(similarity_IC * model.scale(split.task.temperature), owner_C, collected.texts)
-        return metrics | {"loss": float(loss), "chance": chance[self.main_metric], "n": len(similarity_IC)}
+            logits_IC = similarity_IC * model.scale(split.task.temperature)
+            loss = retrieval_loss(logits_IC, owner_C, collected.texts)
+            if settings.on_predictions is not None:
+                settings.on_predictions(_best_texts(split, collected, logits_IC))
+        sizes = {"n": len(similarity_IC), CANDIDATES: len(collected.texts)}
+        return metrics | {"loss": float(loss), "chance": chance[self.main_metric], **sizes}
 
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
@@ -63,19 +76,43 @@ class Gallery:
     c_CD: Tensor
     owner_C: Tensor  # int64, which input a caption belongs to
     texts: list[str]
+    samples: list[str]  # the name of each input
 
 
 def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
     """Encode every input of the split and every one of its captions."""
-    inputs, owners, texts = list[Tensor](), list[int](), list[str]()
+    inputs, owners, texts, samples = list[Tensor](), list[int](), list[str](), list[str]()
     with torch.no_grad(), autocast(settings):
         for batch, captions_of_samples in batches(split, settings):
             first = sum(len(z_BD) for z_BD in inputs)
             inputs.append(represent_inputs(model, batch))
+            samples += batch.ids
             owners += [first + row for row, captions in enumerate(captions_of_samples) for _ in captions]
             texts += [text for captions in captions_of_samples for text in captions]
         c_CD = _represented(model, split, settings, texts)
-    return Gallery(z_ID=torch.cat(inputs), c_CD=c_CD, owner_C=torch.tensor(owners, device=c_CD.device), texts=texts)
+    owner_C = torch.tensor(owners, device=c_CD.device)
+    return Gallery(z_ID=torch.cat(inputs), c_CD=c_CD, owner_C=owner_C, texts=texts, samples=samples)
+
+
+def _best_texts(split: Split, collected: Gallery, logits_IC: Tensor) -> list[Prediction]:
+    """The likeliest caption for each input, beside its own."""
+    right = [list[str]() for _ in collected.samples]
+    for owner, text in zip(collected.owner_C.tolist(), collected.texts, strict=True):
+        right[owner].append(text)
+    best = logits_IC.float().softmax(dim=-1).max(dim=-1)
+    rows = zip(collected.samples, right, best.indices.tolist(), best.values.tolist(), strict=True)
+    return [
+        Prediction(
+            task=split.task.name,
+            split=split.name,
+            sample=sample,
+            truth=tuple(own),
+            answer=collected.texts[caption],
+            probability=probability,
+            right=collected.texts[caption] in own,
+        )
+        for sample, own, caption, probability in rows
+    ]
 
 
 def _represented(model: AnyModel, split: Split, settings: Settings, texts: Sequence[str]) -> Tensor:

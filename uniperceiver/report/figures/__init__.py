@@ -1,6 +1,7 @@
 """Figures: one function each, returning a matplotlib figure, for pages, TensorBoard, papers and notebooks alike."""
 
 from uniperceiver.report.figures.canvas import image_of, save_figures
+from uniperceiver.report.figures.confusion import confusion_map
 from uniperceiver.report.figures.curves import LearningCurve, band_curves, learning_curves
 from uniperceiver.report.figures.dots import metric_dots, seed_dots
 from uniperceiver.report.figures.gates import expert_panels, expert_weights
@@ -10,6 +11,7 @@ from uniperceiver.report.figures.interference import interference_over_depth, in
 __all__ = [
     "LearningCurve",
     "band_curves",
+    "confusion_map",
     "expert_panels",
     "expert_weights",
     "image_of",

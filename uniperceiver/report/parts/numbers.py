@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from uniperceiver.evaluation.answers.kind import CANDIDATES
 from uniperceiver.evaluation.evaluate import beats_chance
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ def metric_names(metrics: Mapping[str, float]) -> list[str]:
     return [
         name
         for name in metrics
-        if name not in ("n", "chance") and not name.startswith("chance_") and not name.endswith(("_low", "_high"))
+        if name not in ("n", "chance", CANDIDATES)
+        and not name.startswith("chance_")
+        and not name.endswith(("_low", "_high"))
     ]
 
 

@@ -11,6 +11,7 @@ from uniperceiver.report.figures.gates import expert_panels, expert_weights
 from uniperceiver.report.figures.heat_maps import interference_heat_maps
 from uniperceiver.report.figures.interference import interference_over_depth, interference_over_training
 from uniperceiver.report.parts.numbers import headline_split
+from uniperceiver.report.run.classes import class_figures
 from uniperceiver.report.run.curves import run_curves, training_losses, validation_metrics
 from uniperceiver.report.run.interference import kinds_of, names_in
 from uniperceiver.report.run.records import RunReport
@@ -28,6 +29,7 @@ def run_figures(report: RunReport) -> "dict[str, Figure]":
         "run": run_curves(report),
     }
     figures |= {name: learning_curves(group) for name, group in curves.items() if group}
+    figures |= class_figures(report)
     if report.experts is not None:
         figures |= experts_figures(report.experts)
     measurements = sorted((measured for measured in report.interference if measured.layers), key=attrgetter("step"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.evaluation.experts import Experts
+from uniperceiver.evaluation.predictions import ClassTable
 from uniperceiver.interference.records import Interference
 from uniperceiver.report.parts.colours import tone_of
 from uniperceiver.report.parts.numbers import MetricValue, metric_names, metric_value
@@ -23,6 +24,9 @@ class RunReport:
     log: Sequence[Mapping[str, Any]] = ()  # lines of log.jsonl
     results: Mapping[str, Mapping[str, Metrics]] = field(default_factory=dict)  # task -> split -> metric -> value
     main_metrics: Mapping[str, str] = field(default_factory=dict)  # task -> the metric by which it is judged first
+    classes: Mapping[str, Mapping[str, ClassTable]] = field(
+        default_factory=dict
+    )  # task -> split, of tasks with classes
     examples: Sequence[Example] = ()
     experts: Experts | None = None  # None: a dense model
     interference: Sequence[Interference] = ()  # measurements, in any order

@@ -1,0 +1,114 @@
+"""The section of classes: which class was taken for which, and how good the answers are class by class.
+
+Shape suffixes: K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.report.figures.confusion import confusion_map
+from uniperceiver.report.figures.svg import inline
+from uniperceiver.report.parts.numbers import headline_split
+from uniperceiver.report.run.records import RunReport
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+_ROWS = 50  # classes that the table of a task shows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """Holds the figures of a class; None: it never was right, or never answered."""
+
+    name: str
+    samples: int
+    recall: float | None  # share of its samples that were answered by it
+    precision: float | None  # share of the answers by it that are right
+    f1: float | None
+    taken_for: str  # the class that its samples were taken for most often; "": none was
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassGroup:
+    """Holds the classes of a task on its headline split."""
+
+    task: str
+    tone: int
+    split: str
+    figure: "Markup"
+    rows: Sequence[ClassRow]
+    total: int  # classes, with those that are not shown
+
+
+def class_tables(results: Mapping[str, Any]) -> dict[str, dict[str, ClassTable]]:
+    """Read the confusion matrices of results.json; runs of older versions have none."""
+    return {
+        task: {split: ClassTable.from_values(values) for split, values in splits.items()}
+        for task, splits in results.get("classes", {}).items()
+    }
+
+
+def class_groups(report: RunReport) -> list[ClassGroup]:
+    """Draw the classes of each task that has some, those with the lowest recall first."""
+    groups = []
+    for task, (split, table) in _headlines(report).items():
+        rows = class_rows(table)
+        label = f"{task}, {split}: how often each class was answered by each class"
+        groups.append(
+            ClassGroup(
+                task=task,
+                tone=report.tone(task),
+                split=split,
+                figure=inline(confusion_map(table.names, table.confusion_KK), label),
+                rows=rows[:_ROWS],
+                total=len(rows),
+            )
+        )
+    return groups
+
+
+def class_figures(report: RunReport) -> "dict[str, Figure]":
+    """Draw the confusion matrix of each task that has classes."""
+    return {
+        f"confusion_{''.join(letter if letter.isalnum() else '_' for letter in task)}": confusion_map(
+            table.names, table.confusion_KK
+        )
+        for task, (_, table) in _headlines(report).items()
+    }
+
+
+def class_rows(table: ClassTable) -> list[ClassRow]:
+    """Figures of every class that occurs or was answered, those with the lowest recall first, absent ones last."""
+    confusion_KK = table.confusion_KK
+    samples_K, answered_K, right_K = confusion_KK.sum(1), confusion_KK.sum(0), np.diagonal(confusion_KK)
+    rows = []
+    for place in np.flatnonzero(samples_K + answered_K).tolist():
+        samples, answered, right = (int(value_K[place]) for value_K in (samples_K, answered_K, right_K))
+        others_K = np.where(np.arange(len(confusion_KK)) == place, 0, confusion_KK[place])
+        rows.append(
+            ClassRow(
+                name=table.names[place],
+                samples=samples,
+                recall=right / samples if samples else None,
+                precision=right / answered if answered else None,
+                f1=2 * right / (samples + answered),
+                taken_for=table.names[int(others_K.argmax())] if others_K.any() else "",
+            )
+        )
+    return sorted(rows, key=lambda row: (row.recall is None, row.recall or 0.0, -row.samples))
+
+
+def _headlines(report: RunReport) -> dict[str, tuple[str, ClassTable]]:
+    """The split by which each task with classes is judged, and its table."""
+    chosen = {}
+    for task, splits in report.classes.items():
+        split = headline_split(splits)
+        if split is not None and splits[split].counts:
+            chosen[task] = (split, splits[split])
+    return chosen
