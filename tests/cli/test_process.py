@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.small_run import small_recipe, values_of, write_recipe
+from uniperceiver.cli import main
 from uniperceiver.cli.process import settle, settle_for_run
 from uniperceiver.errors import UserError
 
@@ -85,3 +86,30 @@ def test_memory_is_kept_for_training_on_a_cpu_only(monkeypatch: pytest.MonkeyPat
     assert kept == [True]
     with pytest.raises(UserError, match="device 'abacus'"):
         settle(small_recipe(device="abacus"), trains=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        (["evaluate"], "uniperceiver.runs.evaluate.evaluate"),
+        (["report"], "uniperceiver.runs.report.renew_report"),
+        (["experts"], "uniperceiver.runs.experts.experts_of_run"),
+    ],
+)
+def test_a_command_on_a_run_settles_its_process_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], work: str
+) -> None:
+    write_recipe(tmp_path / "recipe.yaml", values_of(threads=3))
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+
+    def stopped(*arguments: object, **options: object) -> None:
+        raise UserError(f"with {threads}")
+
+    monkeypatch.setattr(work, stopped)
+    assert main([*words, str(tmp_path)]) == 2
+    assert threads == [3]
+    if words == ["evaluate"]:
+        write_recipe(tmp_path / "other.yaml", values_of(threads=2))
+        assert main([*words, str(tmp_path), "--data", str(tmp_path / "other.yaml")]) == 2
+        assert threads == [3, 2]

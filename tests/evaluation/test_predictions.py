@@ -8,8 +8,15 @@ import torch
 
 from tests.evaluation.test_evaluate import settings, split_of
 from uniperceiver import UniPerceiver
+from uniperceiver.evaluation.answers import EVALUATIONS
+from uniperceiver.evaluation.answers.kind import batch_of
+from uniperceiver.evaluation.answers.retrieval import gallery
 from uniperceiver.evaluation.evaluate import evaluate, not_alike
 from uniperceiver.evaluation.predictions import ClassTable, Prediction
+from uniperceiver.evaluation.split import batches
+from uniperceiver.records import Batch
+from uniperceiver.tasks.loss import contrastive
+from uniperceiver.tasks.text import Text
 
 
 @pytest.mark.parametrize("task", ["colours", "words", "captions", "retrieval"])
@@ -74,3 +81,59 @@ def test_different_numbers_of_candidates_are_said(model: UniPerceiver) -> None:
     assert not_alike({"val": many, "test": many}) is None
     assert not_alike({"val": {"loss": 1.0, "n": 3}, "test": {"loss": 1.0, "n": 4}}) is None
     assert torch.is_grad_enabled()
+
+
+def test_every_sample_is_masked_by_its_own_name_and_alike_each_time(
+    model: UniPerceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equal texts other words are hidden; in figures, in what is shown and in any batch the same ones."""
+    split = split_of("words")
+    read = type(split.source).read
+    monkeypatch.setattr(
+        type(split.source), "read", lambda self, index: replace(read(self, index), text="a red circle and a blue star")
+    )
+
+    def asked(batch: Batch) -> list[tuple[int, ...]]:
+        rows, places = batch.readout.row_R.tolist(), batch.readout.position_R.tolist()
+        return [
+            tuple(place for r, place in zip(rows, places, strict=True) if r == row) for row in range(len(batch.ids))
+        ]
+
+    together = [places for batch, _ in batches(split, settings(model, batch=5)) for places in asked(batch)]
+    assert len(set(together)) > 3
+    samples = [split.source.read(index) for index in range(12)]
+    assert [asked(batch_of(split, settings(model), [sample]))[0] for sample in samples] == together
+
+
+def test_equal_texts_are_right_in_the_loss_of_retrieval(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = split_of("retrieval")
+    read = type(split.source).read
+    captions = [("a star", "a ring")[index % 2 : index % 2 + 1] for index in range(12)]
+    monkeypatch.setattr(
+        type(split.source), "read", lambda self, index: replace(read(self, index), captions=captions[index])
+    )
+    metrics = evaluate(model.model, split, settings(model))
+    collected = gallery(model.model, split, settings(model))
+    logits_IC = collected.z_ID @ collected.c_CD.T * model.model.scale(split.task.temperature)
+    same_IC = torch.tensor([[float(one == other) for other in captions] for one in captions])
+    expected = sum(term.item() for term in contrastive(logits_IC, same_IC).values())
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_chance_that_is_remembered_is_that_of_the_same_samples(model: UniPerceiver) -> None:
+    split, memory = split_of("captions"), dict[object, dict[str, float]]()
+    for limit in (4, 0, 4):
+        remembered = evaluate(model.model, split, settings(model, limit=limit, memory=memory))
+        assert remembered == evaluate(model.model, split, settings(model, limit=limit))
+    assert len(memory) == 2
+
+
+def test_what_is_hidden_is_shown_at_its_place(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    red, circle, blue = (word[0] for word in model.codec.encode_words("red circle blue")[:3])
+    hidden = Text(ids=(red, model.codec.answer, blue, model.codec.end), ask_at=(1,), target=(circle,))
+    monkeypatch.setattr("uniperceiver.tasks.answers.masked_words.masked", lambda *arguments: hidden)
+    split = split_of("words")
+    (shown,) = EVALUATIONS["masked_words"].shown(model.model, split, settings(model), [split.source.read(0)])
+    before, after = (model.codec.decode([word]) for word in (red, blue))
+    assert shown.text == f"{before} ▢ {after}"
+    assert shown.truth == (model.codec.decode([circle]),)

@@ -198,3 +198,14 @@ def test_a_copy_computes_the_same_wherever_it_was_sent(name: str) -> None:
 def pickled(module: nn.Module) -> memoryview:
     """As it goes to another process."""
     return multiprocessing.reduction.ForkingPickler.dumps(module)
+
+
+@pytest.mark.parametrize("condition", ["token", "context", "expert_choice"])
+def test_padding_is_not_routed_and_decides_nothing(condition: str) -> None:
+    router = drawn(MixtureRouter(WIDTH, experts=EXPERTS, condition=condition))
+    x, other = tokens(), tokens()
+    other[~VALID] = 100.0
+    first, second = router(x, valid=VALID), router(other, valid=VALID)
+    assert not first.weights[~VALID].any()
+    assert bool((first.weights[VALID].sum(dim=-1) > 0).any())
+    torch.testing.assert_close(second.weights[VALID], first.weights[VALID])

@@ -142,3 +142,15 @@ def test_the_recipe_reaches_the_optimiser() -> None:
     config = small_recipe(optimiser__betas=[0.5, 0.6], optimiser__eps=1e-3).optimiser
     optimiser = adamw(tiny_model(), config)
     assert {(group["betas"], group["eps"]) for group in optimiser.param_groups} == {((0.5, 0.6), 1e-3)}
+
+
+def test_gates_do_not_decay() -> None:
+    matrix = torch.zeros(3, 3)
+    assert decays("encoder.blocks.0.ffn.linear1.experts.0.weight", matrix)
+    for gate in ("gates.0.linear", "gates.0.embed", "pool.query"):
+        assert not decays(f"encoder.blocks.0.ffn.router.{gate}.weight", matrix)
+
+
+def test_the_learning_rate_is_never_above_its_peak() -> None:
+    config = OptimiserConfig(lr=1e-4, min_lr=1e-3, warmup=2)
+    assert max(learning_rate(step, 10, config) for step in range(12)) == 1e-4

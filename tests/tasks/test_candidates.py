@@ -15,6 +15,7 @@ from uniperceiver.tasks.candidates import (
     label_candidates,
     represent_candidates,
     represent_in_chunks,
+    rows_of,
     vocabulary_candidates,
 )
 from uniperceiver.tasks.sequences import text_sequences
@@ -81,3 +82,20 @@ def test_chunks_change_nothing(chunk: int) -> None:
         parts = represent_in_chunks(model, candidates, chunk)
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
         assert not parts.requires_grad
+
+
+def test_rows_of_sequences_keep_all_that_belongs_to_them() -> None:
+    """Also the classes that candidates name, whose vectors a prompt-tuned model adds."""
+    sequences = label_candidates(TASK, tiny_codec(), None).sequences
+    sequences = replace(sequences, place_B=torch.arange(sequences.size) + 10)
+    for rows in (slice(1, 4), torch.tensor([3, 0])):
+        some = rows_of(sequences, rows)
+        (part,), (whole,) = some.parts, sequences.parts
+        for name, value in vars(whole).items():
+            if isinstance(value, Tensor):
+                assert torch.equal(getattr(part, name), value[rows]), name
+        assert sequences.class_B is not None
+        assert some.class_B is not None
+        assert some.class_B.tolist() == sequences.class_B[rows].tolist()
+        assert some.place_B is not None
+        assert some.place_B.tolist() == (torch.arange(sequences.size) + 10)[rows].tolist()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.parts import flat
 from tests.moe_cases import BY_ROW, BY_VALUES, ROUTINGS, TASKS, moe_model, moe_of
-from tests.tiny import tiny_architecture, tiny_codec, tiny_source, tiny_task
+from tests.tiny import tiny_architecture, tiny_batch, tiny_candidates, tiny_codec, tiny_source, tiny_task
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers.kind import scores
@@ -21,6 +21,7 @@ from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.records import Facts
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.tasks.ask import answer
 from uniperceiver.tasks.candidates import (
     Candidates,
     label_candidates,
@@ -169,3 +170,12 @@ def test_padded_candidates_are_those_alone(condition: str) -> None:
 def test_the_tables_here_are_complete() -> None:
     assert APART.keys() == set(ROUTINGS) == {*BY_ROW, *BY_VALUES}
     assert TASKS == 3
+
+
+def test_an_answer_has_the_decisions_on_inputs_and_on_candidates() -> None:
+    task, model = tiny_task("image_classification"), moe_model("token")
+    batch = tiny_batch(task)
+    decisions = answer(model, task, batch, tiny_candidates(task, batch)).decisions
+    sides = [decision.segments[0].facts.side for decision in decisions]
+    assert set(sides) == {"input", "candidate"}
+    assert sides.count("input") == sides.count("candidate")

@@ -1,12 +1,15 @@
 """Which texts of a batch are right for which input."""
 
 import time
+from dataclasses import replace
 
+import pytest
 import torch
 
 from tests.tiny import tiny_batch
 from uniperceiver.tasks.answers.kind import Asked
 from uniperceiver.tasks.answers.retrieval import Retrieval
+from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 TASK = CATALOGUE["image_text_retrieval"]
@@ -36,3 +39,14 @@ def test_a_large_batch_costs_no_time() -> None:
     right_BB = right_of(asked)
     assert time.process_time() - begun < 1.0
     assert int(right_BB.sum()) == 96 * 9 + 1904 * 4
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_smoothing_of_the_recipe_reaches_both_directions(smoothing: float) -> None:
+    logits_BB = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    readout = replace(tiny_batch(TASK).readout, soft_RK=torch.eye(3))
+    terms = Retrieval().loss_terms(logits_BB, readout, Candidates(sequences=tiny_batch(TASK).inputs), smoothing)
+    for name, side_BB in (("to_candidate", logits_BB), ("to_input", logits_BB.T)):
+        nll_BB = -side_BB.log_softmax(dim=1)
+        expected = (1 - smoothing) * nll_BB.diagonal().mean() + smoothing * nll_BB.mean()
+        assert float(terms[name]) == pytest.approx(float(expected), rel=1e-5)

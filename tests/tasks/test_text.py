@@ -178,3 +178,10 @@ def test_braces_in_a_text_are_only_text() -> None:
 def test_a_template_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(UserError, match="more than length 4"):
         templated(tiny_codec(), "a very long template it is {answer} {text}", "a dot", 4, 0)
+
+
+def test_where_chance_chooses_no_word_one_is_drawn() -> None:
+    """Three words: none is chosen in 61 % of the draws, and each must then be as likely as the others."""
+    asked = Counter(place for seed in range(400) for place in masked(CODEC, "a b", 9, numpy_stream(seed)).ask_at)
+    assert set(asked) == {0, 1, 2}
+    assert max(asked.values()) < 1.3 * min(asked.values())

@@ -10,6 +10,7 @@ import pytest
 from tests.small_run import assert_same, log_lines, same_tensors, small_recipe, train, values_of, write_recipe
 from uniperceiver import load
 from uniperceiver.config import read_recipe
+from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.stop import Stopped
 
@@ -164,3 +165,12 @@ def test_a_recipe_file_and_the_same_recipe_from_python_are_one_run(tmp_path: Pat
     one = train(tmp_path / "run", read_recipe(path))
     other = train(tmp_path / "run", small_recipe(steps=2))
     assert_same(one, other)
+
+
+def test_every_step_has_the_learning_rate_of_its_number(trained: Path) -> None:
+    """A step is numbered from 0 in the schedule, and from 1 in the log."""
+    config = read_recipe(trained / "recipe.yaml").optimiser
+    lines = log_lines(trained, "train")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["lr"] for line in lines] == [learning_rate(line["step"] - 1, 6, config) for line in lines]
+    assert lines[0]["lr"] == 0.0

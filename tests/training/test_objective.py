@@ -23,7 +23,8 @@ from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import text_sequences
 from uniperceiver.training.loop import Run
-from uniperceiver.training.step import train_step
+from uniperceiver.training.step import StepReport, train_step
+from uniperceiver.training.window import Window
 
 
 def prepared(folder: Path, task: str, **changes: Any) -> tuple[Run, Batch, Plan]:
@@ -245,3 +246,20 @@ def test_mixed_labels_have_no_accuracy() -> None:
         sequences=text_sequences([[1], [2]], CATALOGUE["image_classification"].facts("candidate"), 3, 4)
     )
     assert CATALOGUE["image_classification"].answer.accuracies(torch.ones(1, 2), readout, candidates) == {}
+
+
+def test_batches_of_a_step_draw_other_noise(tmp_path: Path) -> None:
+    run, batch, plan = prepared(tmp_path, "colours", model__drop_path=0.5)
+    first, second = (run.objective(batch, replace(plan, place=place)).loss for place in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_the_loss_that_is_logged_of_sampled_candidates_holds_nothing_random(tmp_path: Path) -> None:
+    run, batch, plan = prepared(tmp_path, "words", model__drop_path=0.5, candidates__sample=10)
+    window = Window(run.objective)
+    report = StepReport()
+    report.losses["words"].append(torch.tensor(7.0))
+    window.add(report, [(plan, batch)])
+    values = window.take()
+    exact = run.objective(batch, plan, random=False, whole_vocabulary=True).loss
+    assert (values["words/loss"], values["words/sampled_loss"]) == (float(exact.detach()), 7.0)

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniperceiver.data.batch import prepare
 from uniperceiver.data.media.preprocess import READERS
 from uniperceiver.errors import BrokenSample
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import Shown
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, drawn_samples
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, drawn_samples
 from uniperceiver.records import Sample
-from uniperceiver.streams import numpy_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,7 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
     for index in drawn_samples(len(split.source), count):
         try:
             sample = split.source.read(index)
-            rng = numpy_stream(0, "evaluation", sample.id)
-            prepare(split.task, sample, split.preprocess, settings.codec, None, rng)
+            as_evaluated(split, sample, settings.codec)
             samples.append(sample)
         except BrokenSample:
             continue  # evaluation has counted and named it

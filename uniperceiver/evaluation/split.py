@@ -12,7 +12,7 @@ from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.predictions import ClassTable, Prediction
-from uniperceiver.records import Batch, Broken, to_device
+from uniperceiver.records import Batch, Broken, Sample, to_device
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import Model, TextCodec
 from uniperceiver.tasks.decode import Writer
@@ -56,6 +56,15 @@ class Settings:
     memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
 
 
+def as_evaluated(split: Split, sample: Sample, codec: TextCodec) -> Prepared:
+    """A sample as every evaluation sees it: what is random in it, such as masked words, is drawn from its name.
+
+    Raises:
+        BrokenSample: it cannot be used.
+    """
+    return prepare(split.task, sample, split.preprocess, codec, None, numpy_stream(0, "evaluation", sample.id))
+
+
 @dataclass
 class _BatchReader:
     """Samples by index as (batch, captions of each sample, broken), in any process."""
@@ -69,8 +78,7 @@ class _BatchReader:
         for index in indices:
             try:
                 sample = self.split.source.read(index)
-                rng = numpy_stream(0, "evaluation", sample.id)
-                items.append(prepare(task, sample, self.split.preprocess, self.codec, None, rng))
+                items.append(as_evaluated(self.split, sample, self.codec))
                 captions.append(sample.captions)
             except BrokenSample as error:
                 broken.append(Broken(task=task.name, sample=error.sample, reason=error.reason))

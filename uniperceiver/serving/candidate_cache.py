@@ -43,20 +43,21 @@ class CandidateCache:
         """
         with self._lock:
             if model.weights_generation != self._generation:
-                # A new dictionary: an entry that is being made with the old weights is lost with the old one.
-                self._generation, self._entries = model.weights_generation, {}
-            entries, is_new = self._entries, key not in self._entries
+                # An entry that is being made with the old weights reaches those who wait for it, and nobody else.
+                self._entries.clear()
+                self._generation = model.weights_generation
+            is_new = key not in self._entries
             if is_new:
-                while len(entries) >= self._limit:
-                    entries.pop(next(iter(entries)))
-                entries[key] = Future()
-            entry = entries[key]
+                while len(self._entries) >= self._limit:
+                    self._entries.pop(next(iter(self._entries)))
+                self._entries[key] = Future()
+            entry = self._entries[key]
         if is_new:
             try:
                 entry.set_result(make())
             except BaseException as error:
                 with self._lock:
-                    if entries.get(key) is entry:
-                        del entries[key]
+                    if self._entries.get(key) is entry:
+                        del self._entries[key]
                 entry.set_exception(error)
         return entry.result()

@@ -49,3 +49,14 @@ def test_off_is_off_and_the_generator_decides() -> None:
     first, again, other = (mix(pixels, soft, 0.5, 0.5, numpy_stream(seed)) for seed in (4, 4, 5))
     assert torch.equal(first.pixels_BFCHW, again.pixels_BFCHW)
     assert not torch.equal(first.soft_BK, other.soft_BK)
+
+
+@pytest.mark.parametrize(("alpha", "low", "high"), [(0.1, 0.0, 0.3), (1.0, 0.4, 0.8), (20.0, 0.95, 1.0)])
+def test_shares_are_drawn_from_the_beta_distribution(alpha: float, low: float, high: float) -> None:
+    """Of a small alpha most pictures stay nearly what they are; of a large one both have a half."""
+    middle = 0
+    for seed in range(100):
+        pixels, soft = batch(1, 1)
+        largest = float(mix(pixels, soft, alpha, 0.0, numpy_stream(seed)).soft_BK.max(dim=1).values.min())
+        middle += largest < 0.8
+    assert low <= middle / 100 <= high

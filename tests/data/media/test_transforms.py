@@ -238,3 +238,16 @@ def test_training_clips_start_anywhere() -> None:
 def test_no_frames_is_an_error(wrong: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="frames"):
         choose_frames(*wrong, None)
+
+
+def test_operations_go_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths: list[float] = []
+
+    def operation(image: Image.Image, strength: float) -> Image.Image:
+        strengths.append(strength)
+        return image
+
+    monkeypatch.setattr("uniperceiver.data.media.randaugment.OPERATIONS", {"brightness": operation})
+    rand_augment(np.zeros((1, 4, 4, 3), np.uint8), 200, 4, numpy_stream(0))
+    assert set(strengths) == {0.4, -0.4}
+    assert 70 < strengths.count(-0.4) < 130

@@ -84,3 +84,19 @@ def test_a_token_that_is_not_finite_stays_in_its_row() -> None:
         others_T = torch.arange(rows.tokens) != bad
         assert torch.equal(before_TO[others_T], after_TO[others_T])
         assert bool(after_TO[bad].isnan().all())
+
+
+def test_shares_of_a_gradient_are_rounded_once_in_16_bit() -> None:
+    """The product of a merged weight is bfloat16, what each expert gets of it is float32: shares are exact."""
+    spans, chosen = ((0, 6, 0),), ((0, 1),)
+    weight_Gk = torch.tensor([[0.3, 0.7]], requires_grad=True)
+    experts, x_TI = linears(WIDTH, OUTPUTS, 2), torch.randn(6, WIDTH, generator=torch_stream(0, "x"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        merged_linear(x_TI, spans, chosen, weight_Gk, weight_Gk.tolist(), experts).sum().backward()  # type: ignore[arg-type]
+    first, second = experts
+    for name in ("weight", "bias"):
+        small, large = first.get_parameter(name).grad, second.get_parameter(name).grad
+        assert small is not None
+        assert large is not None
+        assert small.dtype == torch.float32
+        torch.testing.assert_close(small / 0.3, large / 0.7, rtol=1e-6, atol=0)

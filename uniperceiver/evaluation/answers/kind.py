@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from uniperceiver.data.batch import collate, prepare
+from uniperceiver.data.batch import collate
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
 from uniperceiver.evaluation.predictions import likeliest_of
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, batches
 from uniperceiver.records import Batch, Sample, to_device
-from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 
@@ -106,10 +105,7 @@ def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candid
 def batch_of(split: Split, settings: Settings, samples: Sequence[Sample]) -> Batch:
     """Some samples as evaluation sees them."""
     task, codec = split.task, settings.codec
-    items = [
-        prepare(task, sample, split.preprocess, codec, None, numpy_stream(0, "evaluation", sample.id))
-        for sample in samples
-    ]
+    items = [as_evaluated(split, sample, codec) for sample in samples]
     return to_device(collate(task, items, codec, split.index), settings.device)
 
 
