@@ -1,6 +1,7 @@
 """Each recipe in the formats' sections of docs/data.md trains two steps on data that lie as the recipe says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("recipes")
     made, clips = made_data.items(), made_data.items(8, clips=True)
     write_pictures(root, made)
+    write_layouts(root, made)
     write_texts(root)
     write_clips(root, clips)
     write_arrow(root, made)
@@ -45,6 +47,48 @@ def write_pictures(root: Path, made: list[Item]) -> None:
     made_data.write_csv(root / "captions.csv", made)
     rows = [f"{item.file},{item.class_name},{('train', 'val')[number % 2]}\n" for number, item in enumerate(made)]
     (root / "animals.csv").write_text("".join(["file,class,split\n", *rows]))
+
+
+def write_layouts(root: Path, made: list[Item]) -> None:
+    """Synsets, templates, JSON of annotation tools, captions beside pictures."""
+    ids = {name: f"n{number:08d}" for number, name in enumerate(made_data.CLASSES)}
+    made_data.write_files(
+        root / "synsets",
+        [replace(item, file=item.file.replace(item.class_name, ids[item.class_name])) for item in made],
+    )
+    (root / "synsets.txt").write_text("".join(f"{key} {name}, thing\n" for name, key in ids.items()))
+    (root / "synsets.json").write_text(json.dumps({key: f"{name}, thing" for name, key in ids.items()}))
+    rows = [f"{item.file.split('/')[1][:3]},pictures/{item.class_name},{ids[item.class_name]}\n" for item in made]
+    (root / "synsets.csv").write_text("".join(["id,split,synset\n", *rows]))
+    for folder in ("flickr", "drawings"):
+        made_data.write_files(root / folder, made)
+    for item in made:
+        (root / "drawings" / item.file).with_suffix(".txt").write_text("\n".join(item.captions))
+    lines = [
+        f"{item.file}#{number}\t{' '.join(text.split())}\n"
+        for item in made
+        for number, text in enumerate(item.captions)
+    ]
+    (root / "flickr.token").write_text("".join(lines))
+    images = [
+        {
+            "filename": item.file,
+            "split": ("train", "val")[number % 2],
+            "sentences": [{"raw": text} for text in item.captions],
+        }
+        for number, item in enumerate(made)
+    ]
+    (root / "dataset.json").write_text(json.dumps({"images": images}))
+    choices = [
+        {
+            "data": {"image": f"pictures/{item.file}"},
+            "annotations": [{"result": [{"value": {"choices": [item.class_name]}}]}],
+        }
+        for item in made
+    ]
+    (root / "export.json").write_text(json.dumps(choices))
+    talk = [{"image": item.file, "conversations": [{"value": "what?"}, {"value": item.captions[0]}]} for item in made]
+    (root / "talk.json").write_text(json.dumps(talk))
 
 
 def write_texts(root: Path) -> None:

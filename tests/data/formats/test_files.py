@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uniperceiver.data.formats.class_list import read_classes
 from uniperceiver.data.formats.files import (
     Strings,
     decode_text,
@@ -15,7 +16,6 @@ from uniperceiver.data.formats.files import (
     label_of,
     list_files,
     read_bytes,
-    read_classes,
     short_names,
     sorted_names,
 )
@@ -134,8 +134,8 @@ def test_labels_are_names_first_and_indices_then() -> None:
 def test_read_classes(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\nhot_dog\r\n")
     (tmp_path / "empty.txt").write_text("\n")
-    assert read_classes(tmp_path, "classes.txt", "w") == ("cat", "hot_dog")
-    assert read_classes(tmp_path, ("b", "a"), "w") == ("b", "a")
+    assert read_classes(tmp_path, "classes.txt", "w").names == ("cat", "hot_dog")
+    assert read_classes(tmp_path, ("b", "a"), "w").names == ("b", "a")
     with pytest.raises(UserError, match="names no class"):
         read_classes(tmp_path, "empty.txt", "w")
     with pytest.raises(UserError, match="names 'a' twice"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniperceiver.data.formats import line_index, open_source
+from uniperceiver.data.formats.text_file import open_text
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -70,7 +71,7 @@ def test_documents_are_the_shortest_runs_of_lines_with_enough_words(texts: list[
 def test_blocks_of_any_size_find_the_same_lines(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("a b\n\n cd  e\n" * 3 + "last")
     monkeypatch.setattr(line_index, "_CHUNK", chunk)
-    found = line_index.index_lines(tmp_path / "a.txt", "w")
+    found = line_index.index_lines(open_text(tmp_path / "a.txt", "utf-8", "w"), "w")
     assert found.number_L.tolist() == [1, 3, 4, 6, 7, 9, 10]
     assert found.words_L.tolist() == [2, 2, 2, 2, 2, 2, 1]
     assert found.start_L.tolist() == [0, 5, 12, 17, 24, 29, 36]

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from uniperceiver import strict
+from uniperceiver.data.formats.captioned_files import BesideSource, FlickrCaptionsSource
 from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
 from uniperceiver.data.formats.folder import FolderSource
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
 from uniperceiver.data.formats.tables.huggingface import HuggingfaceSource
+from uniperceiver.data.formats.tables.json_list import JsonSource
 from uniperceiver.data.formats.tables.jsonl import JsonlSource
 from uniperceiver.data.formats.tables.parquet import ParquetSource
 from uniperceiver.data.formats.text import TextSource
@@ -72,9 +74,12 @@ FORMATS: dict[str, type[Format]] = {
     "folder": FolderSource,
     "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
+    "flickr_captions": FlickrCaptionsSource,
+    "beside": BesideSource,
     "text": TextSource,
     "csv": CsvSource,
     "tsv": TsvSource,
+    "json": JsonSource,
     "jsonl": JsonlSource,
     "parquet": ParquetSource,
     "huggingface": HuggingfaceSource,

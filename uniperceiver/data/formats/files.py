@@ -179,7 +179,7 @@ def read_lines(path: Path, where: str) -> list[tuple[int, str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error})") from None
+        raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from None
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -211,17 +211,6 @@ def decode_text(data: bytes, sample: str) -> str:
     if not text:
         raise BrokenSample(sample, "empty text")
     return text
-
-
-def read_classes(base: Path, classes: str | Sequence[str], where: str) -> tuple[str, ...]:
-    """Class names in label order: a list, or the path of a file with one per line."""
-    if isinstance(classes, str):
-        classes = [line for _, line in read_lines(existing_file(base, classes, where), where)]
-    if not classes:
-        raise UserError(f"{where}: key 'classes' names no class; give a list, or a file with one name per line")
-    if twice := sorted({name for name in classes if classes.count(name) > 1}):
-        raise UserError(f"{where}: key 'classes' names {twice[0]!r} twice; each class has one name")
-    return tuple(classes)
 
 
 def class_texts(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:

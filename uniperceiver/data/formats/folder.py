@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import (
     Strings,
     class_texts,
@@ -20,7 +21,6 @@ from uniperceiver.data.formats.files import (
     not_taken,
     printable,
     read_bytes,
-    read_classes,
     suffix_of,
 )
 from uniperceiver.data.media.decode import missing_decoders
@@ -41,8 +41,8 @@ class FolderSource:
     extensions: tuple[str, ...] | None = None
     """Take only these file types, such as [jpg, png]; None: every image or clip type that can be decoded."""
     classes: str | tuple[str, ...] | None = None
-    """Class names in label order, or a file with one per line; a class may then be without a sub-folder or without
-    files. None: the sub-folders, sorted."""
+    """Class names in label order, or a file that lists them, perhaps with their texts; a class may then be without a
+    sub-folder or without files. None: the sub-folders, sorted."""
 
     def open(self, base: Path, where: str) -> "FolderData":
         """List the files."""
@@ -56,7 +56,10 @@ class FolderSource:
             raise UserError(f"{where}: {root}: no class folders; expected a sub-folder per class, named as the class")
         if _SPLITS.issuperset(folders):
             raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / folders[0]}")
-        names = self._names(folders, root, base, where)
+        listed_classes = self._classes(folders, base, where)
+        names = listed_classes.names
+        if unknown := next((name for name in folders if printable(name) not in names and name not in names), None):
+            raise UserError(f"{where}: {root / unknown}: this class is not in `classes`; {nearest(unknown, names)}")
         left_out = Counter(suffix_of(entry.name) for entry in inside if not entry.is_dir())
         files, labels = [], []
         for label, name in enumerate(names):
@@ -75,20 +78,18 @@ class FolderSource:
         return FolderData(
             root=root,
             class_names=tuple(map(printable, names)),
+            classes=listed_classes.texts,
             files=Strings.of(files),
             label_I=np.array(labels, dtype=np.int32),
             modality=_modality(files, root, where),
             notes=(*not_taken(root, left_out), *still),
         )
 
-    def _names(self, folders: Sequence[str], root: Path, base: Path, where: str) -> tuple[str, ...]:
-        """The classes in label order: those that the recipe lists, or the sub-folders."""
-        if self.classes is None:
-            return tuple(folders)
-        names = read_classes(base, self.classes, where)
-        if unknown := next((name for name in folders if printable(name) not in names), None):
-            raise UserError(f"{where}: {root / unknown}: this class is not in `classes`; {nearest(unknown, names)}")
-        return names
+    def _classes(self, folders: Sequence[str], base: Path, where: str) -> ClassList:
+        """The classes that the recipe lists, or the sub-folders."""
+        if self.classes is not None:
+            return read_classes(base, self.classes, where)
+        return ClassList(names=tuple(folders), texts=class_texts(map(printable, folders)))
 
     def _suffixes(self, where: str) -> tuple[str, ...]:
         decoded = tuple(listed_suffixes())
@@ -108,15 +109,11 @@ class FolderData:
 
     root: Path
     class_names: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]  # texts per class
     files: Strings  # paths below `root`
     label_I: np.ndarray  # int32, index into class_names
     modality: str  # of the files
     notes: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[tuple[str, ...], ...]:
-        """Texts per class."""
-        return class_texts(self.class_names)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from uniperceiver.data.formats.files import decode_text, list_files, read_bytes, short_names
+from uniperceiver.data.formats.files import decode_text, list_files, short_names
 from uniperceiver.data.formats.line_index import Lines, index_lines
+from uniperceiver.data.formats.text_file import TextFile, open_text
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
@@ -28,15 +29,18 @@ class TextSource:
     modelling). There is still one document per line, so documents overlap; none crosses the end of a file."""
     max_documents: int = Field(default=0, ge=0)
     """Take only the first so many; 0: all."""
+    encoding: str = "utf-8"
+    """Of the files, such as cp1252 or utf-16; another than UTF-8 is kept in memory as a whole."""
 
     def open(self, base: Path, where: str) -> "TextData":
         """Find the lines of all files."""
         files = list_files(base, self.path, ".txt", where)
-        indexed = [(number, index_lines(file, where)) for number, file in enumerate(files)]
+        opened = tuple(open_text(file, self.encoding, where) for file in files)
+        indexed = [(number, index_lines(file, where)) for number, file in enumerate(opened)]
         starts, stops = zip(*(_documents(lines, self.min_words) for _, lines in indexed), strict=True)
         keep = slice(self.max_documents or None)
         data = TextData(
-            files=files,
+            files=opened,
             short=short_names(files),
             file_I=np.concatenate([np.full(len(lines.start_L), number) for number, lines in indexed])[keep],
             number_I=np.concatenate([lines.number_L for _, lines in indexed])[keep],
@@ -54,7 +58,7 @@ class TextSource:
 class TextData:
     """The opened files."""
 
-    files: tuple[Path, ...]
+    files: tuple[TextFile, ...]
     short: tuple[str, ...]  # names of the files, for sample names
     file_I: np.ndarray  # int64, index into `files`
     number_I: np.ndarray  # int64, number of the line that the document belongs to
@@ -71,9 +75,14 @@ class TextData:
         start, stop = self.span_I2[index].tolist()
         file = int(self.file_I[index])
         name = f"{self.short[file]}:{self.number_I[index]}"
-        text = decode_text(read_bytes(self.files[file], name, start, stop - start), name)
+        text = decode_text(self.files[file].read(name, start, stop - start), name)
         lines = (line.strip() for line in text.split("\n"))
         return Sample(id=name, text="\n".join(line for line in lines if line))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the files."""
+        return tuple(note for file in self.files for note in file.notes)
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """File and line of each document."""
@@ -81,8 +90,8 @@ class TextData:
 
     def texts(self) -> Iterator[str]:
         """Every line once, however documents overlap; lines that are not valid UTF-8 are left out."""
-        for number, path in enumerate(self.files):
-            with open(path, "rb") as file:
+        for number, text in enumerate(self.files):
+            with text.open() as file:
                 for start, stop in self.line_I2[self.file_I == number].tolist():
                     file.seek(start)
                     try:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniperceiver.data.formats.class_list import read_classes
 from uniperceiver.data.formats.files import (
-    class_texts,
     decode_text,
     label_of,
     list_files,
-    read_classes,
     short_names,
 )
 from uniperceiver.data.formats.tables.values import filled
@@ -33,7 +32,7 @@ class WebdatasetSource:
     path: str | tuple[str, ...]
     """A tar file, a folder of them, a pattern such as shard-{0000..0003}.tar or shard-*.tar, or a list of these."""
     classes: str | tuple[str, ...] | None = None
-    """Class names in label order, or a file with one per line; None: labels are not read."""
+    """Class names in label order, or a file that lists them; None: labels are not read."""
     image: str | tuple[str, ...] = _IMAGE
     """Member that holds an image; the first one that a sample has."""
     clip: str | tuple[str, ...] = _CLIP
@@ -52,11 +51,13 @@ class WebdatasetSource:
         """Read the headers of all shards."""
         files = list_files(base, self.path, ".tar", where)
         shards = index_shards(files, short_names(files), where)
-        names = None if self.classes is None else read_classes(base, self.classes, where)
+        classes = None if self.classes is None else read_classes(base, self.classes, where)
+        names = None if classes is None else classes.names
         media = (*_as_tuple(self.image), *_as_tuple(self.clip))
         data = WebdatasetData(
             shards=shards,
             class_names=names,
+            classes=None if classes is None else classes.texts,
             index_of={name: label for label, name in enumerate(names or ())},
             media=media,
             clips=frozenset(_as_tuple(self.clip)),
@@ -81,6 +82,7 @@ class WebdatasetData:
 
     shards: Shards
     class_names: tuple[str, ...] | None
+    classes: tuple[tuple[str, ...], ...] | None  # texts per class
     index_of: dict[str, int]  # label by class name
     media: tuple[str, ...]  # members with an image or a clip, best first
     clips: frozenset[str]  # those that hold a clip
@@ -89,11 +91,6 @@ class WebdatasetData:
     label: str
     id: str | None
     has_media: bool  # the set is one of images or clips, so that a sample without is broken
-
-    @property
-    def classes(self) -> tuple[tuple[str, ...], ...] | None:
-        """Texts per class."""
-        return None if self.class_names is None else class_texts(self.class_names)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
     ("written", "keys", "message"),
     [
         ("\n", {}, r"list\.txt: no rows"),
-        ("a.png\nc.mp4\n", {}, r"list\.txt mixes images and clips; make a list of each"),
+        ("a.png\nc.mp4\n", {}, r"list\.txt mixes images and clips, such as a\.png and c\.mp4; make a list of each"),
         ("a.png\tx\ty\n", {}, r"list\.txt: 3 columns; a list has paths, or path, tab, class"),
         ("a.png\n", {"classes": ["x"]}, "no classes in the list; write path, tab, class on each line"),
         ("a.png\nb.png\na.png\n", {}, r"names one file in list\.txt:1 and list\.txt:3"),

@@ -151,3 +151,10 @@ def test_the_hub_is_asked_only_by_its_key(tmp_path: Path, monkeypatch: pytest.Mo
     source = opened(tmp_path, path=None, hub="some/body", revision="v1", config="small")
     assert asked == [("some/body", {"name": "small", "revision": "v1"})]
     assert source.read(2).id == "some/body:2"
+
+
+def test_texts_of_type_binary_are_texts_everywhere(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"t": [b"one", b"two"], "k": [b"x", b"y"]}).save_to_disk(tmp_path / "d")
+    source = opened(tmp_path, image=None, text="t", label="k", rows={"k": "y"})
+    assert (class_names(source), source.read(0).text, source.read(0).label) == (("x", "y"), "two", 1)
+    assert list(source.texts()) == ["x", "y", "two"]

@@ -92,8 +92,8 @@ def test_a_key_that_only_some_lines_have(tmp_path: Path) -> None:
     ("written", "message"),
     [
         ([""], r"t\.jsonl: no lines; is it complete"),
-        (['[{"t": 1}]'], "no object in the first lines; expected JSON Lines"),
-        (["{", ' "t": "x"', "}"], "no object in the first lines"),
+        (['[{"t": 1}]'], "no JSON Lines, which have an object"),
+        (["{", ' "t": "x"', "}"], "which have an object .* this is one JSON document: use format: json"),
         (['{"txt": "x"}'], "no column 't'; did you mean 'txt'"),
     ],
 )

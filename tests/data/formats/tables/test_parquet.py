@@ -209,3 +209,20 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_source({"format": format_, "path": ".", "text": "t"}, "w", tmp_path)
     said = f"w: format {format_} needs the package {package}, which is missing; pip install {package}"
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+def test_texts_of_type_binary_are_texts_everywhere(tmp_path: Path, kind: Any) -> None:
+    columns = {"t": ["one", "two", "drei ö"], "k": ["x", "y", "x"], "s": ["train", "val", "train"]}
+    arrays = {
+        name: pa.array([text.encode() for text in texts], pa.binary()).cast(kind) for name, texts in columns.items()
+    }
+    captions = pa.array([[b"c", b"d"], [b"e"], [b""]], pa.list_(pa.binary()))
+    pq.write_table(pa.table({**arrays, "i": [b"1", b"2", b"3"], "c": captions}), tmp_path / "t.parquet")
+    source = opened(tmp_path, text="t", label="k", rows={"s": "train"})
+    assert class_names(source) == ("x", "y")
+    assert [(source.read(index).text, source.read(index).label) for index in range(2)] == [("one", 0), ("drei ö", 0)]
+    assert list(source.texts()) == ["x", "y", "one", "drei ö"]
+    pictures = opened(tmp_path, image="i", captions="c")
+    assert list(pictures.texts()) == ["c", "d", "e"]
+    assert (pictures.read(0).image, pictures.read(0).captions) == (b"1", ("c", "d"))

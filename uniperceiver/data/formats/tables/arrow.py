@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from uniperceiver.errors import UserError
@@ -42,7 +42,7 @@ def has_path(type_: Any) -> bool:
 
 
 def is_large(type_: Any) -> bool:
-    """Whether a column of that Arrow type holds bytes, which come into memory only with the sample that is read."""
+    """Whether a picture's column of that Arrow type holds bytes, which come into memory only with their sample."""
     from pyarrow import types
 
     if types.is_struct(type_):
@@ -50,15 +50,21 @@ def is_large(type_: Any) -> bool:
     return bool(types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_))
 
 
-def rows_of(table: Any, columns: Sequence[str], classes: Mapping[str, tuple[str, ...]]) -> list[tuple[Any, ...]]:
-    """The rows of a table without what is large: of a picture only its path, or None."""
+def rows_of(
+    table: Any, columns: Sequence[str], classes: Mapping[str, tuple[str, ...]], media: Collection[str]
+) -> list[tuple[Any, ...]]:
+    """The rows of a table without what is large: of a picture only its path, or None.
+
+    Args:
+        media: the columns that hold pictures or clips; bytes in others are texts.
+    """
     values = []
     for name in columns:
-        if name not in table.column_names or is_large(table.column(name).type):
+        if name not in table.column_names or (name in media and is_large(table.column(name).type)):
             values.append([None] * table.num_rows)
             continue
         column = table.column(name)
-        if has_path(column.type):
+        if name in media and has_path(column.type):
             column = column.flatten()[column.type.get_field_index("path")]
         values.append([class_of(value, classes.get(name)) for value in values_of(column)])
     return list(zip(*values, strict=True))

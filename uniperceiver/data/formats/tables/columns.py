@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import class_texts, existing_folder
-from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows
+from uniperceiver.data.formats.files import existing_folder
+from uniperceiver.data.formats.tables.media_column import MediaColumn
+from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
 from uniperceiver.data.formats.tables.values import (
     label_text,
     left_out_captions,
-    media_of,
-    path_of,
     text_of,
     texts_of,
 )
@@ -30,7 +29,8 @@ class Columns:
     """Which column holds what; a format adds where the rows are."""
 
     image: str | None = None
-    """Column with the picture: a path or, where the format can hold them, its bytes."""
+    """Column with the picture: a path or, where the format can hold them, its bytes; or a template of the path, with
+    columns in braces: "{id}.jpg"."""
     clip: str | None = None
     """Column with the clip, likewise."""
     text: str | None = None
@@ -43,8 +43,8 @@ class Columns:
     label: str | None = None
     """Column with the class: names, or integers from 0."""
     classes: str | tuple[str, ...] | None = None
-    """Class names in label order, or a file with one per line; None: those that the file lists, or else the labels
-    that occur, sorted."""
+    """Class names in label order, or a file that lists them, perhaps with their texts; None: those that the file
+    lists, or else the labels that occur, sorted."""
     files: str | None = None
     """The folder that relative paths in the columns start at; None: that of the file."""
     rows: dict[str, str | tuple[str, ...]] | None = None
@@ -55,13 +55,22 @@ class Columns:
         """The columns with captions."""
         return _as_tuple(self.captions or ())
 
+    def media_columns(self, where: str) -> tuple[MediaColumn, ...]:
+        """Where pictures and clips lie.
+
+        Raises:
+            UserError: a template that cannot be read.
+        """
+        named = {"image": self.image, "clip": self.clip}
+        return tuple(MediaColumn.of(key, says, where) for key, says in named.items() if says is not None)
+
     def named_columns(self, where: str) -> tuple[str, ...]:
         """All columns that the recipe names, each once.
 
         Raises:
             UserError: together they make no sample.
         """
-        media = [name for name in (self.image, self.clip) if name is not None]
+        media = [name for column in self.media_columns(where) for name in column.columns]
         texts = [name for name in (self.text, self.text_pair) if name is not None]
         if not media and self.text is None:
             raise UserError(f"{where}: no column to learn from; set key text, image or clip to the name of a column")
@@ -84,8 +93,9 @@ class Columns:
             UserError: an unknown label, no row left, a picture twice, none of the files there.
         """
         folder = home if self.files is None else existing_folder(base, self.files, f"{where}: files")
+        media = self.media_columns(where)
         query = RowQuery(
-            media=next((name for name in (self.image, self.clip) if name and rows.holds_paths(name)), None),
+            media=next((name for name in media if name.parts or rows.holds_paths(name.says)), None),
             folder=folder,
             label=self.label,
             classes=self.classes,
@@ -99,11 +109,13 @@ class Columns:
             rows=rows,
             keys=self,
             folder=folder,
-            class_names=index.class_names,
+            media={column.field: column for column in media},
+            class_names=None if index.classes is None else index.classes.names,
+            classes=None if index.classes is None else index.classes.texts,
             row_J=index.row_J,
             stop_I=index.stop_I,
             label_I=index.label_I,
-            notes=left_out_captions(home, index.captions_left_out),
+            notes=(*notes_of_rows(rows), *left_out_captions(home, index.captions_left_out)),
         )
 
 
@@ -115,16 +127,13 @@ class ColumnsData:
     rows: Rows
     keys: Columns
     folder: Path
+    media: Mapping[str, MediaColumn]  # by field of a sample
     class_names: tuple[str, ...] | None
+    classes: tuple[tuple[str, ...], ...] | None  # texts per class
     row_J: np.ndarray  # int64
     stop_I: np.ndarray  # int64, end of each sample's rows
     label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
     notes: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[tuple[str, ...], ...] | None:
-        """Texts per class."""
-        return None if self.class_names is None else class_texts(self.class_names)
 
     def __len__(self) -> int:
         return len(self.stop_I)
@@ -140,8 +149,8 @@ class ColumnsData:
             text = label_text(values[0][keys.label], keys.label, name, self.class_names or ())
             raise BrokenSample(name, f"label {text!r} was not there when the file was opened; it has changed")
         image, clip = (
-            None if column is None else media_of(values[0][column], column, self.folder, name)
-            for column in (keys.image, keys.clip)
+            self.media[key].read(values[0], self.folder, name) if key in self.media else None
+            for key in ("image", "clip")
         )
         captions, faults = [], []
         for row, value in zip(rows, values, strict=True):
@@ -167,9 +176,11 @@ class ColumnsData:
         is_first_L = np.zeros(len(self.rows), dtype=bool)
         is_first_L[self.row_J[first_I]] = True
         paths: dict[int, str] = {}
-        column = self.keys.image or self.keys.clip
-        for row, values in enumerate(self.rows.scan([column]) if column is not None else ()):
-            if is_first_L[row] and values is not None and (path := path_of(values[0])) is not None:
+        column = next(iter(self.media.values()), None)
+        for row, cells in enumerate(self.rows.scan(column.columns) if column is not None else ()):
+            if column is None or cells is None or not is_first_L[row]:
+                continue
+            if (path := column.path(dict(zip(column.columns, cells, strict=True)))) is not None:
                 paths[row] = path
         for row in self.row_J[first_I].tolist():
             yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)

@@ -7,6 +7,7 @@ Shape suffixes: J rows.
 """
 
 import csv
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from typing import IO, Any
 import numpy as np
 from pydantic import Field
 
-from uniperceiver.data.formats.files import list_files, read_bytes
-from uniperceiver.data.formats.line_index import index_lines, utf8_start
+from uniperceiver.data.formats.files import list_files
+from uniperceiver.data.formats.line_index import index_lines
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
+from uniperceiver.data.formats.text_file import UTF8, TextFile, open_text
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
 _OPEN = "unexpected end of data"  # what csv says of a quotation mark that is never closed
+_SEPARATOR = re.compile(rb'"?sep=([,;|\t])"?\r?\n')
 _MANY_ROWS = 10  # lines in one cell of which each would be a row: rather a stray quotation mark than a text
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -35,6 +38,7 @@ class Dialect:
     delimiter: str  # between columns
     quotes: bool  # whether "..." holds delimiters and line breaks; else quotation marks are ordinary characters
     header: bool  # whether the first row names the columns
+    encoding: str = UTF8
 
 
 @record
@@ -50,6 +54,8 @@ class CsvSource(Columns):
     quotes: bool = True
     """Whether "..." around a cell lets it hold delimiters and line breaks; false: quotation marks are ordinary
     characters, and a row is a line."""
+    encoding: str = UTF8
+    """Of the file, such as cp1252 or utf-16; another than UTF-8 is kept in memory as a whole."""
 
     def __post_init__(self) -> None:
         if self.delimiter in '"\r\n':
@@ -57,7 +63,7 @@ class CsvSource(Columns):
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Find the rows and read their labels."""
-        dialect = Dialect(delimiter=self.delimiter, quotes=self.quotes, header=self.header)
+        dialect = Dialect(delimiter=self.delimiter, quotes=self.quotes, header=self.header, encoding=self.encoding)
         return _open(self, self.path, ".csv", dialect, base, where)
 
 
@@ -69,10 +75,13 @@ class TsvSource(Columns):
     """A file, a folder of .tsv files, a pattern such as part-{00..12}.tsv or part-*.tsv, or a list of these."""
     header: bool = True
     """The first row names the columns."""
+    encoding: str = UTF8
+    """Of the file, such as cp1252 or utf-16; another than UTF-8 is kept in memory as a whole."""
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Find the rows and read their labels."""
-        return _open(self, self.path, ".tsv", Dialect(delimiter="\t", quotes=False, header=self.header), base, where)
+        dialect = Dialect(delimiter="\t", quotes=False, header=self.header, encoding=self.encoding)
+        return _open(self, self.path, ".tsv", dialect, base, where)
 
 
 def _open(
@@ -87,7 +96,7 @@ def _open(
 class DelimitedRows:
     """The opened table."""
 
-    path: Path
+    text: TextFile
     short: str  # its name in messages
     dialect: Dialect
     columns: tuple[str, ...]
@@ -105,7 +114,7 @@ class DelimitedRows:
         """The cells by column."""
         start, stop = self.row_J2[index].tolist()
         name = self.name(index)
-        cells = _cells(read_bytes(self.path, name, start, stop - start), self.dialect, name)
+        cells = _cells(self.text.read(name, start, stop - start), self.dialect, name)
         if len(cells) != len(self.columns):
             raise BrokenSample(name, f"{len(cells)} columns instead of {len(self.columns)}")
         return dict(zip(self.columns, cells, strict=True))
@@ -113,7 +122,7 @@ class DelimitedRows:
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...] | None]:
         """The cells of some columns."""
         positions = [self.columns.index(name) for name in columns]
-        with open(self.path, "rb") as file:
+        with self.text.open() as file:
             for start, stop in self.row_J2.tolist():
                 file.seek(start)
                 try:
@@ -121,6 +130,11 @@ class DelimitedRows:
                 except BrokenSample:
                     cells = []
                 yield tuple(cells[position] for position in positions) if len(cells) == len(self.columns) else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the file."""
+        return self.text.notes
 
     def holds_paths(self, column: str) -> bool:
         """Always: there is no place for bytes."""
@@ -136,14 +150,15 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
     Raises:
         UserError: it cannot be read, has no rows, or lacks a named column.
     """
-    row_J2, number_J = _index(path, short, dialect, where)
+    opened = open_text(path, dialect.encoding, where)
+    row_J2, number_J = _index(opened, dialect, where)
     if len(row_J2) <= dialect.header:
         raise UserError(f"{where}: {path}: no rows{' below the header' if dialect.header else ''}; is it complete?")
     start, stop = row_J2[0].tolist()
-    columns = _columns(read_bytes(path, path.name, start, stop - start), dialect, path, where)
+    columns = _columns(opened.read(path.name, start, stop - start), dialect, path, where)
     check_columns(named, columns, path, where, _hint(columns, dialect))
     return DelimitedRows(
-        path=path,
+        text=opened,
         short=short,
         dialect=dialect,
         columns=tuple(columns),
@@ -169,7 +184,9 @@ def _columns(first: bytes, dialect: Dialect, path: Path, where: str) -> list[str
             first.decode("utf-8")
         cells = _cells(first, dialect, path.name)
     except UnicodeDecodeError:
-        raise UserError(f"{where}: {path}: the first row is not valid UTF-8; save the file as UTF-8") from None
+        raise UserError(
+            f"{where}: {path}: the first row is not valid UTF-8; set its encoding, such as cp1252"
+        ) from None
     except BrokenSample as error:
         raise UserError(f"{where}: {path}: the first row is {error.reason}; mend it") from None
     return [cell.strip() for cell in cells] if dialect.header else [str(number) for number in range(len(cells))]
@@ -187,20 +204,21 @@ def _hint(columns: Sequence[str], dialect: Dialect) -> str:
     return f"if the columns are separated by {_DELIMITERS[other]}, set delimiter: {other!r}; "
 
 
-def _index(path: Path, short: str, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _index(text: TextFile, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Where the rows lie, (J, 2) int64, and their lines, (J,) int64; rows without a word are left out.
 
     Raises:
         UserError: a quotation mark has swallowed lines, nobody can say how many.
     """
     if not dialect.quotes:
-        lines = index_lines(path, where)
+        lines = index_lines(text, where)
         return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L
     offsets, numbers = array("q"), array("q")
     columns: int | None = None
     try:
-        with open(path, "rb") as file:
-            counted = _CountedLines(file, utf8_start(file, path, where))
+        with text.open() as file:
+            counted = _CountedLines(file, text.start)
+            _skip_separator(counted, dialect, text.path, where)
             reader = csv.reader(counted, delimiter=dialect.delimiter, strict=True)
             while True:
                 start, number = counted.offset, counted.number + 1
@@ -213,14 +231,25 @@ def _index(path: Path, short: str, dialect: Dialect, where: str) -> tuple[np.nda
                 except csv.Error as error:
                     cells, reason = ["?"], str(error)  # a row that is broken where it is read
                 if len(counted.lines) > 1 or reason == _OPEN:
-                    _refuse_swallowed(counted.lines, cells, reason, columns, dialect, f"{path}:{number}", where)
+                    _refuse_swallowed(counted.lines, cells, reason, columns, dialect, f"{text.path}:{number}", where)
                 columns = len(cells) if columns is None else columns
                 if any(map(str.strip, cells)):
                     offsets.extend((start, counted.offset))
                     numbers.append(number)
     except OSError as error:
-        raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{where}: {text.path}: cannot be read ({error.strerror})") from None
     return np.array(offsets, dtype=np.int64).reshape(-1, 2), np.array(numbers, dtype=np.int64)
+
+
+def _skip_separator(counted: "_CountedLines", dialect: Dialect, path: Path, where: str) -> None:
+    """Pass over a first line such as sep=;, by which spreadsheets tell each other the delimiter."""
+    line = counted.file.readline(32)
+    if match := _SEPARATOR.fullmatch(line):
+        if (says := match[1].decode()) != dialect.delimiter:
+            raise UserError(f"{where}: {path}: its first line says sep={says}; set delimiter: {says!r}")
+        counted.offset += len(line)
+        counted.number += 1
+    counted.file.seek(counted.offset)
 
 
 def _refuse_swallowed(

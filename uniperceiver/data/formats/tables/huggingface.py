@@ -51,7 +51,8 @@ class HuggingfaceSource(Columns):
             if getattr(feature, "decode", False):
                 dataset = dataset.cast_column(name, type(feature)(decode=False))
         name = (self.hub or folder.resolve().name) + ("" if self.split is None else f"/{self.split}")
-        return self.samples(HuggingfaceRows.of(dataset, name), folder, base, where)
+        media = frozenset(column.says for column in self.media_columns(where) if not column.parts)
+        return self.samples(HuggingfaceRows.of(dataset, name, media), folder, base, where)
 
     def _load(self, datasets: Any, folder: Path, what: str, where: str) -> Any:
         if self.path is not None and self.revision is not None:
@@ -93,9 +94,10 @@ class HuggingfaceRows:
     short: str  # its name in messages
     classes: dict[str, tuple[str, ...]]  # by column
     text_columns: frozenset[str]
+    media: frozenset[str]  # columns of pictures and clips
 
     @staticmethod
-    def of(dataset: Any, short: str) -> "HuggingfaceRows":
+    def of(dataset: Any, short: str, media: frozenset[str]) -> "HuggingfaceRows":
         """What its features say of the columns."""
         features = dataset.features
         labels = {name: label for name, label in features.items() if getattr(label, "_type", "") == "ClassLabel"}
@@ -104,6 +106,7 @@ class HuggingfaceRows:
             short=short,
             classes={name: tuple(label.names) for name, label in labels.items()},
             text_columns=frozenset(field.name for field in features.arrow_schema if is_text(field.type)),
+            media=media,
         )
 
     def __len__(self) -> int:
@@ -125,7 +128,7 @@ class HuggingfaceRows:
         """The values of some columns; bytes stay in the memory maps."""
         tables = self.dataset.select_columns(list(columns)).with_format("arrow")
         for table in tables.iter(batch_size=_SCANNED):
-            yield from rows_of(table, columns, self.classes)
+            yield from rows_of(table, columns, self.classes, self.media)
 
     def holds_paths(self, column: str) -> bool:
         """Whether the column has texts."""

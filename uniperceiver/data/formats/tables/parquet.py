@@ -39,8 +39,9 @@ class ParquetSource(Columns):
         """Read the footers, and the labels."""
         optional_package("pyarrow.parquet", "parquet", where)
         columns, files = self.named_columns(where), list_files(base, self.path, ".parquet", where)
+        media = frozenset(column.says for column in self.media_columns(where) if not column.parts)
         memory = Memory(limit=_KEPT_BYTES)
-        rows = open_all(files, lambda file, name: _open(file, name, columns, memory, where))
+        rows = open_all(files, lambda file, name: _open(file, name, columns, media, memory, where))
         return self.samples(rows, files[0].parent, base, where)
 
 
@@ -75,8 +76,9 @@ class ParquetRows:
     columns: tuple[str, ...]  # those that are read
     classes: dict[str, tuple[str, ...]]  # that the file lists, by column
     text_columns: frozenset[str]
-    large_columns: frozenset[str]  # that hold bytes
-    path_columns: frozenset[str]  # mappings with a path
+    media: frozenset[str]  # columns of pictures and clips
+    large_columns: frozenset[str]  # those that hold bytes
+    path_columns: frozenset[str]  # those that are mappings with a path
     memory: Memory
 
     def __len__(self) -> int:
@@ -107,7 +109,9 @@ class ParquetRows:
             except (OSError, ValueError):
                 yield from [None] * size
                 continue
-            yield from [(None,) * len(columns)] * size if table is None else rows_of(table, columns, self.classes)
+            yield from (
+                [(None,) * len(columns)] * size if table is None else rows_of(table, columns, self.classes, self.media)
+            )
 
     def holds_paths(self, column: str) -> bool:
         """Whether the column has texts."""
@@ -125,7 +129,9 @@ class ParquetRows:
             return file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
-def _open(path: Path, short: str, columns: tuple[str, ...], memory: Memory, where: str) -> ParquetRows:
+def _open(
+    path: Path, short: str, columns: tuple[str, ...], media: frozenset[str], memory: Memory, where: str
+) -> ParquetRows:
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -147,7 +153,8 @@ def _open(path: Path, short: str, columns: tuple[str, ...], memory: Memory, wher
         columns=columns,
         classes=listed_classes(schema.metadata),
         text_columns=frozenset(name for name, type_ in types.items() if is_text(type_)),
-        large_columns=frozenset(name for name, type_ in types.items() if is_large(type_)),
-        path_columns=frozenset(name for name, type_ in types.items() if has_path(type_)),
+        media=media,
+        large_columns=frozenset(name for name in media if is_large(types[name])),
+        path_columns=frozenset(name for name in media if has_path(types[name])),
         memory=memory,
     )

@@ -4,7 +4,6 @@ the start: which are taken, which belong together, and their labels.
 Shape suffixes: J rows that are taken, I samples, P files.
 """
 
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uniperceiver.data.formats.files import label_of, read_classes, short_names, sorted_names
-from uniperceiver.data.formats.tables.values import label_text, path_of, plain, texts_of
+from uniperceiver.data.formats.class_list import ClassList, read_classes
+from uniperceiver.data.formats.files import class_texts, label_of, short_names, sorted_names
+from uniperceiver.data.formats.tables.media_column import MediaColumn
+from uniperceiver.data.formats.tables.missing import why_no_file
+from uniperceiver.data.formats.tables.values import label_text, plain, texts_of
 from uniperceiver.errors import BrokenSample, UserError, nearest
 
 NO_CLASS = -1  # no label column is named
 NO_LABEL = -2  # the row has no label
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+]+:/")  # https://..., which a path writes with one slash
 _MOST_VALUES = 1000  # of a column, that are kept to offer the nearest
 
 
@@ -89,6 +90,12 @@ class ConcatenatedRows:
         return self.files[file], index - (int(self.stop_P[file - 1]) if file else 0)
 
 
+def notes_of_rows(rows: Rows) -> tuple[str, ...]:
+    """What is to be said of the files that rows come from."""
+    files: Sequence[Any] = rows.files if isinstance(rows, ConcatenatedRows) else (rows,)
+    return tuple(note for file in files for note in getattr(file, "notes", ()))
+
+
 def open_all(files: Sequence[Path], open_file: Callable[[Path, str], Rows]) -> Rows:
     """The rows of all files; `open_file` gets a file and its short name."""
     opened = tuple(open_file(file, name) for file, name in zip(files, short_names(files), strict=True))
@@ -114,7 +121,7 @@ def check_columns(named: Sequence[str], present: Sequence[str], what: object, wh
 class RowQuery:
     """What a recipe asks of the rows."""
 
-    media: str | None  # column with the paths of pictures or clips
+    media: MediaColumn | None  # with the paths of pictures or clips
     folder: Path  # that they start at
     label: str | None  # column
     classes: str | tuple[str, ...] | None  # as the recipe says
@@ -128,10 +135,10 @@ class RowQuery:
 class RowIndex:
     """Rows as samples."""
 
-    class_names: tuple[str, ...] | None
+    classes: ClassList | None
     row_J: np.ndarray  # int64, the rows of all samples, one sample after the other
     stop_I: np.ndarray  # int64, end of each sample's rows
-    label_I: np.ndarray  # int32, index into class_names, or NO_CLASS, NO_LABEL
+    label_I: np.ndarray  # int32, index into the classes, or NO_CLASS, NO_LABEL
     captions_left_out: int = 0  # in all rows that are taken
 
 
@@ -156,26 +163,29 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
     Raises:
         UserError: an unknown label, no row left, a picture twice, none of the files there.
     """
-    names = None if query.classes is None else read_classes(base, query.classes, where)
+    classes = None if query.classes is None else read_classes(base, query.classes, where)
+    names = None if classes is None else classes.names
     if names is None and query.label is not None:
         names = rows.class_names(query.label) or None
     scan = _scan(rows, query, names or ())
     if not scan.row:
         raise UserError(f"{where}: {_why_none_left(scan, query)}")
     if scan.missing is not None and not scan.any_file:
-        raise UserError(f"{where}: {_why_no_file(scan.missing, query)}")
+        raise UserError(f"{where}: {why_no_file(scan.missing, query.media, query.folder)}")
     row_J = np.array(scan.row, dtype=np.int64)
     names, label_J = _labels(scan, row_J, rows, query, names, where)
+    if names is not None and classes is None:
+        classes = ClassList(names=names, texts=class_texts(names))
     if query.media is None or not (query.gather or query.once):
         stop_I = np.arange(1, len(row_J) + 1)
-        return RowIndex(names, row_J, stop_I, label_J, scan.captions_left_out)
+        return RowIndex(classes, row_J, stop_I, label_J, scan.captions_left_out)
     order_J, stop_I = _by_path(np.array(scan.path, dtype=np.int64))
     first_I = np.concatenate([[0], stop_I[:-1]])
     row_J, label_J = row_J[order_J], label_J[order_J]
     if not query.gather and len(stop_I) < len(row_J):
         first = int(first_I[np.flatnonzero(np.diff(stop_I, prepend=0) > 1)[0]])
         raise UserError(
-            f"{where}: column {query.media!r} names one file in {rows.name(row_J[first])} and "
+            f"{where}: column {query.media.says!r} names one file in {rows.name(row_J[first])} and "
             f"{rows.name(row_J[first + 1])}; leave one of them out"
         )
     other_J = np.flatnonzero(label_J != np.repeat(label_J[first_I], np.diff(stop_I, prepend=0)))
@@ -183,12 +193,12 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
         first = int(first_I[np.searchsorted(stop_I, other_J[0], side="right")])
         first_name, other_name = (rows.name(row_J[row]) for row in (first, other_J[0]))
         raise UserError(f"{where}: {first_name} and {other_name} name one file with two labels; a file has one class")
-    return RowIndex(names, row_J, stop_I, label_J[first_I], scan.captions_left_out)
+    return RowIndex(classes, row_J, stop_I, label_J[first_I], scan.captions_left_out)
 
 
 def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
     scan = _Scan()
-    named = (column for column in (query.label, query.media) if column)
+    named = ([query.label] if query.label else []) + list(query.media.columns if query.media else ())
     columns = list(dict.fromkeys([*query.chosen, *named, *query.captions]))
     if not columns:
         scan.row = array("q", range(len(rows)))
@@ -206,7 +216,7 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
         if query.label is not None:
             scan.label.append(label)
         if query.media is not None:
-            path = None if values is None else path_of(values[query.media])
+            path = None if values is None else query.media.path(values)
             scan.path.append(hash((path, row if path is None else 0)))
             if path is not None and not scan.any_file:
                 _look_for(query.folder / path, scan)
@@ -284,12 +294,3 @@ def _why_none_left(scan: _Scan, query: RowQuery) -> str:
             value, others = query.chosen[column][0], scan.unmatched.get(column, ())
             return f"rows: no row has {value!r} in column {column!r}; {nearest(value, others)}"
     return f"rows: no row has all of {', '.join(query.chosen)} as wanted; take more values"
-
-
-def _why_no_file(missing: Path, query: RowQuery) -> str:
-    if _ADDRESS.search(missing.as_posix()):
-        return f"column {query.media!r} holds addresses, not files; download them first and name the files"
-    return (
-        f"column {query.media!r}: none of the files is there, not even {missing}; set key files to the folder that "
-        "the paths start at"
-    )

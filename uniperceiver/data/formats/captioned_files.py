@@ -1,0 +1,167 @@
+"""PICTURES AND THEIR TEXTS AS FILES: a text file beside each picture, or one list of picture#number and caption.
+
+Shape suffixes: I pictures or clips.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uniperceiver.data.formats.files import (
+    Strings,
+    existing_file,
+    existing_folder,
+    is_of_system,
+    listed_suffixes,
+    not_taken,
+    printable,
+    read_bytes,
+    read_lines,
+    suffix_of,
+)
+from uniperceiver.data.formats.tables.values import left_out_captions
+from uniperceiver.errors import UserError
+from uniperceiver.records import Sample
+from uniperceiver.strict import record
+
+_NUMBERED = re.compile(r"(.+)#\d+")
+
+
+@record
+class BesideSource:
+    """A picture or clip with a text file of the same name beside it: a.jpg and a.txt, a caption on each line."""
+
+    path: str
+    """The folder; files may lie at any depth below it."""
+    suffix: str = ".txt"
+    """Of the text files, such as .caption."""
+
+    def open(self, base: Path, where: str) -> "CaptionedFiles":
+        """Find the files, and read the texts."""
+        root = existing_folder(base, self.path, where)
+        taken, texts, left_out = _files_below(root, self.suffix)
+        captions, without = dict[str, list[str]](), 0
+        for file in taken:
+            text = os.path.splitext(file)[0] + self.suffix
+            lines = [line for _, line in read_lines(root / text, where)] if text in texts else []
+            texts.discard(text)
+            without += not lines
+            if lines:
+                captions[file] = lines
+        if not captions:
+            raise UserError(f"{where}: {root}: no picture has a text beside it, such as a.jpg and a{self.suffix}")
+        lonely = (f"{root}: {without:,} of {len(taken):,} files have no text beside them and are left out",)
+        alone = (f"{root}: {len(texts):,} texts have no picture beside them",)
+        notes = (*not_taken(root, left_out), *(lonely if without else ()), *(alone if texts else ()))
+        return CaptionedFiles.of(root, captions, notes, where)
+
+
+@record
+class FlickrCaptionsSource:
+    """A line per caption: picture, # and a number, a tab, the caption; as the Flickr sets have them."""
+
+    path: str
+    """The list, such as results_20130124.token."""
+    files: str | None = None
+    """The folder of the pictures; None: that of the list."""
+
+    def open(self, base: Path, where: str) -> "CaptionedFiles":
+        """Read the list."""
+        path = existing_file(base, self.path, where)
+        root = path.parent if self.files is None else existing_folder(base, self.files, f"{where}: files")
+        captions: dict[str, list[str]] = {}
+        empty = 0
+        for number, line in read_lines(path, where):
+            name, _, caption = line.partition("\t")
+            match = _NUMBERED.fullmatch(name.strip())
+            if match is None:
+                raise UserError(
+                    f"{where}: {path}:{number}: expected picture.jpg#0, a tab and a caption; for other tables there "
+                    "are the formats csv and tsv"
+                )
+            captions.setdefault(match[1], [])
+            if caption.strip():
+                captions[match[1]].append(caption.strip())
+            empty += not caption.strip()
+        kept = {name: texts for name, texts in captions.items() if texts}
+        if not kept:
+            raise UserError(f"{where}: {path}: no captions; is it complete?")
+        if not any((root / name).is_file() for name in kept):
+            raise UserError(f"{where}: {root} holds none of the pictures, not even {next(iter(kept))}; set key files")
+        return CaptionedFiles.of(root, kept, left_out_captions(path, empty), where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedFiles:
+    """The opened files."""
+
+    root: Path
+    files: Strings  # below `root`
+    captions: Strings  # of all files, one after the other
+    stop_I: np.ndarray  # int64, end of each file's captions
+    modality: str
+    notes: tuple[str, ...]
+    classes: None = None
+    class_names: None = None
+
+    @staticmethod
+    def of(root: Path, captions: Mapping[str, list[str]], notes: tuple[str, ...], where: str) -> "CaptionedFiles":
+        """Files with their captions.
+
+        Raises:
+            UserError: images and clips are mixed.
+        """
+        kinds = listed_suffixes()
+        examples = {kinds.get(suffix_of(file), "image"): file for file in captions}
+        if len(examples) > 1:
+            raise UserError(
+                f"{where}: {root} mixes kinds of files, such as {', '.join(examples.values())}; keep them apart"
+            )
+        return CaptionedFiles(
+            root=root,
+            files=Strings.of(captions),
+            captions=Strings.of(text for texts in captions.values() for text in texts),
+            stop_I=np.cumsum([len(texts) for texts in captions.values()], dtype=np.int64),
+            modality=next(iter(examples)),
+            notes=notes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> Sample:
+        """The encoded file and its captions."""
+        file, start = self.files[index], int(self.stop_I[index - 1]) if index else 0
+        captions = tuple(self.captions[number] for number in range(start, int(self.stop_I[index])))
+        data = read_bytes(self.root / file, printable(file))
+        return Sample(id=printable(file), captions=captions).with_value(self.modality, data)
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """The path of each file below the folder."""
+        return ((printable(file),) for file in self.files)
+
+    def texts(self) -> Iterator[str]:
+        """All captions."""
+        return iter(self.captions)
+
+
+def _files_below(root: Path, text_suffix: str) -> tuple[list[str], set[str], Counter[str]]:
+    """Pictures and clips, text files, and the suffixes of all others; paths below `root`, sorted."""
+    taken, texts, left_out = list[str](), set[str](), Counter[str]()
+    kinds = listed_suffixes()
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".") and not is_of_system(name)]
+        for file in (name for name in files if not name.startswith(".")):
+            path = (Path(folder).relative_to(root) / file).as_posix()
+            if file.endswith(text_suffix):
+                texts.add(path)
+            elif suffix_of(file) in kinds:
+                taken.append(path)
+            else:
+                left_out[suffix_of(file)] += 1
+    return sorted(taken), texts, left_out
