@@ -1,10 +1,12 @@
 """Each recipe in the formats' sections of docs/data.md trains two steps on data that lie as the recipe says."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -29,6 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made, clips = made_data.items(), made_data.items(8, clips=True)
     write_pictures(root, made)
     write_layouts(root, made)
+    write_arrays(root)
     write_texts(root)
     write_clips(root, clips)
     write_arrow(root, made)
@@ -89,6 +92,22 @@ def write_layouts(root: Path, made: list[Item]) -> None:
     (root / "export.json").write_text(json.dumps(choices))
     talk = [{"image": item.file, "conversations": [{"value": "what?"}, {"value": item.captions[0]}]} for item in made]
     (root / "talk.json").write_text(json.dumps(talk))
+
+
+def write_arrays(root: Path) -> None:
+    """Digits, cells, and a batch of CIFAR."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "t10k"):
+        for name, shape in (("images-idx3", (4, 28, 28)), ("labels-idx1", (4,))):
+            values = np.arange(4) % 2 if len(shape) == 1 else rng.integers(0, 256, shape)
+            head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+            data = head + values.astype(np.uint8).tobytes()
+            zipped = split == "train"
+            (root / f"{split}-{name}-ubyte{'.gz' * zipped}").write_bytes(gzip.compress(data) if zipped else data)
+    cells = {f"{split}_images": rng.integers(0, 256, (4, 28, 28, 3), dtype=np.uint8) for split in ("train", "val")}
+    cells |= {f"{split}_labels": np.array([[0], [1], [1], [0]]) for split in ("train", "val")}
+    np.savez(root / "cells.npz", **cells)
+    (root / "data_batch_1.bin").write_bytes(bytes(3073) + b"\1" + bytes(3072))
 
 
 def write_texts(root: Path) -> None:

@@ -1,7 +1,7 @@
 """What goes wrong for a reason that a user can mend: one line that says what, where and how."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 _MOST_OF_MESSAGE = 2000  # characters: a file can hold any name and any value, and a message is for a screen
@@ -55,8 +55,14 @@ def listed(names: Iterable[object], most: int = _MOST_NAMES) -> str:
     return ", ".join(islice(texts, most)) + rest
 
 
-def nearest(name: str, options: Iterable[str]) -> str:
-    """The end of an error message about a wrong name: the nearest right one, or which there are."""
+def nearest(name: str, options: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The end of an error message about a wrong name: the nearest right one, or which there are.
+
+    Args:
+        others: by a name that people know from elsewhere, what it may be here.
+    """
     options = sorted(map(str, options))
+    if meant := next((other for other in (others or {}).get(str(name).lower(), ()) if other in options), None):
+        return f"did you mean {meant!r}?"
     match = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     return f"did you mean {match[0]!r}?" if match else f"choose one of {listed(options) or '(none)'}"

@@ -1,6 +1,7 @@
 """Mappings from files become dataclasses; an unknown key, a wrong type or a missing value is one clear line."""
 
 import dataclasses
+import difflib
 import json
 import math
 import typing
@@ -15,6 +16,7 @@ from pydantic.dataclasses import dataclass as _dataclass
 from uniperceiver.errors import UserError, nearest
 
 T = TypeVar("T")
+_ALIKE = 0.75  # from which on two names are the same with a slip; below, the name may be that of another section
 _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 
 
@@ -84,7 +86,7 @@ def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:
     *parents, last = [str(part) for part in error["loc"] if not _is_union_tag(part)] or [""]
     key = ".".join([*parents, last])
     if error["type"] in _UNKNOWN_KEY:
-        return f"{where}: unknown key {key!r}; {nearest(last, _field_names(cls, parents))}"
+        return f"{where}: unknown key {key!r}; {_meant(cls, parents, last)}"
     match error["type"]:
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"{where}: key {key!r} is missing; add it"
@@ -95,6 +97,19 @@ def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:
             return f"{where}: {key + ': ' if key else ''}{reason}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{where}: key {key!r} has a wrong value {error['input']!r}: {message}"
+
+
+def _meant(cls: type, parents: list[str], name: str) -> str:
+    """The end of a message about an unknown key: the key that is meant, here or in another section."""
+    names = _field_names(cls, parents)
+    own = nearest(name, names)
+    elsewhere: Mapping[str, str] = getattr(cls, "other_names", {})
+    if difflib.SequenceMatcher(None, name, own.partition("'")[2].partition("'")[0]).ratio() >= _ALIKE:
+        return own
+    path = elsewhere.get(name.lower())
+    if path is None and not parents:
+        path = next((f"{section}.{name}" for section in names if name in _field_names(cls, [section])), None)
+    return own if path is None else f"did you mean {path!r}?"
 
 
 def _is_union_tag(part: str | int) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.small_run import IMAGES, merged, small_recipe, values_of, write_recipe
-from uniperceiver.config import Recipe, read_overrides, read_recipe
+from uniperceiver.config import Recipe, TaskConfig, parse_recipe, read_overrides, read_recipe
 from uniperceiver.data.formats import open_source
 from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import save_recipe, saved_recipe
@@ -240,3 +240,26 @@ def test_every_knob_has_a_sentence() -> None:
                 knobs += 1
                 assert isinstance(after, ast.Expr), ast.unparse(knob)
     assert knobs > 60
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("learning_rate", "optimiser.lr"), ("batch_size", "tasks.NAME.batch"), ("weight_decay", "optimiser.weight_decay"),
+     ("epochs", "steps"), ("workers", "data.workers"), ("tsaks", "tasks"), ("optimser", "optimiser")],
+)  # fmt: skip
+def test_a_key_that_stands_elsewhere_is_offered(key: str, meant: str) -> None:
+    values = {"tasks": {"a": {"kind": "masked_language_modelling", "train": {"format": "text", "path": "x"}}}, key: 1}
+    with pytest.raises(UserError, match=rf"unknown key '{key}'; did you mean '{meant}'\?$"):
+        parse_recipe(values, {}, "r")
+
+
+def test_keys_that_others_use_lead_to_keys_that_there_are() -> None:
+    for path in Recipe.other_names.values():
+        cls: Any = Recipe
+        for part in path.split("."):
+            if part == "NAME":
+                cls = TaskConfig
+                continue
+            names = {field.name: field for field in dataclasses.fields(cls)}
+            assert part in names, path
+            cls = type(names[part].default) if dataclasses.is_dataclass(names[part].default) else cls

@@ -1,5 +1,8 @@
 """A whole run."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field, PositiveInt
 
 from uniperceiver.config.data import CandidateConfig, DataConfig, TaskConfig
@@ -32,6 +35,27 @@ class Recipe:
         >>> recipe.steps, recipe.optimiser.clip
         (1000, 1.0)
     """
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        "learning_rate": "optimiser.lr",
+        "lr": "optimiser.lr",
+        "optimizer": "optimiser",
+        "epochs": "steps",
+        "num_epochs": "steps",
+        "max_steps": "steps",
+        "batch_size": "tasks.NAME.batch",
+        "image_size": "tasks.NAME.size",
+        "max_length": "tasks.NAME.length",
+        "num_workers": "data.workers",
+        "gpu": "device",
+        "grad_clip": "optimiser.clip",
+        "gradient_clipping": "optimiser.clip",
+        "accumulation_steps": "optimiser.accumulate",
+        "precision": "optimiser.precision",
+        "fp16": "optimiser.precision",
+        "datasets": "tasks",
+    }
+    """What others call keys of a recipe, and where they are here."""
 
     tasks: dict[str, TaskConfig] = Field(min_length=1)
     """The tasks, by a name of your choice."""

@@ -21,7 +21,7 @@ DATA = Path(_GIVEN) if _GIVEN else Path(__file__).parents[4] / "shared" / "data"
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"path": "x"}, "r.yaml: train: key 'format' is missing; choose one of coco_captions, "),
+        ({"path": "x"}, "r.yaml: train: key 'format' is missing; choose one of arrays, beside, coco_captions, "),
         ({"format": "foldre", "path": "x"}, "r.yaml: train: unknown format 'foldre'; did you mean 'folder'?"),
         ({"format": 7}, "r.yaml: train: unknown format 7; choose one of "),
         ({"format": "folder", "pth": "x"}, "r.yaml: train: unknown key 'pth'; did you mean 'path'?"),

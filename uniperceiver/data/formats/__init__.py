@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from uniperceiver import strict
+from uniperceiver.data.formats.arrays import ArraysSource
 from uniperceiver.data.formats.captioned_files import BesideSource, FlickrCaptionsSource
 from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
 from uniperceiver.data.formats.folder import FolderSource
@@ -76,6 +77,7 @@ FORMATS: dict[str, type[Format]] = {
     "coco_captions": CocoCaptionsSource,
     "flickr_captions": FlickrCaptionsSource,
     "beside": BesideSource,
+    "arrays": ArraysSource,
     "text": TextSource,
     "csv": CsvSource,
     "tsv": TsvSource,
@@ -85,6 +87,26 @@ FORMATS: dict[str, type[Format]] = {
     "huggingface": HuggingfaceSource,
     "webdataset": WebdatasetSource,
     "scenes": ScenesSource,
+}
+
+# What others call these keys; the first that a format has is offered.
+_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "sep": ("delimiter",),
+    "separator": ("delimiter",),
+    "quoting": ("quotes",),
+    "root": ("files", "path"),
+    "dir": ("files", "path"),
+    "folder": ("files", "path"),
+    "image_dir": ("files", "images"),
+    "image_folder": ("files", "images"),
+    "images": ("files",),
+    "filename": ("image", "path"),
+    "file_name": ("image", "path"),
+    "caption": ("captions", "text"),
+    "target": ("label",),
+    "class": ("label", "classes"),
+    "names": ("classes",),
+    "charset": ("encoding",),
 }
 
 
@@ -110,7 +132,7 @@ def parse_source(spec: Mapping[str, Any], where: str) -> SourceSpec:
         raise UserError(f"{where}: unknown format {name!r}; {nearest(name, FORMATS)}")
     own, common = ([field.name for field in fields(cls)] for cls in (FORMATS[name], SubsetConfig))
     if unknown := next((key for key in options if key not in (*own, *common)), None):
-        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, (*own, *common))}")
+        raise UserError(f"{where}: unknown key {unknown!r}; {nearest(unknown, (*own, *common), _OTHER_NAMES)}")
     return SourceSpec(
         format=strict.parse(FORMATS[name], {key: options[key] for key in own if key in options}, where),
         subset=strict.parse(SubsetConfig, {key: options[key] for key in common if key in options}, where),
