@@ -54,6 +54,7 @@ def test_a_task_without_data_or_training_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"model__size": "nanno"}, "model.size 'nanno' is unknown; did you mean 'nano'"),
         ({"tasks__colours__size": 36}, "tasks.colours.size: 36 is not a multiple of the patch side 8"),
         ({"tasks__colours__late": {"size": 36}}, "tasks.colours.late.size: 36 is not a multiple"),
         ({"tasks__captions__length": 200}, "tasks.captions.length: 200 is more than model.max_text 128"),

@@ -15,8 +15,8 @@ class ModelConfig:
     resolved there, the vocabulary counted, and old models and converted ones have shapes that no recipe can ask for.
     """
 
-    size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
-    """A named size; `docs/method.md` lists width, layers, heads of each."""
+    size: str = "nano"
+    """A named size: nano, tiny, small, base, large; `docs/method.md` lists width, layers, heads of each."""
     vocabulary: PositiveInt | Annotated[str, Field(strict=True)] = 2000
     """A number: a byte-level BPE of that many entries is trained on the recipe's own texts. A path: an existing
     tokenizer.json, or the CLIP vocabulary file (bpe_simple_vocab_16e6.txt.gz)."""

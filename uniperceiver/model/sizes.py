@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from uniperceiver.errors import UserError, nearest
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -20,3 +22,14 @@ SIZES = {
     "base": ModelSize(width=768, layers=12, heads=12, patch=16),
     "large": ModelSize(width=1024, layers=24, heads=16, patch=16),
 }
+
+
+def size_of(name: str) -> ModelSize:
+    """Look up a named size.
+
+    Raises:
+        UserError: there is no such size.
+    """
+    if name not in SIZES:
+        raise UserError(f"model.size {name!r} is unknown; {nearest(name, SIZES)}")
+    return SIZES[name]

@@ -9,7 +9,7 @@ from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
-from uniperceiver.model.sizes import SIZES
+from uniperceiver.model.sizes import size_of
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
@@ -45,7 +45,7 @@ def architecture(
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
     """
-    size = SIZES[config.size]
+    size = size_of(config.size)
     width, heads = config.width or size.width, config.heads or size.heads
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
@@ -75,7 +75,7 @@ def moe_of(config: ModelConfig, moe: MoEConfig, tasks: int) -> MoE | None:
     """
     if moe.condition == "shared":
         return None
-    return experts(moe, config.layers or SIZES[config.size].layers, tasks)
+    return experts(moe, config.layers or size_of(config.size).layers, tasks)
 
 
 def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:

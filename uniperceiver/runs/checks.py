@@ -9,6 +9,7 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.evaluate import metric_names
 from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.sizes import size_of
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
@@ -27,11 +28,12 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
         moe: the experts that the recipe asks for.
 
     Raises:
-        UserError: nothing to train on, or experts, a tuning or a balancing method that cannot be.
+        UserError: nothing to train on, or a size, experts, a tuning or a balancing method that cannot be.
     """
     if recipe.log.tensorboard is True and find_spec("tensorboard") is None:
         raise UserError(NO_TENSORBOARD)
     check_best(recipe, [data.task for data in tasks])
+    size_of(recipe.model.size)
     without = next((data.task.name for data in tasks if "train" not in data.sources), None)
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
