@@ -16,13 +16,14 @@ from torch.utils.checkpoint import checkpoint
 
 from uniperceiver.model.attention import KeyValueCache, as_bias, visible
 from uniperceiver.moe.context import ForwardContext
+from uniperceiver.moe.segment_router import SegmentRouter, decide
 from uniperceiver.records import Encoded, Tokens
 
 
 class Block(nn.Module):
     """x + scale1 * Attention(norm1 x), then x + scale2 * FFN(norm2 x); a branch may be dropped per sample.
 
-    All of its parameters, gates and experts included, are read in its forward: it may be sharded as one unit.
+    Its parameters are read in its forward, gates included unless the encoder lets them decide ahead.
     """
 
     def __init__(self, width: int, attention: nn.Module, ffn: nn.Module, layer_scale: float) -> None:
@@ -100,6 +101,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.drop_path, self.token_first, self.whole = drop_path, token_first, whole
+        self.decide_ahead = (
+            True  # False: each gate is read in the forward of its block, which may be sharded as one unit
+        )
         self.recompute = False  # keep only the input of each block, and run the block again in the backward pass
 
     def forward(
@@ -125,6 +129,7 @@ class Encoder(nn.Module):
         mask, keep_L2T = _mask(tokens, prompts, cache), self._keep(tokens, context)
         x_TD = context.pack(tokens.x_BND)
         cut = len(self.blocks) - 1 if summary and not self.whole else -1
+        self._decide(context, cut)
         for index, block in enumerate(self.blocks):
             keep_2T = None if keep_L2T is None else keep_L2T[index]
             prompt_PD = None if prompts is None else prompts[index]
@@ -139,6 +144,16 @@ class Encoder(nn.Module):
             layers=tuple(layers),
             decisions=tuple(context.decisions),
         )
+
+    def _decide(self, context: ForwardContext, cut: int) -> None:
+        """Gates that read no values decide ahead, but not that of an FFN which sees fewer segments."""
+        parts = [
+            part for block in self.blocks for part in (block.get_submodule("attention"), block.get_submodule("ffn"))
+        ]
+        routers = [part.router for part in (parts if cut < 0 else parts[:-1])]
+        ahead = [router for router in routers if isinstance(router, SegmentRouter)]
+        if ahead and self.decide_ahead:
+            decide(ahead, context)
 
     def _context_of(
         self, tokens: Tokens, stream: torch.Generator | None, cache: KeyValueCache | None

@@ -38,6 +38,7 @@ class ForwardContext:
     merged: dict[object, tuple[Tensor, Tensor]] | None = None
     decisions: list[Decision] = field(default_factory=list)
     groups: dict[object, Any] = field(default_factory=dict)  # by condition: the segment groups, found once for a pass
+    routes: dict[object, Any] = field(default_factory=dict)  # by router: what it decided ahead
 
     def pack(self, x_BNX: Tensor) -> Tensor:
         """All tokens in the order of the pass, (T, X)."""
@@ -58,6 +59,7 @@ class ForwardContext:
             valid_BN=None,  # <SPE> is no padding
             shared_BN=None,
             groups={},
+            routes={},
         )
 
     def twin(self) -> "ForwardContext":

@@ -1,11 +1,12 @@
 """Routing that reads no values: one decision for each segment group, the segments of one code.
 
-Shape suffixes: J gates of a router, G segment groups, Y entries of a code, D width, E experts, k choices, T tokens,
-S segments.
+Shape suffixes: J gates that decide together, G segment groups, Y entries of a code, D width, E experts,
+k choices, T tokens, S segments.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -39,12 +40,11 @@ class SegmentGate(nn.Module):
         self.linear = nn.Linear(width, experts, bias=False)
 
 
-def logits_of(gates: Iterable[nn.Module], code_GY: Tensor) -> Tensor:
-    """Logits of all gates of a router at once, (J, G, E): codes are few, so calls cost more than sums.
+def logits_of(gates: Sequence[nn.Module], code_GY: Tensor) -> Tensor:
+    """Logits of several gates at once, (J, G, E).
 
     Written as batches of one product, so that any number of gates gives the same numbers to the last bit.
     """
-    gates = tuple(gates)
 
     def of_gates(name: str) -> Tensor:
         return torch.stack([gate.get_parameter(name) for gate in gates])
@@ -98,62 +98,78 @@ class SegmentRouter(Router):
         )
 
     def forward(self, x_TD: Tensor, context: ForwardContext) -> tuple[Route, Route]:
-        groups = SegmentGroups.of(context, self.condition, self.settings)
-        if not self.condition.gated:
-            chosen = tuple((code.index(1.0),) for code in groups.codes)
-            route = SegmentRoute(
-                context.sequences, groups.spans, groups.codes, chosen, None, None, merged=context.merged
-            )
-            return route, route
-        with torch.autocast(context.device.type, enabled=False):
-            routes = self._routes(groups, context)
+        if self not in context.routes:
+            decide([self], context)
+        routes: list[SegmentRoute] = context.routes[self]
         return routes[0], routes[-1]
 
-    def _routes(self, groups: SegmentGroups, context: ForwardContext) -> list[SegmentRoute]:
-        """The route of each gate; their decisions are put into the context."""
-        logit_JGE = logits_of(self.gates, groups.code_GY)
-        logit_JGE, probability_JGE = probabilities(logit_JGE, self._noise(len(groups.codes), context))
-        expert_JGk = top_k(probability_JGE, self.settings.k)
-        weight_JGk = gate_weights(probability_JGE, expert_JGk, self.settings.renormalise)
-        chosen_JGE = torch.zeros_like(probability_JGE, dtype=torch.bool).scatter_(2, expert_JGk, True)
-        weight_JGE = torch.zeros_like(probability_JGE).scatter(2, expert_JGk, weight_JGk)
-        fields = (logit_JGE, probability_JGE, chosen_JGE, weight_JGE)
-        for gate, (logit_GE, probability_GE, chosen_GE, weight_GE) in enumerate(
-            zip(*(value_JGE.unbind(0) for value_JGE in fields), strict=True)
-        ):
-            decision = Decision(
-                layer=self.layer,
-                part=self.part,
-                gate=gate,
-                segments=context.segments,
-                logit_TE=logit_GE,
-                probability_TE=probability_GE,
-                wanted_TE=chosen_GE,
-                chosen_TE=chosen_GE,
-                weight_TE=weight_GE,
-                group_S=groups.group_S,
-                tokens_S=context.tokens_S,
-            )
-            context.decisions.append(decision)
-        by_gate = zip(expert_JGk.tolist(), weight_JGk.unbind(0), weight_JGk.tolist(), strict=True)
-        return [
-            SegmentRoute(
-                context.sequences,
-                groups.spans,
-                groups.codes,
-                tuple(map(tuple, expert_Gk)),
-                weight_Gk,
-                value_Gk,
-                merged=context.merged,
-            )
-            for expert_Gk, weight_Gk, value_Gk in by_gate
-        ]
 
-    def _noise(self, groups: int, context: ForwardContext) -> Tensor | None:
-        """That of all gates, (J, G, E); None outside training."""
-        drawn = [draw_noise(groups, 1, self.settings, context) for _ in self.gates]
-        noise = [noise_G1E[:, 0] for noise_G1E in drawn if noise_G1E is not None]
-        return torch.stack(noise) if noise else None
+def decide(routers: Sequence[SegmentRouter], context: ForwardContext) -> None:
+    """Let routers of the same condition and settings decide, all at once: one by one would take many times longer.
+
+    Codes are few and small, so it is calls that cost. The routes are put into the context, from where each router takes
+    its own; the decisions of the gates, too.
+    """
+    condition, settings = routers[0].condition, routers[0].settings
+    groups = SegmentGroups.of(context, condition, settings)
+    if condition.gated:
+        with torch.autocast(context.device.type, enabled=False):
+            routes = iter(_routes(routers, groups, settings, context))
+        context.routes.update({router: list(islice(routes, len(router.gates))) for router in routers})
+    else:
+        chosen = tuple((code.index(1.0),) for code in groups.codes)
+        route = SegmentRoute(context.sequences, groups.spans, groups.codes, chosen, None, None, merged=context.merged)
+        context.routes.update({router: [route] for router in routers})
+
+
+def _routes(
+    routers: Sequence[SegmentRouter], groups: SegmentGroups, settings: MoE, context: ForwardContext
+) -> list[SegmentRoute]:
+    """The route of each gate of each router; their decisions are put into the context."""
+    gates = [(router, index, gate) for router in routers for index, gate in enumerate(router.gates)]
+    noise_JGE = _noise(len(gates), len(groups.codes), settings, context)
+    logit_JGE, probability_JGE = probabilities(logits_of([gate for *_, gate in gates], groups.code_GY), noise_JGE)
+    expert_JGk = top_k(probability_JGE, settings.k)
+    weight_JGk = gate_weights(probability_JGE, expert_JGk, settings.renormalise)
+    chosen_JGE = torch.zeros_like(probability_JGE, dtype=torch.bool).scatter_(2, expert_JGk, True)
+    weight_JGE = torch.zeros_like(probability_JGE).scatter(2, expert_JGk, weight_JGk)
+    fields = (value_JGE.unbind(0) for value_JGE in (logit_JGE, probability_JGE, chosen_JGE, weight_JGE))
+    context.decisions.extend(
+        Decision(
+            layer=router.layer,
+            part=router.part,
+            gate=index,
+            segments=context.segments,
+            logit_TE=logit_GE,
+            probability_TE=probability_GE,
+            wanted_TE=chosen_GE,
+            chosen_TE=chosen_GE,
+            weight_TE=weight_GE,
+            group_S=groups.group_S,
+            tokens_S=context.tokens_S,
+        )
+        for (router, index, _), logit_GE, probability_GE, chosen_GE, weight_GE in zip(gates, *fields, strict=True)
+    )
+    by_gate = zip(expert_JGk.tolist(), weight_JGk.unbind(0), weight_JGk.tolist(), strict=True)
+    return [
+        SegmentRoute(
+            context.sequences,
+            groups.spans,
+            groups.codes,
+            tuple(map(tuple, expert_Gk)),
+            weight_Gk,
+            value_Gk,
+            merged=context.merged,
+        )
+        for expert_Gk, weight_Gk, value_Gk in by_gate
+    ]
+
+
+def _noise(gates: int, groups: int, settings: MoE, context: ForwardContext) -> Tensor | None:
+    """That of all gates, (J, G, E); None outside training."""
+    drawn = [draw_noise(groups, 1, settings, context) for _ in range(gates)]
+    noise = [noise_G1E[:, 0] for noise_G1E in drawn if noise_G1E is not None]
+    return torch.stack(noise) if noise else None
 
 
 def joined_spans(spans: tuple[tuple[int, int], ...], group_S: tuple[int, ...]) -> tuple[Span, ...]:
