@@ -89,7 +89,8 @@ def _run(words: list[str]) -> None:
     elif words[0] == "uniperceiver" or words == ["make", "demo"]:
         given = words[1:]
         if given[0] in ("demo", "train"):
-            given += SMALL
+            keys = tuple(f"{word.partition('=')[0]}=" for word in SMALL)
+            given = [*(word for word in given if not word.startswith(keys)), *SMALL]
         if given[0] == "tune":
             given += [word for word in SMALL if not word.startswith("model.")]
         if given[0] == "demo":

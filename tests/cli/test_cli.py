@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.small_run import IMAGES, TASKS, log_lines, values_of, write_recipe
 from uniperceiver.cli import main
+from uniperceiver.cli.parser import parse
 
 COMMANDS = ("demo", "train", "tune", "evaluate", "predict", "convert", "merge", "info", "experts", "study")
 
@@ -58,6 +59,15 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
         main(arguments)
     assert end.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_option_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "run", "--task", "a", "--task", "b"])
+    assert end.value.code == 2
+    assert "--task is given twice; give it once" in capsys.readouterr().err
+    many = parse(["predict", "run", "classify", "--labels", "a", "b", "--labels", "c", "--", "x"])
+    assert many.keywords["labels"] == ["a", "b", "c"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("word", ["a=1", "--a=1", "x"])
@@ -109,6 +119,27 @@ def said(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
         (["predict", "{run}", "classify", "--task", "colour", "{picture}"], "unknown task 'colour'; did you mean"),
         (["predict", "{run}", "classify", "--task", "words", "{picture}"], "cannot be asked of task 'words'"),
         (["predict", "{run}", "rank", "{picture}"], "give the texts to compare with: --texts"),
+        (
+            ["predict", "{run}", "caption", "--labels", "a", "b", "--", "{picture}"],
+            "does not read --labels, which is for",
+        ),
+        (
+            ["predict", "{run}", "classify", "--labels", "a b", "c", "--", "IMG_0001.HEIC"],
+            "IMG_0001.HEIC: cannot be read (No such file or directory); give the path of a file or folder, or --text",
+        ),
+        (
+            ["predict", "{run}", "classify", "--task", "relations", "--", "a red square"],
+            "a red square: cannot be read (No such file or directory); give the path of a file or folder, or --text",
+        ),
+        (
+            ["predict", "{run}", "classify", "--labels", "a cat,a dog", "--", "{picture}"],
+            "'a cat,a dog' alone has probability 1 whatever is seen; give two or more, such as 'a cat' 'a dog'",
+        ),
+        (
+            ["predict", "{run}", "classify", "--task", "colours", "--text", "a"],
+            "the task looks at images, not at texts",
+        ),
+        (["predict", "{run}", "caption", "--out", "{picture}", "{picture}"], "name a file that ends in .csv, .parquet"),
         (["info", "{tmp}"], "neither a saved model"),
     ],
 )
@@ -152,7 +183,9 @@ def test_classify(trained: Path, picture: str, capsys: pytest.CaptureFixture[str
     assert sum(one["scores"].values()) == pytest.approx(1, abs=1e-5)
     assert main(["predict", str(trained), "classify", "--task", "colours", "--json", picture]) == 0
     assert len(json.loads(capsys.readouterr().out)[0]["scores"]) == 8
-    assert main(["predict", str(trained), "classify", "--labels", "a", "b", "--json", "--", "a red square"]) == 0
+    assert (
+        main(["predict", str(trained), "classify", "--labels", "a", "b", "--json", "--text", "--", "a red square"]) == 0
+    )
     assert json.loads(capsys.readouterr().out)[0]["file"] == "a red square"
 
 

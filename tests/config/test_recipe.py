@@ -16,7 +16,7 @@ from uniperceiver.config import Recipe, TaskConfig, parse_recipe, read_overrides
 from uniperceiver.data.formats import open_source
 from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import save_recipe, saved_recipe
-from uniperceiver.strict import parse
+from uniperceiver.strict import parse, read_yaml
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*(ROOT / "uniperceiver" / "recipes").glob("*.yaml"), *(ROOT / "examples").glob("*.yaml")])
@@ -219,6 +219,42 @@ def test_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train = read_recipe(path).tasks["words"].train
     assert train is not None
     assert train["path"] == [str(tmp_path.resolve() / "data" / "a.txt"), "b.txt"]
+
+
+def test_a_variable_is_a_path_only_where_a_path_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", "data")
+    train = {"format": "csv", "path": "${A}", "label": "${A}", "image": "${A}/x", "files": "up/${A}"}
+    path = write_recipe(tmp_path / "r.yaml", values_of(("words",), tasks__words__train=train, device="${A}"))
+    recipe = read_recipe(path)
+    assert recipe.device == "data"
+    expected = {"path": str(Path("data").resolve()), "label": "data", "image": "data/x", "files": "up/data"}
+    assert recipe.tasks["words"].train == {"format": "csv", **expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("steps: 1\nsteps: 2\ntasks: {}", "steps"),
+        ("tasks:\n  a: {kind: x}\n  b: {kind: x}\n  a: {kind: y}", "a"),
+        ("tasks: {1: {kind: x}, '1': {kind: y}}", "1"),
+    ],
+)
+def test_equal_keys_are_refused(text: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UserError, match=f"r.yaml: not valid YAML .key '{key}' stands twice; rename or remove one in"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_keys_that_are_merged_may_be_equal(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}")
+    assert read_yaml(tmp_path / "r.yaml")["b"] == {"x": 2}
+
+
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="steps is given twice, as '1' and '2'; give it once"):
+        read_overrides(["steps=1", "seed=3", "steps=2"])
+    with pytest.raises(UserError, match=r"model={size: a, size: b}: not valid YAML .key 'size' stands twice"):
+        parse_recipe({}, {"model": "{size: a, size: b}"}, "r.yaml")
 
 
 def test_a_saved_recipe_is_the_same_recipe(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from uniperceiver.cli.output import print_results
 from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import write_results
 from uniperceiver.serving.info import as_text as info_text
-from uniperceiver.serving.predict import as_text
+from uniperceiver.serving.predict.tables import as_text
 
 METRICS = {
     "accuracy@1": 0.5,

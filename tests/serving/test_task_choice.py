@@ -17,7 +17,7 @@ from uniperceiver import Task, UniPerceiver, load
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import PromptShape
-from uniperceiver.serving.predict import predict
+from uniperceiver.serving.predict.predict import Question, predict
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
@@ -178,11 +178,11 @@ def test_the_command_line_answers_alike(by_task: UniPerceiver, several: UniPerce
     (tmp_path / "one.png").write_bytes(file.getvalue())
     by_task.save_pretrained(tmp_path / "model")
     several.save_pretrained(tmp_path / "several")
-    words: dict[str, Any] = {"labels": LABELS, "texts": None, "task": None, "beam": 1, "device": "cpu"}
-    (found,) = predict(tmp_path / "model", "classify", [str(tmp_path / "one.png")], **words)
+    files, question = [str(tmp_path / "one.png")], Question(kind="classify", labels=LABELS)
+    (found,) = predict(tmp_path / "model", question, files, device="cpu")
     expected = dict(zip(LABELS, by_task.classify(pictures()[0], LABELS, task="colours")[0].tolist(), strict=True))
     assert found["scores"] == pytest.approx(expected, abs=1e-5)
     with pytest.raises(UserError, match="say with task= which one is asked: colours, shapes"):
-        predict(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **words)
-    (again,) = predict(tmp_path / "several", "classify", [str(tmp_path / "one.png")], **{**words, "task": "shapes"})
+        predict(tmp_path / "several", question, files, device="cpu")
+    (again,) = predict(tmp_path / "several", replace(question, task="shapes"), files, device="cpu")
     assert again["scores"].keys() == {*LABELS}

@@ -7,36 +7,59 @@ from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
 from uniperceiver.cli.runs import AsJson, Run, StepOfRun
 
+_NOT_ALL = 1  # exit code where some files could not be used
+
 
 def predict(
     run: Run,
     question: Annotated[Literal["classify", "caption", "rank"], arg()],
-    files: Annotated[list[str], arg("images or clips, after --", metavar="FILE")],
+    files: Annotated[list[str], arg("images, clips or folders of them, after --", metavar="FILE")],
     *,
     labels: Annotated[list[str] | None, arg("classify: the candidates (default: the task's)", metavar="TEXT")] = None,
+    labels_file: Annotated[
+        Path | None, arg("classify: the candidates, one on each line, tabs between texts of one", metavar="FILE")
+    ] = None,
+    template: Annotated[
+        list[str] | None, arg("classify: texts that each label is put into: 'a photo of {label}'", metavar="TEXT")
+    ] = None,
     asked: Annotated[
         str | None, arg("classify: the text that is read beside each file", option="--question", metavar="TEXT")
     ] = None,
+    text: Annotated[bool, arg("classify: each FILE is a text itself; else a file with one on each line")] = False,
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
-    beam: Annotated[int, arg("caption: number of beams (default: %(default)s)")] = 2,
+    beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
     device: Annotated[str, arg()] = "cpu",
+    keep_going: Annotated[bool, arg("answer what can be used, and name the rest (exit code 1)")] = False,
+    out: Annotated[Path | None, arg("write the answers to a .csv, .parquet or .jsonl file", metavar="FILE")] = None,
     json: Annotated[bool, arg("print the answers as JSON")] = False,
 ) -> int | None:
-    """Ask a model about files."""
+    """Ask a model about files, folders or texts."""
     from uniperceiver.runs.steps import load_saved, read_step
-    from uniperceiver.serving.predict import as_text, predict
+    from uniperceiver.serving.predict.predict import Question, predict
+    from uniperceiver.serving.predict.tables import as_text, write_table
 
-    saved = None if step is None else load_saved(run, read_step(step))
-    answers = predict(
-        saved or run, question, files, labels=labels, texts=texts, asked=asked, task=task, beam=beam, device=device
+    asks = Question(
+        kind=question,
+        task=task,
+        labels=labels,
+        labels_file=labels_file,
+        template=template,
+        question=asked,
+        texts=texts,
+        beam=beam,
+        text=text,
     )
+    saved = None if step is None else load_saved(run, read_step(step))
+    answers = predict(saved or run, asks, files, device=device, keep_going=keep_going, out=out)
+    if out is not None:
+        write_table(out, answers)
     if json:
         print_json(answers)
     else:
-        print("\n".join(as_text(answers)))
-    return None
+        print("\n".join(as_text(answers) if out is None else [f"{len(answers):,} answers: {out}"]))
+    return _NOT_ALL if any("error" in answer for answer in answers) else None
 
 
 def convert(

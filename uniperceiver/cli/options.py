@@ -34,8 +34,21 @@ def add_command(commands: Any, name: str, command: Command) -> None:
             keywords["default"] = parameter.default
         elif not is_word:
             keywords["required"] = True
+        if not is_word and "action" not in keywords:
+            keywords["action"] = "extend" if "nargs" in keywords else _Once
         option = keywords.pop("option", f"--{parameter.name.replace('_', '-')}")
         parser.add_argument(*([] if is_word else [option]), dest=parameter.name, **keywords)
+
+
+class _Once(argparse.Action):
+    """An option with one value: a second one is refused, as nobody can tell which was meant."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest, self.default) is not self.default:
+            parser.error(f"{option} is given twice; give it once")
+        setattr(namespace, self.dest, values)
 
 
 def _reading(kind: Any) -> dict[str, Any]:

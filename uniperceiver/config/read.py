@@ -13,18 +13,25 @@ from uniperceiver.config.recipe import Recipe
 from uniperceiver.errors import UserError
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+# Keys whose texts are files or folders, of the recipe and of data formats: there, `${NAME}` may be a relative path.
+PATHS = frozenset({"path", "images", "files", "classes", "only", "start", "vocabulary", "import"})
 
 
 def read_overrides(words: Sequence[str]) -> dict[str, str]:
     """The `key.sub=value` words of a command line.
 
     Raises:
-        UserError: a word without "=".
+        UserError: a word without "=", or a key that is given twice.
     """
+    overrides: dict[str, str] = {}
     for word in words:
         if "=" not in word:
             raise UserError(f"{word!r}: expected key=value, such as optimiser.lr=3e-4")
-    return dict(word.split("=", 1) for word in words)
+        key, value = word.split("=", 1)
+        if key in overrides:
+            raise UserError(f"{key} is given twice, as {overrides[key]!r} and {value!r}; give it once")
+        overrides[key] = value
+    return overrides
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
@@ -71,24 +78,29 @@ def _check_moe(values: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _expanded(value: Any, where: str) -> Any:
-    """The value with `${NAME}` in its strings replaced by that environment variable, relative paths made absolute."""
+def _expanded(value: Any, where: str, key: str = "") -> Any:
+    """The value with `${NAME}` in its strings replaced by that environment variable.
+
+    In a key that holds a path, a relative one is made absolute: it starts where the command was given.
+    """
     if isinstance(value, dict):
-        return {key: _expanded(item, where) for key, item in value.items()}
+        return {name: _expanded(item, where, str(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [_expanded(item, where) for item in value]
+        return [_expanded(item, where, key) for item in value]
     if not isinstance(value, str):
         return value
     for name in _VARIABLE.findall(value):
-        if not os.environ.get(name):
-            raise UserError(f"{where}: {value!r} needs the environment variable {name}; set it to a folder")
-        value = value.replace(f"${{{name}}}", str(Path(os.environ[name]).resolve()))
+        text = os.environ.get(name)
+        if not text:
+            raise UserError(f"{where}: {key}: {value!r} needs the environment variable {name}; set it")
+        is_path = key in PATHS and value.startswith(f"${{{name}}}")
+        value = value.replace(f"${{{name}}}", str(Path(text).resolve()) if is_path else text)
     return value
 
 
 def _value(text: str, what: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return strict.load_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{what}: not valid YAML ({' '.join(str(error).split())})") from None
 

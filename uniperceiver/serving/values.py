@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from uniperceiver.data.media.decode import upright_rgb
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import BrokenSample, UserError, shortened
 
 # A path, encoded bytes, an opened file, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading
 # frame axis.
@@ -63,9 +63,8 @@ def name_of(item: Any, otherwise: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: on one line, and no longer than that."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    """A value in a message: on one line, and not long."""
+    return shortened(" ".join(repr(value).split()), _LONGEST)
 
 
 def encoded(item: Any, name: str) -> bytes | None:

@@ -96,7 +96,7 @@ def test_dangerous_members_are_refused(tmp_path: Path) -> None:
     [
         ({"x.cls": b"0"}, r"no image or clip among its members: \.cls"),
         ({"x.jpg": b""}, r"no label \(\.cls\)"),
-        ({"x.jpg": b"", "x.cls": b"7"}, "label '7' is neither a class nor an index below 2"),
+        ({"x.jpg": b"", "x.cls": b"7"}, "label '7' means none of the 2 classes"),
         ({"x.jpg": b"", "x.cls": b"-1"}, "label '-1'"),
         ({"x.jpg": b"", "x.cls": b"0", "x.txt": b" "}, "empty text"),
         ({"x.jpg": b"", "x.cls": b"0", "x.txt": b"\xff"}, "not valid UTF-8"),

@@ -226,11 +226,15 @@ def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_of(value: str, index_of: dict[str, int]) -> int | None:
-    """The class that a label means: a class name, or else an index of one; None: neither."""
+    """The class that a label means: a class name, or else an index of one; None: neither.
+
+    Where a class is called by a number, numbers are names: "0" among the classes 1 to 5 is none of them.
+    """
     if value in index_of:
         return index_of[value]
-    digits = value.isascii() and value.isdigit()
-    return int(value) if digits and int(value) < len(index_of) else None
+    if not (value.isascii() and value.isdigit()) or any(name.isascii() and name.isdigit() for name in index_of):
+        return None
+    return int(value) if int(value) < len(index_of) else None
 
 
 def _brace(inside: str) -> list[str]:

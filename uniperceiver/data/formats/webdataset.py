@@ -173,7 +173,7 @@ class WebdatasetData:
         text = _as_text(value, self.label, name)
         label = label_of(text, self.index_of)
         if label is None:
-            raise BrokenSample(name, f"label {text!r} is neither a class nor an index below {len(self.index_of)}")
+            raise BrokenSample(name, f"label {text!r} means none of the {len(self.index_of)} classes")
         return label
 
 

@@ -1,0 +1,126 @@
+"""`predict` over folders, lists of labels and texts: what cannot be used is said, tables hold the rest."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from uniperceiver.cli import main
+from uniperceiver.serving.predict.predict import _scored
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, of which one is broken, at two depths, and other files."""
+    root = tmp_path_factory.mktemp("files") / "pictures"
+    (root / "more").mkdir(parents=True)
+    for place, name in enumerate(("b.png", "more/a.png")):
+        Image.fromarray(np.full((40, 30, 3), 90 + place, np.uint8)).save(root / name)
+    (root / "c.jpg").write_bytes(b"no picture")
+    (root / "notes.md").write_text("notes")
+    (root / ".hidden.png").write_bytes(b"")
+    return root
+
+
+def answers(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 0) -> list[dict[str, object]]:
+    assert main(["predict", *words]) == code
+    listed: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return listed
+
+
+def test_a_folder_is_its_files(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["predict", str(trained), "caption", "--", str(folder)]
+    assert main(call) == 2
+    assert f"{folder / 'c.jpg'}: not a JPEG" in capsys.readouterr().err
+    assert main([*call[:3], "--keep-going", "--json", *call[3:]]) == 1
+    streams = capsys.readouterr()
+    first, second, third = json.loads(streams.out)
+    assert [first["file"], third["file"]] == [str(folder / "b.png"), str(folder / "more" / "a.png")]
+    assert second["error"].startswith("not a JPEG")
+    lines = streams.err.splitlines()
+    assert lines[0] == f"{folder}: 1 file is not taken: 1 .md"
+    assert lines[1].startswith(f"{folder / 'c.jpg'}: not a JPEG")
+    assert lines[2] == "1 of 3 could not be used"
+    assert main(["predict", str(trained), "caption", "--", str(folder / "b.png")]) == 0
+    assert capsys.readouterr().out == f"{folder / 'b.png'}: {first['answer']}\n"
+
+
+def test_what_is_wrong_with_the_question_ends_it(trained: Path, folder: Path) -> None:
+    call = ["predict", str(trained), "classify", "--keep-going", "--task", "words", "--", str(folder / "b.png")]
+    assert main(call) == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_tables(suffix: str, trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / f"answers{suffix}"
+    words = [str(trained), "classify", "--labels", "red", "a, blue", "--keep-going", "--json", "--out", str(out)]
+    expected = answers(capsys, [*words, "--", str(folder)], code=1)
+    if suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(out.read_text(), newline="")))
+        assert rows[1]["answer"] == ""
+    elif suffix == ".jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        rows = parquet.read_table(out).to_pylist()
+    assert list(rows[0]) == ["file", "answer", "score", "error", "score:red", "score:a, blue"]
+    assert [row["file"] for row in rows] == [answer["file"] for answer in expected]
+    for row, answer in zip(rows[::2], expected[::2], strict=True):
+        assert row["answer"] == answer["answer"]
+        assert float(row["score:red"]) == answer["scores"]["red"]  # type: ignore[index]
+        assert float(row["score"]) == max(answer["scores"].values())  # type: ignore[attr-defined]
+    assert rows[1]["error"].startswith("not a JPEG")
+
+
+def test_labels_of_a_file_and_templates(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.txt").write_text("red\tscarlet\n\nblue\n", encoding="utf-8")
+    picture, template = ["--", str(folder / "b.png")], ["--template", "a photo of {label}"]
+    call = [str(trained), "classify", "--json", "--labels-file", str(tmp_path / "labels.txt"), *template, *picture]
+    (answer,) = answers(capsys, call)
+    assert set(answer["scores"]) == {"red", "blue"}  # type: ignore[call-overload]
+    plain = [str(trained), "classify", "--json", "--labels", "a photo of red", "a photo of blue", *picture]
+    (other,) = answers(capsys, plain)
+    assert set(other["scores"].values()).isdisjoint(answer["scores"].values())  # type: ignore[attr-defined]
+    for words, message in (
+        (["--labels", "a", "b"], "--labels and --labels-file are two sets of candidates; give one of them"),
+        (["--template", "a photo"], "write {label} once, where the label stands"),
+    ):
+        assert main(["predict", *call[:5], *words, *picture]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_texts_of_a_file_and_of_the_command_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "satz.txt"
+    path.write_text("a red square\n\na blue circle\n", encoding="utf-8")
+    words = [str(trained), "classify", "--task", "relations", "--json"]
+    of_file = answers(capsys, [*words, "--", str(path)])
+    assert [answer["file"] for answer in of_file] == [f"{path}:1", f"{path}:3"]
+    given = answers(capsys, [*words, "--text", "--", "a red square", "a blue circle"])
+    assert [answer["scores"] for answer in given] == [answer["scores"] for answer in of_file]
+    assert answers(capsys, [*words, "--", str(tmp_path)]) == of_file
+
+
+def test_pictures_and_clips_are_not_asked_about_together(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    assert main(["predict", str(trained), "classify", "--labels", "a", "b", "--", str(tmp_path)]) == 2
+    assert "1 images and 1 clips; ask about one of them at a time, or name a task" in capsys.readouterr().err
+    assert main(["predict", str(trained), "classify", "--task", "motions", "--", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{tmp_path}: 1 file is not taken: 1 .png"
+    assert f"{tmp_path / 'b.mp4'}: the file is empty" in said[1]
+
+
+def test_classes_of_one_text_keep_their_scores() -> None:
+    (answer,) = _scored(["hot dog", "cat", "hot dog"], [[0.5, 0.2, 0.3]])
+    assert answer["scores"] == {"hot dog": 0.5, "hot dog (2)": 0.3, "cat": 0.2}

@@ -1,0 +1,188 @@
+"""The answers of `uniperceiver predict`: files, folders or texts in, plain values out."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from uniperceiver.data.formats.files import read_lines
+from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError, nearest, warn
+from uniperceiver.modalities import TEXT
+from uniperceiver.model.architecture import notes_on
+from uniperceiver.serving.predict.tables import check_table
+from uniperceiver.serving.predict.words import AskedAbout, asked_about
+from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.values import name_of
+
+Answer = dict[str, Any]
+Ask = Callable[[list[Path | str]], list[Answer]]
+
+# Which options a question reads, beside those that all do.
+_READ = {
+    "classify": ("labels", "labels_file", "template", "question", "text"),
+    "caption": ("beam",),
+    "rank": ("texts",),
+}
+_NAMED = 10  # files that could not be used, in the lines about them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, as the command line says it."""
+
+    kind: str  # "classify", "caption" or "rank"
+    task: str | None = None
+    labels: Sequence[str] | None = None
+    labels_file: Path | None = None
+    template: Sequence[str] | None = None
+    question: str | None = None  # a text that is read beside each file, such as a question about it
+    texts: Sequence[str] | None = None
+    beam: int | None = None
+    text: bool = False  # the words are texts themselves
+
+
+def predict(
+    path: Path | SavedModel,
+    question: Question,
+    words: Sequence[str],
+    *,
+    device: str,
+    keep_going: bool = False,
+    out: Path | None = None,
+) -> list[Answer]:
+    """Ask a model a question about files, folders or texts.
+
+    Args:
+        path: where the model lies, or the model itself.
+        keep_going: answer all that can be used, and name the others.
+        out: the table that is written later, which is checked before anything is asked.
+
+    Returns:
+        A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first; or
+        {"file", "error"} for what could not be used.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown task, candidates that are missing, an option that the
+            question does not read.
+    """
+    for kind, options in _READ.items():
+        for option in options:
+            if kind != question.kind and getattr(question, option) not in (None, False):
+                name = option.replace("_", "-")
+                raise UserError(f"predict {question.kind}: does not read --{name}, which is for {kind}; leave it out")
+    place = device_of(device)
+    model = UniPerceiver(path, place) if isinstance(path, SavedModel) else UniPerceiver.from_pretrained(path, place)
+    for note in notes_on(model.saved.arch):
+        warn(note)
+    trained = None
+    if question.task is not None:
+        if question.task not in model.saved.tasks:
+            raise UserError(f"unknown task {question.task!r}; {nearest(question.task, model.saved.tasks)}")
+        trained = model.saved.tasks[question.task]
+    modality = None if trained is None else trained.task.inputs[0]
+    if modality is not None:
+        _ask(model, question, trained, modality)([])  # whether the task can be asked this at all
+    about = asked_about(words, modality, as_text=question.text, keep_going=keep_going)
+    if out is not None:
+        check_table(out, about.things)
+    return _answers(about, _ask(model, question, trained, about.modality), model.batch, keep_going)
+
+
+def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, modality: str) -> Ask:
+    """The question as a function of some files."""
+    if question.kind == "caption":
+        beam = 2 if question.beam is None else question.beam
+        return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
+    if question.kind == "rank":
+        if not question.texts:
+            raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
+        texts = question.texts
+        return lambda things: _scored(texts, model.rank(things, texts, question.task).tolist())
+    labels = _labels(question)
+    if labels is None and trained is None:
+        tasks = (name for name, task in model.tasks.items() if task.answer.question == "classify")
+        raise UserError(
+            f"predict classify: give --labels TEXT ..., or --task one of {', '.join(tasks) or '(none has labels)'}"
+        )
+    if trained is not None and trained.task.media and TEXT in trained.task.inputs and not question.question:
+        raise UserError(
+            f"predict classify: task {question.task!r} reads a text beside each file; give it with --question TEXT"
+        )
+    names = [texts[0] for texts in labels or ()]
+    if labels is None and trained is not None:
+        names = trained.task.answer.names(trained.task, model.codec)
+    return lambda things: _scored(
+        names,
+        model.classify(
+            things, labels, question.task, texts=question.question, template=question.template, modality=modality
+        ).tolist(),
+    )
+
+
+def _labels(question: Question) -> list[list[str]] | None:
+    """The texts of each class; in a file a line is a class, with tabs between its texts."""
+    if question.labels_file is None:
+        return None if question.labels is None else [[label] for label in question.labels]
+    if question.labels is not None:
+        raise UserError("predict classify: --labels and --labels-file are two sets of candidates; give one of them")
+    lines = read_lines(question.labels_file, "--labels-file")
+    if not lines:
+        raise UserError(f"--labels-file {question.labels_file}: is empty; write a label on each line")
+    return [[text.strip() for text in line.split("\t") if text.strip()] for _, line in lines]
+
+
+def _answers(about: AskedAbout, ask: Ask, batch: int, keep_going: bool) -> list[Answer]:
+    """The answers in the order of what is asked about, batch by batch."""
+    answers: list[Answer] = []
+    total = len(about.things)
+    quiet = total <= batch or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        bar = progress.add_task("asking", total=total)
+        for start in range(0, total, batch):
+            names, things = about.names[start : start + batch], list(about.things[start : start + batch])
+            try:
+                batch_answers = ask(things)
+            except UserError:
+                if not keep_going:
+                    raise
+                batch_answers = [_alone(thing, ask) for thing in things]
+            answers += [{"file": name, **answer} for name, answer in zip(names, batch_answers, strict=True)]
+            progress.update(bar, completed=len(answers))
+    broken = [answer for answer in answers if "error" in answer]
+    for answer in broken[:_NAMED]:
+        warn(f"{answer['file']}: {answer['error']}")
+    if broken:
+        more = f" ({len(broken) - _NAMED:,} of them are not named here)" if len(broken) > _NAMED else ""
+        warn(f"{len(broken):,} of {total:,} could not be used{more}")
+    return answers
+
+
+def _alone(thing: Path | str, ask: Ask) -> Answer:
+    """The answer about one file, or why it cannot be used; what is wrong with the question itself is raised."""
+    name = name_of(thing, "") if isinstance(thing, Path) else "text 0"
+    try:
+        return ask([thing])[0]
+    except UserError as error:
+        about, reason = str(error)[: len(name) + 2], str(error)[len(name) + 2 :]
+        if about != f"{name}: ":
+            raise
+        return {"error": reason}
+
+
+def _scored(names: Sequence[str], scores_NK: list[list[float]]) -> list[Answer]:
+    """Scores by name, best first; two candidates of one name are told apart by a number."""
+    apart: dict[str, None] = {}
+    for name in names:
+        number = 1 + sum(name == other for other in list(names)[: len(apart)])
+        apart[name if number == 1 else f"{name} ({number})"] = None
+    answers = []
+    for scores_K in scores_NK:
+        scores = dict(sorted(zip(apart, scores_K, strict=True), key=lambda pair: -pair[1]))
+        answers.append({"answer": next(iter(scores)), "scores": scores})
+    return answers

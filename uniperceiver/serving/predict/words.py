@@ -1,0 +1,90 @@
+"""WORDS OF A COMMAND LINE -> WHAT IS ASKED ABOUT: a FILE is a file, whatever it is called, and a folder its files.
+
+A text is read only where it is said to be one; a file of a task that reads texts has one on each line.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uniperceiver.data.formats.files import listed_suffixes, not_taken, read_lines, suffix_of
+from uniperceiver.errors import UserError, warn
+from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
+
+_LINES = ".txt"  # of a file with a text on each line
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedAbout:
+    """What a model is asked about, of one modality."""
+
+    names: tuple[str, ...]  # in the answers: a path, a path and a line's number, or the text itself
+    things: tuple[Path | str, ...]  # a path of an image or clip, or a text
+    modality: str
+
+
+def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, keep_going: bool) -> AskedAbout:
+    """What the words name.
+
+    Args:
+        modality: what the task looks at; None: no task is named.
+        as_text: the words are texts themselves.
+        keep_going: a file that is not there is a matter of its own.
+
+    Raises:
+        UserError: no such file, a folder without any, files of several modalities, or texts for a task of pictures.
+    """
+    if as_text:
+        if modality not in (None, TEXT):
+            raise UserError(f"--text: the task looks at {MODALITIES[str(modality)].noun}s, not at texts; leave it out")
+        return AskedAbout(names=tuple(words), things=tuple(words), modality=TEXT)
+    files = [file for word in words for file in _files_of(word, modality, keep_going=keep_going)]
+    kinds = Counter(_modality_of(file) for file in files)
+    if modality is None and len(kinds) > 1:
+        counts = " and ".join(f"{count:,} {MODALITIES[name].noun}s" for name, count in kinds.items())
+        raise UserError(f"{counts}; ask about one of them at a time, or name a task that looks at one: --task NAME")
+    modality = modality or next(iter(kinds))
+    if modality != TEXT:
+        return AskedAbout(names=tuple(map(str, files)), things=tuple(files), modality=modality)
+    lines = [(f"{file}:{number}", text) for file in files for number, text in read_lines(file, "predict")]
+    if not lines:
+        raise UserError(f"{files[0]}: no text in it; write one on each line, or give texts themselves with --text")
+    return AskedAbout(names=tuple(name for name, _ in lines), things=tuple(text for _, text in lines), modality=TEXT)
+
+
+def _modality_of(file: Path) -> str:
+    """By the suffix; where that says nothing, the decoder of images will."""
+    return TEXT if file.suffix.lower() == _LINES else modality_of_file(file.suffix) or "image"
+
+
+def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[Path]:
+    """The file itself, or those of a folder at any depth, sorted; what is not taken is counted, and said once."""
+    path = Path(word)
+    if not path.is_dir():
+        try:
+            os.stat(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            mend = "give the path of a file or folder, or --text if it is a text"
+            if not keep_going:
+                raise UserError(f"{word}: cannot be read ({reason}); {mend}") from None
+        yield path
+        return
+    decoded = {_LINES.removeprefix("."): TEXT} if modality == TEXT else listed_suffixes()
+    taken, others = list[Path](), Counter[str]()
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            kind = decoded.get(suffix_of(name))
+            if kind is None or kind != (modality or kind):
+                others[suffix_of(name)] += 1
+            else:
+                taken.append(Path(folder, name))
+    for line in not_taken(word, others):
+        warn(line)
+    if not taken:
+        noun = "images or clips" if modality is None else f"{MODALITIES[modality].noun}s"
+        raise UserError(f"{word}: no {noun} in this folder; give another one, or files")
+    yield from taken
