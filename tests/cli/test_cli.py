@@ -214,7 +214,7 @@ def test_evaluate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["evaluate", str(trained), "--json", str(tmp_path / "all.json")]) == 0
     assert "accuracy@1" in capsys.readouterr().out
     figures = json.loads((tmp_path / "all.json").read_text())
-    assert set(figures) == {"tasks"}
+    assert set(figures) == {"tasks", "classes"}
     assert set(figures["tasks"]) == set(TASKS)
     assert set(figures["tasks"]["colours"]) == {"val", "test"}
     assert all(isinstance(value, int | float) for value in figures["tasks"]["colours"]["val"].values())

@@ -274,13 +274,6 @@ def _labels(
             raise UserError(
                 f"{where}: {rows.name(row_J[first[0]])}: label {text!r} is not in `classes`; {nearest(text, names)}"
             )
-    by_name = [text for text in scan.label_texts if text in index_of]
-    by_index = [text for text in scan.label_texts if text not in index_of]
-    if by_name and by_index:
-        raise UserError(
-            f"{where}: column {query.label!r} holds names of classes ({by_name[0]!r}) and indices ({by_index[0]!r}); "
-            "write one or the other in all rows"
-        )
     table = np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int32)
     return names, np.where(text_J >= 0, table[text_J.clip(0)], NO_LABEL).astype(np.int32)
 
