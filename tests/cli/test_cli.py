@@ -220,7 +220,7 @@ def test_evaluate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(isinstance(value, int | float) for value in figures["tasks"]["colours"]["val"].values())
     one = ["evaluate", str(trained), "--task", "colours", "--split", "test", "--json", str(tmp_path / "one.json")]
     assert main(one) == 0
-    expected = {"tasks": {"colours": {"test": figures["tasks"]["colours"]["test"]}}}
+    expected = {part: {"colours": {"test": figures[part]["colours"]["test"]}} for part in ("tasks", "classes")}
     assert json.loads((tmp_path / "one.json").read_text()) == expected
 
 
@@ -243,9 +243,9 @@ def test_train_with_overrides_before_and_behind(tmp_path: Path, capsys: pytest.C
     recipe, out = write_recipe(tmp_path / "r.yaml", values_of()), tmp_path / "run"
     assert main(["train", str(recipe), "steps=2", "--out", str(out), "seed=3", "--json", "optimiser.lr=3e-4"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert set(results) == {"run", "report", "tasks"}
+    assert set(results) == {"run", "report", "tasks", "classes"}
     assert set(results["tasks"]["colours"]) == {"train", "val"}
-    assert json.loads((out / "results.json").read_text()) == {"tasks": results["tasks"]}
+    assert json.loads((out / "results.json").read_text()) == {part: results[part] for part in ("tasks", "classes")}
     saved = yaml.safe_load((out / "recipe.yaml").read_text())
     assert (saved["steps"], saved["seed"], saved["optimiser"]["lr"]) == (2, 3, 3e-4)
     # The same command goes on: here, nothing is left to train.

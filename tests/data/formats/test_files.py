@@ -125,10 +125,16 @@ def test_decode_text() -> None:
 
 
 def test_labels_are_names_first_and_indices_then() -> None:
-    index_of = {"1": 0, "0": 1, "cat": 2}
-    assert [label_of(value, index_of) for value in ("0", "1", "cat", "2", "3", "-1", "dog", "²")] == [
-        1, 0, 2, 2, None, None, None, None,
+    index_of = {"dog": 0, "cat": 1}
+    assert [label_of(value, index_of) for value in ("dog", "1", "cat", "0", "2", "-1", "cow", "²")] == [
+        0, 1, 1, 0, None, None, None, None,
     ]  # fmt: skip
+
+
+def test_numbers_are_names_where_a_class_is_called_by_one() -> None:
+    index_of = {"1": 0, "0": 1, "cat": 2}
+    assert [label_of(value, index_of) for value in ("0", "1", "cat", "2")] == [1, 0, 2, None]
+    assert label_of("0", {str(number): number - 1 for number in range(1, 6)}) is None
 
 
 def test_read_classes(tmp_path: Path) -> None:
