@@ -6,10 +6,9 @@ Shape suffixes: K candidates, C of them in a chunk.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches, drawn_samples
 from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.records import Decision, Sequences, to_device
 from uniperceiver.tasks.candidates import rows_of
@@ -50,7 +49,6 @@ def _candidates(split: Split, settings: Settings) -> Iterator[Sequences]:
     if candidates is None:
         return
     sequences = candidates.sequences
-    most = min(settings.limit or sequences.size, sequences.size)
-    place_K = torch.from_numpy(np.linspace(0, sequences.size - 1, most).astype(np.int64))
+    place_K = torch.tensor(drawn_samples(sequences.size, settings.limit))
     for place_C in torch.split(place_K, _CHUNK):
         yield rows_of(sequences, place_C)
