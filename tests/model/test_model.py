@@ -3,6 +3,8 @@
 Shape suffixes: B sequences, N tokens, D width.
 """
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -142,3 +144,18 @@ def test_generation_starts_from_the_prefix_and_one_query() -> None:
         for place in range(1, 5):
             x_BD = model.extend(cache, WORDS[:, place - 1], place)
             torch.testing.assert_close(x_BD, expected[:, place], atol=1e-5, rtol=0)
+
+
+def test_a_temperature_has_a_limit_above_which_it_learns_nothing() -> None:
+    model = tiny_model()
+    name = next(iter(model.temperatures))
+    for value, expected in ((1.0, math.e), (9.0, 100.0)):
+        with torch.no_grad():
+            model.temperatures[name].fill_(value)
+        scale = model.scale(name)
+        assert float(scale.detach()) == pytest.approx(expected, rel=1e-6)
+        model.zero_grad()
+        scale.backward()
+        gradient = model.temperatures[name].grad
+        assert gradient is not None
+        assert bool(gradient) == (value < math.log(100))

@@ -242,3 +242,15 @@ def test_prompts_begin_small_and_everything_else_without_an_effect() -> None:
 def test_a_head_for_another_number_of_classes_is_one_line() -> None:
     with pytest.raises(UserError, match=r"linear head for 3 classes, not for 7; ask it about the labels of its task"):
         logits_of(tiny_model(prompts=PromptShape(vectors=0, classes=3)))
+
+
+def test_tasks_without_classes_are_not_asked_through_the_head() -> None:
+    """It knows the classes of its own task: captions and galleries keep their plain logits."""
+    head = tuned_model(PromptShape(classes=3))
+    for name in ("image_text_retrieval", "masked_language_modelling"):
+        task = tiny_task(name)
+        batch = tiny_batch(task)
+        logits_RK = ask(head, task, batch, tiny_candidates(task, batch))
+        with torch.no_grad():
+            prompts_of(head).similarity.mul_(3.0)  # type: ignore[union-attr]
+        assert torch.equal(ask(head, task, batch, tiny_candidates(task, batch)), logits_RK)

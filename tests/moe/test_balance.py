@@ -249,3 +249,13 @@ def test_the_terms_reach_the_gates_of_a_run(tmp_path: Path, name: str) -> None:
         router = run.state.model.encoder.blocks[0].ffn.router
         gradients.append(router.gates[0].linear.weight.grad.clone())
     assert float((gradients[0] - gradients[1]).abs().max()) > 1e-3 * float(gradients[0].abs().max())
+
+
+def test_what_gates_want_is_balanced_and_not_what_experts_had_room_for() -> None:
+    """Capacity evens out what is computed: a loss that looks at it would see no collapse."""
+    decision = decision_of(torch.tensor([[3.0, 2.0, 0.0, 0.0]]).repeat(8, 1))
+    full_TE = decision.wanted_TE & (torch.arange(8) < 2)[:, None]
+    assert torch.equal(balance.switch(replace(decision, chosen_TE=full_TE)), balance.switch(decision))
+    some_TE = full_TE.clone()
+    some_TE[:, 0] = False
+    assert torch.equal(balance.switch(replace(decision, chosen_TE=some_TE)), balance.switch(decision))

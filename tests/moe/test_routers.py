@@ -245,3 +245,13 @@ def test_the_bias_chooses_and_does_not_weigh() -> None:
         assert bool(decision.chosen_TE[valid_T, 1].all())
         torch.testing.assert_close(decision.probability_TE, decision.logit_TE.softmax(dim=1))
         assert moe_of("token").selection_bias is False
+
+
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_the_spread_of_the_noise_is_told_with_it(noise: float) -> None:
+    for decision in decisions_of(moe_model("token", noise=noise), inputs_of("vqa"), torch_stream(0)):
+        assert decision.noise_TE is not None
+        assert decision.segment_T is not None
+        assert decision.noise_scale == noise / 4
+        spread = float(decision.noise_TE[decision.segment_T >= 0].std())
+        assert spread == pytest.approx(decision.noise_scale, rel=0.3)

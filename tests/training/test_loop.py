@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,12 @@ def test_every_step_has_the_learning_rate_of_its_number(trained: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line["lr"] for line in lines] == [learning_rate(line["step"] - 1, 6, config) for line in lines]
     assert lines[0]["lr"] == 0.0
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
+    run = prepare_run(small_recipe(steps=4, evaluation__every=1), tmp_path, tmp_path / "run", quiet=True)
+    scores = iter([float("nan"), 2.0, float("nan"), 3.0])
+    run.callbacks = replace(run.callbacks, evaluate=lambda *parts: (next(scores), {}))
+    run.train()
+    assert run.state.best is not None
+    assert (run.state.best["step"], run.state.best["score"]) == (2, 2.0)

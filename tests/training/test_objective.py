@@ -263,3 +263,14 @@ def test_the_loss_that_is_logged_of_sampled_candidates_holds_nothing_random(tmp_
     values = window.take()
     exact = run.objective(batch, plan, random=False, whole_vocabulary=True).loss
     assert (values["words/loss"], values["words/sampled_loss"]) == (float(exact.detach()), 7.0)
+
+
+def test_batches_of_a_step_have_candidates_of_their_own(tmp_path: Path) -> None:
+    labels = {name: [f"{name} {number}" for number in range(30)] for name in ("red", "green", "blue")}
+    for task, changes in (("colours", {"tasks__colours__labels": labels}), ("words", {"candidates__sample": 30})):
+        run, batch, plan = prepared(tmp_path / task, task, **changes)
+        drawn = [
+            flat(run.objective.candidates(batch, replace(plan, step=step, place=place)).sequences).ids_BN.tolist()
+            for step, place in ((0, 0), (0, 1), (0, 2), (1, 0))
+        ]
+        assert all(drawn.count(ids) == 1 for ids in drawn), task

@@ -249,3 +249,20 @@ def test_too_many_broken_samples_stop_the_run(tmp_path: Path, broken: set[int], 
         UserError, match=rf"^task 'colours': {allowed + 1} of 12 samples are broken, the last scenes/.*"
     ):
         train(tmp_path / "more", recipe)
+
+
+def test_a_gradient_that_overflows_in_float16_is_no_fault_of_the_data() -> None:
+    """The scale is lowered until it fits; only at a scale of 1 or of a loss that is not finite a fault is counted."""
+    state = tiny_state()
+    with torch.no_grad():
+        state.model.weight.zero_()  # type: ignore[union-attr, operator]
+        state.model.bias.zero_()  # type: ignore[union-attr, operator]
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1000)
+    counted = []
+    for _ in range(4):  # the scale is halved each time
+        assert step(state, loss_of(state, power=0.5)).skipped == "gradient"
+        counted.append((state.loss_scale, state.skipped_in_a_row))
+    assert counted == [(2.0, 0), (1.0, 1), (0.5, 2), (0.25, 3)]
+    state.skipped_in_a_row, state.scaler = 0, torch.amp.GradScaler("cpu", init_scale=64.0)
+    assert step(state, loss_of(state) * float("nan")).skipped == "loss of task 'task 0'"
+    assert state.skipped_in_a_row == 1

@@ -49,10 +49,17 @@ def curve_groups(report: RunReport) -> list[CurveGroup]:
     splits = [f"{curve.metric} · {split}{_best(curve)}" for curve, split in metrics]
     last = max((finite(line.get("step")) or 0.0 for line in report.log), default=0.0)
     groups = [
-        ("Training loss", "Nats per answer: smoothed, with the logged values behind.", losses, [""] * len(losses)),
+        (
+            "Training loss",
+            "Nats per answer: smoothed, with the logged values behind. With what training adds (augmentation, label "
+            "smoothing) and, in retrieval, among the texts of a batch: not to be compared with losses of evaluations.",
+            losses,
+            [""] * len(losses),
+        ),
         (
             "Validation",
-            "The main metric of each task, with chance as a dashed line.",
+            "The main metric of each task, with chance as a dashed line. On at most evaluation.limit samples of a split: "
+            "recall there is among fewer texts than in the final figures.",
             [curve for curve, _ in metrics],
             splits,
         ),
