@@ -274,3 +274,23 @@ def test_batches_of_a_step_have_candidates_of_their_own(tmp_path: Path) -> None:
             for step, place in ((0, 0), (0, 1), (0, 2), (1, 0))
         ]
         assert all(drawn.count(ids) == 1 for ids in drawn), task
+
+
+def test_losses_that_balance_experts_are_logged_apart(tmp_path: Path) -> None:
+    run, batch, plan = prepared(tmp_path, "colours")
+    window = Window(run.objective)
+    for loss, balance in ((1.0, 0.25), (3.0, 0.75)):
+        report = StepReport(grad_norm=loss)
+        report.losses["colours"].append(torch.tensor(loss))
+        report.balance["colours"].append(torch.tensor(balance))
+        window.add(report, [(plan, batch)])
+    skipped = StepReport(skipped="gradient", grad_norm=float("inf"))
+    skipped.losses["colours"].append(torch.tensor(float("nan")))
+    window.add(skipped, [(plan, batch)])
+    values = window.take()
+    assert {name: values[name] for name in ("colours/loss", "colours/balance_loss", "grad_norm")} == {
+        "colours/loss": 2.0,
+        "colours/balance_loss": 0.5,
+        "grad_norm": 2.0,
+    }
+    assert "colours/loss" not in window.take()

@@ -58,7 +58,7 @@ def curve_groups(report: RunReport) -> list[CurveGroup]:
         ),
         (
             "Validation",
-            "The main metric of each task, with chance as a dashed line. On at most evaluation.limit samples of a split: "
+            "The main metric of each task, with chance as a dashed line. On at most evaluation.limit samples: "
             "recall there is among fewer texts than in the final figures.",
             [curve for curve, _ in metrics],
             splits,
