@@ -99,3 +99,24 @@ def test_pictures_without_tensorboard_are_nothing(tmp_path: Path) -> None:
     log.show(1, {"a": 0.5}, {"b": np.zeros((1, 1, 3), np.uint8)})
     log.close()
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_without_a_terminal_every_log_line_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = RunLog(tmp_path, first_step=0, steps=1000, tensorboard=False)
+    log.moved(1)  # somebody has seen something a moment ago
+    log.progress(20, "loss 0.5")
+    log.progress(20, "1/9", stage="evaluating a/val")
+    monkeypatch.setattr(log, "_next", 0.0)
+    log.progress(20, "2/9", stage="evaluating a/val")
+    log.progress(20, "3/9", stage="evaluating a/val")
+    monkeypatch.setattr(log, "_next", 0.0)
+    log.moved(21)
+    log.moved(22)
+    log.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "step 20 of 1,000: loss 0.5",
+        "step 20 of 1,000: evaluating a/val, 2/9",
+        "step 21 of 1,000",
+    ]

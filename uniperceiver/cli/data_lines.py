@@ -18,6 +18,7 @@ def check_lines(report: "DataReport") -> Iterator[str]:
     for source in report.sets:
         yield f"{', '.join(source.used_by)} ({source.format}): {source.samples:,} samples, {source.broken:,} broken"
         yield from (f"  {line}" for line in _set_lines(source))
+    yield from report.notes
     if report.tokenizer is not None:
         yield f"tokens are counted with the vocabulary of the recipe: {report.tokenizer}"
     yield f"{report.broken:,} of {report.samples:,} samples are broken"

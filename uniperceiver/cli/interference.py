@@ -8,6 +8,7 @@ from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file
 from uniperceiver.cli.process import settle_for_run
 from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName, StepOfRun
+from uniperceiver.waiting import bars
 
 if TYPE_CHECKING:
     from uniperceiver.interference.records import Interference
@@ -38,8 +39,7 @@ def interference(
     figures: FiguresTo = None,
 ) -> int | None:
     """Measure which task of a run helps or hurts which, by gradients."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from functools import partial
 
     from uniperceiver.config import InterferenceConfig
     from uniperceiver.interference.records import as_values
@@ -49,8 +49,7 @@ def interference(
 
     check_file(json, "--json")
     settle_for_run(run, data)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("measuring", total=None)
+    with bars() as shown:
         settings = InterferenceSettings(
             parameters=parameters or InterferenceConfig().parameters,
             batches=batches,
@@ -60,7 +59,7 @@ def interference(
             split=split,
             by_steps=finite_differences,
             device=device,
-            on_batch=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_batch=partial(shown.move, "measuring"),
         )
         measured = interference_of_run(run, settings, data)
     if json is not None:

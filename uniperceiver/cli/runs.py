@@ -8,6 +8,7 @@ from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file, check_folder, print_json, print_results
 from uniperceiver.cli.process import settle, settle_for_run
 from uniperceiver.errors import UserError
+from uniperceiver.waiting import announced
 
 if TYPE_CHECKING:
     from uniperceiver.config import Recipe
@@ -71,8 +72,9 @@ def tune(
 
 
 def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
-    from uniperceiver.runs.train import train
-    from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
+    with announced("loading PyTorch"):
+        from uniperceiver.runs.train import train
+        from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
 
     settle(recipe, trains=True)
     try:

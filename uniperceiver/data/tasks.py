@@ -1,7 +1,7 @@
 """RECIPE -> TASKS AND DATA: opened sources and the tasks on them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,31 @@ def source_notes(tasks: Sequence[TaskData]) -> list[str]:
             for note in notes_of(source):
                 splits.setdefault(note, []).append(f"{data.task.name}/{split}")
     return [f"{listed(names, 4)}: {note}" for note, names in splits.items()]
+
+
+def alike_notes(data: TaskData, read: Callable[[str], Hashable]) -> list[str]:
+    """A line about classes of a task that have the same texts; nothing where all differ.
+
+    Args:
+        read: what whoever answers reads of a text, such as its tokens.
+    """
+    groups: dict[frozenset[Hashable], list[int]] = {}
+    for number, texts in enumerate(data.task.labels):
+        groups.setdefault(frozenset(map(read, texts)), []).append(number)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return []
+    names = class_names(next(iter(data.sources.values())))
+    assert names is not None
+    shown = [
+        f"{listed((repr(names[number]) for number in group), 4)} as {data.task.labels[group[0]][0]!r}"
+        for group in alike
+    ]
+    return [
+        f"tasks.{data.task.name}: {sum(map(len, alike)):,} classes share their text with another, so no answer tells "
+        f"them apart: {listed(shown, 4)}; give them texts of their own (labels: {{{names[alike[0][0]]!r}: ...}}), or "
+        "join them"
+    ]
 
 
 def _labels(config: TaskConfig, sources: Mapping[str, Source], where: str) -> tuple[tuple[str, ...], ...]:

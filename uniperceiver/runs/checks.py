@@ -37,6 +37,8 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     without = next((data.task.name for data in tasks if "train" not in data.sources), None)
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
+    for data in tasks:
+        _check_learnable(data)
     if moe is not None:
         check_causal(moe, [data.task for data in tasks])
     _check_tuning(recipe, tasks)
@@ -54,6 +56,27 @@ def check_best(recipe: Recipe, tasks: Iterable[Task]) -> None:
     best, names = recipe.checkpoint.best, [f"{task.name}/{key}" for task in tasks for key in metric_names(task)]
     if best not in names:
         raise UserError(f"checkpoint.best: no metric {best!r}; {nearest(best, ['score', *names])}")
+
+
+def _check_learnable(data: TaskData) -> None:
+    """Refuse settings with which a task has a loss of 0 and nothing to learn.
+
+    Raises:
+        UserError: a text that is compared with itself alone; a single class.
+    """
+    where, config, answer = f"tasks.{data.task.name}", data.config, data.task.answer
+    if answer.among_batch:
+        nothing = "so every sample is compared with its own text alone, the loss is 0 and nothing is learnt"
+        for key, batch in (("batch", config.batch), ("late.batch", config.late.batch)):
+            if batch == 1:
+                raise UserError(f"{where}.{key}: is 1, {nothing} (accumulate is no help); set 2 or, better, many more")
+        if len(data.sources["train"]) == 1:
+            raise UserError(f"{where}.train: has one sample, {nothing}; give more samples")
+    if answer.has_labels and len(data.task.labels) == 1:
+        name = data.task.labels[0][0]
+        raise UserError(
+            f"{where}: has one class, {name!r}, so every answer is right and nothing is learnt; add another"
+        )
 
 
 def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:

@@ -2,15 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.table_files import check_table, write_table
-from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
@@ -26,6 +25,7 @@ from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.task_choice import refuse_other_classes
+from uniperceiver.waiting import bars
 
 # {"tasks": {task: {split: {metric: value}}}, "classes": {task: {split: ClassTable}}}, as in results.json
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -100,7 +100,9 @@ def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) ->
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])
-    for note in notes_on(arch):
+    by_class = arch.prompts is not None and (arch.prompts.classes or arch.prompts.labels)
+    alike = [alike_notes(item, lambda text: tuple(model.codec.encode(text))) for item in measured if not by_class]
+    for note in chain(notes_on(arch), *alike):
         warn(note)
     return measured
 
@@ -129,13 +131,11 @@ def _evaluate_tasks(
 ) -> Results:
     metrics: dict[str, dict[str, Metrics]] = {}
     classes: dict[str, dict[str, Any]] = {}
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    with bars(quiet=quiet) as shown:
         for data in tasks:
             for split in splits_of(data, splits):
-                bar = progress.add_task(f"{data.task.name}/{split.name}", total=None)
-
-                def on_batch(done: int, total: int, bar: Any = bar) -> None:
-                    progress.update(bar, completed=done, total=total)
+                name = f"evaluating {data.task.name}/{split.name}"
+                on_batch = partial(shown.move, name)
 
                 def on_classes(table: ClassTable, task: str = data.task.name, split: str = split.name) -> None:
                     classes.setdefault(task, {})[split] = dataclasses.asdict(table)
@@ -145,7 +145,7 @@ def _evaluate_tasks(
                     settings, on_batch=on_batch, on_broken=warn_of_broken, on_classes=on_classes, limit=limit
                 )
                 metrics.setdefault(data.task.name, {})[split.name] = evaluate_split(model.model, split, with_bar)
-                progress.remove_task(bar)
+                shown.remove(name)
     return {"tasks": metrics} | ({"classes": classes} if classes else {})
 
 

@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from uniperceiver.atomic import write_text
@@ -26,6 +25,7 @@ from uniperceiver.runs.evaluate import warn_of_broken
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.waiting import bars
 
 _SPLITS = ("val", "test", "train")  # the first that there is is looked at
 _NAMED = 16  # up to so many experts have a column
@@ -89,17 +89,14 @@ def experts_of(
     if arch.moe is None or arch.merged is not None:
         return None
     figures: list[GateFigures] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with bars() as shown:
         for data in tasks:
             for split in splits_of(data, splits)[:1]:
-                bar = progress.add_task(f"{split.task.name}/{split.name}", total=None)
-
-                def on_batch(done: int, total: int, bar: Any = bar) -> None:
-                    progress.update(bar, completed=done, total=total)
-
+                name = f"routing {split.task.name}/{split.name}"
+                on_batch = partial(shown.move, name)
                 totals = _statistics(model, split, dataclasses.replace(settings, on_batch=on_batch))
                 figures += [gate_figures(split.task.name, *sums) for sums in totals.items()]
-                progress.remove_task(bar)
+                shown.remove(name)
     return Experts(condition=arch.moe.condition, experts=arch.moe.experts, k=arch.moe.k, figures=figures)
 
 

@@ -1,13 +1,13 @@
 """RECIPE -> RUN: everything that a training run needs, made and joined."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.lengths import cut_notes
-from uniperceiver.data.tasks import TaskData, open_tasks, source_notes
+from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of
 from uniperceiver.model.architecture import Architecture, notes_on
@@ -30,6 +30,7 @@ from uniperceiver.training.log import RunLog
 from uniperceiver.training.loop import Callbacks, Run
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
+from uniperceiver.waiting import announced
 
 _TOKENIZER = "tokenizer.json"
 
@@ -48,11 +49,14 @@ def prepare_run(
         UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
     check_same_run(recipe, folder)
-    tasks = open_tasks(recipe, base) if tasks is None else tasks
+    with announced("opening the data", quiet=quiet):
+        tasks = open_tasks(recipe, base) if tasks is None else tasks
     check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
     tasks = with_fraction(recipe, tasks)
-    start = read_start(recipe, base, folder)
-    codec = _codec_of_run(recipe, tasks, base, folder, start)
+    with announced(f"reading {recipe.model.start}", quiet=quiet):
+        start = read_start(recipe, base, folder)
+    with announced("making the vocabulary from the texts of the data", quiet=quiet):
+        codec = _codec_of_run(recipe, tasks, base, folder, start)
     asked = architecture(
         recipe.model,
         recipe.moe,
@@ -64,7 +68,8 @@ def prepare_run(
     )
     arch = architecture_of_run(recipe, tasks, asked, start, folder)
     check_sizes(recipe, tasks, arch)
-    model = _first_model(recipe, arch, start)
+    with announced("making the model", quiet=quiet):
+        model = _first_model(recipe, arch, start)
     trained = {
         data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks
     }
@@ -80,12 +85,23 @@ def prepare_run(
         callbacks=_callbacks(
             recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective)
         ),
-        notes=(*notes_on(arch), *source_notes(tasks), *cut_notes(tasks, codec)),
+        notes=tuple(_notes(recipe, tasks, codec, arch)),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         tasks=tuple(tasks),
         quiet=quiet,
     )
+
+
+def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: Architecture) -> Iterator[str]:
+    """What is said before training: of the model, of texts left out or cut, of classes that no answer tells apart."""
+    yield from notes_on(arch)
+    yield from source_notes(tasks)
+    yield from cut_notes(tasks, codec)
+    # A class that has parameters of its own may share its text.
+    if not (recipe.tune.head or recipe.tune.labels):
+        for data in tasks:
+            yield from alike_notes(data, lambda text: tuple(codec.encode(text)))
 
 
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:

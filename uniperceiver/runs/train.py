@@ -15,6 +15,7 @@ from uniperceiver.runs.report import write_report
 from uniperceiver.runs.steps import Step, load_saved
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
+from uniperceiver.waiting import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,4 +84,6 @@ def train(
     limit = recipe.evaluation.train_limit
     results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet)
     write_results(folder, results)
+    if not quiet:
+        say("writing the report")
     return TrainedRun(folder=folder, results=results, report=write_report(folder, results, tasks))

@@ -18,8 +18,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from uniperceiver.studies.cells import CellOutcome, beside, write_outcome
 from uniperceiver.studies.plan import StudyCell, StudyPlan
 from uniperceiver.training.stop import EXIT_CODE, StopRequest
+from uniperceiver.waiting import shows_bars
 
 _TICK = 0.1  # seconds between looks at the processes
+_BETWEEN_LINES = 60.0  # seconds, where there is no bar
 _LOOK = 20  # ticks between looks at their logs
 _TAIL = 8192  # bytes of a log in which its last line is
 
@@ -45,8 +47,9 @@ def run_cells(
         quiet: no progress bar.
     """
     waiting, running = deque(todo), list[_RunningCell]()
-    ended, cut_off = len(plan.cells) - len(todo), False
+    ended, cut_off, due = len(plan.cells) - len(todo), False, 0.0
     with _bar(len(plan.cells), quiet) as (progress, bar), _none_left(running):
+        with_lines = not (quiet or shows_bars(progress.console))
         for tick in itertools.count():
             if stop.requested and not cut_off and (waiting or running):
                 cut_off = True
@@ -62,7 +65,10 @@ def run_cells(
                     on_end(outcome)
                     ended += 1
             if tick % _LOOK == 0 or not running:
-                _show(progress, bar, plan, ended, running)
+                text = _show(progress, bar, plan, ended, running)
+                if with_lines and time.monotonic() >= due:
+                    progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+                    due = time.monotonic() + _BETWEEN_LINES
             if not running and not waiting:
                 return not cut_off
             time.sleep(_TICK)
@@ -113,6 +119,7 @@ def _none_left(running: list[_RunningCell]) -> Iterator[None]:
 
 @contextmanager
 def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=24),
@@ -120,8 +127,8 @@ def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
-        disable=quiet,
+        console=console,
+        disable=quiet or not shows_bars(console),
         refresh_per_second=1,
         speed_estimate_period=3600,
     )
@@ -129,8 +136,8 @@ def _bar(cells: int, quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
         yield progress, progress.add_task("cells", total=cells, note="")
 
 
-def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running: Sequence[_RunningCell]) -> None:
-    """Cells that ended count as one, those that are trained as the share of their steps."""
+def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running: Sequence[_RunningCell]) -> str:
+    """Cells that ended count as one, those that are trained as the share of their steps; the same in words."""
     notes, share = [], 0.0
     for cell in [job.cell for job in running]:
         step, steps = _steps_done(cell.folder), cell.recipe.steps
@@ -138,6 +145,7 @@ def _show(progress: Progress, bar: TaskID, plan: StudyPlan, ended: int, running:
         notes.append(f"{cell.arm}/{cell.seed} {step}/{steps}")
     text = f"cells {ended}/{len(plan.cells)}"
     progress.update(bar, completed=ended + share, description=text, note=" · ".join(notes))
+    return f"{text}: {', '.join(notes)}" if notes else text
 
 
 def _steps_done(folder: Path) -> int:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
 from uniperceiver.strict import to_json
+from uniperceiver.waiting import BETWEEN, MOMENT, shows_bars
 
 NO_TENSORBOARD = "log.tensorboard needs the package tensorboard: pip install tensorboard, or set log.tensorboard=false"
 
@@ -34,7 +35,7 @@ class RunLog:
     Args:
         tensorboard: True, False, or "auto" for where it is installed.
         first_step: lines of later steps, from a run that was cut off, are removed.
-        quiet: no progress bar; what is said is still printed.
+        quiet: no progress, as a bar or as lines; what is said is still printed.
     """
 
     def __init__(
@@ -46,6 +47,10 @@ class RunLog:
         self._file = self._path.open("a", encoding="utf-8")
         with_events = find_spec("tensorboard") is not None if tensorboard == "auto" else tensorboard
         self._scalars = _tensorboard(folder / "tensorboard", first_step) if with_events else None
+        console = Console(stderr=True)
+        with_bar = shows_bars(console) and not quiet
+        self._steps, self._with_lines = steps, not (quiet or with_bar)
+        self._next = time.monotonic() + MOMENT  # when a line is due that says that something is still done
         self._progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -54,8 +59,8 @@ class RunLog:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
+            console=console,
+            disable=not with_bar,
             refresh_per_second=2,
         )
         self._bar = self._progress.add_task("training", total=steps, completed=first_step, note="")
@@ -94,12 +99,27 @@ class RunLog:
             _show(self._scalars, step, scalars, images)
 
     def progress(self, step: int, note: str, *, stage: str = "training") -> None:
-        """Move the bar."""
+        """Move the bar; where there is none, a line for every note of training, and now and then for other stages."""
         self._progress.update(self._bar, completed=step, note=note, description=stage)
+        training = stage == "training"
+        if self._with_lines and note and (training or time.monotonic() >= self._next):
+            self.say(f"step {step:,} of {self._steps:,}: {note if training else f'{stage}, {note}'}")
+            self._next = time.monotonic() + BETWEEN
+        if training and not note:
+            self._next = time.monotonic() + MOMENT
+
+    def moved(self, step: int) -> None:
+        """Show that a step was made, if nothing else was shown for a while."""
+        self._progress.update(self._bar, completed=step)
+        if self._with_lines and time.monotonic() >= self._next:
+            self.say(f"step {step:,} of {self._steps:,}")
+            self._next = time.monotonic() + BETWEEN
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """A line on the console above the bar; square brackets, as file names have them, are no markup."""
-        self._progress.console.print(text, style="yellow" if warning else None, highlight=False, markup=False)
+        self._progress.console.print(
+            text, style="yellow" if warning else None, highlight=False, markup=False, soft_wrap=True
+        )
 
     def close(self) -> None:
         """Flush and close everything."""

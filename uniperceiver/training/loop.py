@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from uniperceiver.atomic import folder_to_fill, in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
@@ -26,6 +28,7 @@ from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
 
+_SHOWN = 10  # tasks of the first line
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
@@ -99,6 +102,8 @@ class Run:
             quiet=self.quiet,
         )
         try:
+            if not self.quiet:
+                log.say(self._introduction())
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
@@ -111,6 +116,20 @@ class Run:
             stop.check()  # a signal during the last save
         finally:
             log.close()
+
+    def _introduction(self) -> str:
+        """What is trained on what, where, and where it is written down."""
+        sets = [f"{training.task.name} ({len(training.source):,} samples)" for training in self.mixture.sets]
+        more = f" and {len(sets) - _SHOWN} more tasks" if len(sets) > _SHOWN else ""
+        sizes = [(value.numel(), value.requires_grad) for value in self.state.model.parameters()]
+        count, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+        part = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M" if trained < count else f"{count / 1e6:.2f} M"
+        device = next(self.state.model.parameters()).device
+        where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+        return (
+            f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {self.recipe.steps:,} steps; "
+            f"log: {self.folder / 'log.jsonl'}"
+        )
 
     def _steps(self, log: RunLog, stop: StopRequest) -> None:
         """Steps up to the last, with all that comes between them."""
@@ -128,6 +147,7 @@ class Run:
             work = self._next_work(made, log, stop)
             report = self._step(work)
             window.add(report, work)
+            log.moved(state.step)
             if self.callbacks.gradients is not None:
                 self.callbacks.gradients.after_step(state.step, log)
             if report.skipped:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from uniperceiver.config import Recipe
 from uniperceiver.data.formats import class_names, notes_of
 from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, Use, named_twice, spans
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
-from uniperceiver.data.tasks import TaskData, open_tasks
+from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.tokenizers import bpe
+from uniperceiver.waiting import bars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +75,7 @@ class DataReport:
     samples: int
     broken: int
     sets: tuple[SetReport, ...]
+    notes: tuple[str, ...] = ()  # about classes that no answer can tell apart
 
     @property
     def clean(self) -> bool:
@@ -106,7 +105,13 @@ def check_data(
         samples=sum(report.samples for report in reports),
         broken=sum(report.broken for report in reports),
         sets=reports,
+        notes=tuple(note for data in tasks for note in alike_notes(data, _read_loosely)),
     )
+
+
+def _read_loosely(text: str) -> str:
+    """A text as a vocabulary in lower case reads it, in which neither letters' size nor spaces matter."""
+    return " ".join(text.casefold().split())
 
 
 def _codec(
@@ -127,11 +132,11 @@ def _codec(
 def _read(sets: Sequence[RecipeSet], codec: bpe.TextEncoder | None, workers: int, quiet: bool) -> list[Findings]:
     data = tuple(data_set.samples for data_set in sets)
     findings = [Findings() for _ in data]
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        bars = [progress.add_task(samples.uses[0].name, total=len(samples.source)) for samples in data]
+    with bars(quiet=quiet) as shown:
         for span, counted in load(Inspector(data, codec), spans(data), workers):
             findings[span.set].add(counted)
-            progress.update(bars[span.set], completed=span.stop)
+            samples = data[span.set]
+            shown.move(samples.uses[0].name, span.stop, len(samples.source))
     return findings
 
 

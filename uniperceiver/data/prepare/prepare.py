@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from uniperceiver.atomic import clean, only_one, write_text
 from uniperceiver.config import TaskConfig, parse_recipe, read_overrides
 from uniperceiver.data.formats import notes_of
@@ -31,6 +28,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.strict import read_yaml, to_json
 from uniperceiver.tasks.task import Task
+from uniperceiver.waiting import bars
 
 _MOST_ROOM = 1.5  # for random crops: how much larger than `size` pictures are stored at most
 _LEAST, _MOST = 64, 1000  # samples of a shard
@@ -171,11 +169,11 @@ def _write(out: Path, plans: tuple[SetPlan, ...], workers: int, quiet: bool) -> 
     reports: list[list[ShardReport]] = [[] for _ in plans]
     for name in (PROGRESS, *(plan.name for plan in plans)):
         (out / name).mkdir(exist_ok=True)
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        bars = [progress.add_task(plan.name, total=plan.shards) for plan in plans]
+    with bars(quiet=quiet) as shown:
         for shard, report in load(ShardWriter(out, plans), shard_plans(plans), workers):
             reports[shard.set].append(report)
-            progress.advance(bars[shard.set])
+            plan = plans[shard.set]
+            shown.move(f"{plan.name}, shards", len(reports[shard.set]), plan.shards)
     return reports
 
 

@@ -64,6 +64,8 @@ class AnswerKind:
     """Whether a Task of this kind has `labels`, and a prompt-tuned head or vector for each of them."""
     from_vocabulary: bool = False
     """Whether the candidates are the words of the vocabulary, of which training may draw some."""
+    among_batch: bool = False
+    """Whether the candidates are those of the other samples of a batch, so that a sample alone has nothing to learn."""
     needs_text: bool = False
     """Whether a text must be among the inputs."""
 

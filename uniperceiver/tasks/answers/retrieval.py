@@ -26,6 +26,7 @@ class Retrieval(AnswerKind):
 
     candidates = "in_batch"
     question = "rank"
+    among_batch = True
 
     def contradictions(self, task: "Task") -> Iterator[str]:
         """Another target than text is no contradiction, though nothing can prepare it yet."""
