@@ -67,6 +67,10 @@ def test_records_are_frozen_and_named() -> None:
             "r: key 'inner.names' has a wrong value 'ab': input should be a valid tup",
         ),
         ({"rate": 1, "choice": [1]}, "r: key 'choice' has a wrong value [1]: input should be a valid integer"),
+        (
+            {"rate": 1, "inner": {"names": [True]}},
+            "r: key 'inner.names.0' has a wrong value True: YAML reads yes, no, on",
+        ),
         ({"rate": float("nan")}, "r: key 'rate' has a wrong value nan: input should be a finite number"),
     ],
 )
@@ -89,6 +93,16 @@ def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
         read_yaml(path)
     with pytest.raises(UserError, match="no such file"):
         read_yaml(tmp_path)
+
+
+def test_keys_are_names_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &a {yes: 1, no: on, 01: x, 1e3: 2.5, ~: 3}\nb: {<<: *a, 01: y}\n")
+    first = {"yes": 1, "no": True, "01": "x", "1e3": 2.5, "~": 3}
+    assert read_yaml(path) == {"a": first, "b": first | {"01": "y"}}
+    path.write_text("a: {no: 1, no: 2}\n")
+    with pytest.raises(UserError, match="key 'no' stands twice"):
+        read_yaml(path)
 
 
 def test_json_is_what_every_reader_takes() -> None:

@@ -73,11 +73,14 @@ def load_yaml(text: str) -> Any:
 
 
 class _UniqueKeys(yaml.SafeLoader):
+    """Keys are names, as they are written: no, 01 and 1e3 too, which YAML takes for false, 1 and 1000."""
+
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         keys = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                key.tag = "tag:yaml.org,2002:str"
                 if key.value in keys:
                     problem = f"key {key.value!r} stands twice; rename or remove one"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
@@ -120,6 +123,8 @@ def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:
             reason = str(error["ctx"]["error"])
             return f"{where}: {key + ': ' if key else ''}{reason}"
     message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        message = "YAML reads yes, no, on and off as true and false; put the text into quotation marks"
     return f"{where}: key {key!r} has a wrong value {error['input']!r}: {message}"
 
 

@@ -296,3 +296,16 @@ def test_an_unreadable_file_is_named(model: UniPerceiver, tmp_path: Path) -> Non
         model.classify([_file(pictures()[0], tmp_path), tmp_path / "half.png"], labels=LABELS)
     with pytest.raises(UserError, match=r"\d+.png: .*give another file"):
         model.encode_video(_file(pictures()[0], tmp_path))
+
+
+def test_captions_of_a_model_that_has_not_learnt_to_write(
+    model: UniPerceiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = {name: task for name, task in model.saved.tasks.items() if not task.task.answer.causal}
+    silent = UniPerceiver(replace(model.saved, tasks=tasks))
+    silent.caption(pictures(), beam=1, max_words=2)
+    silent.caption(pictures(), beam=1, max_words=2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"none of the model's tasks writes ({', '.join(tasks)}): it has not learnt to")
+    model.caption(pictures(), beam=1, max_words=2)
+    assert capsys.readouterr().err == ""

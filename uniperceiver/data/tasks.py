@@ -96,6 +96,17 @@ def source_notes(tasks: Sequence[TaskData]) -> list[str]:
     return [f"{listed(names, 4)}: {note}" for note, names in splits.items()]
 
 
+def repeated_notes(data: TaskData) -> list[str]:
+    """A line about each split of a task that has the data of its train split."""
+    specs = {"val": data.config.val, "test": data.config.test}
+    return [
+        f"{data.task.name}/{split}: the same data as train, so its figures do not tell what is learnt from what is "
+        "known by heart"
+        for split, spec in specs.items()
+        if spec is not None and spec == data.config.train
+    ]
+
+
 def alike_notes(data: TaskData, read: Callable[[str], Hashable]) -> list[str]:
     """A line about classes of a task that have the same texts; nothing where all differ.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.devices import device_of
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
 from uniperceiver.serving import inputs
@@ -70,6 +70,7 @@ class UniPerceiver:
         self.saved, self.model, self.codec = saved, saved.model, saved.codec
         self.device, self.batch = torch.device(device), batch
         self._engine = Engine(saved, self.device, batch, home)
+        self._writes = any(task.answer.causal for task in self.tasks.values()) or not self.tasks
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -241,6 +242,9 @@ class UniPerceiver:
         samples = inputs.samples_of(chosen.task.media, images)
         if not samples:
             return []
+        if not self._writes:
+            warn(f"none of the model's tasks writes ({', '.join(self.tasks)}): it has not learnt to, whatever it says")
+            self._writes = True  # said once
         words_VD = self._engine.all_candidates(chosen)
         facts = chosen.task.facts("input", chosen.index)
         texts: list[str] = []

@@ -115,6 +115,6 @@ def test_a_caption_that_is_none_costs_itself_and_is_counted(tmp_path: Path) -> N
     assert [source.read(index).captions for index in range(2)] == [("of b",), ("first of a", "é of a")]
     assert [note.removeprefix(f"{tmp_path}/captions.json: ") for note in notes_of(source)] == [
         "8 captions are empty or damaged and left out",
-        "2 captions of images that are not in the file are left out",
+        "left out, being of images that are not in the file: 2 captions",
         "1 of 3 images have no caption and are left out",
     ]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,22 @@ def test_read_classes(tmp_path: Path) -> None:
         read_classes(tmp_path, "empty.txt", "w")
     with pytest.raises(UserError, match="names 'a' twice"):
         read_classes(tmp_path, ("a", "b", "a"), "w")
+
+
+def test_of_a_series_all_files_are_there(tmp_path: Path) -> None:
+    for number in (0, 2):
+        (tmp_path / f"s-{number:03}.tar").write_bytes(b"x")
+    with pytest.raises(UserError) as caught:
+        list_files(tmp_path, "s-{000..002}.tar", ".tar", "here")
+    told = "names 3 files, of which 1 are not there: s-001.tar; to read those that are, write path: 's-*.tar'"
+    assert str(caught.value) == f"here: s-{{000..002}}.tar {told}"
+    assert [file.name for file in list_files(tmp_path, "s-*.tar", ".tar", "here")] == ["s-000.tar", "s-002.tar"]
+
+
+@pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_with_accents_is_one_name_however_it_is_spelt(tmp_path: Path, there: str, asked: str) -> None:
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE} 1.jpg"
+    (tmp_path / unicodedata.normalize(there, name)).write_bytes(b"of this")
+    assert read_bytes(tmp_path / unicodedata.normalize(asked, name), "x") == b"of this"
+    (tmp_path / unicodedata.normalize(asked, name)).write_bytes(b"of that")
+    assert read_bytes(tmp_path / unicodedata.normalize(asked, name), "x") == b"of that"

@@ -14,6 +14,7 @@ import numpy as np
 
 from uniperceiver.data.formats.files import (
     Strings,
+    as_spelt_there,
     existing_file,
     existing_folder,
     is_of_system,
@@ -91,7 +92,7 @@ class FlickrCaptionsSource:
         kept = {name: texts for name, texts in captions.items() if texts}
         if not kept:
             raise UserError(f"{where}: {path}: no captions; is it complete?")
-        if not any((root / name).is_file() for name in kept):
+        if not any(as_spelt_there(root / name).is_file() for name in kept):
             raise UserError(f"{where}: {root} holds none of the pictures, not even {next(iter(kept))}; set key files")
         return CaptionedFiles.of(root, kept, left_out_captions(path, empty), where)
 

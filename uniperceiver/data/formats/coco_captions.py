@@ -134,7 +134,7 @@ def _captions(
     without = sum(not texts for texts in captions.values())
     return captions, (
         *left_out_captions(path, damaged),
-        *([f"{path}: {strangers:,} captions of images that are not in the file are left out"] if strangers else []),
+        *([f"{path}: left out, being of images that are not in the file: {strangers:,} captions"] if strangers else []),
         *([f"{path}: {without:,} of {len(files):,} images have no caption and are left out"] if without else []),
     )
 

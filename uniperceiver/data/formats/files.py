@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,9 @@ def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -
     """
     files: dict[Path, None] = {}
     for entry in [path] if isinstance(path, str) else path:
-        for pattern in expand_braces(entry, where):
+        patterns = expand_braces(entry, where)
+        _check_series(base, entry, patterns, where)
+        for pattern in patterns:
             for file in _matching_files(base, pattern, suffix, where):
                 if file in files:
                     raise UserError(f"{where}: key 'path' names {file} twice; name each file once")
@@ -118,6 +121,16 @@ def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -
     if not files:
         raise UserError(f"{where}: key 'path' is an empty list; name at least one file")
     return tuple(files)
+
+
+def _check_series(base: Path, entry: str, patterns: Sequence[str], where: str) -> None:
+    """Refuse a pattern with braces of whose files some are there and some are not."""
+    absent = [pattern for pattern in patterns if not _WILD.search(pattern) and not (base / pattern).exists()]
+    if 0 < len(absent) < len(patterns):
+        raise UserError(
+            f"{where}: {entry} names {len(patterns):,} files, of which {len(absent):,} are not there: "
+            f"{listed(absent, 3)}; to read those that are, write path: '{_BRACES.sub('*', entry)}'"
+        )
 
 
 def _matching_files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
@@ -190,6 +203,7 @@ def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes
         BrokenSample: missing, unreadable, or shorter than that.
     """
     try:
+        path = as_spelt_there(path)
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait, a device need not end
             raise BrokenSample(sample, f"{path}: not a plain file")
         with open(path, "rb") as file:
@@ -200,6 +214,18 @@ def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes
     if size >= 0 and len(data) != size:
         raise BrokenSample(sample, f"{path}: ends too early; it has changed since it was opened")
     return data
+
+
+def as_spelt_there(path: Path) -> Path:
+    """The path with its name as the file system has it: letters with accents are one character or two.
+
+    macOS takes both as the same name, and archives made there bring the one, tables the other.
+    """
+    if not path.exists() and not str(path).isascii():
+        for form in ("NFC", "NFD"):
+            if (other := Path(unicodedata.normalize(form, str(path)))).exists():
+                return other
+    return path
 
 
 def decode_text(data: bytes, sample: str) -> str:

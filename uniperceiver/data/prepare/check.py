@@ -12,7 +12,7 @@ from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, Use, named_twice, spans
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
-from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks
+from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks, repeated_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.tokenizers import bpe
 from uniperceiver.waiting import bars
@@ -105,7 +105,7 @@ def check_data(
         samples=sum(report.samples for report in reports),
         broken=sum(report.broken for report in reports),
         sets=reports,
-        notes=tuple(note for data in tasks for note in alike_notes(data, _read_loosely)),
+        notes=tuple(note for data in tasks for note in (*repeated_notes(data), *alike_notes(data, _read_loosely))),
     )
 
 

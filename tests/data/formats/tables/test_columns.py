@@ -118,6 +118,7 @@ def test_nan_can_be_the_name_of_a_class(tmp_path: Path) -> None:
     ("row", "reason"),
     [
         (",x", "no file in column 'f'"),
+        ("a.png,nan", "column 'c' is NaN"),
         ("a.png,", "empty text in column 'c'"),
         ("c.png,x", r".*c\.png: cannot be read \(No such file"),
         ("pipe,x", "not a plain file"),
@@ -160,6 +161,7 @@ def test_broken_rows(tmp_path: Path, row: str, reason: str) -> None:
             {"image": "f"},
             r"none of the files is there, not even .*/x/a\.png; set key files",
         ),
+        (["f", "d\\\\a.png"], {"image": "f"}, r"none of the files is there, .*; .* as on Windows: write / instead"),
         (["f", "https://h/a.png"], {"image": "f"}, "column 'f' holds addresses, not files; download them first"),
         (["f", "a.png"], {"image": "f", "files": "imgs"}, "files: .*imgs: no such file or folder"),
         (["t,k", "a,x", "b,z"], {"text": "t", "label": "k", "classes": ["x", "y"]}, r"t\.csv:3: label 'z' is not in"),
@@ -206,12 +208,12 @@ def test_one_empty_caption_costs_itself_and_is_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     keys = {"format": "csv", "path": "t.csv", "image": "f", "captions": ["c", "d"]}
     source = open_source(keys, "w", tmp_path)
-    assert all_of(source, "captions") == [("one", "nan"), ("three", "four", "five")]
-    assert notes_of(source)[1:] == (f"{tmp_path}: 3 captions are empty or damaged and left out",)
+    assert all_of(source, "captions") == [("one",), ("three", "four", "five")]
+    assert notes_of(source)[1:] == (f"{tmp_path}: 4 captions are empty or damaged and left out",)
     assert notes_of(source)[0].startswith(
         f"{tmp_path / 't.csv'}:5: not valid UTF-8; texts with such characters are broken"
     )
-    assert list(source.texts()) == ["one", "nan", "three", "four", "five"]
+    assert list(source.texts()) == ["one", "three", "four", "five"]
     rows = [{"f": "a.png", "c": ["one", "", "two", None, 3.5]}, {"f": "b.png", "c": []}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = open_source({**keys, "format": "jsonl", "path": "t.jsonl", "captions": "c"}, "w", tmp_path)

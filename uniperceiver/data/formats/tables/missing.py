@@ -23,6 +23,8 @@ def why_no_file(missing: Path, media: MediaColumn | None, folder: Path) -> str:
     if _ADDRESS.search(missing.as_posix()):
         return f"column {media.says!r} holds addresses, not files; download them first and name the files"
     nowhere = f"column {media.says!r}: none of the files is there, not even {missing}"
+    if "\\" in missing.name:
+        return f"{nowhere}; its folders are parted by \\ as on Windows: write / instead"
     endings = [f".{suffix}" for suffix in listed_suffixes()]
     for ending in (*endings, *map(str.upper, endings)):
         if os.path.isfile(f"{missing}{ending}"):

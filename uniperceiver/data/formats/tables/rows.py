@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from uniperceiver.data.formats.class_list import ClassList, read_classes
-from uniperceiver.data.formats.files import class_texts, label_of, short_names, sorted_names
+from uniperceiver.data.formats.files import as_spelt_there, class_texts, label_of, short_names, sorted_names
 from uniperceiver.data.formats.tables.media_column import MediaColumn
 from uniperceiver.data.formats.tables.missing import why_no_file
 from uniperceiver.data.formats.tables.values import label_text, plain, texts_of
@@ -250,7 +250,7 @@ def _is_chosen(values: Mapping[str, Any], scan: _Scan, query: RowQuery) -> bool:
 
 def _look_for(path: Path, scan: _Scan) -> None:
     try:
-        scan.any_file = path.is_file()
+        scan.any_file = as_spelt_there(path).is_file()
     except (OSError, ValueError):  # a name that is too long, or has a zero byte
         scan.any_file = False
     if not scan.any_file and scan.missing is None:

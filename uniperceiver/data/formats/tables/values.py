@@ -55,13 +55,21 @@ def filled(value: Any, name: str, sample: str, missing: str = "empty text") -> s
     return text
 
 
+def _said(text: str, name: str, sample: str) -> str:
+    """The text, unless it is the "nan" by which tables that were written by a program say that there is none."""
+    if text.lower() == _NAN:
+        raise BrokenSample(sample, f"{name} is NaN")
+    return text
+
+
 def text_of(value: Any, column: str, sample: str) -> str:
     """A text that is not empty.
 
     Raises:
         BrokenSample: there is none.
     """
-    return filled(value, f"column {column!r}", sample)
+    name = f"column {column!r}"
+    return _said(filled(value, name, sample), name, sample)
 
 
 def texts_of(value: Any, name: str, sample: str) -> tuple[list[str], list[BrokenSample]]:
@@ -73,7 +81,7 @@ def texts_of(value: Any, name: str, sample: str) -> tuple[list[str], list[Broken
     texts, faults = [], []
     for text in value if isinstance(value, list | tuple) else [value]:
         try:
-            texts.append(filled(text, name, sample))
+            texts.append(_said(filled(text, name, sample), name, sample))
         except BrokenSample as error:
             faults.append(error)
     if not texts and not faults:
@@ -93,10 +101,9 @@ def label_text(value: Any, column: str, sample: str, names: Collection[str]) -> 
     Raises:
         BrokenSample: it says nothing.
     """
-    text = filled(value, f"column {column!r}", sample, "no label")
-    if text.lower() == _NAN and text not in names:
-        raise BrokenSample(sample, f"column {column!r} is NaN")
-    return text
+    name = f"column {column!r}"
+    text = filled(value, name, sample, "no label")
+    return text if text in names else _said(text, name, sample)
 
 
 def path_of(value: Any) -> str | None:
