@@ -10,7 +10,7 @@ PACKAGE = "uniperceiver"
 # and whatever stands on a lower floor; rooms on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "precision", "streams", "atomic", "waiting"}),
-    frozenset({"strict", "modalities", "devices"}),
+    frozenset({"strict", "modalities", "devices", "own_code"}),
     frozenset({"records", "config", "interference"}),
     frozenset({"moe", "tasks", "tokenizers", "optimisation"}),
     frozenset({"model", "data"}),

@@ -25,9 +25,10 @@ from uniperceiver.runs.architecture import architecture
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES
 
+OWN_CODE = "docs/own_code.md"
 METHOD, DATA, TUNING, INTERFERENCE = "docs/method.md", "docs/data.md", "docs/tuning.md", "docs/interference.md"
 FUNCTIONS = sorted(set(re.findall(r"`([\w/]+)\.py::([\w.]+)`", read(METHOD))))
-RECIPES = [block.text for page in (DATA, TUNING) for block in blocks(page, "yaml")]
+RECIPES = [block.text for page in (DATA, TUNING, OWN_CODE) for block in blocks(page, "yaml")]
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS)

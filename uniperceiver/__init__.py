@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from uniperceiver.runs.tuning import tune_recipe
     from uniperceiver.serving.predictor import UniPerceiver
     from uniperceiver.tasks.task import Task
+    from uniperceiver.training.log import Tracker
 
 __version__ = "0.1.0"
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "TaskBalanceConfig",
     "TaskConfig",
     "TaskData",
+    "Tracker",
     "TrainedRun",
     "TuneConfig",
     "UniPerceiver",
@@ -79,6 +81,7 @@ __all__ = [
 _HOMES = {
     "Task": "uniperceiver.tasks.task",
     "TaskData": "uniperceiver.data.tasks",
+    "Tracker": "uniperceiver.training.log",
     "TrainedRun": "uniperceiver.runs.train",
     "UniPerceiver": "uniperceiver.serving.predictor",
     "UserError": "uniperceiver.errors",
@@ -88,14 +91,15 @@ _HOMES = {
 }
 
 
-def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None) -> "UniPerceiver":
+def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None, trust: bool = False) -> "UniPerceiver":
     """Load the model of a run, of a saved model directory or of the Hugging Face hub (OWNER/NAME), ready to be asked.
 
     Args:
         step: of a run: the weights of its checkpoint of that step, or "best": those whose evaluation was the best.
+        trust: execute the Python files that lie beside the model and that it needs (docs/own_code.md).
 
     Raises:
-        UserError: there is no model or no such checkpoint, or a file of it is damaged.
+        UserError: there is no model or checkpoint, it needs code that is not trusted, or a file of it is damaged.
 
     Example:
         >>> import numpy, uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
@@ -106,6 +110,10 @@ def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None)
     """
     from uniperceiver.serving.predictor import UniPerceiver
 
+    if trust:
+        from uniperceiver.runs.steps import trust_model
+
+        trust_model(path)
     if step is None:
         return UniPerceiver.from_pretrained(path, device)
     from uniperceiver.runs.steps import load_saved

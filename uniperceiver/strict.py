@@ -28,7 +28,7 @@ def record(cls: type[T]) -> type[T]:
         _dataclass(
             frozen=True,
             kw_only=True,
-            config=ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False),
+            config=ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False, populate_by_name=True),
         )(cls),
     )
 
@@ -86,6 +86,12 @@ class _UniqueKeys(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 keys.add(key.value)
         return node
+
+
+def key_names(cls: Any) -> list[str]:
+    """What the fields of a record are called in a file; Python keeps some words for itself."""
+    aliases = getattr(cls, "__pydantic_fields__", {})
+    return [getattr(aliases.get(field.name), "alias", None) or field.name for field in dataclasses.fields(cls)]
 
 
 def to_json(values: Any, indent: int | None = None) -> str:
@@ -156,4 +162,4 @@ def _field_names(cls: Any, path: list[str]) -> list[str]:
         members = [member for member in typing.get_args(cls) if dataclasses.is_dataclass(member)]
         if members and typing.get_origin(cls) is not dict:
             cls = members[0]  # Optional[SomeDataclass]
-    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    return key_names(cls) if dataclasses.is_dataclass(cls) else []

@@ -16,7 +16,7 @@ from uniperceiver.config import Recipe, TaskConfig, parse_recipe, read_overrides
 from uniperceiver.data.formats import open_source
 from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import save_recipe, saved_recipe
-from uniperceiver.strict import parse, read_yaml
+from uniperceiver.strict import key_names, parse, read_yaml
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*(ROOT / "uniperceiver" / "recipes").glob("*.yaml"), *(ROOT / "examples").glob("*.yaml")])
@@ -84,7 +84,7 @@ def test_every_typo_of_every_key_is_refused(path: Path) -> None:
     assert seen > 50
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
+@pytest.mark.parametrize("field", key_names(Recipe))
 def test_every_key_at_the_top(field: str) -> None:
     for typo in typos(field):
         with pytest.raises(UserError, match=f"unknown key '{typo}'; did you mean '{field}'"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file
 from uniperceiver.cli.process import settle_for_run
-from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName, StepOfRun
+from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName, StepOfRun, Trust
 from uniperceiver.waiting import bars
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def interference(
     step: StepOfRun = None,
     split: Annotated[SplitName, arg("default: %(default)s")] = "train",
     data: OtherData = None,
+    trust: Trust = False,
     finite_differences: Annotated[bool, arg("take the steps, in float64; slow")] = False,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the matrices to a file", metavar="FILE")] = None,
@@ -48,7 +49,7 @@ def interference(
     from uniperceiver.strict import to_json
 
     check_file(json, "--json")
-    settle_for_run(run, data)
+    settle_for_run(run, data, trust=trust)
     with bars() as shown:
         settings = InterferenceSettings(
             parameters=parameters or InterferenceConfig().parameters,

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
-from uniperceiver.cli.runs import AsJson, Run, StepOfRun
+from uniperceiver.cli.process import trust_model
+from uniperceiver.cli.runs import AsJson, Run, StepOfRun, Trust
 
 _NOT_ALL = 1  # exit code where some files could not be used
 
@@ -30,6 +31,7 @@ def predict(
     task: Annotated[str | None, arg("a task of the run")] = None,
     beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
+    trust: Trust = False,
     device: Annotated[str, arg()] = "cpu",
     keep_going: Annotated[bool, arg("answer what can be used, and name the rest (exit code 1)")] = False,
     out: Annotated[Path | None, arg("write the answers to a .csv, .parquet or .jsonl file", metavar="FILE")] = None,
@@ -51,6 +53,8 @@ def predict(
         beam=beam,
         text=text,
     )
+    if trust:
+        trust_model(run)
     saved = None if step is None else load_saved(run, read_step(step))
     answers = predict(saved or run, asks, files, device=device, keep_going=keep_going, out=out)
     if out is not None:
@@ -121,12 +125,15 @@ def merge(
     out: Annotated[Path, arg("folder of the merged model", metavar="DIR")],
     task: Annotated[list[str] | None, arg("tasks to merge for (default: all)", action="extend", metavar="NAME")] = None,
     step: StepOfRun = None,
+    trust: Trust = False,
     json: Annotated[bool, arg("print rows and sizes as JSON")] = False,
 ) -> int | None:
     """Fold experts into plain weights: the same answers, served densely."""
     from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.merge import as_text, merge_run
 
+    if trust:
+        trust_model(run)
     report = merge_run(run, out, task, None if step is None else load_saved(run, read_step(step)))
     if json:
         print_json(report)
@@ -135,10 +142,14 @@ def merge(
     return None
 
 
-def info(run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, json: AsJson = False) -> int | None:
+def info(
+    run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, trust: Trust = False, json: AsJson = False
+) -> int | None:
     """Describe a run or saved model, or what recipes can name."""
     from uniperceiver.serving.info import as_text, library_info, model_info
 
+    if trust and run is not None:
+        trust_model(run)
     facts = library_info() if run is None else model_info(run)
     if json:
         print_json(facts)

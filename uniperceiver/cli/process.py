@@ -45,8 +45,25 @@ def settle(recipe: "Recipe", *, trains: bool = False) -> None:
         keep_freed_memory()
 
 
-def settle_for_run(run: Path, data: Path | None = None) -> None:
-    """Give this process the threads of a run's recipe, or of the recipe whose data are used instead, if any."""
+def trust_model(path: str | Path) -> None:
+    """Execute the Python files that lie beside a model and that it needs.
+
+    Raises:
+        UserError: there is no model, or a file of it is damaged or raises an error.
+    """
+    from uniperceiver.runs.steps import trust_model
+
+    trust_model(path)
+
+
+def settle_for_run(run: Path, data: Path | None = None, *, trust: bool = False) -> None:
+    """Give this process the threads of a run's recipe, or of the recipe whose data are used instead, if any.
+
+    Args:
+        trust: also execute the Python files that lie beside the run's model.
+    """
+    if trust:
+        trust_model(run)
     from uniperceiver.config import read_recipe
     from uniperceiver.runs.folder import saved_recipe
 

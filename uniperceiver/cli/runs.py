@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_file, check_folder, print_json, print_results
-from uniperceiver.cli.process import settle, settle_for_run
+from uniperceiver.cli.process import settle, settle_for_run, trust_model
 from uniperceiver.errors import UserError
 from uniperceiver.waiting import announced
 
@@ -25,6 +25,7 @@ OneTask = Annotated[str | None, arg("only this task")]
 DeviceOfRecipe = Annotated[str | None, arg("cpu, cuda, ... (default: as the recipe says)")]
 FiguresTo = Annotated[Path | None, arg("also draw what is shown, as PDF and PNG", metavar="DIR")]
 StepOfRun = Annotated[str | None, arg("a step whose checkpoint is kept, or best (default: the last)", metavar="STEP")]
+Trust = Annotated[bool, arg("execute the Python files that lie beside the model and that it needs")]
 OtherData = Annotated[Path | None, arg("use the data of this recipe instead of the run's", metavar="RECIPE.yaml")]
 
 
@@ -43,12 +44,13 @@ def train(
     overrides: Overrides,
     *,
     out: RunToMake,
+    trust: Trust = False,
     json: ResultsAsJson = False,
 ) -> int | None:
     """Train a recipe; goes on with the run if its folder exists."""
     from uniperceiver.config import read_overrides, read_recipe
 
-    return _train(read_recipe(recipe, read_overrides(overrides)), recipe.parent, out, json)
+    return _train(read_recipe(recipe, read_overrides(overrides)), recipe.parent, out, json, trust)
 
 
 def tune(
@@ -60,6 +62,7 @@ def tune(
     method: Annotated[Literal["prompt", "full"] | None, arg("default: as the recipe says, or else prompt")] = None,
     fraction: Annotated[str | None, arg("share of the training set to use, such as 0.01", metavar="SHARE")] = None,
     step: StepOfRun = None,
+    trust: Trust = False,
     json: ResultsAsJson = False,
 ) -> int | None:
     """Adapt a finished model to your own data: all weights, or prompts."""
@@ -68,10 +71,12 @@ def tune(
 
     keys = read_overrides(overrides) | ({} if fraction is None else {"tune.fraction": fraction})
     keys |= {} if step is None else {"model.start_step": step}
+    if trust:
+        trust_model(model)
     return _train(tune_recipe(model, data, method, keys), data.parent, out, json)
 
 
-def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None:
+def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool = False) -> int | None:
     with announced("loading PyTorch"):
         from uniperceiver.runs.train import train
         from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
@@ -79,7 +84,7 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool) -> int | None
     settle(recipe, trains=True)
     try:
         with stop_at_once():
-            run = train(recipe, out, base=base)
+            run = train(recipe, out, base=base, trust=trust)
     except Stopped:
         saved = (out / "checkpoints").is_dir()
         how = "after saving; the same command goes on from there" if saved else "before the first save; begin anew"
@@ -100,6 +105,7 @@ def evaluate(
     split: Annotated[list[SplitName] | None, arg("default: val and test", action="append", nargs=None)] = None,
     data: OtherData = None,
     step: StepOfRun = None,
+    trust: Trust = False,
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
     predictions: Annotated[Path | None, arg("write all answers: .csv, .jsonl or .parquet", metavar="FILE")] = None,
@@ -113,7 +119,7 @@ def evaluate(
 
     check_file(json, "--json")
     check_table(predictions, "--predictions")
-    settle_for_run(run, data)
+    settle_for_run(run, data, trust=trust)
     results = evaluate(
         run,
         splits=split or ("val", "test"),
@@ -137,11 +143,11 @@ def evaluate(
     return None
 
 
-def report(run: Run, *, figures: FiguresTo = None) -> int | None:
+def report(run: Run, *, trust: Trust = False, figures: FiguresTo = None) -> int | None:
     """Write the report of a finished run anew, and its figures."""
     from uniperceiver.runs.report import renew_report
 
-    settle_for_run(run)
+    settle_for_run(run, trust=trust)
     for path in renew_report(run, figures):
         print(path)
     return None
@@ -153,6 +159,7 @@ def experts(
     task: OneTask = None,
     split: Annotated[SplitName | None, arg("default: val, or else test or train")] = None,
     limit: Annotated[int, arg("samples of each task; 0: all (default: %(default)s)")] = 256,
+    trust: Trust = False,
     device: DeviceOfRecipe = None,
     picture: Annotated[Path | None, arg("also write the report's picture to a file", metavar="FILE.html")] = None,
     figures: FiguresTo = None,
@@ -166,7 +173,7 @@ def experts(
     if limit < 0:
         raise UserError(f"--limit: {limit} is no number of samples; give 1 or more, or 0 for all")
     check_folder(picture, "--picture")
-    settle_for_run(run)
+    settle_for_run(run, trust=trust)
     experts = experts_of_run(run, task=task, split=split, limit=limit, device=device)
     if picture is not None:
         write_picture(experts, run, picture)

@@ -59,6 +59,9 @@ class Recipe:
 
     tasks: dict[str, TaskConfig] = Field(min_length=1)
     """The tasks, by a name of your choice."""
+    imports: list[str] = Field(default_factory=list, alias="import")
+    """Python files, which are executed before any name is looked up: conditions, balancing methods, formats, tasks and
+    trackers of your own (docs/own_code.md). In a recipe the key is `import`; the files are saved with the model."""
     seed: int = 0
     """Everything random in the run is a function of this number and the step."""
     steps: PositiveInt = 1000

@@ -7,19 +7,6 @@ from pydantic import Field, PositiveInt
 from uniperceiver.strict import record
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
-BalanceMethod = Literal[
-    "fixed",
-    "uncertainty",
-    "gradnorm",
-    "dwa",
-    "random_weights",
-    "pcgrad",
-    "cagrad",
-    "nash",
-    "famo",
-    "tbgn",
-    "own_moments",
-]
 
 
 @record
@@ -71,8 +58,9 @@ class SamplingConfig:
 class TaskBalanceConfig:
     """What makes one update of several tasks; a key is read by the methods that its sentence names."""
 
-    method: BalanceMethod = "fixed"
-    """fixed: the mean of the draws, each times its task's `loss_weight`. The others: docs/balancing.md."""
+    method: str = "fixed"
+    """fixed: the mean of the draws, each times its task's `loss_weight`. The others: docs/balancing.md; or one of your
+    own."""
     window: PositiveInt = 1
     """With unmixed sampling: draws of tasks, one after the other at the same weights, that make one update."""
     lr: float = Field(default=0.025, gt=0)
@@ -131,6 +119,8 @@ class LogConfig:
 
     every: PositiveInt = 20
     """Steps between lines of log.jsonl."""
+    trackers: list[str] = Field(default_factory=list)
+    """Names of trackers, which are told every line of log.jsonl: of those that a file of your own (`import`) enters."""
     tensorboard: bool | Literal["auto"] = "auto"
     """Also write TensorBoard events (needs the package tensorboard); auto: if that is installed."""
 

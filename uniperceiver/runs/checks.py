@@ -15,7 +15,7 @@ from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.tasks.task import Task
-from uniperceiver.training.log import NO_TENSORBOARD
+from uniperceiver.training.log import NO_TENSORBOARD, TRACKERS
 
 _OF_TRAINING = ("start", "start_step", "drop_path", "frame_offset")  # keys of `model` that are no part of a model
 _OF_PROMPTS = ("vectors", "shared", "head", "labels")  # keys of `tune` that only prompts have
@@ -32,6 +32,9 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     """
     if recipe.log.tensorboard is True and find_spec("tensorboard") is None:
         raise UserError(NO_TENSORBOARD)
+    for name in recipe.log.trackers:
+        if name not in TRACKERS:
+            raise UserError(f"log.trackers: no tracker {name!r}; {nearest(name, TRACKERS)}")
     check_best(recipe, [data.task for data in tasks])
     size_of(recipe.model.size)
     without = next((data.task.name for data in tasks if "train" not in data.sources), None)
@@ -168,8 +171,12 @@ def check_balance(recipe: Recipe, tasks: int) -> None:
         tasks: how many the run has.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or there is no such method.
     """
+    if recipe.balance.method not in METHODS:
+        raise UserError(
+            f"balance.method: no method {recipe.balance.method!r}; {nearest(recipe.balance.method, METHODS)}"
+        )
     method, window, mixed = METHODS[recipe.balance.method], recipe.balance.window, recipe.sampling.mode == "mixed"
     name = f"balance.method={recipe.balance.method}"
     if tasks < method.least_tasks:

@@ -17,6 +17,7 @@ from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
 from uniperceiver.evaluation.predictions import COLUMNS, ClassTable, Prediction
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
+from uniperceiver.own_code import import_code
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
@@ -40,6 +41,7 @@ def evaluate(
     tasks: Sequence[TaskData] | None = None,
     train_limit: int = 0,
     step: Step | None = None,
+    trust: bool = False,
     device: str | None = None,
     predictions: str | Path | None = None,
     quiet: bool = False,
@@ -53,6 +55,7 @@ def evaluate(
         tasks: tasks and sources made by a program, instead of those that the recipe names.
         train_limit: samples of each training split, drawn alike in every call; 0: all.
         step: of which checkpoint, a number or "best"; None: the model in the run's folder.
+        trust: execute the Python files that lie beside the model and that it needs.
         device: where to compute, instead of where the recipe says.
         predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
         quiet: show no progress.
@@ -73,12 +76,9 @@ def evaluate(
     """
     path, table = Path(run), None if predictions is None else Path(predictions)
     check_table(table, "predictions")
-    model = UniPerceiver(load_saved(path, step))
-    recipe, base = (read_recipe(data), Path(data).parent) if data is not None else saved_recipe(path)
-    if task is not None:
-        if task not in recipe.tasks:
-            raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
-        recipe = dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
+    model = UniPerceiver(load_saved(path, step, trust=trust))
+    recipe, base = saved_recipe(path) if data is None else _read(Path(data))
+    recipe = recipe if task is None else _with_task(recipe, task)
     opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
     measured = _fitting(recipe, opened, model)
     settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
@@ -91,6 +91,20 @@ def evaluate(
     if table is not None:
         write_table(table, COLUMNS, [vars(answer) for answer in answers])
     return results
+
+
+def _read(path: Path) -> tuple[Recipe, Path]:
+    """A recipe, after its own files were executed, and the folder that its paths start at."""
+    recipe = read_recipe(path)
+    import_code(recipe.imports, path.parent)
+    return recipe, path.parent
+
+
+def _with_task(recipe: Recipe, task: str) -> Recipe:
+    """The recipe with one of its tasks alone."""
+    if task not in recipe.tasks:
+        raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
+    return dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
 
 
 def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) -> list[TaskData]:

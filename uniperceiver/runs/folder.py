@@ -29,7 +29,7 @@ def save_recipe(recipe: Recipe, base: Path, folder: Path) -> None:
     Raises:
         UserError: the disk does not take it.
     """
-    values = dataclasses.asdict(recipe)
+    values = dict(zip(strict.key_names(Recipe), dataclasses.asdict(recipe).values(), strict=True))
     text = f"{_MARK}: {base.resolve()}\n" + yaml.safe_dump(_plain(values), sort_keys=False)
     path = folder / "recipe.yaml"
     try:

@@ -13,6 +13,7 @@ from uniperceiver.model.sizes import SIZES, ModelSize
 from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
+from uniperceiver.own_code import OwnCode, refuse_unknown
 from uniperceiver.runs.architecture import expert_words, experts
 from uniperceiver.runs.steps import load_saved
 from uniperceiver.runs.tuning import tuned_architecture
@@ -48,7 +49,7 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
     if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
         return None
     try:
-        saved = load_saved(_place(start, base), recipe.model.start_step)
+        saved = load_saved(place_of_start(start, base), recipe.model.start_step)
     except UserError as error:
         raise UserError(f"model.start: {error}") from None
     vocabulary = recipe.model.vocabulary
@@ -75,10 +76,27 @@ def base_to_keep(recipe: Recipe, base: Path, folder: Path, start: SavedModel | N
             "model.start_step: prompts are saved beside the model they are tuned on, and a checkpoint is none; save it "
             f"first, uniperceiver.load({recipe.model.start!r}, step={step!r}).save_pretrained(FOLDER)"
         )
-    return start.base or base_at(_place(recipe.model.start, base))
+    return start.base or base_at(place_of_start(recipe.model.start, base))
 
 
-def _place(start: str, base: Path) -> str | Path:
+def code_of_start(recipe: Recipe, folder: Path, start: SavedModel | None) -> tuple[OwnCode, ...]:
+    """The Python files that the start needs, or that the run in the folder needs beside those of its recipe.
+
+    Raises:
+        UserError: nobody has trusted them in this process.
+    """
+    if start is not None:
+        return start.code
+    if recipe.model.start is None or not (folder / "model" / "config.json").is_file():
+        return ()
+    named = {Path(file).name for file in recipe.imports}  # as they are now, which may not be as they were
+    codes = [code for code in saved_files.read_own_code(folder / "model") if code.name not in named]
+    refuse_unknown(codes)
+    return tuple(codes)
+
+
+def place_of_start(start: str, base: Path) -> str | Path:
+    """Where a model that a recipe names lies: from the recipe's folder, or else where the command is given."""
     near = base / Path(start).expanduser()
     return near if near.exists() else start
 

@@ -1,7 +1,7 @@
 """RECIPE -> RUN: everything that a training run needs, made and joined."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,17 @@ from uniperceiver.devices import device_of
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
+from uniperceiver.own_code import import_code, joined
 from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
-from uniperceiver.runs.initial_weights import architecture_of_run, base_to_keep, load_start, read_start
+from uniperceiver.runs.initial_weights import (
+    architecture_of_run,
+    base_to_keep,
+    code_of_start,
+    load_start,
+    read_start,
+)
 from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
 from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
@@ -26,7 +33,7 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe
-from uniperceiver.training.log import RunLog
+from uniperceiver.training.log import RunLog, Tracker
 from uniperceiver.training.loop import Callbacks, Run
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
@@ -36,7 +43,13 @@ _TOKENIZER = "tokenizer.json"
 
 
 def prepare_run(
-    recipe: Recipe, base: Path, folder: Path, *, tasks: list[TaskData] | None = None, quiet: bool = False
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    *,
+    tasks: list[TaskData] | None = None,
+    trackers: Sequence[Tracker] = (),
+    quiet: bool = False,
 ) -> Run:
     """Make everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
 
@@ -44,37 +57,27 @@ def prepare_run(
 
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
+        trackers: objects of a program that are told every line of the log.
 
     Raises:
         UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
     check_same_run(recipe, folder)
-    with announced("opening the data", quiet=quiet):
-        tasks = open_tasks(recipe, base) if tasks is None else tasks
-    check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
-    tasks = with_fraction(recipe, tasks)
-    with announced(f"reading {recipe.model.start}", quiet=quiet):
+    code = import_code(recipe.imports, base)
+    tasks = _opened(recipe, base, tasks, quiet)
+    with announced("reading the model to begin with", quiet=quiet):
         start = read_start(recipe, base, folder)
     with announced("making the vocabulary from the texts of the data", quiet=quiet):
         codec = _codec_of_run(recipe, tasks, base, folder, start)
-    asked = architecture(
-        recipe.model,
-        recipe.moe,
-        tasks=len(tasks),
-        vocabulary=codec.size,
-        end=codec.end,
-        answer=codec.answer,
-        modalities=[modality for data in tasks for modality in data.task.inputs],
-    )
-    arch = architecture_of_run(recipe, tasks, asked, start, folder)
+    arch = architecture_of_run(recipe, tasks, _asked(recipe, tasks, codec), start, folder)
     check_sizes(recipe, tasks, arch)
     with announced("making the model", quiet=quiet):
         model = _first_model(recipe, arch, start)
-    trained = {
-        data.task.name: KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks
-    }
-    beside = base_to_keep(recipe, base, folder, start)
-    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained, base=beside)
+    trained = [KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks]
+    beside, code = base_to_keep(recipe, base, folder, start), joined(code, code_of_start(recipe, folder, start))
+    saved = SavedModel(
+        model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
+    )
     mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,
@@ -89,7 +92,30 @@ def prepare_run(
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         tasks=tuple(tasks),
+        trackers=trackers,
+        code={file.name: file.sha256 for file in code},
         quiet=quiet,
+    )
+
+
+def _opened(recipe: Recipe, base: Path, tasks: list[TaskData] | None, quiet: bool) -> list[TaskData]:
+    """The tasks with the data that are trained on, after what can be refused by now was refused."""
+    with announced("opening the data", quiet=quiet):
+        tasks = open_tasks(recipe, base) if tasks is None else tasks
+    check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
+    return with_fraction(recipe, tasks)
+
+
+def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Architecture:
+    """The architecture that the recipe asks for."""
+    return architecture(
+        recipe.model,
+        recipe.moe,
+        tasks=len(tasks),
+        vocabulary=codec.size,
+        end=codec.end,
+        answer=codec.answer,
+        modalities=[modality for data in tasks for modality in data.task.inputs],
     )
 
 

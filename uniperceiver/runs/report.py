@@ -120,6 +120,8 @@ def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]
         "parameters": f"{parameters / 1e6:.2f} M",
         "trained": model.saved.trained,
     }
+    if model.saved.code:
+        facts["code of its own"] = ", ".join(code.name for code in model.saved.code)
     steps = [line for line in log if line["event"] == "train"]
     if len(steps) > 1:
         facts["training time"] = f"{training_seconds(steps) / 60:.1f} minutes"

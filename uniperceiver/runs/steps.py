@@ -30,16 +30,19 @@ def read_step(text: str | None) -> Step | None:
     return int(text)
 
 
-def load_saved(path: str | Path, step: Step | None = None) -> SavedModel:
+def load_saved(path: str | Path, step: Step | None = None, *, trust: bool = False) -> SavedModel:
     """Load a saved model, or that of a run, with the weights after some step; their moving average, if there is one.
 
     Args:
         path: a run; without a step also a folder of a saved model, or OWNER/NAME on the hub.
         step: of a checkpoint that the run has kept; None: the weights in the run's folder `model`.
+        trust: execute the Python files that lie beside the model and that it needs.
 
     Raises:
         UserError: there is no model or no such checkpoint, or a file of it is damaged.
     """
+    if trust:
+        trust_model(path)
     saved = saved_files.load(model_folder(path))
     if step is None:
         return saved
@@ -53,6 +56,15 @@ def load_saved(path: str | Path, step: Step | None = None) -> SavedModel:
     saved.model.load_state_dict(weights)
     saved.model.weights_changed()
     return dataclasses.replace(saved, trained=re.sub(r"^\d+", str(counters["step"]), saved.trained))
+
+
+def trust_model(path: str | Path) -> None:
+    """Execute the Python files that lie beside a model, so that it can be loaded in this process.
+
+    Raises:
+        UserError: there is no model, or a file of it is damaged or raises an error.
+    """
+    saved_files.trust(model_folder(path))
 
 
 def checkpoint_of(run: Path, step: Step) -> Path:

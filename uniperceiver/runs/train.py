@@ -10,11 +10,12 @@ from uniperceiver.data.tasks import SPLITS, TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.runs.evaluate import Results, evaluate
 from uniperceiver.runs.folder import write_results
+from uniperceiver.runs.initial_weights import place_of_start
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.runs.report import write_report
-from uniperceiver.runs.steps import Step, load_saved
+from uniperceiver.runs.steps import Step, load_saved, trust_model
 from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.training.log import read_log
+from uniperceiver.training.log import Tracker, read_log
 from uniperceiver.waiting import say
 
 
@@ -42,6 +43,8 @@ def train(
     overrides: Mapping[str, str] | None = None,
     base: str | Path | None = None,
     tasks: Sequence[TaskData] | None = None,
+    trackers: Sequence[Tracker] = (),
+    trust: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
     """Train a recipe to its end in the folder `out`, evaluate it, and write results.json and report.html there.
@@ -55,6 +58,9 @@ def train(
         overrides: keys of the file to replace, as on the command line: {"optimiser.lr": "3e-4"}.
         base: where relative paths of the recipe start; None: the folder of the file, or the current one.
         tasks: tasks and sources made by a program, instead of those that the recipe names.
+        trackers: objects that are told every line of the log while it is trained (`Tracker`).
+        trust: execute the Python files that lie beside `model.start` and that it needs; those of the recipe's `import`
+            always are.
         quiet: show no progress.
 
     Raises:
@@ -80,7 +86,9 @@ def train(
         raise UserError("overrides: are for a recipe's file; change a Recipe with dataclasses.replace")
     folder = Path(out)
     tasks = None if tasks is None else list(tasks)
-    prepare_run(recipe, Path(base or "."), folder, tasks=tasks, quiet=quiet).train()
+    if trust and recipe.model.start is not None:
+        trust_model(place_of_start(recipe.model.start, Path(base or ".")))
+    prepare_run(recipe, Path(base or "."), folder, tasks=tasks, trackers=trackers, quiet=quiet).train()
     limit = recipe.evaluation.train_limit
     results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet)
     write_results(folder, results)

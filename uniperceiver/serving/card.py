@@ -28,11 +28,14 @@ it is given; a wrong set of candidates still adds up to 1.
 """
 
 
-def model_card(arch: Architecture, tasks: Sequence[Task], trained: str, *, alone: bool = True) -> str:
+def model_card(
+    arch: Architecture, tasks: Sequence[Task], trained: str, *, alone: bool = True, code: Sequence[str] = ()
+) -> str:
     """The card's Markdown text.
 
     Args:
         alone: the weights beside it are all that there are, not only those that were tuned.
+        code: names of the Python files beside it, without which it cannot be loaded.
     """
     rows = [f"| {task.name} | {' + '.join(task.inputs)} | {task.answer.described(task)} |" for task in tasks]
     return _CARD.format(
@@ -43,7 +46,7 @@ def model_card(arch: Architecture, tasks: Sequence[Task], trained: str, *, alone
         vocabulary=arch.vocabulary,
         trained=trained or "not at all",
         experts=_experts(arch),
-        prompts=_prompts(arch, alone),
+        prompts=_prompts(arch, alone) + _code(code),
         tasks="\n".join(rows),
     )
 
@@ -66,6 +69,15 @@ def _prompts(arch: Architecture, alone: bool) -> str:
         return ""
     held = "" if alone else "; here are only the tuned parameters: config.json names the model that they belong to"
     return f"- tuned: {described(arch.prompts)}{held}\n"
+
+
+def _code(names: Sequence[str]) -> str:
+    """A line about Python files beside the weights; nothing where there are none."""
+    if not names:
+        return ""
+    return (
+        f"- needs code of its own, here beside the weights: {', '.join(names)}; read it, then load(..., trust=True)\n"
+    )
 
 
 def described(prompts: PromptShape) -> str:

@@ -6,7 +6,15 @@ from pathlib import Path
 from uniperceiver.errors import UserError
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_FILES = ["config.json", "model.safetensors", "tuned.safetensors", "tokenizer.json", "preprocess.json", "README.md"]
+_FILES = [
+    "config.json",
+    "model.safetensors",
+    "tuned.safetensors",
+    "tokenizer.json",
+    "preprocess.json",
+    "README.md",
+    "*.py",
+]
 
 
 def model_folder(path: str | Path) -> Path:

@@ -27,6 +27,7 @@ from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.weights import with_own_storage
 from uniperceiver.moe.settings import KINDS
+from uniperceiver.own_code import OwnCode, execute, read_code, refuse_unknown
 from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
@@ -61,6 +62,7 @@ class SavedModel:
     trained: str = ""  # one line for the model card: on what, how long
     base: Base | None = None  # the model whose prompts were tuned; None: this is a whole model
     origin: Origin | None = None  # the checkpoint of the original release that the weights come from, if they do
+    code: tuple[OwnCode, ...] = ()  # Python files of somebody's own that it needs, which are saved beside it
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -72,7 +74,8 @@ def refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder that is new or of a saved model")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(name for name in names - _FILES if not fnmatch(name, ENCODED.format("*")))
+    own = _code_names(folder) if "config.json" in names else {}
+    others = sorted(name for name in names - _FILES - own.keys() if not fnmatch(name, ENCODED.format("*")))
     if others:
         raise UserError(
             f"{folder}: holds other files, such as {others[0]}; give a folder that is new or of a saved model"
@@ -111,7 +114,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         "base": None if saved.base is None else to_json(saved.base, folder),
         "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
         "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
-    }
+    } | ({"code": {code.name: code.sha256 for code in saved.code}} if saved.code else {})
     views = {name: trained.preprocess.to_json() for name, trained in saved.tasks.items()}
     with whole_folder(folder) as temporary:
         file = temporary / (WEIGHTS if saved.base is None else TUNED)
@@ -119,8 +122,14 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
         write_json(temporary / "config.json", config)
         write_json(temporary / "preprocess.json", views)
         saved.codec.save(temporary / "tokenizer.json")
+        for code in saved.code:
+            (temporary / code.name).write_bytes(code.text.encode())
         card = model_card(
-            saved.arch, [trained.task for trained in saved.tasks.values()], saved.trained, alone=saved.base is None
+            saved.arch,
+            [trained.task for trained in saved.tasks.values()],
+            saved.trained,
+            alone=saved.base is None,
+            code=[code.name for code in saved.code],
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
@@ -140,7 +149,7 @@ def load(folder: Path) -> SavedModel:
 
     Raises:
         UserError: a file is missing, damaged, of another size, or written by a newer version; a tokenizer that does
-            not belong to the weights.
+            not belong to the weights; code of its own that nobody has trusted in this process (`trust`).
     """
     try:
         return _load(folder)
@@ -176,9 +185,41 @@ def read_tasks(folder: Path) -> dict[str, KnownTask]:
     """
     try:
         read_architecture(folder)
+        refuse_unknown(read_own_code(folder))
         return _tasks(read_json(folder / "config.json")["tasks"], folder)
     except (KeyError, TypeError) as error:
         raise _damaged(folder, error) from None
+
+
+def read_own_code(folder: Path) -> tuple[OwnCode, ...]:
+    """Read the Python files that lie beside a saved model and that it needs; nothing is executed.
+
+    Raises:
+        UserError: a file is missing, or is another one than was saved.
+    """
+    names = _code_names(folder)
+    codes = read_code(names, folder)
+    for code in codes:
+        if code.sha256 != names[code.name]:
+            raise UserError(f"{folder / code.name}: is not the file that was saved with the model; copy it again")
+    return codes
+
+
+def trust(folder: Path) -> None:
+    """Execute the Python files that a saved model needs: afterwards it can be loaded in this process.
+
+    Raises:
+        UserError: a file is missing, or raises an error.
+    """
+    execute(read_own_code(folder))
+
+
+def _code_names(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of code, by name."""
+    names = read_json(folder / "config.json").get("code") or {}
+    if not isinstance(names, dict) or any(Path(name).name != name or not name.endswith(".py") for name in names):
+        raise _damaged(folder, ValueError("code"))
+    return names
 
 
 def read_base(folder: Path) -> Base | None:
@@ -196,7 +237,8 @@ def _origin(config: Mapping[str, Any], folder: Path) -> Origin | None:
 
 
 def _load(folder: Path) -> SavedModel:
-    arch = read_architecture(folder)
+    arch, own = read_architecture(folder), read_own_code(folder)
+    refuse_unknown(own)
     config = read_json(folder / "config.json")
     codec = bpe.load(folder / "tokenizer.json")
     if codec.fingerprint() != config["tokenizer"]:
@@ -220,6 +262,7 @@ def _load(folder: Path) -> SavedModel:
         trained=config.get("trained", ""),
         base=base,
         origin=_origin(config, folder),
+        code=own,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 from uniperceiver.config import Recipe, parse_recipe
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
+from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks import check_recipe, check_sizes
 from uniperceiver.strict import parse, read_yaml, record
@@ -219,6 +220,7 @@ def _check_recipes(plan: StudyPlan) -> None:
     for cell in plan.cells:
         key = repr((cell.recipe.tasks, cell.recipe.data))
         try:
+            import_code(cell.recipe.imports, plan.recipe.parent)
             if key not in opened:
                 opened[key] = open_tasks(cell.recipe, plan.recipe.parent)
             _check(cell.recipe, opened[key])

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,18 +29,53 @@ class Scalars(Protocol):
     def close(self) -> None: ...
 
 
+class Tracker(Protocol):
+    """What follows a run beside its log: a service, a database, a program of yours.
+
+    Example:
+        >>> class Losses:
+        ...     def line(self, record):
+        ...         if record["event"] == "train":
+        ...             print(record["step"], record["grad_norm"])
+        ...     def close(self):
+        ...         pass
+    """
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """Take a line of log.jsonl: `step`, `event` ("train", "evaluate", "note", ...), `time`, and the values by name.
+
+        Called in the process that trains, between steps, so it should be quick. After an error it is not called again.
+        """
+
+    def close(self) -> None:
+        """Take notice that the training has ended, or has stopped for now."""
+
+
+TRACKERS: dict[str, Callable[[Path], Tracker]] = {}
+"""What makes a tracker for the run in a folder, by the name that a recipe's `log.trackers` has; yours to fill."""
+
+
 class RunLog:
     """The log of a run: one JSON object per line, the same numbers in TensorBoard, a progress bar on the console.
 
     Args:
         tensorboard: True, False, or "auto" for where it is installed.
         first_step: lines of later steps, from a run that was cut off, are removed.
+        trackers: what is told every line, too.
         quiet: no progress, as a bar or as lines; what is said is still printed.
     """
 
     def __init__(
-        self, folder: Path, *, first_step: int, steps: int, tensorboard: bool | str, quiet: bool = False
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        steps: int,
+        tensorboard: bool | str,
+        trackers: Sequence[Tracker] = (),
+        quiet: bool = False,
     ) -> None:
+        self._trackers = list(trackers)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "log.jsonl"
         _cut_after(self._path, first_step)
@@ -88,6 +123,7 @@ class RunLog:
                 f"{self._path}: cannot be written ({error.strerror}); free or repair the disk, then continue from the "
                 "newest checkpoint"
             ) from error
+        self._tell(lambda tracker: tracker.line(record))
         if self._scalars is not None:
             for name, value in (values if scalars is None else scalars).items():
                 if isinstance(value, int | float):
@@ -121,8 +157,19 @@ class RunLog:
             text, style="yellow" if warning else None, highlight=False, markup=False, soft_wrap=True
         )
 
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """Tell every tracker; one that fails stops no training, and is told nothing more."""
+        for tracker in list(self._trackers):
+            try:
+                what(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                self.say(f"tracker {type(tracker).__name__} is left out from here on: {reason}", warning=True)
+
     def close(self) -> None:
         """Flush and close everything."""
+        self._tell(lambda tracker: tracker.close())
         self._progress.stop()
         with suppress(OSError):  # every line was flushed: what fails here has failed before
             self._file.close()

@@ -1,8 +1,8 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from uniperceiver.training import checkpoint
 from uniperceiver.training.data_facts import changes_of_data, data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, gate_loads, move_biases
 from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
-from uniperceiver.training.log import RunLog
+from uniperceiver.training.log import TRACKERS, RunLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.state import pack, unpack
 from uniperceiver.training.step import StepReport, TrainState, train_step
@@ -66,6 +66,8 @@ class Run:
     watched_k: int | None = None  # experts of a token, where gates are trained: they may collapse
     tokenizer: str = ""  # fingerprint of what the weights read and write
     tasks: tuple[TaskData, ...] = ()  # whose data checkpoints describe, so that a run does not go on with others
+    trackers: Sequence[Tracker] = ()  # beside those that the recipe names
+    code: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the Python files that it needs, by name
     quiet: bool = False
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -99,11 +101,12 @@ class Run:
             first_step=state.step,
             steps=recipe.steps,
             tensorboard=recipe.log.tensorboard,
+            trackers=[*self.trackers, *(TRACKERS[name](self.folder) for name in recipe.log.trackers)],
             quiet=self.quiet,
         )
         try:
             if not self.quiet:
-                log.say(self._introduction())
+                log.say(_introduction(self))
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
@@ -116,20 +119,6 @@ class Run:
             stop.check()  # a signal during the last save
         finally:
             log.close()
-
-    def _introduction(self) -> str:
-        """What is trained on what, where, and where it is written down."""
-        sets = [f"{training.task.name} ({len(training.source):,} samples)" for training in self.mixture.sets]
-        more = f" and {len(sets) - _SHOWN} more tasks" if len(sets) > _SHOWN else ""
-        sizes = [(value.numel(), value.requires_grad) for value in self.state.model.parameters()]
-        count, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
-        part = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M" if trained < count else f"{count / 1e6:.2f} M"
-        device = next(self.state.model.parameters()).device
-        where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
-        return (
-            f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {self.recipe.steps:,} steps; "
-            f"log: {self.folder / 'log.jsonl'}"
-        )
 
     def _steps(self, log: RunLog, stop: StopRequest) -> None:
         """Steps up to the last, with all that comes between them."""
@@ -265,10 +254,16 @@ class Run:
             )
         unpack(self.state, tensors, counters, self._tasks(), newest.path)
         changes = changes_of_data(counters.get("data", {}), self._data, str(newest.path))
+        code = counters.get("code", {})
         self._saved = (self.state.step, self.state.evaluated)
         return [
             *(f"not used: {line}" for line in newest.skipped),
             *(f"the data have changed: {line}" for line in changes),
+            *(
+                f"{name} is not as it was when the run was saved: what it computes may be something else from here on"
+                for name, sha256 in self.code.items()
+                if code.get(name, sha256) != sha256
+            ),
             f"going on after step {self.state.step}",
         ]
 
@@ -287,7 +282,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
         tensors, counters = pack(self.state, self._tasks())
-        counters |= {"tokenizer": self.tokenizer, "data": self._data}
+        counters |= {"tokenizer": self.tokenizer, "data": self._data} | ({"code": self.code} if self.code else {})
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
         for path in checkpoint.list_checkpoints(root):
@@ -307,3 +302,18 @@ def refuse_second(folder: Path) -> None:
     """
     if in_use(folder):
         raise UserError(_BUSY.format(folder))
+
+
+def _introduction(run: Run) -> str:
+    """What is trained on what, where, and where it is written down."""
+    sets = [f"{training.task.name} ({len(training.source):,} samples)" for training in run.mixture.sets]
+    more = f" and {len(sets) - _SHOWN} more tasks" if len(sets) > _SHOWN else ""
+    sizes = [(value.numel(), value.requires_grad) for value in run.state.model.parameters()]
+    count, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+    part = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M" if trained < count else f"{count / 1e6:.2f} M"
+    device = next(run.state.model.parameters()).device
+    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    return (
+        f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {run.recipe.steps:,} steps; "
+        f"log: {run.folder / 'log.jsonl'}"
+    )

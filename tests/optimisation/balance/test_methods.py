@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -10,7 +10,6 @@ from tests.balancing import method
 from tests.markdown import blocks, read, section
 from tests.small_run import assert_same, log_lines, small_recipe, train
 from uniperceiver.config import TaskBalanceConfig, read_recipe
-from uniperceiver.config.training import BalanceMethod
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.runs.checks import check_balance
@@ -27,8 +26,11 @@ def recipe_for(name: str, **changes: Any) -> Any:
     return small_recipe(TEXTS, **{**usual, **unmixed, **changes})
 
 
-def test_every_method_that_a_recipe_may_name_is_there() -> None:
-    assert tuple(METHODS) == get_args(BalanceMethod)
+def test_a_method_is_looked_up_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^balance\.method: no method 'pcgrd'; did you mean 'pcgrad'\?"):
+        prepare_run(recipe_for("pcgrd"), tmp_path, tmp_path / "run")
+    monkeypatch.setitem(METHODS, "pcgrd", METHODS["pcgrad"])
+    assert type(prepare_run(recipe_for("pcgrd"), tmp_path, tmp_path / "run").state.method) is METHODS["pcgrad"]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -14,6 +14,7 @@ from uniperceiver.data.prepare.inspector import Fault, Findings, Inspector, Use,
 from uniperceiver.data.prepare.sets import RecipeSet, sets_of
 from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks, repeated_notes
 from uniperceiver.data.vocabulary import text_encoder
+from uniperceiver.own_code import import_code
 from uniperceiver.tokenizers import bpe
 from uniperceiver.waiting import bars
 
@@ -95,6 +96,7 @@ def check_data(
     Raises:
         UserError: the recipe is wrong, or data of a whole set are not there.
     """
+    import_code(recipe.imports, base)
     tasks = open_tasks(recipe, base)
     sets = sets_of(tasks)
     codec, tokenizer = _codec(recipe, tasks, base, find_model)

@@ -26,6 +26,7 @@ from uniperceiver.data.prepare.shard_writer import (
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES, TEXT
+from uniperceiver.own_code import import_code
 from uniperceiver.strict import read_yaml, to_json
 from uniperceiver.tasks.task import Task
 from uniperceiver.waiting import bars
@@ -68,6 +69,7 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
     """
     values = read_yaml(path)
     recipe = parse_recipe(values, read_overrides(overrides), str(path))
+    import_code(recipe.imports, path.parent)
     tasks = open_tasks(recipe, path.parent)
     for data in tasks:
         _check_task(data.task)

@@ -38,6 +38,12 @@ def prepared_recipe(
     prepared = {**values, "tasks": tasks}
     if recipe.model.start is not None or isinstance(recipe.model.vocabulary, str):
         prepared["model"] = {**values["model"], **_absolute_paths(recipe, path.parent)}
+    if recipe.imports:
+        files = [str((path.parent / Path(file).expanduser()).resolve()) for file in recipe.imports]
+        prepared = {
+            "import": files,
+            **{key: value for key, value in prepared.items() if key not in ("import", "imports")},
+        }
     head = "# Written by `uniperceiver data prepare`; paths start at this folder.\n"
     return head + yaml.dump(prepared, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
 

@@ -17,6 +17,7 @@ from uniperceiver.interference.finite_differences import finite_differences
 from uniperceiver.interference.groups import ParameterGroup
 from uniperceiver.interference.records import Interference, as_record, scalars, write_measurement
 from uniperceiver.model.model import Generalist
+from uniperceiver.own_code import import_code
 from uniperceiver.report.figures import image_of, interference_heat_maps
 from uniperceiver.runs.checks import check_sizes
 from uniperceiver.runs.evaluate import as_trained
@@ -61,6 +62,8 @@ def interference_of_run(path: Path, settings: InterferenceSettings, data: Path |
     """
     model = UniPerceiver(load_saved(path, settings.step))
     recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
+    if data is not None:
+        import_code(recipe.imports, base)
     tasks = _chosen(recipe, base, model, settings)
     groups = trained_groups(model.model, settings.parameters)
     steps = [step_of(folder) for folder in list_checkpoints(path / "checkpoints")]
