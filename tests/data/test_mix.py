@@ -293,3 +293,12 @@ def test_it_is_temperature_sampling(temperature: float) -> None:
         assert weights["b"] / weights["a"] == pytest.approx(9.0)
     if temperature == 1e9:
         assert weights == pytest.approx(dict.fromkeys(SAMPLES, 1.0))
+
+
+def test_batches_of_a_step_are_blended_with_partners_and_shares_of_their_own() -> None:
+    mixed = only(mixture(augment=AugmentConfig(mixup=1.0)), 0)
+    plan = mixed.plans(0, [0, 0, 0])[0]
+    made = [BatchMaker(mixed)[replace(plan, place=place)][1] for place in range(3)]
+    pixels = [flat(batch.inputs).pixels_BFCHW for batch in made if batch is not None]
+    assert not torch.equal(pixels[0], pixels[1])
+    assert not torch.equal(pixels[1], pixels[2])

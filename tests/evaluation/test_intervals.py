@@ -78,3 +78,10 @@ def test_only_an_interval_beyond_chance_is_above_it() -> None:
     assert above_chance(0.51, 0.5)
     assert not above_chance(0.5, 0.5)
     assert not above_chance(math.nan, 0.5)
+
+
+def test_groups_of_unequal_size_are_weighed_by_it() -> None:
+    """Where all values are alike there is nothing to be unsure of, whatever groups are drawn."""
+    groups_N = np.repeat(np.arange(6), (1, 1, 1, 1, 1, 40))
+    interval = bootstrap_mean(np.full(45, 0.25), seed=0, groups_N=groups_N)
+    assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(0.25))

@@ -8,13 +8,15 @@ import torch
 
 from tests.evaluation.test_evaluate import settings, split_of
 from uniperceiver import UniPerceiver
+from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import batch_of
 from uniperceiver.evaluation.answers.retrieval import gallery
 from uniperceiver.evaluation.evaluate import evaluate, not_alike
 from uniperceiver.evaluation.predictions import ClassTable, Prediction
-from uniperceiver.evaluation.split import batches
-from uniperceiver.records import Batch
+from uniperceiver.evaluation.split import batches, drawn_samples
+from uniperceiver.records import Batch, Sample
 from uniperceiver.tasks.loss import contrastive
 from uniperceiver.tasks.text import Text
 
@@ -140,3 +142,21 @@ def test_what_is_hidden_is_shown_at_its_place(model: UniPerceiver, monkeypatch: 
     assert before != after
     assert shown.text == f"{before} ▢ {after}"
     assert shown.truth == (model.codec.decode([circle]),)
+
+
+def test_broken_samples_are_counted_against_the_whole_split(
+    model: UniPerceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit reads a few: two broken ones among four may still be few among twelve."""
+    split = split_of("colours")
+    read, broken = type(split.source).read, set(drawn_samples(12, 4)[:2])
+
+    def failing(self: ScenesSource, index: int) -> Sample:
+        if index in broken:
+            raise BrokenSample(str(index), "damaged")
+        return read(self, index)
+
+    monkeypatch.setattr(type(split.source), "read", failing)
+    assert evaluate(model.model, split, settings(model, limit=4, max_broken=0.2))["n"] == 2
+    with pytest.raises(UserError, match="2 broken samples, more than"):
+        evaluate(model.model, split, settings(model, limit=4, max_broken=0.1))

@@ -266,3 +266,13 @@ def test_a_gradient_that_overflows_in_float16_is_no_fault_of_the_data() -> None:
     state.skipped_in_a_row, state.scaler = 0, torch.amp.GradScaler("cpu", init_scale=64.0)
     assert step(state, loss_of(state) * float("nan")).skipped == "loss of task 'task 0'"
     assert state.skipped_in_a_row == 1
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_a_skipped_step_moves_no_selection_bias(tmp_path: Path, skips: bool) -> None:
+    changes = {"moe__condition": "token", "moe__balance__bias_rate": 0.5, "steps": 1}
+    run = prepare_run(small_recipe(("colours",), **changes), tmp_path, tmp_path / "run", quiet=True)
+    spoiled(run, lambda step: skips).train()
+    biases = [value for name, value in run.state.model.named_buffers() if name.endswith("bias_E")]
+    assert biases
+    assert any(bool(value.any()) for value in biases) == (not skips)

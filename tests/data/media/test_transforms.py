@@ -251,3 +251,17 @@ def test_operations_go_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     rand_augment(np.zeros((1, 4, 4, 3), np.uint8), 200, 4, numpy_stream(0))
     assert set(strengths) == {0.4, -0.4}
     assert 70 < strengths.count(-0.4) < 130
+
+
+def test_crops_are_as_often_wide_as_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes: list[tuple[float, float, float, float]] = []
+    monkeypatch.setattr(
+        "uniperceiver.data.media.transforms._resize", lambda frames, box, size: boxes.append(box) or frames
+    )
+    picture, rng = np.zeros((1, 400, 400, 3), np.uint8), numpy_stream(0)
+    for _ in range(2000):
+        random_resized_crop(picture, 8, 0.1, rng)
+    aspects = np.array([(right - left) / (bottom - top) for left, top, right, bottom in boxes])
+    assert 0.47 < np.mean(aspects > 1) < 0.53
+    assert np.percentile(aspects, 1) == pytest.approx(3 / 4, abs=0.02)
+    assert np.percentile(aspects, 99) == pytest.approx(4 / 3, abs=0.02)
