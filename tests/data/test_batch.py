@@ -189,3 +189,20 @@ def test_labels_become_soft_targets() -> None:
     assert soft.shape == (4, 5)
     assert soft.argmax(dim=1).tolist() == batch.readout.target_R.tolist()
     assert soft.sum(dim=1).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("name", ["video_classification", "image_classification"])
+def test_evaluation_sees_one_view_whatever_the_stream(name: str) -> None:
+    """Training begins clips anywhere; evaluation has the middle."""
+    clip = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.full((1, 32, 32, 3), 20, np.uint8)
+    sample = replace(FULL, clip=clip, image=clip[3])
+    task = tiny_task(name)
+
+    def views(augment: AugmentConfig | None) -> list[np.ndarray]:
+        made = [prepare(task, sample, VIEW, tiny_codec(), augment, numpy_stream(seed)) for seed in range(6)]
+        return [item.media[task.media[0]].numpy() for item in made]
+
+    fixed = views(None)
+    assert all(np.array_equal(view, fixed[0]) for view in fixed)
+    if name == "video_classification":
+        assert any(not np.array_equal(view, fixed[0]) for view in views(AugmentConfig()))

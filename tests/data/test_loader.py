@@ -1,6 +1,7 @@
 """Batches by worker processes: the same in the same order for any number of them."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -196,3 +197,13 @@ def test_batches_of_all_kinds_are_those_of_this_process(tmp_path: Path, workers:
     for _ in range(12):
         assert_same(next(there), next(here))
     there.close()  # type: ignore[attr-defined]
+
+
+def test_what_was_packed_lies_in_memory_of_torch() -> None:
+    """Arrays that come from another process begin anywhere, and some kernels round otherwise there."""
+    tensors = [torch.arange(size, dtype=torch.float32) for size in (1, 3, 5, 7, 9)]
+    arrived = pickle.loads(pickle.dumps(packed(tensors)))
+    there = unpacked(arrived)
+    assert all(torch.equal(one, other) for one, other in zip(there, tensors, strict=True))
+    assert all(value.data_ptr() % 64 == 0 for value in there)
+    assert not any(np.shares_memory(value.numpy(), small.array) for value, small in zip(there, arrived, strict=True))

@@ -302,3 +302,21 @@ def test_batches_of_a_step_are_blended_with_partners_and_shares_of_their_own() -
     pixels = [flat(batch.inputs).pixels_BFCHW for batch in made if batch is not None]
     assert not torch.equal(pixels[0], pixels[1])
     assert not torch.equal(pixels[1], pixels[2])
+
+
+def test_tasks_that_take_turns_do_not_draw_their_orders_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: Counter[tuple[object, ...]] = Counter()
+
+    def counted(*names: Any) -> np.random.Generator:
+        drawn[names] += 1
+        return numpy_stream(*names)
+
+    monkeypatch.setattr("uniperceiver.data.mix.numpy_stream", counted)
+    mixed = mixture(tasks_per_step=3)
+    maker = BatchMaker(mixed)
+    for plan in islice(mixed.endless(0, [0, 0, 0]), 30):
+        maker[plan]
+    orders = {names: times for names, times in drawn.items() if names[1] == "order"}
+    assert len(orders) > 3
+    assert set(orders.values()) == {1}
+    assert len(maker._orders) <= 2 * 3

@@ -85,3 +85,9 @@ def test_groups_of_unequal_size_are_weighed_by_it() -> None:
     groups_N = np.repeat(np.arange(6), (1, 1, 1, 1, 1, 40))
     interval = bootstrap_mean(np.full(45, 0.25), seed=0, groups_N=groups_N)
     assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(0.25))
+
+
+def test_where_all_answers_are_alike_a_bound_is_exact() -> None:
+    for n in range(1, 300):
+        assert wilson(0, n).low == 0.0
+        assert wilson(n, n).high == 1.0

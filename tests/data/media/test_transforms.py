@@ -265,3 +265,25 @@ def test_crops_are_as_often_wide_as_high(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0.47 < np.mean(aspects > 1) < 0.53
     assert np.percentile(aspects, 1) == pytest.approx(3 / 4, abs=0.02)
     assert np.percentile(aspects, 99) == pytest.approx(4 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["auto_contrast", "equalise", "invert", "posterise", "solarise", "colour", "contrast", "brightness"]
+)
+def test_equal_pixels_of_a_clip_stay_equal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is in their frames: statistics such as the mean are those of the whole clip."""
+    monkeypatch.setattr("uniperceiver.data.media.randaugment.OPERATIONS", {name: OPERATIONS[name]})
+    clip = np.zeros((2, 8, 8, 3), np.uint8)
+    clip[0], clip[1] = (40, 90, 60), (200, 220, 180)
+    clip[:, 4:] += numpy_stream(0).integers(0, 30, (2, 4, 8, 3), dtype=np.uint8)
+    clip[:, :2] = (120, 100, 140)
+    view = rand_augment(clip, 1, 8, numpy_stream(1))
+    assert np.array_equal(view[0, 0, 0], view[1, 0, 0])
+    assert not np.array_equal(view, clip)
+
+
+def test_the_strongest_solarisation_is_the_negative() -> None:
+    ramp_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    picture = Image.fromarray(np.stack([ramp_HW] * 3, axis=-1))
+    assert np.array_equal(np.asarray(OPERATIONS["solarise"](picture, 1.0)), 255 - np.asarray(picture))
+    assert np.array_equal(np.asarray(OPERATIONS["solarise"](picture, 0.0)), np.asarray(picture))

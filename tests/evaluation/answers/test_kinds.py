@@ -1,16 +1,21 @@
 """Scores per read-out, and which samples they belong to."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.small_run import small_recipe
 from uniperceiver import UniPerceiver
 from uniperceiver.data.tasks import open_tasks
+from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.captions import captions
 from uniperceiver.evaluation.answers.kind import Scores, scores
 from uniperceiver.evaluation.answers.retrieval import gallery
+from uniperceiver.evaluation.evaluate import evaluate
+from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.split import Settings, Split, batches
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
@@ -77,3 +82,33 @@ def test_a_gallery_holds_every_caption(model: UniPerceiver) -> None:
     torch.testing.assert_close(
         collected.c_CD, model.encode_text(collected.texts, task="retrieval"), rtol=1e-5, atol=1e-5
     )
+
+
+def test_intervals_know_which_answers_belong_together(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words of a text, and captions of a picture, are right or wrong together: samples are drawn, not answers."""
+    groups: list[tuple[int, list[int] | None]] = []
+
+    def noted(values_N: np.ndarray, *, seed: int, groups_N: np.ndarray | None = None) -> Interval:
+        groups.append((len(values_N), None if groups_N is None else groups_N.tolist()))
+        return bootstrap_mean(values_N, seed=seed, groups_N=groups_N, resamples=20)
+
+    for module in ("kind", "masked_words", "retrieval"):
+        monkeypatch.setattr(f"uniperceiver.evaluation.answers.{module}.bootstrap_mean", noted)
+    metrics = evaluate(model.model, split_of("words"), settings(model))
+    assert groups
+    for size, together in groups:  # of accuracy, loss and perplexity
+        assert size == metrics["n"]
+        assert together is not None
+        assert set(together) == set(range(12))
+    groups.clear()
+    owners = gallery(model.model, split_of("retrieval"), settings(model)).owner_C.tolist()
+    assert len(owners) > 12
+    evaluate(model.model, split_of("retrieval"), settings(model))
+    assert sorted(groups, key=str) == sorted([(12, None)] * 3 + [(len(owners), owners)] * 3, key=str)
+
+
+def test_the_first_three_captions_of_people_are_shown(model: UniPerceiver) -> None:
+    split = split_of("captions")
+    sample = replace(split.source.read(0), captions=("one", "two", "three", "four"))
+    (shown,) = EVALUATIONS["captions"].shown(model.model, split, settings(model), [sample])
+    assert shown.truth == ("one", "two", "three")
