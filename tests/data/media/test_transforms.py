@@ -273,9 +273,9 @@ def test_crops_are_as_often_wide_as_high(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_equal_pixels_of_a_clip_stay_equal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else is in their frames: statistics such as the mean are those of the whole clip."""
     monkeypatch.setattr("uniperceiver.data.media.randaugment.OPERATIONS", {name: OPERATIONS[name]})
-    clip = np.zeros((2, 8, 8, 3), np.uint8)
+    clip = np.zeros((2, 24, 24, 3), np.uint8)
     clip[0], clip[1] = (40, 90, 60), (200, 220, 180)
-    clip[:, 4:] += numpy_stream(0).integers(0, 30, (2, 4, 8, 3), dtype=np.uint8)
+    clip[:, 4:] += numpy_stream(0).integers(0, 30, (2, 20, 24, 3), dtype=np.uint8)
     clip[:, :2] = (120, 100, 140)
     view = rand_augment(clip, 1, 8, numpy_stream(1))
     assert np.array_equal(view[0, 0, 0], view[1, 0, 0])
