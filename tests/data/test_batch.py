@@ -20,6 +20,7 @@ from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.answers.kind import Asked
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.sequences import cut
+from uniperceiver.tasks.task import Task
 from uniperceiver.tasks.text import Text
 
 IMAGE = np.full((32, 32, 3), 90, dtype=np.uint8)
@@ -206,3 +207,20 @@ def test_evaluation_sees_one_view_whatever_the_stream(name: str) -> None:
     assert all(np.array_equal(view, fixed[0]) for view in fixed)
     if name == "video_classification":
         assert any(not np.array_equal(view, fixed[0]) for view in views(AugmentConfig()))
+
+
+def test_a_template_stands_around_a_text_that_is_classified() -> None:
+    plain_task = Task(name="reading", inputs=("text",), candidates="labels", temperature="text_mlm", labels=(("a",),))
+    text = prepared_of(replace(plain_task, template="so says {text} today")).asked.text
+    assert text is not None
+    said = tiny_codec().decode([token for token in text.ids if token != tiny_codec().end])
+    assert said.startswith("so says ")
+    assert said.endswith(" today")
+    plain = prepared_of(plain_task).asked.text
+    assert plain is not None
+    assert tiny_codec().decode(plain.ids) in said
+
+
+def prepared_of(task: Task) -> Prepared:
+    view = replace(VIEW, length=60)
+    return prepare(task, replace(FULL, text="a red star"), view, tiny_codec(), None, numpy_stream(0))
