@@ -109,3 +109,11 @@ def test_rows_kept_in_generation_are_those_of_the_graph(gated: bool) -> None:
 
 def test_a_dense_half_block_has_nothing_to_route() -> None:
     assert Unrouted().first() == Unrouted()
+
+
+@pytest.mark.parametrize("context", [SEGMENTS_APART, SEQUENCES_APART], ids=["segments apart", "sequences apart"])
+def test_the_first_tokens_of_first_tokens_are_themselves(context: ForwardContext) -> None:
+    route = token_route(context).first()
+    again = route.first()
+    assert torch.equal(again.weight_TE, route.weight_TE)
+    assert torch.equal(again.chosen_TE, route.chosen_TE)

@@ -50,3 +50,20 @@ def test_the_smoothing_of_the_recipe_reaches_both_directions(smoothing: float) -
         nll_BB = -side_BB.log_softmax(dim=1)
         expected = (1 - smoothing) * nll_BB.diagonal().mean() + smoothing * nll_BB.mean()
         assert float(terms[name]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_accuracies_are_shares_of_the_batch_in_both_directions() -> None:
+    """By hand, as the original release adds them to its losses."""
+    logits_BB = torch.tensor([[3.0, 0.0, 0.0], [2.0, 1.0, 0.0], [4.0, 0.0, 5.0]])
+    batch = tiny_batch(TASK)
+    candidates = Candidates(sequences=batch.inputs)
+    accuracies = Retrieval().accuracies(logits_BB, replace(batch.readout, soft_RK=torch.eye(3)), candidates)
+    assert accuracies["accuracy_to_candidate"].item() == pytest.approx(2 / 3)  # 0, 0, 2
+    assert accuracies["accuracy_to_input"].item() == pytest.approx(2 / 3)  # 2, 1, 2
+    lower_BB = logits_BB + torch.tensor([[0.0, 9.0, 9.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    accuracies = Retrieval().accuracies(lower_BB, replace(batch.readout, soft_RK=torch.eye(3)), candidates)
+    assert accuracies["accuracy_to_candidate"].item() == pytest.approx(1 / 3)  # 1, 0, 2
+    assert accuracies["accuracy_to_input"].item() == pytest.approx(0.0)  # 2, 0, 0
+    labels = CATALOGUE["image_classification"].answer
+    readout = replace(batch.readout, soft_RK=None, target_R=torch.tensor([0, 0, 1]))
+    assert labels.accuracies(logits_BB, readout, candidates)["accuracy"].item() == pytest.approx(2 / 3)
