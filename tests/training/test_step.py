@@ -276,3 +276,30 @@ def test_a_skipped_step_moves_no_selection_bias(tmp_path: Path, skips: bool) -> 
     biases = [value for name, value in run.state.model.named_buffers() if name.endswith("bias_E")]
     assert biases
     assert any(bool(value.any()) for value in biases) == (not skips)
+
+
+def test_losses_that_balance_experts_are_a_mean_over_batches_without_the_weight_of_the_task() -> None:
+    state, plain = tiny_state(), tiny_state()
+    made = iter(
+        BatchLoss(terms={"nll": loss_of(state)}, factor=0.5, balance={"switch": loss_of(state, factor)})
+        for factor in (2.0, 4.0)
+    )
+    report = train_step(state, work("a", "a"), lambda batch, plan: next(made), CONFIG, 0.5)
+    step(plain, loss_of(plain, 0.5 + 3.0))
+    for mine, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    assert len(report.balance["a"]) == 2
+
+
+def test_who_looks_at_gradients_is_told_what_they_are_multiplied_by() -> None:
+    state, told = tiny_state(), list[tuple[str, float]]()
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    train_step(
+        state,
+        work("a", "b"),
+        lambda batch, plan: BatchLoss(terms={"nll": loss_of(state)}, factor=0.125),
+        CONFIG,
+        0.5,
+        lambda task, factor: told.append((task, factor)),
+    )
+    assert told == [("a", 0.5 * 4.0), ("b", 0.5 * 4.0)]  # the task's own weight is part of its gradient
