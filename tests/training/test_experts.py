@@ -240,3 +240,13 @@ def test_tensorboard_gets_its_own_numbers_where_they_are_given(tmp_path: Path) -
     log.close()
     assert written == [("experts/a/layer_0_ffn/entropy", 0.5, 3), ("train/loss", 2.0, 4)]
     assert log_lines(tmp_path, "experts")[0]["groups"] == [{"task": "a"}]
+
+
+def test_between_collapse_and_recovery_nothing_is_said() -> None:
+    """A gate at the border would be reported again and again."""
+    alarm, place = CollapseAlarm(1, steps=1), GatePlace(0, "ffn", 0)
+    said = []
+    for share in (85, 95, 85, 95, 79, 85, 91):
+        collapsed, recovered = alarm.add({place: torch.tensor([share, 100 - share])})
+        said.append((len(collapsed), len(recovered)))
+    assert said == [(0, 0), (1, 0), (0, 0), (0, 0), (0, 1), (0, 0), (1, 0)]
