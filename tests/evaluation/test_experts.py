@@ -8,8 +8,8 @@ import torch
 
 from tests.moe_cases import moe_model
 from tests.tiny import VIEW, tiny_codec, tiny_source, tiny_task
-from uniperceiver.evaluation.experts import decisions
-from uniperceiver.evaluation.split import Settings, Split
+from uniperceiver.evaluation.experts import _candidates, decisions
+from uniperceiver.evaluation.split import Settings, Split, drawn_samples
 from uniperceiver.moe.statistics import statistics
 
 ITEMS = 7
@@ -83,3 +83,10 @@ def test_progress_is_told() -> None:
     settings = replace(SETTINGS, on_batch=lambda done, total: told.append((done, total)))
     list(decisions(moe_model("attribute"), split_of("image_classification"), settings))
     assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_candidates_are_drawn_as_samples_are() -> None:
+    (sequences,) = _candidates(split_of("masked_language_modelling"), replace(SETTINGS, limit=7))
+    words = sequences.parts[0].values[:, 0].tolist()
+    assert words == drawn_samples(tiny_codec().size, 7)
+    assert words != list(range(7))

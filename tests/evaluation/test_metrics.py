@@ -87,3 +87,8 @@ def test_majority_share_counts_the_most_frequent_target() -> None:
 def test_no_targets_are_refused() -> None:
     with pytest.raises(ValueError, match="no targets"):
         majority_share([])
+
+
+def test_rows_of_the_confusion_matrix_are_the_right_classes() -> None:
+    table = confusion(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 1]), 3)
+    assert table.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]

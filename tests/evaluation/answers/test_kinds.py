@@ -112,3 +112,10 @@ def test_the_first_three_captions_of_people_are_shown(model: UniPerceiver) -> No
     sample = replace(split.source.read(0), captions=("one", "two", "three", "four"))
     (shown,) = EVALUATIONS["captions"].shown(model.model, split, settings(model), [sample])
     assert shown.truth == ("one", "two", "three")
+
+
+def test_chance_of_masked_words_is_the_commonest_hidden_token(model: UniPerceiver) -> None:
+    split = split_of("words")
+    targets = torch.cat([batch.readout.target_R for batch, _ in batches(split, settings(model))])
+    expected = int(torch.bincount(targets).max()) / len(targets)
+    assert evaluate(model.model, split, settings(model))["chance"] == pytest.approx(expected)
