@@ -7,18 +7,20 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+USABLE := $(VENV)/usable
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := uniperceiver tests $(wildcard examples benchmarks soak)
 
 # OpenMP threads that wait by spinning take the cores from other processes, which costs much where there are few.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help env demo test unit check soak format wheel clean
+.PHONY: help env use demo test unit check soak format wheel clean
 
 help:
 	@echo "make demo    set up, then train, evaluate and use a small model on generated scenes"
 	@echo "make test    set up, then run all tests"
 	@echo "make env     only set up (PIP_ARGS='...' goes to pip, PYTHON=... chooses the Python)"
+	@echo "make use     only what the library itself needs, as for the demo: no tools, no optional parts"
 	@echo "make check   format, lint, types, import rules, all tests"
 	@echo "make unit    the quick tests only"
 	@echo "make soak    half an hour of stopping, killing and failing disks (docs/reliability.md); goes on where it was stopped"
@@ -31,8 +33,10 @@ env: $(READY)
 	  echo "error: $(BIN)/python does not start (was its Python removed or this folder moved?); run: make clean env" >&2; \
 	  exit 1; }
 
+use: $(USABLE)
+
 # An existing .venv is kept, and so is a torch that is already in it: whoever wants a certain build installs it first.
-$(READY): pyproject.toml constraints.txt
+$(USABLE): pyproject.toml constraints.txt
 	@if [ ! -e $(BIN)/python ]; then \
 	  python=""; \
 	  for each in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11 python); do \
@@ -51,10 +55,14 @@ $(READY): pyproject.toml constraints.txt
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then grep -v "^torch==" constraints.txt; else cat constraints.txt; fi \
 	  > $(VENV)/constraints.txt
 	$(PIP) install $(PIP_ARGS) --quiet -c $(VENV)/constraints.txt "torch>=2.11,<2.14" hatchling editables
+	$(PIP) install $(PIP_ARGS) --quiet -c $(VENV)/constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(READY): $(USABLE)
 	$(PIP) install $(PIP_ARGS) --quiet -c $(VENV)/constraints.txt --no-build-isolation -e ".[dev]"
 	@touch $@
 
-demo: env
+demo: use
 	$(BIN)/uniperceiver demo
 
 # Two test processes: one thread each.

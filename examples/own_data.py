@@ -42,9 +42,12 @@ def write_split(folder: Path, scenes: ScenesSource) -> None:
 
 
 def main(folder: Path, train: int = 700, val: int = 140) -> None:
+    recipe = folder / "recipe.yaml"
+    if recipe.is_file() and recipe.read_text(encoding="utf-8") != RECIPE:
+        sys.exit(f"{recipe}: is another recipe; name a folder of its own for the data")
     for split, items in (("train", train), ("val", val)):
         write_split(folder, ScenesSource(items=items, split=split, label="shape", objects=1))
-    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    recipe.write_text(RECIPE, encoding="utf-8")
     Image.fromarray(ScenesSource(items=1, split="test", objects=1).read(0).image).save(folder / "photo.png")
     print(f"{folder}: {train} + {val} pictures; now: uniperceiver train {folder}/recipe.yaml --out runs/mine")
 

@@ -64,6 +64,10 @@ def test_the_small_data_set_is_what_the_recipe_names(tmp_path: Path) -> None:
             assert source is not None
             assert (tmp_path / source["path"]).exists()
     assert (tmp_path / "photo.png").is_file()
+    (tmp_path / "recipe.yaml").write_text("steps: 3\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"recipe.yaml: is another recipe; name a folder of its own"):
+        own_data.main(tmp_path, train=14, val=7)
+    assert (tmp_path / "recipe.yaml").read_text(encoding="utf-8") == "steps: 3\n"
 
 
 @pytest.mark.parametrize("settings", [{"batches": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=["2", "all"])

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 
 from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, Recipe, TuneConfig
+from uniperceiver.data.media.clips import refuse_without_av
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import BrokenSample, UserError, nearest
 from uniperceiver.evaluation.evaluate import metric_names
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import size_of
@@ -42,6 +44,7 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
     for data in tasks:
         _check_learnable(data)
+        _check_decoder(data)
     if moe is not None:
         check_causal(moe, [data.task for data in tasks])
     _check_tuning(recipe, tasks)
@@ -80,6 +83,18 @@ def _check_learnable(data: TaskData) -> None:
         raise UserError(
             f"{where}: has one class, {name!r}, so every answer is right and nothing is learnt; add another"
         )
+
+
+def _check_decoder(data: TaskData) -> None:
+    """Refuse encoded clips where nothing can decode them, as training would at its first batch.
+
+    Raises:
+        UserError: the package av is missing, and the first sample is such a clip.
+    """
+    if find_spec("av") is None:
+        with suppress(BrokenSample):
+            if isinstance(data.sources["train"].read(0).clip, bytes):
+                refuse_without_av()
 
 
 def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:

@@ -111,3 +111,5 @@ def test_without_av_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match="pip install av"):
         decode_clip(b"", "x", fixed(0))
+    with pytest.raises(UserError, match=r"pip install av, or 'uniperceiver\[video\]'"):
+        next(clips.clip_frames(b"", "x"))

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,12 +78,25 @@ def clip_extent(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Exten
     return Extent(frames=frames, height=height, width=width)
 
 
+def refuse_without_av() -> None:
+    """Refuse clips where nothing can decode them.
+
+    Raises:
+        UserError: the package av is missing.
+    """
+    if find_spec("av") is None:
+        raise UserError(
+            "clips are decoded with the package av, which is missing; pip install av, or 'uniperceiver[video]'"
+        )
+
+
 def clip_frames(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Iterator[np.ndarray]:
     """All frames of a clip as upright RGB, (H, W, 3) uint8, one after the other.
 
     Raises:
         BrokenSample: as `clip_extent`, when the damaged frame's turn comes.
     """
+    refuse_without_av()
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
@@ -94,10 +108,9 @@ def clip_frames(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Itera
 @contextmanager
 def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[list["Packet"]]:
     """The packets of a clip's first video stream; what goes wrong with them is a BrokenSample."""
-    try:
-        import av
-    except ImportError:
-        raise UserError("clips are decoded with the package av, which is missing; pip install av") from None
+    refuse_without_av()
+    import av
+
     if _matroska_ends_early(data) or _avi_ends_early(data):
         raise BrokenSample(name, _TRUNCATED)
     try:

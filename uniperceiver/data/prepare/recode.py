@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from uniperceiver.data.media.clips import clip_extent, clip_frames
+from uniperceiver.data.media.clips import clip_extent, clip_frames, refuse_without_av
 from uniperceiver.data.media.decode import MOST_PIXELS, decode_image
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _clip_kind(data: bytes) -> str | None:
 
 def _encoded_clip(frames: Iterable[np.ndarray], side: int) -> bytes:
     """The frames as an MP4, each the shorter side `side` or smaller; odd sides gain a pixel, as H.264 wants it."""
+    refuse_without_av()
     import av
 
     rest: Iterator[np.ndarray] = iter(frames)
