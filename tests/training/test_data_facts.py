@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.small_run import TASKS, log_lines, small_recipe, train
+from uniperceiver.cli import main
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.training import checkpoint
@@ -57,6 +58,15 @@ def test_a_renamed_class_is_refused_by_its_name(run: Path) -> None:
     ):
         goes_on(run)
     assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before
+
+
+def test_other_classes_are_said_when_they_are_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--split", "train"]) == 0
+    assert "classes" not in capsys.readouterr().err
+    (run.parent / "pictures" / "ring").rename(run.parent / "pictures" / "zebra")
+    assert main(["evaluate", str(run), "--split", "train"]) == 0
+    said = capsys.readouterr().err
+    assert "tasks.colours: has other classes than the model was trained on (gone: ring; new: zebra)" in said
 
 
 def test_another_spelling_of_the_same_text_is_the_same_class(run: Path) -> None:

@@ -26,6 +26,7 @@ from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.task_choice import refuse_other_classes
+from uniperceiver.training.data_facts import other_classes
 from uniperceiver.waiting import bars
 
 # {"tasks": {task: {split: {metric: value}}}, "classes": {task: {split: ClassTable}}}, as in results.json
@@ -115,10 +116,20 @@ def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) ->
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])
     by_class = arch.prompts is not None and (arch.prompts.classes or arch.prompts.labels)
+    changed = [_changed_classes(item, model) for item in measured]
     alike = [alike_notes(item, lambda text: tuple(model.codec.encode(text))) for item in measured if not by_class]
-    for note in chain(notes_on(arch), *alike):
+    for note in chain(notes_on(arch), *changed, *alike):
         warn(note)
     return measured
+
+
+def _changed_classes(data: TaskData, model: UniPerceiver) -> list[str]:
+    """A line about a task whose classes are not those that the model was trained on."""
+    trained = model.saved.tasks.get(data.task.name)
+    if trained is None or trained.task.labels == data.task.labels:
+        return []
+    before, now = ([texts[0] for texts in task.labels] for task in (trained.task, data.task))
+    return [f"tasks.{data.task.name}: has other classes than the model was trained on ({other_classes(before, now)})"]
 
 
 def as_trained(data: TaskData, model: UniPerceiver) -> TaskData:

@@ -44,7 +44,7 @@ def changes_of_data(before: Mapping[str, Any], now: Mapping[str, Any], where: st
     for task, facts in now.items():
         former = before.get(task, facts)
         if former["texts"] != facts["texts"]:
-            change = _other_classes(former["classes"] or [], facts["classes"] or [])
+            change = other_classes(former["classes"] or [], facts["classes"] or [])
             raise UserError(
                 f"{where}: was trained with other classes of task {task!r} ({change}); give the data their former "
                 "classes, or begin a new run with another --out"
@@ -76,7 +76,7 @@ def _some(source: Source) -> list[list[str]]:
     return described
 
 
-def _other_classes(before: Sequence[str], now: Sequence[str]) -> str:
+def other_classes(before: Sequence[str], now: Sequence[str]) -> str:
     """The difference of two lists of classes in words."""
     parts = []
     for word, names in (("gone", [*filter(lambda name: name not in now, before)]),
