@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.refused import files_of
-from tests.small_run import small_recipe, train, values_of, write_recipe
+from tests.small_run import TASKS, small_recipe, train, values_of, write_recipe
 from tests.studied import write_study
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
-from uniperceiver.runs.folder import refuse_foreign
+from uniperceiver.runs.folder import check_same_run, refuse_foreign, saved_recipe
 from uniperceiver.runs.prepare import prepare_run
 
 NOT_A_RUN = "and is no run; use another --out, a folder that is new, empty or of a run"
@@ -116,3 +116,27 @@ def test_weights_that_are_not_finite_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="are not finite"):
         run.train()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_somebody_in_the_model_of_a_run_is_not_lost(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "model" / ".DS_Store").touch()
+    check_same_run(saved_recipe(tmp_path / "run")[0], tmp_path / "run")
+    (tmp_path / "run" / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"model/notes\.txt: is none of the model's files, and would be lost .*; move it"
+    ):
+        check_same_run(saved_recipe(tmp_path / "run")[0], tmp_path / "run")
+
+
+def test_reports_are_written_into_runs_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(trained / "model", tmp_path / "mine" / "model")
+    write_recipe(tmp_path / "mine" / "recipe.yaml", values_of(tuple(TASKS)))
+    (tmp_path / "mine" / "results.json").write_text('{"tasks": {}}')
+    before = contents(tmp_path)
+    assert "mine: not a run, so no report is written there" in refused(["report", str(tmp_path / "mine")], capsys)
+    words = ["interference", str(tmp_path / "mine"), "--task", "colours", "--task", "motions", "--batches", "2"]
+    assert main([*words, "--batch", "2"]) == 0
+    assert contents(tmp_path) == before

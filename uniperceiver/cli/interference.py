@@ -44,6 +44,7 @@ def interference(
 
     from uniperceiver.config import InterferenceConfig
     from uniperceiver.interference.records import as_values
+    from uniperceiver.runs.folder import is_run_recipe
     from uniperceiver.runs.interference.of_run import InterferenceSettings, interference_of_run, keep_in_run
     from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
@@ -71,7 +72,7 @@ def interference(
         from uniperceiver.report.run.figures import interference_figures
 
         save_figures(interference_figures(measured), figures)
-    if (run / "recipe.yaml").is_file():
+    if is_run_recipe(run / "recipe.yaml"):
         for path in keep_in_run(run, measured):
             print(path)
     return None

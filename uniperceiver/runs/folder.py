@@ -13,6 +13,7 @@ from uniperceiver import strict
 from uniperceiver.atomic import foreign_names, write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
+from uniperceiver.serving.saved import foreign_files
 from uniperceiver.training.loop import refuse_second
 
 # What a resumed run's recipe may say anew; everything else decides what is computed.
@@ -108,6 +109,12 @@ def check_same_run(recipe: Recipe, folder: Path) -> None:
     """
     refuse_second(folder)
     refuse_foreign(folder)
+    beside = [name for name in foreign_files(folder / "model") if not name.startswith(".")]
+    if beside:
+        raise UserError(
+            f"{folder / 'model' / beside[0]}: is none of the model's files, and would be lost when the run saves its "
+            "model; move it elsewhere"
+        )
     if not (folder / "recipe.yaml").is_file():
         return
     before, _ = saved_recipe(folder)

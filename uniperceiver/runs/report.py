@@ -21,7 +21,7 @@ from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.experts import experts_of
-from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.folder import is_run_recipe, saved_recipe
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
@@ -54,6 +54,8 @@ def renew_report(folder: Path, figures: Path | None = None) -> list[Path]:
     Raises:
         UserError: the folder holds no finished run, or its data are gone.
     """
+    if not is_run_recipe(folder / "recipe.yaml"):
+        raise UserError(f"{folder}: not a run, so no report is written there; give the folder that train wrote")
     report = run_report(folder, read_results(folder))
     path = folder / "report.html"
     write_text(path, render_run(report))

@@ -73,13 +73,18 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder that is new or of a saved model")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    own = _code_names(folder) if "config.json" in names else {}
-    others = sorted(name for name in names - _FILES - own.keys() if not fnmatch(name, ENCODED.format("*")))
+    others = foreign_files(folder)
     if others:
         raise UserError(
             f"{folder}: holds other files, such as {others[0]}; give a folder that is new or of a saved model"
         )
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """What lies in a folder beside a saved model, and would be lost when one is saved there."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    own = _code_names(folder) if "config.json" in names else {}
+    return sorted(name for name in names - _FILES - own.keys() if not fnmatch(name, ENCODED.format("*")))
 
 
 def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None = None) -> None:
