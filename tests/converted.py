@@ -13,7 +13,7 @@ DENSE, MOE = original(), original(moe=True)
 def run(path: Path, *options: str, heads: int = HEADS) -> Path:
     """The folder that the command has written, beside the checkpoint."""
     out = path.parent / "model"
-    assert main(["convert", str(path), "--out", str(out), "--heads", str(heads), *options]) == 0
+    assert main(["convert", str(path), "--out", str(out), "--heads", str(heads), "--replace", *options]) == 0
     return out
 
 

@@ -4,12 +4,13 @@ import doctest
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import uniperceiver
-from tests.small_run import small_recipe
+from tests.small_run import small_recipe, values_of, write_recipe
 from uniperceiver import UserError, train
 
 EXAMPLES = ("train", "evaluate", "load", "UniPerceiver", "Task", "read_recipe", "Recipe", "tune_recipe")
@@ -48,11 +49,29 @@ def test_a_recipe_is_a_path_or_a_record(tmp_path: Path) -> None:
         train(small_recipe(), tmp_path / "run", overrides={"steps": "3"})
 
 
+def test_a_slip_in_a_call_is_one_line(trained: Path, tmp_path: Path) -> None:
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: uniperceiver.load(trained, "abacus"), "device 'abacus': "),
+        (lambda: uniperceiver.load(tmp_path / "absent"), "neither a saved model"),
+        (lambda: uniperceiver.evaluate(trained, splits="vale"), "no split 'vale'; did you mean 'val'"),
+        (lambda: uniperceiver.evaluate(trained, data=tmp_path), "no such file; give the path of a recipe"),
+        (lambda: uniperceiver.read_recipe("a\0b"), "no such file"),
+    ]
+    for call, message in calls:
+        with pytest.raises(UserError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"inputs='image' is a text; give a tuple, such as \('image',\)"):
+        uniperceiver.Task(name="x", inputs="image", candidates="labels", temperature="img_cls")  # type: ignore[arg-type]
+    path = write_recipe(tmp_path / "r.yaml", values_of())
+    assert uniperceiver.read_recipe(path, {"steps": 2, "optimiser.lr": "3e-4"}).steps == 2
+
+
 PROGRAM = """
 import functools, os, signal, sys, torch
 import torch._dynamo
 from pathlib import Path
-from tests.small_run import small_recipe
+from tests.small_run import small_recipe, values_of, write_recipe
 from uniperceiver import evaluate, train
 
 def process():

@@ -139,7 +139,10 @@ def said(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
             ["predict", "{run}", "classify", "--task", "colours", "--text", "a"],
             "the task looks at images, not at texts",
         ),
-        (["predict", "{run}", "caption", "--out", "{picture}", "{picture}"], "name a file that ends in .csv, .parquet"),
+        (
+            ["predict", "{run}", "caption", "--out", "{picture}", "{picture}"],
+            "expected a file that ends in .csv, .jsonl or",
+        ),
         (["info", "{tmp}"], "neither a saved model"),
     ],
 )

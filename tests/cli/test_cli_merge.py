@@ -76,7 +76,15 @@ def test_a_copy_for_each_task(run: Path, tmp_path: Path, capsys: pytest.CaptureF
         f"model: {out}",
     ]
     assert lines[-2].endswith("as many rows as experts (4): no smaller than the model with experts, only faster")
-    report = report_of(capsys, [str(run), "--out", str(out), "--task", "captions", "words", "--task", "words"])
+    assert main(["merge", str(run), "--out", str(out)]) == 0  # the same again
+    others = [str(run), "--out", str(out), "--task", "captions", "words", "--task", "words"]
+    line = said(capsys, others)
+    assert f"{out}: holds another model (2 steps" in line
+    assert line.endswith("captions, retrieval, words), which would be lost; give another folder, or --replace")
+    assert main(["merge", *others, "--replace", "--json"]) == 0
+    streams = capsys.readouterr()
+    assert "words) was there, and is replaced" in streams.err
+    report = json.loads(streams.out)
     assert list(report["tasks"]) == ["captions", "words"]
     assert [report["together"]["rows"], report["tasks"]["words"]["rows"]] == [2, 1]
     assert load(out).saved.arch.merged.tasks == ("captions", "words")  # type: ignore[union-attr]

@@ -1,9 +1,14 @@
 """From a recipe to opened tasks."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.small_run import small_recipe, values_of
+from uniperceiver.data.formats import open_source
 from uniperceiver.data.tasks import open_tasks, repeated_notes
+from uniperceiver.errors import UserError
 
 
 def test_labels_of_a_recipe_replace_those_of_the_data(tmp_path: Path) -> None:
@@ -12,6 +17,26 @@ def test_labels_of_a_recipe_replace_those_of_the_data(tmp_path: Path) -> None:
     assert data.task.labels[0] == ("a red thing", "red")
     assert ("a blue thing",) in data.task.labels
     assert ("yellow",) in data.task.labels
+
+
+def test_names_of_classes_match_in_either_form_of_unicode(tmp_path: Path) -> None:
+    apart, joined = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    for folder in (f"train/{apart}", "train/cat", f"val/{joined}", "val/cat"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.jpg").touch()
+    train, val = ({"format": "folder", "path": split} for split in ("train", "val"))
+    recipe = small_recipe(("colours",), tasks__colours__train=train, tasks__colours__val=val)
+    recipe = replace(recipe, tasks={"colours": replace(recipe.tasks["colours"], labels={joined: "a coffee house"})})
+    (data,) = open_tasks(recipe, tmp_path)
+    assert data.task.labels == (("a coffee house",), ("cat",))
+    listed = open_source({**train, "classes": ["cat", joined]}, "w", tmp_path)
+    assert [listed.read(index).label for index in range(2)] == [0, 1]
+    (tmp_path / "train" / joined).mkdir()
+    (tmp_path / "train" / joined / "a.jpg").touch()
+    with pytest.raises(
+        UserError, match=r"colours.train: two classes are called .*, in two forms of Unicode; rename one"
+    ):
+        open_tasks(replace(recipe, tasks={"colours": replace(recipe.tasks["colours"], val=None)}), tmp_path)
 
 
 def test_splits_and_indices(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.converted import MOE, run, said
 from tests.model.official.made_up import HEADS, State, older, without, write
 from tests.model.official.test_reading import Hostile
 from uniperceiver import load
+from uniperceiver.cli import main
 from uniperceiver.errors import UserError
 
 SPOILED: dict[str, Callable[[Path, State], Any]] = {
@@ -51,6 +52,20 @@ def test_other_peoples_files_are_not_replaced(dense: Path, tmp_path: Path, capsy
     assert "holds other files, such as thesis.tex" in said(capsys, dense, "--out", folder, "--heads", HEADS)
     assert "dense.pth: is a file; give a folder" in said(capsys, dense, "--out", dense, "--heads", HEADS)
     assert (folder / "thesis.tex").read_text() == "years of work"
+
+
+def test_another_model_is_replaced_only_where_it_is_said(
+    dense: Path, moe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = run(dense)
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    line = said(capsys, moe, "--out", kept, "--heads", HEADS)
+    assert "holds another model (converted from dense.pth of the original release), which would be lost; give" in line
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert main(["convert", str(dense), "--out", str(kept), "--heads", str(HEADS)]) == 0  # the same again
+    capsys.readouterr()
+    run(moe)
+    assert "dense.pth of the original release) was there, and is replaced" in capsys.readouterr().err
 
 
 def edited(folder: Path, section: str, fields: dict[str, Any]) -> None:

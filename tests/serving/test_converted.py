@@ -81,7 +81,7 @@ def test_it_captions_with_two_beams_and_at_most_21_tokens(
 def test_it_looks_at_clips_and_reads_texts(converted: Path) -> None:
     model, clip = load(converted), np.random.default_rng(0).integers(0, 255, (9, 40, 50, 3), dtype=np.uint8)
     assert model.encode_video(clip).shape == (1, model.saved.arch.width)
-    assert torch.isfinite(model.classify(clip, labels=LABELS)).all()
+    assert torch.isfinite(model.classify([clip], labels=LABELS)).all()
     told = model.classify("it was a bad day", labels=["wonderful", "bad"], modality="text")
     assert float(told.sum()) == pytest.approx(1.0)
 

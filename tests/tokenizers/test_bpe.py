@@ -50,10 +50,25 @@ def random_texts(count: int) -> list[str]:
     ]
 
 
+def test_an_accent_may_be_a_character_of_its_own(encoder: bpe.TextEncoder, tmp_path: Path) -> None:
+    apart, joined = "a cafe\N{COMBINING ACUTE ACCENT}", "A caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    encoder.save(tmp_path / "tokenizer.json")
+    for codec in (encoder, bpe.load(tmp_path / "tokenizer.json")):
+        assert codec.encode(apart) == codec.encode(joined)
+        assert codec.encode_words(apart) == codec.encode_words(joined)
+        assert codec.clean(apart) == codec.clean(joined) == joined.lower()
+    values = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    values["tokenizer"]["normalizer"] = None  # as saved before
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+    old = bpe.load(tmp_path / "tokenizer.json")
+    assert old.encode(joined) == encoder.encode(joined)
+    assert old.encode(apart) != old.encode(joined)
+
+
 def test_decoding_gives_the_cleaned_text_back(encoder: bpe.TextEncoder) -> None:
     for text in random_texts(2000):
         normal = " ".join(text.lower().encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
-        assert encoder.decode(encoder.encode(text)) == normal
+        assert encoder.decode(encoder.encode(text)) == encoder.library.normalizer.normalize_str(normal)
 
 
 def test_case_is_kept_on_request() -> None:

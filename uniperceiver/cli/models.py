@@ -8,6 +8,8 @@ from uniperceiver.cli.output import print_json
 from uniperceiver.cli.process import trust_model
 from uniperceiver.cli.runs import AsJson, Run, StepOfRun, Trust
 
+Replace = Annotated[bool, arg("let the model take the place of another one that is there")]
+
 _NOT_ALL = 1  # exit code where some files could not be used
 
 
@@ -95,6 +97,7 @@ def convert(
         arg("whether the visual type vector is in the patch bias (default: it is, but in files of the older version)"),
     ] = "auto",
     layout: Annotated[Literal["release", "paper"], arg("of the attribute bits (default: %(default)s)")] = "release",
+    replace: Replace = False,
     json: AsJson = False,
 ) -> int | None:
     """Turn a checkpoint of the original release into a model."""
@@ -111,7 +114,9 @@ def convert(
         type_vector=type_vector,
         layout=layout,
     )
-    facts = facts_of(convert_checkpoint(checkpoint, out, choices, vocabulary=vocabulary or VOCABULARY, report=report))
+    words = vocabulary or VOCABULARY
+    conversion = convert_checkpoint(checkpoint, out, choices, vocabulary=words, report=report, replace=replace)
+    facts = facts_of(conversion)
     if json:
         print_json({"model": str(out), **facts})
     else:
@@ -126,6 +131,7 @@ def merge(
     task: Annotated[list[str] | None, arg("tasks to merge for (default: all)", action="extend", metavar="NAME")] = None,
     step: StepOfRun = None,
     trust: Trust = False,
+    replace: Replace = False,
     json: Annotated[bool, arg("print rows and sizes as JSON")] = False,
 ) -> int | None:
     """Fold experts into plain weights: the same answers, served densely."""
@@ -134,7 +140,8 @@ def merge(
 
     if trust:
         trust_model(run)
-    report = merge_run(run, out, task, None if step is None else load_saved(run, read_step(step)))
+    saved = None if step is None else load_saved(run, read_step(step))
+    report = merge_run(run, out, task, saved, replace=replace)
     if json:
         print_json(report)
     else:

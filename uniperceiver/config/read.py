@@ -34,8 +34,8 @@ def read_overrides(words: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """Read a recipe from YAML, with dotted `key=value` overrides whose values are YAML too.
+def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe from YAML, with dotted `key=value` overrides whose values are YAML too, or plain values.
 
     Raises:
         UserError: the file or a key is wrong.
@@ -51,7 +51,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, str] | None = None) ->
     return parse_recipe(strict.read_yaml(path), overrides or {}, str(path))
 
 
-def parse_recipe(values: dict[str, Any], overrides: Mapping[str, str], where: str) -> Recipe:
+def parse_recipe(values: dict[str, Any], overrides: Mapping[str, Any], where: str) -> Recipe:
     """As `read_recipe`, for values that were read already; `where` is their file.
 
     Raises:
@@ -98,7 +98,9 @@ def _expanded(value: Any, where: str, key: str = "") -> Any:
     return value
 
 
-def _value(text: str, what: str) -> Any:
+def _value(text: Any, what: str) -> Any:
+    if not isinstance(text, str):  # of a program, which has values
+        return text
     try:
         return strict.load_yaml(text)
     except yaml.YAMLError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from uniperceiver.config import Recipe, TaskConfig
 from uniperceiver.data.formats import Source, class_names, classes_of, notes_of, open_source
+from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -139,11 +140,14 @@ def _labels(config: TaskConfig, sources: Mapping[str, Source], where: str) -> tu
     for split in others:
         if class_names(sources[split]) != names:
             raise UserError(f"{where}.{split}: {_difference(class_names(sources[split]) or (), names or (), first)}")
+    if twice := next((name for name in names or () if (names or ()).count(name) > 1), None):
+        raise UserError(f"{where}.{first}: two classes are called {twice!r}, in two forms of Unicode; rename one (NFC)")
     if config.labels is None:
         return texts
     assert names is not None
-    for name in config.labels:
-        if name not in names:
+    own_texts = {}
+    for name, value in config.labels.items():
+        if composed(name) not in names:
             raise UserError(f"{where}.labels: no class {name!r} in the data; {nearest(name, names)}")
-    own_texts = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in config.labels.items()}
+        own_texts[composed(name)] = (value,) if isinstance(value, str) else tuple(value)
     return tuple(own_texts.get(name, default) for name, default in zip(names, texts, strict=True))

@@ -6,6 +6,7 @@ names) are left out.
 """
 
 import re
+import unicodedata
 
 # coco-caption looks lower-cased tokens up in a list whose brackets are upper-case ("-LRB-"), so brackets stay words
 # in the reference, and therefore here.
@@ -55,7 +56,8 @@ _TOKEN = re.compile(
 def words(caption: str) -> list[str]:
     """The tokens of a caption as the COCO scorers count them: lower-case, punctuation removed; [] if none is left."""
     tokens: list[str] = []
-    for token in _TOKEN.findall(_UNREADABLE.sub(" ", caption.translate(_ASCII))):
+    composed = unicodedata.normalize("NFC", caption)  # an accent of its own would split its word
+    for token in _TOKEN.findall(_UNREADABLE.sub(" ", composed.translate(_ASCII))):
         token = token.lower()
         tokens.extend(_SPLIT_WORDS.get(token) or (_BRACKETS.get(token, token),))
     return [word for word in tokens if word.strip("-.") and word not in _PUNCTUATION]

@@ -9,7 +9,7 @@ from typing import Any
 
 from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.table_files import check_table, write_table
-from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks
+from uniperceiver.data.tasks import SPLITS, TaskData, alike_notes, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
@@ -36,7 +36,7 @@ Results = dict[str, dict[str, dict[str, Any]]]
 def evaluate(
     run: str | Path,
     *,
-    splits: Sequence[str] = ("val", "test"),
+    splits: str | Sequence[str] = ("val", "test"),
     task: str | None = None,
     data: str | Path | None = None,
     tasks: Sequence[TaskData] | None = None,
@@ -75,7 +75,7 @@ def evaluate(
         >>> 0 <= metrics["accuracy@1_low"] <= metrics["accuracy@1"] <= 1
         True
     """
-    path, table = Path(run), None if predictions is None else Path(predictions)
+    path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
     check_table(table, "predictions")
     model = UniPerceiver(load_saved(path, step, trust=trust))
     recipe, base = saved_recipe(path) if data is None else _read(Path(data))
@@ -86,7 +86,7 @@ def evaluate(
     model.model.to(settings.device)
     answers = list[Prediction]()
     settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend)
-    results = _evaluate_tasks(model, measured, tuple(splits), settings, train_limit, quiet)
+    results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
     if table is not None:
@@ -106,6 +106,15 @@ def _with_task(recipe: Recipe, task: str) -> Recipe:
     if task not in recipe.tasks:
         raise UserError(f"--task: no task {task!r}; {nearest(task, recipe.tasks)}")
     return dataclasses.replace(recipe, tasks={task: recipe.tasks[task]})
+
+
+def _names_of_splits(splits: str | Sequence[str]) -> tuple[str, ...]:
+    """One or several names of splits, each of which there may be."""
+    names = (splits,) if isinstance(splits, str) else tuple(splits)
+    for name in names:
+        if name not in SPLITS:
+            raise UserError(f"splits: no split {name!r}; {nearest(str(name), SPLITS)}")
+    return names
 
 
 def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) -> list[TaskData]:

@@ -40,7 +40,7 @@ def train(
     recipe: Recipe | str | Path,
     out: str | Path,
     *,
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     base: str | Path | None = None,
     tasks: Sequence[TaskData] | None = None,
     trackers: Sequence[Tracker] = (),

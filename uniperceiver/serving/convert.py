@@ -1,8 +1,9 @@
 """ORIGINAL CHECKPOINT -> SAVED MODEL: weights, CLIP's vocabulary, the original's tasks and preprocessing."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,20 @@ class Conversion:
 
 
 def convert_checkpoint(
-    path: Path, out: Path, choices: Choices, *, vocabulary: Path = VOCABULARY, report: Path | None = None
+    path: Path,
+    out: Path,
+    choices: Choices,
+    *,
+    vocabulary: Path = VOCABULARY,
+    report: Path | None = None,
+    replace: bool = False,
 ) -> Conversion:
     """Convert a checkpoint of the original release into a saved model in the folder `out`.
 
     Args:
         vocabulary: CLIP's merges, of which as many are taken as the checkpoint has words, or a tokenizer.json.
         report: where to write what became of every tensor, also when the checkpoint is refused for some of them.
+        replace: whether another model in the folder `out` may be replaced.
 
     Raises:
         UserError: it cannot be read or is not understood whole; `out` holds other files. Nothing else is written then.
@@ -70,6 +78,7 @@ def convert_checkpoint(
         _write_report(report, error.lines)
         raise
     saved = _saved(path, converted, words)
+    files.refuse_other_model(out, saved, replace=replace)
     _write_report(report, converted.lines)
     files.save(out, saved)
     return Conversion(saved=saved, converted=converted)
@@ -122,7 +131,7 @@ def _of_experts(arch: Architecture) -> dict[str, Any]:
 
 
 def _saved(path: Path, converted: Converted, words: Vocabulary) -> SavedModel:
-    arch = replace(converted.arch, literal_specials=bool(words.codec.atoms))
+    arch = dataclasses.replace(converted.arch, literal_specials=bool(words.codec.atoms))
     preprocess = _preprocess(arch)
     # The original release was trained on those with a temperature of their own family.
     trained = [task for task in CATALOGUE.values() if task.temperature != "downstream"]

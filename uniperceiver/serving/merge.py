@@ -1,7 +1,8 @@
 """SAVED MODEL -> MERGED MODEL: for which of its tasks, what they need, and what that costs."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from uniperceiver.records import Segment
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.values import as_list, shown
 from uniperceiver.tasks.task import Task
 
 
@@ -33,7 +35,9 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
     Raises:
         UserError: an unknown task, none at all, or experts that cannot be merged.
     """
-    chosen = list(saved.tasks) if tasks is None else [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    chosen = list(saved.tasks) if tasks is None else [tasks] if isinstance(tasks, str | Task) else as_list(tasks)
+    if wrong := [task for task in chosen if not isinstance(task, str | Task)]:
+        raise UserError(f"merge: {shown(wrong[0])} is no task; give the name of one, or a Task")
     if not chosen:
         raise UserError("merge: no task to merge for; name some of the run's, or give Tasks")
     needs: dict[str, tuple[Segment, ...]] = {}
@@ -41,7 +45,9 @@ def merge(saved: SavedModel, tasks: str | Task | Iterable[str | Task] | None = N
         name = task if isinstance(task, str) else task.name
         needs[name] = (*needs.get(name, ()), *_segments(saved, task))
     merging = merge_model(saved.model, saved.arch, needs)
-    return MergedModel(saved=replace(saved, model=merging.model, arch=merging.arch, base=None), merging=merging)
+    return MergedModel(
+        saved=dataclasses.replace(saved, model=merging.model, arch=merging.arch, base=None), merging=merging
+    )
 
 
 def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
@@ -54,13 +60,19 @@ def _segments(saved: SavedModel, task: str | Task) -> tuple[Segment, ...]:
 
 
 def merge_run(
-    path: Path, out: Path, tasks: Sequence[str] | None = None, saved: SavedModel | None = None
+    path: Path,
+    out: Path,
+    tasks: Sequence[str] | None = None,
+    saved: SavedModel | None = None,
+    *,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Save the merged model of a run or saved model in a folder of its own.
 
     Args:
         tasks: names of the run's tasks; None: all of them.
         saved: what is merged, where it is not the model in the folder but that of an earlier step.
+        replace: whether another model in the folder `out` may be replaced.
 
     Returns:
         {"model", "routed", "tasks": {name: size}, "together"}; a size has "rows", "parameters" and, where merging
@@ -74,6 +86,7 @@ def merge_run(
         raise UserError(f"--out {out}: is the model itself, whose experts would be lost; give another folder")
     files.refuse_foreign(out)
     merged = merge(saved or files.load(folder), tasks)
+    files.refuse_other_model(out, merged.saved, replace=replace)
     files.save(out, merged.saved)
     sizes = merged.merging
     return {

@@ -14,19 +14,21 @@ from torch import Tensor
 
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.devices import device_of
-from uniperceiver.errors import UserError, nearest, warn
+from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
 from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import (
     fitting,
     for_texts,
+    labels_of,
     media_alone,
     modality_asked,
     refuse_other_classes,
@@ -68,7 +70,7 @@ class UniPerceiver:
         self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64, home: Path | None = None
     ) -> None:
         self.saved, self.model, self.codec = saved, saved.model, saved.codec
-        self.device, self.batch = torch.device(device), batch
+        self.device, self.batch = device_of(str(device)), batch
         self._engine = Engine(saved, self.device, batch, home)
         self._writes = any(task.answer.causal for task in self.tasks.values()) or not self.tasks
 
@@ -93,12 +95,7 @@ class UniPerceiver:
         Raises:
             UserError: the model has no such task, or the task has no labels.
         """
-        if task not in self.saved.tasks:
-            raise UserError(f"labels: no task {shown(task)}; {nearest(str(task), self.saved.tasks)}")
-        asked = self.saved.tasks[task].task
-        if not asked.labels:
-            raise UserError(f"labels: task {task!r} has none; it answers with {asked.answer.described(asked)}")
-        return asked.answer.names(asked, self.codec)
+        return labels_of(self.saved, task)
 
     def to(self, device: str | torch.device) -> "UniPerceiver":
         """The same model, which computes on that device from now on.
@@ -132,10 +129,12 @@ class UniPerceiver:
                 the others.
 
         Raises:
-            UserError: it could not be written, or holds other files: the directory is replaced as a whole.
+            UserError: it could not be written, or holds other files. Another model there is replaced, and named.
         """
+        saved = replace(self.saved, base=None) if whole else self.saved
         files.refuse_foreign(Path(path))
-        files.save(Path(path), replace(self.saved, base=None) if whole else self.saved)
+        files.refuse_other_model(Path(path), saved, replace=True)
+        files.save(Path(path), saved)
 
     def merge(self, tasks: str | Task | Iterable[str | Task] | None = None) -> "UniPerceiver":
         """A new model that answers these tasks alike, without experts: at the cost of a dense model.
@@ -189,7 +188,7 @@ class UniPerceiver:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
         images, texts = at_hand(images), at_hand(texts)
-        seen = inputs.modality_of(images, modality or modality_asked(self.saved, task))
+        seen = inputs.modality_of(images, modality_asked(self.saved, task) if modality is None else modality)
         chosen = fitting(
             self.saved,
             "classify",
@@ -228,34 +227,26 @@ class UniPerceiver:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        if not isinstance(beam, int) or not 1 <= beam <= self.codec.size:
-            raise UserError(f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {beam}")
-        if not isinstance(max_words, int) or max_words < 1:
-            raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {max_words}")
-        if not (isinstance(length_penalty, int | float) and 0 <= length_penalty < math.inf):
-            raise UserError(f"caption: length_penalty must be a number, 0 or more, found {length_penalty}")
+        _check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
         modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(
             self.saved, "caption", task, "caption", modality, lambda task: task.answer.question == "caption"
         )
-        samples = inputs.samples_of(chosen.task.media, images)
-        if not samples:
+        if not (samples := inputs.samples_of(chosen.task.media, images)):
             return []
         if not self._writes:
             warn(f"none of the model's tasks writes ({', '.join(self.tasks)}): it has not learnt to, whatever it says")
             self._writes = True  # said once
         words_VD = self._engine.all_candidates(chosen)
-        facts = chosen.task.facts("input", chosen.index)
+        facts, scale = chosen.task.facts("input", chosen.index), self.model.scale(chosen.task.temperature)
         texts: list[str] = []
         for batch in self._engine.batches(media_alone(chosen), samples):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
             generated = generate(
                 self.model,
                 to_device(prefix, self.device),
-                lambda x_RD: logits(
-                    unit(self.model.represent(x_RD)), words_VD, self.model.scale(chosen.task.temperature)
-                ),
+                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, scale),
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),
@@ -274,3 +265,36 @@ class UniPerceiver:
         if not candidates:
             return torch.empty(len(z_ND), 0)
         return z_ND @ self._engine.some_texts(chosen, candidates).cpu().T
+
+    def routing(
+        self,
+        images: Media | Iterable[Media] | str | Iterable[str],
+        task: str | Task | None = None,
+        *,
+        texts: str | Iterable[str] | None = None,
+    ) -> list[GateDecision]:
+        """What each gate decides about every token of these inputs, as NumPy arrays, in the order of the layers.
+
+        Args:
+            texts: as for `classify`; without them, a task that reads a text behind its media sees the media alone.
+
+        Raises:
+            UserError: the model has no gates; else as `classify`.
+        """
+        images, texts = at_hand(images), at_hand(texts)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task))
+        chosen = fitting(self.saved, "routing", task, "rank", modality, lambda task: modality in task.inputs)
+        if texts is None and chosen.task.media:
+            chosen = media_alone(chosen)
+        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
+        passes = self._engine.decisions(chosen, samples)
+        return gate_decisions(self.saved.arch, passes, token_first=self.model.encoder.token_first)
+
+
+def _check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
+    if not isinstance(beam, int) or not 1 <= beam <= most:
+        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
+    if not isinstance(max_words, int) or max_words < 1:
+        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
+    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
+        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")

@@ -5,6 +5,7 @@ model.safetensors, and in config.json the place and the SHA-256 of the model tha
 """
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,7 +20,7 @@ from torch import Tensor
 from uniperceiver import strict
 from uniperceiver.atomic import whole_folder
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, warn
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -87,6 +88,28 @@ def foreign_files(folder: Path) -> list[str]:
     return sorted(name for name in names - _FILES - own.keys() if not fnmatch(name, ENCODED.format("*")))
 
 
+def refuse_other_model(folder: Path, saved: SavedModel, *, replace: bool) -> None:
+    """Refuse a folder with another model than an earlier writing of this one; or say that it is replaced.
+
+    Raises:
+        UserError: there is one, and it is not to be replaced.
+    """
+    if not (folder / "config.json").exists():
+        return
+    try:
+        there = read_json(folder / "config.json")
+    except UserError:
+        there = {"trained": "its config.json is damaged"}
+    if there == json.loads(json.dumps(_config(folder, saved))):
+        return
+    merged = (there.get("architecture") or {}).get("merged")
+    tasks = f", merged for {', '.join(merged.get('tasks', ()))}" if isinstance(merged, Mapping) else ""
+    what = f"another model ({there.get('trained') or 'not trained'}{tasks})"
+    if not replace:
+        raise UserError(f"{folder}: holds {what}, which would be lost; give another folder, or --replace")
+    warn(f"{folder}: {what} was there, and is replaced")
+
+
 def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write the directory, whole or not at all; the same model gives the same bytes.
 
@@ -111,20 +134,11 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
     state = saved.model.state_dict() | dict(weights or {})
     if saved.base is not None:
         state = _tuned(state)
-    config = {
-        "format": FORMAT,
-        "architecture": _plain(saved.arch),
-        "tokenizer": saved.codec.fingerprint(),
-        "trained": saved.trained,
-        "base": None if saved.base is None else to_json(saved.base, folder),
-        "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
-        "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
-    } | ({"code": {code.name: code.sha256 for code in saved.code}} if saved.code else {})
     views = {name: trained.preprocess.to_json() for name, trained in saved.tasks.items()}
     with whole_folder(folder) as temporary:
         file = temporary / (WEIGHTS if saved.base is None else TUNED)
         save_file(with_own_storage(state), file, metadata={"format": "pt"})
-        write_json(temporary / "config.json", config)
+        write_json(temporary / "config.json", _config(folder, saved))
         write_json(temporary / "preprocess.json", views)
         saved.codec.save(temporary / "tokenizer.json")
         for code in saved.code:
@@ -137,6 +151,18 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
             code=[code.name for code in saved.code],
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def _config(folder: Path, saved: SavedModel) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "architecture": _plain(saved.arch),
+        "tokenizer": saved.codec.fingerprint(),
+        "trained": saved.trained,
+        "base": None if saved.base is None else to_json(saved.base, folder),
+        "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
+        "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
+    } | ({"code": {code.name: code.sha256 for code in saved.code}} if saved.code else {})
 
 
 def _plain(arch: Architecture) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import TEXT
 from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.values import shown
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
 
@@ -121,18 +123,36 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
     classes = 0 if prompts is None else prompts.classes or prompts.labels
     if not classes or not task.answer.has_labels:
         return
-    own = [trained.task.labels for trained in saved.tasks.values() if trained.task.labels]
+    own = [_composed(trained.task.labels) for trained in saved.tasks.values() if trained.task.labels]
     # A converted model does not know what its classes are called, only how many there are.
     if not own and len(task.labels) != classes:
         raise UserError(
             f"task {task.name!r}: this model was tuned with parameters for each of {classes} classes, found "
             f"{len(task.labels)} labels; give those of its classes, in their order"
         )
-    if own and task.labels not in own:
+    if own and _composed(task.labels) not in own:
         raise UserError(
             f"task {task.name!r}: this model was tuned with parameters for each class of {', '.join(saved.tasks)}, so "
             "other labels mean nothing to it; use its own labels, or the model that it was made from"
         )
+
+
+def labels_of(saved: SavedModel, name: str) -> list[str]:
+    """What the classes of a task are called, in their order.
+
+    Raises:
+        UserError: the model has no such task, or the task has no labels.
+    """
+    if not isinstance(name, str) or name not in saved.tasks:
+        raise UserError(f"labels: no task {shown(name)}; {nearest(shown(name), saved.tasks)}")
+    task = saved.tasks[name].task
+    if not task.labels:
+        raise UserError(f"labels: task {name!r} has none; it answers with {task.answer.described(task)}")
+    return task.answer.names(task, saved.codec)
+
+
+def _composed(labels: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(map(composed, texts)) for texts in labels)
 
 
 def media_alone(chosen: KnownTask) -> KnownTask:

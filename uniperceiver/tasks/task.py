@@ -97,7 +97,10 @@ class Task:
         )
 
     def _wrong_modalities(self) -> Iterator[str]:
-        if unknown := {*self.inputs, self.target} - set(MODALITIES):
+        inputs: object = self.inputs
+        if isinstance(inputs, str):
+            yield f"inputs={inputs!r} is a text; give a tuple, such as ({inputs!r},)"
+        elif unknown := {*self.inputs, self.target} - set(MODALITIES):
             yield f"unknown modality {sorted(unknown)[0]!r}"
         elif not self.inputs or len(set(self.inputs)) < len(self.inputs) or TEXT in self.inputs[:-1]:
             yield f"inputs={self.inputs!r} must be one or several modalities, each once, a text behind the others"

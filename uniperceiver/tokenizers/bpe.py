@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from uniperceiver.atomic import write_text
 from uniperceiver.errors import UserError
@@ -68,7 +68,7 @@ class TextEncoder:
     def __post_init__(self) -> None:
         # Special tokens of a foreign tokenizer.json are plain text, too; the library forgets this when pickled.
         self.library.encode_special_tokens = True
-        self.clean("")  # a missing package shows here, not in a worker
+        self._cleaned("")  # a missing package shows here, not in a worker
 
     @property
     def end(self) -> int:
@@ -86,19 +86,24 @@ class TextEncoder:
         return max([*self.library.get_vocab().values(), *self.specials.values()]) + 1
 
     def clean(self, text: str) -> str:
-        """The text as the BPE sees it."""
+        """The text as the BPE sees it: texts that are equal then have the same ids."""
+        text, normalizer = self._cleaned(text), self.library.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
+    def _cleaned(self, text: str) -> str:
+        """The text as the library is given it, which normalises it if it was made to."""
         return _CLEANINGS[self.cleaning](text)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; nothing is added at its ends."""
         if self.atoms:
             return [id for word in self.encode_words(text) for id in word]
-        text = self.clean(text)
+        text = self._cleaned(text)
         return self.library.encode(text, add_special_tokens=False).ids if text else []
 
     def encode_words(self, text: str) -> list[list[int]]:
         """The same ids, grouped by word, for masking whole words."""
-        text = self.clean(text)
+        text = self._cleaned(text)
         if not text:
             return []
         encoding = self.library.encode(text, add_special_tokens=False)
@@ -160,6 +165,7 @@ def train(texts: Iterable[str], *, size: int, lowercase: bool) -> TextEncoder:
         raise UserError(f"model.vocabulary is {size}; a byte-level BPE has at least {BYTES + 2} entries")
     cleaning: Cleaning = "lower" if lowercase else "spaces"
     library = Tokenizer(models.BPE())
+    library.normalizer = normalizers.NFC()  # macOS and some editors write an accent as a character of its own
     # The space before a word belongs to it, also before the first: a word has the same ids wherever it stands.
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     library.decoder = decoders.ByteLevel()

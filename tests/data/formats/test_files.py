@@ -132,6 +132,12 @@ def test_labels_are_names_first_and_indices_then() -> None:
     ]  # fmt: skip
 
 
+def test_two_forms_of_a_name_are_one_class() -> None:
+    apart, joined = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert sorted_names([joined, apart, "cat", joined]) == (apart, "cat")
+    assert [label_of(name, {apart: 0, "cat": 1}) for name in (apart, joined, "cat")] == [0, 0, 1]
+
+
 def test_numbers_are_names_where_a_class_is_called_by_one() -> None:
     index_of = {"1": 0, "0": 1, "cat": 2}
     assert [label_of(value, index_of) for value in ("0", "1", "cat", "2")] == [1, 0, 2, None]

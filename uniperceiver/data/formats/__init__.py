@@ -9,6 +9,7 @@ from uniperceiver import strict
 from uniperceiver.data.formats.arrays import ArraysSource
 from uniperceiver.data.formats.captioned_files import BesideSource, FlickrCaptionsSource
 from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
+from uniperceiver.data.formats.files import composed
 from uniperceiver.data.formats.folder import FolderSource
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
@@ -150,11 +151,14 @@ def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
 
 
 def class_names(source: Source) -> tuple[str, ...] | None:
-    """What each class is called, for choosing other texts for it: the name in the files, or else its first text."""
+    """What each class is called, for choosing other texts for it: the name in the files, or else its first text.
+
+    An accent and its letter are one character here, however the files spell them.
+    """
     names = source.class_names if isinstance(source, Named) else None
-    if names is not None or source.classes is None:
-        return names
-    return tuple(texts[0] for texts in source.classes)
+    if names is None and source.classes is not None:
+        names = tuple(texts[0] for texts in source.classes)
+    return None if names is None else tuple(map(composed, names))
 
 
 def notes_of(source: Source) -> tuple[str, ...]:

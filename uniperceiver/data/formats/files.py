@@ -244,9 +244,14 @@ def class_texts(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     return tuple((name.replace("_", " "),) for name in names)
 
 
+def composed(name: str) -> str:
+    """A name in the form in which an accent and its letter are one character (NFC), which names are compared in."""
+    return unicodedata.normalize("NFC", name)
+
+
 def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels that occur, each once, by number if all are numbers."""
-    names = {label for label in labels if label}
+    """The labels that occur, each once, by number if all are numbers; of two forms of one name, the first."""
+    names = set({composed(label): label for label in sorted(labels, reverse=True) if label}.values())
     numbers = all(name.isascii() and name.removeprefix("-").isdigit() for name in names)
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
@@ -258,7 +263,9 @@ def label_of(value: str, index_of: dict[str, int]) -> int | None:
     """
     if value in index_of:
         return index_of[value]
-    if not (value.isascii() and value.isdigit()) or any(name.isascii() and name.isdigit() for name in index_of):
+    if not value.isascii():
+        return next((label for name, label in index_of.items() if composed(name) == composed(value)), None)
+    if not value.isdigit() or any(name.isascii() and name.isdigit() for name in index_of):
         return None
     return int(value) if int(value) < len(index_of) else None
 

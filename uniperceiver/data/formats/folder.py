@@ -15,6 +15,7 @@ from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import (
     Strings,
     class_texts,
+    composed,
     existing_folder,
     is_of_system,
     listed_suffixes,
@@ -58,12 +59,16 @@ class FolderSource:
             raise UserError(f"{where}: {root} holds splits, not classes; give one of them, such as {root / folders[0]}")
         listed_classes = self._classes(folders, base, where)
         names = listed_classes.names
-        if unknown := next((name for name in folders if printable(name) not in names and name not in names), None):
+        forms = {composed(name) for name in names}
+        if unknown := next(
+            (name for name in folders if composed(printable(name)) not in forms and name not in names), None
+        ):
             raise UserError(f"{where}: {root / unknown}: this class is not in `classes`; {nearest(unknown, names)}")
         left_out = Counter(suffix_of(entry.name) for entry in inside if not entry.is_dir())
-        files, labels = [], []
+        files, labels, folder_of = [], [], {composed(folder): folder for folder in folders}
         for label, name in enumerate(names):
-            class_files = sorted(_walk(root, name, suffixes, left_out))
+            folder = name if name in folders else folder_of.get(composed(name), name)
+            class_files = sorted(_walk(root, folder, suffixes, left_out))
             if not class_files and self.classes is None:
                 raise UserError(
                     f"{where}: {root / name}: class folder without files ({' '.join(suffixes)}); fill it, remove it in "

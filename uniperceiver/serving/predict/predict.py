@@ -89,8 +89,7 @@ def predict(
     if modality is not None:
         _ask(model, question, trained, modality)([])  # whether the task can be asked this at all
     about = asked_about(words, modality, as_text=question.text, keep_going=keep_going)
-    if out is not None:
-        check_table(out, about.things)
+    check_table(out, about.things)
     return _answers(about, _ask(model, question, trained, about.modality), model.batch, keep_going)
 
 
