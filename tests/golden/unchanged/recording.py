@@ -103,17 +103,18 @@ def answers(path: Path) -> dict[str, Any]:
 
 
 def _asked(model: UniPerceiver, images: np.ndarray, clips: np.ndarray, texts: list[str]) -> dict[str, Any]:
+    as_clip = [images]  # four axes were read as one clip, and the figures of that stay
     return {
-        "classify image": model.classify(images, labels=["a circle", ["a square", "one square"], "a star"]),
+        "classify image": model.classify(as_clip, labels=["a circle", ["a square", "one square"], "a star"]),
         "classify image by task": model.classify(images, task="colours"),
         "classify clip": model.classify(clips, labels=["left", "right"]),
         "classify clip by task": model.classify(clips, task="motions"),
         "classify text": model.classify(texts, labels=["left", "right", "above"]),
         "classify text by task": model.classify(texts, task="relations"),
-        "caption image, greedy": model.caption(images, beam=1, max_words=6),
-        "caption image, beams": model.caption(images, beam=3, max_words=6, length_penalty=0.5),
+        "caption image, greedy": model.caption(as_clip, beam=1, max_words=6),
+        "caption image, beams": model.caption(as_clip, beam=3, max_words=6, length_penalty=0.5),
         "caption clip": model.caption(clips, max_words=6, task="clip_captions"),
-        "rank image": model.rank(images, texts),
+        "rank image": model.rank(as_clip, texts),
         "rank clip": model.rank(clips, texts, task="clip_retrieval"),
         "encode image": model.encode_image(images),
         "encode clip": model.encode_video(clips),

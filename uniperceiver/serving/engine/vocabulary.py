@@ -7,12 +7,9 @@ Shape suffixes: V words of the vocabulary, D width.
 """
 
 import hashlib
-import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,6 +19,7 @@ from uniperceiver.errors import warn
 from uniperceiver.model.model import Generalist
 from uniperceiver.serving.saved import ENCODED
 from uniperceiver.tasks.candidates import Candidates, represent_candidates, rows_of
+from uniperceiver.waiting import bars
 
 _WORTH = 1e11  # words times parameters: a few seconds on a CPU
 _CHUNK = 2048  # words encoded together, as everywhere else: the same bits
@@ -90,10 +88,9 @@ class KeptVocabulary:
         size = self._sequences.size
         warn(f"{size:,} words of the vocabulary are encoded{then}")
         parts = []
-        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task("vocabulary", total=size)
+        with bars() as shown:
             for start in range(0, size, _CHUNK):
                 rows = rows_of(self._sequences, slice(start, start + _CHUNK))
                 parts.append(represent_candidates(self._model, Candidates(sequences=rows)))
-                progress.update(bar, completed=min(start + _CHUNK, size))
+                shown.move("vocabulary", min(start + _CHUNK, size), size)
         return torch.cat(parts).float()

@@ -1,13 +1,9 @@
 """The answers of `uniperceiver predict`: files, folders or texts in, plain values out."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
 
 from uniperceiver.data.formats.files import read_lines
 from uniperceiver.devices import device_of
@@ -19,6 +15,7 @@ from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import name_of
+from uniperceiver.waiting import bars
 
 Answer = dict[str, Any]
 Ask = Callable[[list[Path | str]], list[Answer]]
@@ -140,9 +137,7 @@ def _answers(about: AskedAbout, ask: Ask, batch: int, keep_going: bool) -> list[
     """The answers in the order of what is asked about, batch by batch."""
     answers: list[Answer] = []
     total = len(about.things)
-    quiet = total <= batch or not sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        bar = progress.add_task("asking", total=total)
+    with bars(quiet=total <= batch) as shown:
         for start in range(0, total, batch):
             names, things = about.names[start : start + batch], list(about.things[start : start + batch])
             try:
@@ -152,7 +147,7 @@ def _answers(about: AskedAbout, ask: Ask, batch: int, keep_going: bool) -> list[
                     raise
                 batch_answers = [_alone(thing, ask) for thing in things]
             answers += [{"file": name, **answer} for name, answer in zip(names, batch_answers, strict=True)]
-            progress.update(bar, completed=len(answers))
+            shown.move("asking", len(answers), total)
     broken = [answer for answer in answers if "error" in answer]
     for answer in broken[:_NAMED]:
         warn(f"{answer['file']}: {answer['error']}")
