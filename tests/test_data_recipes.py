@@ -32,6 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pictures(root, made)
     write_layouts(root, made)
     write_arrays(root)
+    write_tags(root, made)
     write_texts(root)
     write_clips(root, clips)
     write_arrow(root, made)
@@ -92,6 +93,13 @@ def write_layouts(root: Path, made: list[Item]) -> None:
     (root / "export.json").write_text(json.dumps(choices))
     talk = [{"image": item.file, "conversations": [{"value": "what?"}, {"value": item.captions[0]}]} for item in made]
     (root / "talk.json").write_text(json.dumps(talk))
+
+
+def write_tags(root: Path, made: list[Item]) -> None:
+    """Several classes of pictures and of texts."""
+    rows = [f"{item.file},{item.class_name}|{('small', 'large')[number % 2]}\n" for number, item in enumerate(made)]
+    (root / "tags.csv").write_text("".join(["file,tags\n", *rows]))
+    (root / "topics.csv").write_text("text,sport,money,weather\na match in the rain,1,0,1\nit is dear,0,1,0\n")
 
 
 def write_arrays(root: Path) -> None:

@@ -35,6 +35,7 @@ class Sample:
         0  # empty or damaged ones beside these, of a source that cannot count them when it is opened
     )
     label: int | None = None  # index into the source's classes
+    labels: tuple[int, ...] = ()  # several of them that are right, instead of `label`
     boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
     masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame
     others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own

@@ -14,6 +14,7 @@ from uniperceiver.data.formats import Source
 from uniperceiver.errors import UserError
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.runs.tuning import tune_recipe
 
 TASKS = ("colours", "captions", "retrieval")
 ROUTED: dict[str, dict[str, Any]] = {
@@ -237,3 +238,15 @@ def test_attribute_routing_has_nothing_to_balance(bases: Mapping[str, Path], tmp
     train(tmp_path, tuning(bases["attribute"], method="full"))
     assert not [line for line in log_lines(tmp_path, "train") if "shapes/balance_loss" in line]
     assert not log_lines(tmp_path, "warning")
+
+
+def test_a_picture_among_clips_is_said(trained: Path, tmp_path: Path) -> None:
+    for name in ("a/1.mp4", "a/2.mp4", "b/3.mp4", "b/thumb.jpg", "__MACOSX/a/._1.jpg"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).touch()
+    with pytest.raises(
+        UserError, match=r"d: holds 3 clips and 1 images, such as b/thumb\.jpg; move the images to another"
+    ):
+        tune_recipe(str(trained), tmp_path / "d")
+    (tmp_path / "d/b/thumb.jpg").unlink()
+    assert tune_recipe(str(trained), tmp_path / "d").tasks["d"].kind == "video_classification"

@@ -185,3 +185,14 @@ def test_where_chance_chooses_no_word_one_is_drawn() -> None:
     asked = Counter(place for seed in range(400) for place in masked(CODEC, "a b", 9, numpy_stream(seed)).ask_at)
     assert set(asked) == {0, 1, 2}
     assert max(asked.values()) < 1.3 * min(asked.values())
+
+
+@pytest.mark.parametrize(
+    ("length", "kept"), [(20, "aaa bb ccccc ddddd"), (9, "aaa b cccc"), (8, "aaa b ccc"), (5, "aa cc")]
+)
+def test_of_two_masked_texts_the_longer_one_is_cut(length: int, kept: str) -> None:
+    text = "aaa bb ccccc ddddd"
+    made = masked(CODEC, text, length, numpy_stream(0), text.index("c"))
+    targets = dict(zip(made.ask_at, made.target, strict=True))
+    whole = [targets.get(place, token) for place, token in enumerate(made.ids)]
+    assert CODEC.decode(whole) == kept.replace(" ", "") + "."

@@ -15,8 +15,11 @@ _MOST = 200  # lines about broken samples of a source
 
 def check_lines(report: "DataReport") -> Iterator[str]:
     """What a check of a recipe's data found, line by line."""
+    seen: set[str] = set()  # of a source that is read in parts, once
     for source in report.sets:
         yield f"{', '.join(source.used_by)} ({source.format}): {source.samples:,} samples, {source.broken:,} broken"
+        yield from (f"  {note}" for note in source.notes if note not in seen)
+        seen.update(source.notes)
         yield from (f"  {line}" for line in _set_lines(source))
     yield from report.notes
     if report.tokenizer is not None:
@@ -37,7 +40,6 @@ def prepared_lines(prepared: "PreparedData") -> Iterator[str]:
 
 
 def _set_lines(report: "SetReport") -> Iterator[str]:
-    yield from report.notes
     for noun in dict.fromkeys(name.split()[0] for name in report.sizes):
         sizes = [f"{name.split()[1]} {_range(size)}" for name, size in report.sizes.items() if name.startswith(noun)]
         yield f"{noun}s: {'; '.join(sizes)}"

@@ -99,4 +99,6 @@ def at_places(batch: Batch, places: Sequence[int], planned: int) -> Batch:
 
 def soft_labels(readout: Readout, classes: int) -> Tensor:
     """The targets as distributions over the classes, (R, classes) float32."""
+    if readout.soft_RK is not None:
+        return readout.soft_RK
     return torch.nn.functional.one_hot(readout.target_R, classes).float()

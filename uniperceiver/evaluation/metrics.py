@@ -74,6 +74,36 @@ def matthews(confusion_KK: np.ndarray) -> float:
     return float((hits * total - target_K @ predicted_K) / math.sqrt(squares)) if squares > 0 else 0.0
 
 
+def average_precision(score_NK: np.ndarray, right_NK: np.ndarray, weight_N: np.ndarray | None = None) -> np.ndarray:
+    """(K,) float64: the area under precision over recall of each class, samples ranked by score, ties taken together.
+
+    NaN where no sample is right. Source: scikit-learn's `average_precision_score`.
+
+    Args:
+        weight_N: how often each sample counts; None: once.
+    """
+    weights_N = np.ones(len(score_NK)) if weight_N is None else weight_N.astype(float)
+    values = []
+    for score_N, right_N in zip(score_NK.T, right_NK.T, strict=True):
+        order_N = np.argsort(-score_N, kind="stable")
+        ranked_N, weigh_N = score_N[order_N], weights_N[order_N]
+        hits_N = np.cumsum(weigh_N * right_N[order_N])
+        ends = np.append(np.flatnonzero(np.diff(ranked_N)), len(ranked_N) - 1)  # of ties
+        hits, seen = hits_N[ends], np.cumsum(weigh_N)[ends]
+        if not hits_N[-1]:
+            values.append(math.nan)
+            continue
+        precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+        values.append(float((np.diff(hits, prepend=0.0) * precision).sum() / hits_N[-1]))
+    return np.array(values)
+
+
+def mean_average_precision(score_NK: np.ndarray, right_NK: np.ndarray, weight_N: np.ndarray | None = None) -> float:
+    """The mean of `average_precision` over the classes of which a sample is right; NaN if there is none."""
+    value_K = average_precision(score_NK, right_NK, weight_N)
+    return float(value_K[~np.isnan(value_K)].mean()) if not np.isnan(value_K).all() else math.nan
+
+
 def majority_share(targets: Iterable[Hashable]) -> float:
     """Share (0..1) of the most frequent target: the chance level of classification (classes) and masked words (tokens).
 

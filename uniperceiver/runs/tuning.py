@@ -12,6 +12,7 @@ from uniperceiver.data.formats.files import is_of_system, listed_suffixes, suffi
 from uniperceiver.data.formats.subset import random_part
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import is_tuned
@@ -115,15 +116,30 @@ def _sources(root: Path) -> dict[str, Any]:
 
 
 def _modality_in(root: Path) -> str:
-    """The modality of the first file that has one; a folder that mixes several is refused when it is opened."""
+    """The modality of the files of a folder.
+
+    Raises:
+        UserError: there are none, or of several modalities.
+    """
     modality_of = listed_suffixes()
-    for _, below, files in os.walk(root):
+    examples: dict[str, list[str]] = {}
+    for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith(".") and not is_of_system(name))
-        suffixes = [suffix_of(name) for name in sorted(files) if not name.startswith(".")]
-        modalities = [modality_of[suffix] for suffix in suffixes if suffix in modality_of]
-        if modalities:
-            return modalities[0]
-    raise UserError(f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE")
+        for name in sorted(files) if Path(folder) != root else ():  # files beside the class folders are not taken
+            if not name.startswith(".") and (modality := modality_of.get(suffix_of(name))) is not None:
+                examples.setdefault(modality, []).append(str((Path(folder) / name).relative_to(root)))
+    if not examples:
+        raise UserError(
+            f"{root}: holds no pictures or clips; expected CLASS/FILE, or train/CLASS/FILE and val/CLASS/FILE"
+        )
+    if len(examples) > 1:
+        rare, *others = sorted(examples.items(), key=lambda item: len(item[1]))
+        counts = " and ".join(f"{len(names):,} {MODALITIES[name].noun}s" for name, names in (*others, rare))
+        raise UserError(
+            f"{root}: holds {counts}, such as {rare[1][0]}; move the {MODALITIES[rare[0]].noun}s to another folder, "
+            "or give a recipe whose sources choose with `extensions`"
+        )
+    return next(iter(examples))
 
 
 def with_fraction(recipe: Recipe, tasks: Sequence[TaskData]) -> list[TaskData]:

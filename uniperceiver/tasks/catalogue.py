@@ -8,6 +8,8 @@ _TASKS = (
     Task(name="video_classification", inputs=("video",), candidates="labels", temperature="video_cls"),
     Task(name="text_classification", inputs=("text",), candidates="labels", read_at="masked", temperature="text_mlm", template="{text} it is {answer} ."),
     Task(name="visual_question_answering", inputs=("image", "text"), candidates="labels", read_at="masked", temperature="downstream", template="{text} {answer}"),
+    Task(name="image_tagging", inputs=("image",), candidates="tags", temperature="downstream"),
+    Task(name="text_tagging", inputs=("text",), candidates="tags", read_at="masked", temperature="downstream", template="{text} it is {answer} ."),
     Task(name="masked_language_modelling", inputs=("text",), candidates="vocabulary", read_at="masked", temperature="text_mlm"),
     Task(name="image_captioning", inputs=("image", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
     Task(name="video_captioning", inputs=("video", "text"), candidates="vocabulary", read_at="next", temperature="caption"),

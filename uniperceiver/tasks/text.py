@@ -1,6 +1,7 @@
 """Texts of samples as token ids: whole-word masking, templates with an answer slot, captions."""
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -45,14 +46,18 @@ def fitted(codec: TextCodec, text: str, room: int, second: int | None = None) ->
     return [*ids[: min(border, room - kept)], *ids[border : border + kept]]
 
 
-def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -> Text:
+def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator, second: int | None = None) -> Text:
     """Whole-word masking: 15 % of the words (the end token of each line is one) are asked for.
 
     Of these, 80 % become <SPE> at every token, 10 % random tokens, 10 % stay. At least one word is chosen. Source:
     the original release.
+
+    Args:
+        second: where in the text a second one begins.
     """
     lines = [line for line in text.split("\n") if line.strip()]
-    words = _fit([word for line in lines for word in (*codec.encode_words(line), [codec.end])], length)
+    words = [word for line in lines for word in (*codec.encode_words(line), [codec.end])]
+    words = _fit(words if second is None else _both(words, len(codec.encode(text[:second])), length), length)
     chosen = rng.random(len(words)) < MASK_SHARE
     if not chosen.any():
         chosen[rng.integers(len(words))] = True
@@ -67,6 +72,17 @@ def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator) -
         else:
             ids += word
     return Text(ids=tuple(ids), ask_at=tuple(ask_at), target=tuple(target))
+
+
+def _both(words: list[list[int]], border: int, length: int) -> list[list[int]]:
+    """The words of two texts, of which the longer one is cut; the tokens of the second begin at `border`."""
+    *words, end = words
+    tokens = [(number, token) for number, word in enumerate(words) for token in word]
+    room = length - len(end)
+    if len(tokens) > room:
+        kept = min(len(tokens) - border, max(room - border, room // 2))  # of the second
+        tokens = [*tokens[: min(border, room - kept)], *tokens[border : border + kept]]
+    return [[token for _, token in group] for _, group in groupby(tokens, key=lambda pair: pair[0])] + [end]
 
 
 def _fit(words: list[list[int]], length: int) -> list[list[int]]:

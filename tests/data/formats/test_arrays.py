@@ -50,6 +50,16 @@ def test_idx_npy_and_npz_are_the_same(tmp_path: Path) -> None:
         opened(tmp_path, path="i", labels="l", classes=names[:5])
 
 
+def test_labels_for_each_class(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=GREY, labels=np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1]]))
+    source = opened(tmp_path, path="a.npz", labels="labels")
+    assert class_names(source) == ("0", "1", "2")
+    samples = [source.read(index) for index in range(3)]
+    assert [(sample.label, sample.labels) for sample in samples] == [(None, (0, 2)), (1, ()), (None, ())]
+    with pytest.raises(UserError, match="labels for 3 classes, but 2 are named"):
+        opened(tmp_path, path="a.npz", labels="labels", classes=["x", "y"])
+
+
 @pytest.mark.parametrize("labels", [1, 2])
 def test_cifar(tmp_path: Path, labels: int) -> None:
     red = bytes([255]) * 1024 + bytes(2048)
@@ -76,12 +86,13 @@ def test_a_pickle_is_refused_with_a_conversion_that_works(tmp_path: Path) -> Non
     [
         ("a.npz", {"x": GREY}, {}, "no array 'images'; choose one of x"),
         ("a.npz", {"images": GREY.astype(float)}, {}, r"shape \(5, 4, 6\) and type float64; expected"),
-        ("a.npz", {"images": GREY, "y": np.ones((5, 2), int)}, {"labels": "y"}, r"labels of shape \(5, 2\)"),
+        ("a.npz", {"images": GREY, "y": np.full((5, 2), 2)}, {"labels": "y"}, r"labels of shape \(5, 2\)"),
         ("a.npz", {"images": np.array([None])}, {}, "cannot be read .*arrays of objects are never read"),
         ("a.npz", {"images": GREY}, {"classes": ["x"]}, "key 'classes' needs labels"),
         ("a.npz", b"PK", {}, "not an .npz file"),
         ("a.bin", b"x" * 100, {}, "100 bytes are no CIFAR batch"),
-        ("a", idx(GREY)[:-1], {}, "ends too early"),
+        ("a", idx(GREY)[:-1], {}, "is not as long as its header says"),
+        ("a", bytes([0, 0, 13]) + idx(GREY)[3:-2], {}, "is not as long as its header says"),
         ("a.gz", b"x", {}, "cannot be read"),
         ("a", b"hello", {}, "not an idx, .npy, .npz or CIFAR .bin file"),
     ],

@@ -31,6 +31,8 @@ def test_a_text_beside_each_picture(tmp_path: Path) -> None:
     )
     (tmp_path / "._b.jpg").touch()
     (tmp_path / "x.psd").touch()
+    put(tmp_path, g_jpg="G")
+    (tmp_path / "g.txt").write_bytes(b"\xff")
     source = pickle.loads(pickle.dumps(open_source({"format": "beside", "path": "."}, "w", tmp_path)))
     samples = [source.read(index) for index in range(len(source))]
     assert [(sample.id, sample.image, sample.captions) for sample in samples] == [
@@ -39,7 +41,8 @@ def test_a_text_beside_each_picture(tmp_path: Path) -> None:
     ]
     assert [note.removeprefix(f"{tmp_path}: ") for note in notes_of(source)] == [
         "1 file is not taken: 1 .psd",
-        "2 of 4 files have no text beside them and are left out",
+        "3 of 5 files have no text beside them and are left out",
+        "1 texts cannot be read as UTF-8",
         "1 texts have no picture beside them",
     ]
     assert list(source.texts()) == ["one", "two", "three"]
@@ -62,5 +65,17 @@ def test_captions_of_flickr(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds none of the pictures, not even b\.jpg; set key files"):
         open_source(spec, "w", tmp_path)
     (tmp_path / "t.token").write_text(lines + "a.jpg\tfour\n")
-    with pytest.raises(UserError, match=r"t\.token:5: expected picture\.jpg#0, a tab and a caption"):
+    source = open_source({**spec, "files": "pictures"}, "w", tmp_path)
+    assert (len(source), notes_of(source)) == (
+        2,
+        (f"{tmp_path}/t.token: 2 captions are empty or damaged and left out",),
+    )
+    (tmp_path / "t.token").write_bytes("b.jpg#0\tGröße\n".encode("cp1252"))
+    with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
+        open_source({**spec, "files": "pictures"}, "w", tmp_path)
+    assert open_source({**spec, "files": "pictures", "encoding": "cp1252"}, "w", tmp_path).read(0).captions == (
+        "Größe",
+    )
+    (tmp_path / "t.token").write_text("a.jpg\tone\n")
+    with pytest.raises(UserError, match=r"no line has picture\.jpg#0, a tab and a caption; for other tables"):
         open_source({**spec, "files": "pictures"}, "w", tmp_path)

@@ -111,10 +111,11 @@ def test_half_a_character_breaks_the_sample_that_has_it(tmp_path: Path) -> None:
 def test_a_caption_that_is_none_costs_itself_and_is_counted(tmp_path: Path) -> None:
     damaged = [{"image_id": 3, "caption": value} for value in (None, "", "half \ud83d", ["x"])]
     lost = [{"image_id": 3}, {"image_id": 8, "caption": "of nothing"}, "?", {"image_id": 900, "caption": None}]
-    source = coco(tmp_path, {"images": IMAGES, "annotations": [*CAPTIONS, *damaged, *lost]})
+    source = coco(tmp_path, {"images": [*IMAGES, {"id": 5}, None], "annotations": [*CAPTIONS, *damaged, *lost]})
     assert [source.read(index).captions for index in range(2)] == [("of b",), ("first of a", "é of a")]
     assert [note.removeprefix(f"{tmp_path}/captions.json: ") for note in notes_of(source)] == [
         "8 captions are empty or damaged and left out",
         "left out, being of images that are not in the file: 2 captions",
+        "2 images without id or file_name are left out",
         "1 of 3 images have no caption and are left out",
     ]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uniperceiver.data.formats import notes_of, open_source
 from uniperceiver.data.formats.class_list import read_classes
 from uniperceiver.data.formats.files import (
     Strings,
@@ -172,3 +173,15 @@ def test_a_name_with_accents_is_one_name_however_it_is_spelt(tmp_path: Path, the
     assert read_bytes(tmp_path / unicodedata.normalize(asked, name), "x") == b"of this"
     (tmp_path / unicodedata.normalize(asked, name)).write_bytes(b"of that")
     assert read_bytes(tmp_path / unicodedata.normalize(asked, name), "x") == b"of that"
+
+
+def test_files_of_other_types_in_a_folder_are_said_and_capitals_are_no_other_type(tmp_path: Path) -> None:
+    for name in ("a.csv", "B.CSV", "notes.md", "x.xlsx", ".hidden"):
+        (tmp_path / name).write_text("t\nx\n")
+    source = open_source({"format": "csv", "path": ".", "text": "t"}, "w", tmp_path)
+    assert len(source) == 2
+    assert notes_of(source) == (f"{tmp_path}: 2 files are not taken: 1 .md, 1 .xlsx",)
+    for name in ("a.txt", "B.TXT"):
+        (tmp_path / name).write_text("x\n")
+    source = open_source({"format": "text", "path": "."}, "w", tmp_path)
+    assert (len(source), notes_of(source)) == (2, (f"{tmp_path}: 4 files are not taken: 2 .csv, 1 .md, 1 .xlsx",))

@@ -144,3 +144,20 @@ def test_pictures_of_telephones_are_taken_or_said(tmp_path: Path, monkeypatch: p
 def test_clips_of_telephones_are_taken(tmp_path: Path) -> None:
     make(tmp_path, "a/1.mp4", "a/2.m4v", "a/3.3GP")
     assert len(open_source({"format": "folder", "path": "."}, "w", tmp_path)) == 3
+
+
+@pytest.mark.parametrize("kind", ["[jpg, png]", "[mp4]"])
+def test_the_extensions_that_a_message_names_are_right(tmp_path: Path, kind: str) -> None:
+    make(tmp_path, "a/1.mp4", "a/2.mp4", "b/1.jpg", "a/3.png")
+    with pytest.raises(UserError, match=r"such as .*; choose with `extensions: \[jpg, png\] or \[mp4\]`$") as refused:
+        open_source({"format": "folder", "path": "."}, "w", tmp_path)
+    assert kind in str(refused.value)
+    chosen = {"format": "folder", "path": ".", "extensions": kind[1:-1].split(", "), "classes": ["a", "b"]}
+    assert len(open_source(chosen, "w", tmp_path)) == 2
+
+
+def test_linked_folders_are_said(tmp_path: Path) -> None:
+    make(tmp_path, "x/a/1.jpg", "y/2.jfif")
+    (tmp_path / "x/a/more").symlink_to(tmp_path / "y")
+    source = open_source({"format": "folder", "path": "x"}, "w", tmp_path)
+    assert (len(source), notes_of(source)) == (1, (f"{tmp_path / 'x'}: 1 file is not taken: 1 linked folders",))

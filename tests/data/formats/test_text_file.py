@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,14 @@ def test_a_first_line_that_says_the_delimiter(tmp_path: Path) -> None:
         opened(path)
     source = opened(path, delimiter=";")
     assert [source.read(index).id for index in range(2)] == ["t.csv:3", "t.csv:4"]
+
+
+def test_lines_of_old_macs(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(TABLE.replace("\n", "\r").encode())
+    with pytest.raises(
+        UserError, match=r"its lines end with CR alone, .*: tr '\\r' '\\n' < t\.csv > new-t\.csv$"
+    ) as refused:
+        opened(path)
+    subprocess.run(str(refused.value).rpartition("LF: ")[2], shell=True, cwd=tmp_path, check=True)
+    assert texts_in(opened(tmp_path / "new-t.csv")) == ["Größe", "„so“"]

@@ -230,7 +230,7 @@ def test_the_command_and_training_on_what_it_wrote(tmp_path: Path, capsys: pytes
     assert main(call) == 0
     assert capsys.readouterr().out.splitlines() == said
     assert main(["train", str(tmp_path / "out" / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 0
-    assert main([*call, "tasks.s.size=16"]) == 2
+    assert main([*call[:-1], "tasks.s.size=16"]) == 2
     assert "was begun with another recipe or other data; use another --out" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
@@ -271,3 +271,10 @@ def test_two_texts_stay_two(tmp_path: Path) -> None:
         ("first text second one", 11),
         ("here there", 5),
     ]
+
+
+def test_several_classes_stay_several(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,k\na,x|y\nb,y\nc,y|z|x\n")
+    source = {"format": "csv", "path": "t.csv", "text": "t", "label": "k", "separator": "|"}
+    _, (data,) = prepared(tmp_path, {"tags": {"kind": "text_tagging", "train": source}})
+    assert [(sample.label, sample.labels) for sample in read_all(data)] == [(None, (0, 1)), (1, ()), (None, (1, 2, 0))]

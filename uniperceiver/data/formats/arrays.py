@@ -8,7 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,8 @@ class ArraysSource:
                 raise UserError(f"{where}: {path}: key 'classes' needs labels; set key labels to where they are")
             return None, None
         label_I = labels.reshape(len(labels), -1)
+        if label_I.shape[1] > 1 and len(label_I) == count and np.isin(label_I, (0, 1)).all():
+            return self._one_hot(label_I, path, base, where)
         if label_I.shape != (count, 1) or label_I.dtype.kind not in "iu":
             raise UserError(
                 f"{where}: {path}: labels of shape {labels.shape} and type {labels.dtype} for {count:,} pictures; "
@@ -86,6 +88,18 @@ class ArraysSource:
         names = tuple(map(str, numbers.tolist()))
         return index_I, ClassList(names=names, texts=class_texts(names))
 
+    def _one_hot(self, right_IK: np.ndarray, path: Path, base: Path, where: str) -> tuple[np.ndarray, ClassList]:
+        """The labels as they are, 1 where a class is right, (I, K), and the classes."""
+        names = tuple(map(str, range(right_IK.shape[1])))
+        classes = ClassList(names=names, texts=class_texts(names))
+        if self.classes is not None:
+            classes = read_classes(base, self.classes, where)
+        if len(classes.names) != right_IK.shape[1]:
+            raise UserError(
+                f"{where}: {path}: labels for {right_IK.shape[1]} classes, but {len(classes.names)} are named; list all"
+            )
+        return right_IK.astype(bool), classes
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysData:
@@ -93,7 +107,7 @@ class ArraysData:
 
     path: Path
     images: np.ndarray  # (I, H, W) or (I, H, W, C) uint8
-    label_I: np.ndarray | None  # int64
+    label_I: np.ndarray | None  # (I,) int64; or (I, K) bool, where several classes may be right
     class_list: ClassList | None
 
     @property
@@ -113,8 +127,11 @@ class ArraysData:
         """The picture, (H, W, 3), and its class."""
         x_HWC = self.images[index].reshape(*self.images.shape[1:3], -1)
         image = np.ascontiguousarray(np.broadcast_to(x_HWC, (*x_HWC.shape[:2], 3)))
-        label = None if self.label_I is None else int(self.label_I[index])
-        return Sample(id=f"{self.path.name}:{index}", image=image, label=label)
+        sample = Sample(id=f"{self.path.name}:{index}", image=image)
+        if self.label_I is None:
+            return sample
+        right = np.flatnonzero(self.label_I[index]).tolist() if self.label_I.ndim == 2 else [int(self.label_I[index])]
+        return replace(sample, label=right[0]) if len(right) == 1 else replace(sample, labels=tuple(right))
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """File and number of each picture."""
@@ -172,9 +189,10 @@ def _array(path: Path, where: str) -> np.ndarray:
         raise UserError(f"{where}: {path}: not an idx, .npy, .npz or CIFAR .bin file; choose another format")
     axes = data[3]
     shape = np.frombuffer(data, ">u4", count=axes, offset=4).tolist() if len(data) >= 4 + 4 * axes else []
-    values = np.frombuffer(data, _IDX_TYPES[data[2]], offset=4 + 4 * axes) if shape else np.zeros(0)
-    if len(values) != math.prod(shape) or not shape:
-        raise UserError(f"{where}: {path}: ends too early; copy or unpack it again")
+    type_ = np.dtype(_IDX_TYPES[data[2]])
+    if not shape or len(data) != 4 + 4 * axes + math.prod(shape) * type_.itemsize:
+        raise UserError(f"{where}: {path}: is not as long as its header says; copy or unpack it again")
+    values = np.frombuffer(data, type_, offset=4 + 4 * axes)
     return values.reshape(shape).astype(values.dtype.newbyteorder("="))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from uniperceiver.data.formats.files import (
+    LINKED,
     Strings,
     as_spelt_there,
     existing_file,
@@ -46,19 +47,27 @@ class BesideSource:
         """Find the files, and read the texts."""
         root = existing_folder(base, self.path, where)
         taken, texts, left_out = _files_below(root, self.suffix)
-        captions, without = dict[str, list[str]](), 0
+        captions, without, damaged = dict[str, list[str]](), 0, 0
         for file in taken:
             text = os.path.splitext(file)[0] + self.suffix
-            lines = [line for _, line in read_lines(root / text, where)] if text in texts else []
+            lines = []
+            if text in texts:
+                try:
+                    lines = [line for _, line in read_lines(root / text, where)]
+                except UserError:  # one of many: it costs its picture, and is counted
+                    damaged += 1
             texts.discard(text)
             without += not lines
             if lines:
                 captions[file] = lines
         if not captions:
             raise UserError(f"{where}: {root}: no picture has a text beside it, such as a.jpg and a{self.suffix}")
-        lonely = (f"{root}: {without:,} of {len(taken):,} files have no text beside them and are left out",)
-        alone = (f"{root}: {len(texts):,} texts have no picture beside them",)
-        notes = (*not_taken(root, left_out), *(lonely if without else ()), *(alone if texts else ()))
+        counts = {
+            f"of {len(taken):,} files have no text beside them and are left out": without,
+            "texts cannot be read as UTF-8": damaged,
+            "texts have no picture beside them": len(texts),
+        }
+        notes = (*not_taken(root, left_out), *(f"{root}: {count:,} {what}" for what, count in counts.items() if count))
         return CaptionedFiles.of(root, captions, notes, where)
 
 
@@ -70,31 +79,29 @@ class FlickrCaptionsSource:
     """The list, such as results_20130124.token."""
     files: str | None = None
     """The folder of the pictures; None: that of the list."""
+    encoding: str = "utf-8"
+    """Of the list, such as cp1252."""
 
     def open(self, base: Path, where: str) -> "CaptionedFiles":
         """Read the list."""
         path = existing_file(base, self.path, where)
         root = path.parent if self.files is None else existing_folder(base, self.files, f"{where}: files")
-        captions: dict[str, list[str]] = {}
-        empty = 0
-        for number, line in read_lines(path, where):
+        kept: dict[str, list[str]] = {}
+        damaged = 0
+        for _, line in read_lines(path, where, self.encoding):
             name, _, caption = line.partition("\t")
             match = _NUMBERED.fullmatch(name.strip())
-            if match is None:
-                raise UserError(
-                    f"{where}: {path}:{number}: expected picture.jpg#0, a tab and a caption; for other tables there "
-                    "are the formats csv and tsv"
-                )
-            captions.setdefault(match[1], [])
-            if caption.strip():
-                captions[match[1]].append(caption.strip())
-            empty += not caption.strip()
-        kept = {name: texts for name, texts in captions.items() if texts}
+            if match is not None and caption.strip():
+                kept.setdefault(match[1], []).append(caption.strip())
+            damaged += match is None or not caption.strip()
         if not kept:
-            raise UserError(f"{where}: {path}: no captions; is it complete?")
+            raise UserError(
+                f"{where}: {path}: no line has picture.jpg#0, a tab and a caption; for other tables there are the "
+                "formats csv and tsv"
+            )
         if not any(as_spelt_there(root / name).is_file() for name in kept):
             raise UserError(f"{where}: {root} holds none of the pictures, not even {next(iter(kept))}; set key files")
-        return CaptionedFiles.of(root, kept, left_out_captions(path, empty), where)
+        return CaptionedFiles.of(root, kept, left_out_captions(path, damaged), where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +164,8 @@ def _files_below(root: Path, text_suffix: str) -> tuple[list[str], set[str], Cou
     kinds = listed_suffixes()
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".") and not is_of_system(name)]
+        if linked := sum(os.path.islink(os.path.join(folder, name)) for name in below):
+            left_out[LINKED] += linked
         for file in (name for name in files if not name.startswith(".")):
             path = (Path(folder).relative_to(root) / file).as_posix()
             if file.endswith(text_suffix):

@@ -96,8 +96,12 @@ class CocoCaptionsData:
 def _files(document: Any, path: Path, where: str) -> dict[Any, str]:
     """File name by image id."""
     files: dict[Any, str] = {}
-    for number, entry in enumerate(_entries(document, "images", path, where)):
-        image, file = _fields(entry, ("id", "file_name"), f"images[{number}]", path, where)
+    entries = _entries(document, "images", path, where)
+    whole = [number for number, entry in enumerate(entries) if _has_fields(entry, ("id", "file_name"))]
+    if entries and not whole:
+        _fields(entries[0], ("id", "file_name"), "images[0]", path, where)
+    for number in whole:
+        image, file = entries[number]["id"], entries[number]["file_name"]
         if image in files:
             raise UserError(f"{where}: {path}: images[{number}]: id {image!r} stands there twice")
         files[image] = str(file)
@@ -132,9 +136,11 @@ def _captions(
             "are these parts of two files?"
         )
     without = sum(not texts for texts in captions.values())
+    nameless = len(document["images"]) - len(files)
     return captions, (
         *left_out_captions(path, damaged),
         *([f"{path}: left out, being of images that are not in the file: {strangers:,} captions"] if strangers else []),
+        *([f"{path}: {nameless:,} images without id or file_name are left out"] if nameless else []),
         *([f"{path}: {without:,} of {len(files):,} images have no caption and are left out"] if without else []),
     )
 
@@ -166,9 +172,14 @@ def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:
     return entries
 
 
+def _has_fields(entry: Any, keys: Sequence[str]) -> bool:
+    """Whether an entry has texts or numbers under those keys."""
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str | int) for key in keys)
+
+
 def _fields(entry: Any, keys: tuple[str, str], name: str, path: Path, where: str) -> tuple[Any, Any]:
     for key in keys:
-        if not isinstance(entry, dict) or not isinstance(entry.get(key), str | int):
+        if not _has_fields(entry, (key,)):
             hint = "; is this an instances file? Give the captions file" if key == "caption" else ""
             raise UserError(f"{where}: {path}: {name} has no {key!r}{hint}")
     return entry[keys[0]], entry[keys[1]]

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from uniperceiver.data.media.decode import missing_decoders
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.modalities import MODALITIES
 
+LINKED = "/"  # stands for links to folders among the suffixes of what is not taken
 _MOST_FILES = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _WILD = re.compile(r"[*?[]")
@@ -63,7 +65,8 @@ def not_taken(place: object, counts: Mapping[str, int]) -> tuple[str, ...]:
         return ()
     total = sum(counts.values())
     kinds = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    what = listed((f"{count:,} {f'.{suffix}' if suffix else 'without a suffix'}" for suffix, count in kinds), 6)
+    names = {"": "without a suffix", LINKED: "linked folders"}
+    what = listed((f"{count:,} {names.get(suffix, f'.{suffix}')}" for suffix, count in kinds), 6)
     missing = missing_decoders()
     mends = dict.fromkeys(missing[suffix] for suffix in counts if suffix in missing)
     advice = f"; to read them: {', '.join(mends)}" if mends else ""
@@ -133,6 +136,16 @@ def _check_series(base: Path, entry: str, patterns: Sequence[str], where: str) -
         )
 
 
+def others_beside(base: Path, path: str | Sequence[str], suffix: str) -> tuple[str, ...]:
+    """What the folders hold that a path names, beside the files with that suffix: a line for each folder."""
+    notes: list[str] = []
+    for entry in [path] if isinstance(path, str) else path:
+        if (folder := base / Path(entry).expanduser()).is_dir():
+            files = (file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+            notes += not_taken(folder, Counter(suffix_of(name) for name in files if not name.lower().endswith(suffix)))
+    return tuple(notes)
+
+
 def _matching_files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
     pattern = base / Path(path).expanduser()
     if _WILD.search(path) and not pattern.exists():
@@ -141,7 +154,9 @@ def _matching_files(base: Path, path: str, suffix: str, where: str) -> list[Path
             raise UserError(f"{where}: {pattern}: no file is named like this; check the pattern")
         return files
     full = existing(base, path, where)
-    files = [file for file in (sorted(full.glob(f"[!.]*{suffix}")) if full.is_dir() else [full]) if file.is_file()]
+    inside = [file for file in sorted(full.iterdir()) if file.name[0] != "."] if full.is_dir() else []
+    taken = [file for file in inside if file.name.lower().endswith(suffix)] if full.is_dir() else [full]
+    files = [file for file in taken if file.is_file()]
     if not files:
         raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
     return files
@@ -165,7 +180,8 @@ def expand_braces(pattern: str, where: str = "path") -> list[str]:
 def listed_suffixes() -> dict[str, str]:
     """Modality by suffix (lower case, without the dot) of the files that can be decoded here."""
     suffixes = {suffix[1:]: name for name, modality in MODALITIES.items() for suffix in modality.suffixes}
-    return {suffix: name for suffix, name in suffixes.items() if suffix not in missing_decoders()}
+    missing = missing_decoders()
+    return {suffix: name for suffix, name in suffixes.items() if suffix not in missing}
 
 
 def suffix_of(name: str) -> str:
@@ -183,16 +199,20 @@ def read_json(path: Path, where: str) -> Any:
         raise UserError(f"{where}: {path}: not valid JSON ({error}); is the file complete?") from None
 
 
-def read_lines(path: Path, where: str) -> list[tuple[int, str]]:
-    """The lines of a UTF-8 file that are not empty, without white space around them, after their numbers from 1.
+def read_lines(path: Path, where: str, encoding: str = "utf-8") -> list[tuple[int, str]]:
+    """The lines of a text file that are not empty, without white space around them, after their numbers from 1.
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8.
+        UserError: it cannot be read, or is not of that encoding.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from None
+        lines = path.read_text(encoding="utf-8-sig" if encoding == "utf-8" else encoding).split("\n")
+    except LookupError:
+        raise UserError(f"{where}: encoding: unknown encoding {encoding!r}; use utf-8, utf-16, cp1252, ...") from None
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"{where}: {path}: cannot be read as {encoding.upper()} text ({error}); save it as UTF-8"
+        ) from None
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import (
+    LINKED,
     Strings,
     class_texts,
     composed,
@@ -146,6 +147,8 @@ def _walk(root: Path, class_name: str, suffixes: tuple[str, ...], left_out: Coun
     """Files of one class as paths below `root`, at any depth; of others the suffixes are counted."""
     for folder, below, files in os.walk(root / class_name):
         below[:] = [name for name in below if not _is_hidden(name)]
+        if linked := sum(os.path.islink(os.path.join(folder, name)) for name in below):
+            left_out[LINKED] += linked  # they are not followed: they may lead in a circle
         inside = Path(folder).relative_to(root).as_posix()
         for file in files:
             if (suffix := suffix_of(file)) in suffixes and not _is_hidden(file):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from uniperceiver.data.formats.files import decode_text, list_files, short_names
+from uniperceiver.data.formats.files import decode_text, list_files, others_beside, short_names
 from uniperceiver.data.formats.line_index import Lines, index_lines
 from uniperceiver.data.formats.text_file import TextFile, open_text
 from uniperceiver.errors import BrokenSample, UserError
@@ -45,6 +45,7 @@ class TextSource:
             file_I=np.concatenate([np.full(len(lines.start_L), number) for number, lines in indexed])[keep],
             number_I=np.concatenate([lines.number_L for _, lines in indexed])[keep],
             line_I2=np.concatenate([np.stack([lines.start_L, lines.stop_L], axis=1) for _, lines in indexed])[keep],
+            others=others_beside(base, self.path, ".txt"),
             span_I2=np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)[keep],
         )
         if not len(data):
@@ -64,6 +65,7 @@ class TextData:
     number_I: np.ndarray  # int64, number of the line that the document belongs to
     line_I2: np.ndarray  # (I, 2) int64, first byte and byte after the last of that line
     span_I2: np.ndarray  # (I, 2) int64, the same of the document
+    others: tuple[str, ...] = ()  # lines about files beside them
     classes: None = None
     class_names: None = None
 
@@ -82,7 +84,7 @@ class TextData:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the files."""
-        return tuple(note for file in self.files for note in file.notes)
+        return (*self.others, *(note for file in self.files for note in file.notes))
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """File and line of each document."""

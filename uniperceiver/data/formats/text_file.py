@@ -13,6 +13,7 @@ from uniperceiver.errors import UserError
 
 UTF8 = "utf-8"
 _CHUNK = 1 << 24
+_HEAD = 1 << 16
 _MARK = codecs.BOM_UTF8
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What people take for a table: how its files begin, and what to do.
@@ -73,10 +74,15 @@ def open_text(path: Path, encoding: str, where: str) -> TextFile:
         raise UserError(f"{where}: encoding: unknown encoding {encoding!r}; use utf-8, utf-16, cp1252, ...") from None
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
+            head = file.read(_HEAD)
             for magic, mend in _OTHERS.items():
                 if head.startswith(magic):
                     raise UserError(f"{where}: {path} is {mend}")
+            if b"\n" not in head and head.count(b"\r") > 1:
+                raise UserError(
+                    f"{where}: {path}: its lines end with CR alone, as on old Macs; make them end with LF: "
+                    f"tr '\\r' '\\n' < {path.name} > new-{path.name}"
+                )
             if codec.name == UTF8:
                 if head.startswith(_UTF16):
                     raise UserError(f"{where}: {path} is UTF-16; set encoding: utf-16, or save it as UTF-8")

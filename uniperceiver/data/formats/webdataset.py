@@ -12,6 +12,7 @@ from uniperceiver.data.formats.files import (
     decode_text,
     label_of,
     list_files,
+    others_beside,
     short_names,
 )
 from uniperceiver.data.formats.tables.values import filled
@@ -43,7 +44,7 @@ class WebdatasetSource:
     text_pair: str | None = None
     """Member (or json.KEY) that holds a second text to read, which follows the first after a space."""
     label: str = "cls"
-    """Member (or json.KEY) that holds the class: its index or name."""
+    """Member (or json.KEY) that holds the class: its index or name; a list is several right classes."""
     id: str | None = None
     """Member (or json.KEY) that holds the sample's name for logs; None: shard and key."""
 
@@ -56,6 +57,7 @@ class WebdatasetSource:
         media = (*_as_tuple(self.image), *_as_tuple(self.clip))
         data = WebdatasetData(
             shards=shards,
+            others=others_beside(base, self.path, ".tar"),
             class_names=names,
             classes=None if classes is None else classes.texts,
             index_of={name: label for label, name in enumerate(names or ())},
@@ -81,6 +83,7 @@ class WebdatasetData:
     """The opened shards."""
 
     shards: Shards
+    others: tuple[str, ...]  # lines about files beside the shards
     class_names: tuple[str, ...] | None
     classes: tuple[tuple[str, ...], ...] | None  # texts per class
     index_of: dict[str, int]  # label by class name
@@ -97,7 +100,8 @@ class WebdatasetData:
         """Members that are not taken."""
         count, first = self.shards.of_system, self.shards.files[0]
         place = first if len(self.shards.files) == 1 else first.parent
-        return (f"{place}: {count:,} members of macOS (._*, __MACOSX) are not taken",) if count else ()
+        line = f"{place}: {count:,} members of macOS (._*, __MACOSX) are not taken"
+        return (*self.others, line) if count else self.others
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -116,17 +120,18 @@ class WebdatasetData:
         if kind is None and (self.has_media or not texts):
             kinds = listed(f".{kind}" for kind in members) or "nothing"
             raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {kinds}")
-        label = self._label(values, name) if self.class_names is not None else None
+        labels = self._labels(values, name) if self.class_names is not None else ()
+        right: dict[str, Any] = {"label": labels[0]} if len(labels) == 1 else {"labels": labels}
         if kind is None:
             text, second = "\n".join(texts), None
             if self.text_pair is not None:
                 pair = filled(values.get(self.text_pair, name), f".{self.text_pair}", name)
                 text, second = f"{text} {pair}", len(text) + 1
-            return Sample(id=name, text=text, second=second, label=label)
+            return Sample(id=name, text=text, second=second, **right)
         data = self.shards.read(index, kind)
         if kind in self.clips:
-            return Sample(id=name, clip=data, captions=texts, label=label, captions_left_out=len(faults))
-        return Sample(id=name, image=data, captions=texts, label=label, captions_left_out=len(faults))
+            return Sample(id=name, clip=data, captions=texts, captions_left_out=len(faults), **right)
+        return Sample(id=name, image=data, captions=texts, captions_left_out=len(faults), **right)
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
@@ -166,15 +171,18 @@ class WebdatasetData:
                 faults.append(error)
         return tuple(texts), faults
 
-    def _label(self, values: "_Values", name: str) -> int:
+    def _labels(self, values: "_Values", name: str) -> tuple[int, ...]:
+        """The class of a sample, or the several that a list names."""
         value = values.get(self.label, name)
         if value is None:
             raise BrokenSample(name, f"no label (.{self.label})")
-        text = _as_text(value, self.label, name)
-        label = label_of(text, self.index_of)
-        if label is None:
-            raise BrokenSample(name, f"label {text!r} means none of the {len(self.index_of)} classes")
-        return label
+        labels = []
+        for item in value if isinstance(value, list) else [value]:
+            text = _as_text(item, self.label, name)
+            if (label := label_of(text, self.index_of)) is None:
+                raise BrokenSample(name, f"label {text!r} means none of the {len(self.index_of)} classes")
+            labels.append(label)
+        return tuple(labels)
 
 
 @dataclass

@@ -137,8 +137,8 @@ class Inspector:
         if self.codec is not None:
             for use in fit:
                 findings.tokens[use.name].update(use.task.answer.lengths(use.task, sample, self.codec))
-        if fit and sample.label is not None:
-            findings.labels[sample.label] += 1
+        if fit:
+            findings.labels.update(sample.labels if sample.label is None else [sample.label])
         for reason in dict.fromkeys(reasons.values()):
             names = tuple(name for name, why in reasons.items() if why == reason)
             findings.faults.append(Fault(sample=sample.id, reason=reason, uses=names, index=index))

@@ -159,4 +159,6 @@ def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:
         # By name: where the names are numbers, a number would be taken for one of them.
         name = names[sample.label]
         values["label"] = name if name == name.strip() else sample.label
+    elif names is not None:
+        values["label"] = [names[label] if names[label] == names[label].strip() else label for label in sample.labels]
     return values

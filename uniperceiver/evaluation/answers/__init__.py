@@ -5,9 +5,11 @@ from uniperceiver.evaluation.answers.kind import Evaluation
 from uniperceiver.evaluation.answers.labels import LabelsEvaluation
 from uniperceiver.evaluation.answers.masked_words import MaskedWordsEvaluation
 from uniperceiver.evaluation.answers.retrieval import RetrievalEvaluation
+from uniperceiver.evaluation.answers.tags import TagsEvaluation
 
 EVALUATIONS: dict[str, Evaluation] = {
     "labels": LabelsEvaluation(),
+    "tags": TagsEvaluation(),
     "masked_words": MaskedWordsEvaluation(),
     "captions": CaptionsEvaluation(),
     "retrieval": RetrievalEvaluation(),

@@ -35,6 +35,10 @@ class Labels(AnswerKind):
         return task.read_at == "masked"
 
     def lacking(self, task: "Task", sample: Sample, *, training: bool) -> str | None:
+        if len(sample.labels) > 1:
+            return (
+                f"single label: it has {len(sample.labels)}, which a task of tags takes (image_tagging, text_tagging)"
+            )
         return "label" if training and sample.label is None else None
 
     def asked(

@@ -51,7 +51,7 @@ class MaskedWords(VocabularyAnswer):
         self, task: "Task", sample: Sample, codec: TextCodec, length: int, rng: np.random.Generator, *, training: bool
     ) -> Asked:
         assert sample.text is not None
-        return Asked(sample=sample.id, text=masked(codec, sample.text, length, rng))
+        return Asked(sample=sample.id, text=masked(codec, sample.text, length, rng, sample.second))
 
     def readout(self, task: "Task", asked: Sequence[Asked], inputs: Sequences) -> Readout:
         return readout_in_text(asked, inputs)

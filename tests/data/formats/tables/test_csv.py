@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uniperceiver.data.formats import Source, open_source
+from uniperceiver.data.formats import Source, notes_of, open_source
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -104,6 +104,25 @@ def test_a_quotation_mark_that_swallows_rows_is_refused_with_its_place(
     source = table(tmp_path, written, quotes=False)
     assert len(source) == 30
     assert [source.read(index).text for index in (0, 25)] == ["0", "25"]
+
+
+@pytest.mark.parametrize(("columns", "swallowed"), [(2, 10), (3, 5), (4, 2), (7, 2)])
+def test_rows_that_a_pair_of_quotation_marks_joins(tmp_path: Path, columns: int, swallowed: int) -> None:
+    rows = [",".join(f"{name}{row}" for name in "abcdefg"[:columns]) for row in range(40)]
+    last = columns - 1
+    for lines in (swallowed, swallowed - 1):
+        stray = [
+            row.replace(f"{'abcdefg'[last]}5", f'"{"abcdefg"[last]}5') if number == 5 else row
+            for number, row in enumerate(rows)
+        ]
+        stray[5 + lines] += '"'
+        written = "\n".join(["a,b,c,d,e,f,g"[: 2 * columns - 1], *stray]).encode()
+        if lines == swallowed:
+            with pytest.raises(UserError, match=rf"t\.csv:7: a quotation mark in this row holds {lines + 1} lines, so"):
+                table(tmp_path, written)
+        else:
+            (note,) = notes_of(table(tmp_path, written))
+            assert note == f"{tmp_path / 't.csv'}: 1 rows have cells of several lines, up to {lines + 1} (line 7)"
 
 
 def test_a_text_of_many_lines_is_no_stray_quotation_mark(tmp_path: Path) -> None:

@@ -158,3 +158,16 @@ def test_texts_of_type_binary_are_texts_everywhere(tmp_path: Path) -> None:
     source = opened(tmp_path, image=None, text="t", label="k", rows={"k": "y"})
     assert (class_names(source), source.read(0).text, source.read(0).label) == (("x", "y"), "two", 1)
     assert list(source.texts()) == ["x", "y", "two"]
+
+
+def test_lists_of_classes_are_several_right_ones(tmp_path: Path) -> None:
+    features = datasets.Features(t=datasets.Value("string"), k=datasets.Sequence(datasets.ClassLabel(names=["x", "y"])))
+    made = datasets.Dataset.from_dict({"t": ["a", "b"], "k": [[1, 0], [1]]}, features=features)
+    made.save_to_disk(tmp_path / "d")
+    made.to_parquet(tmp_path / "t.parquet")
+    for source in (
+        opened(tmp_path, image=None, text="t", label="k"),
+        open_source({"format": "parquet", "path": "t.parquet", "text": "t", "label": "k"}, "w", tmp_path),
+    ):
+        assert class_names(source) == ("x", "y")
+        assert (source.read(0).labels, source.read(1).label) == ((1, 0), 1)

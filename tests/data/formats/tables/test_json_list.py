@@ -31,7 +31,7 @@ def test_a_list_of_captions(tmp_path: Path) -> None:
     assert source.read(1).id == "t.json[1]"
     with pytest.raises(BrokenSample, match=r"^t\.json\[2\]: not a JSON object but a str"):
         source.read(2)
-    assert notes_of(source) == (f"{tmp_path}: 1 caption is empty or damaged and left out",)
+    assert notes_of(source)[0] == f"{tmp_path}: 1 caption is empty or damaged and left out"
 
 
 def test_dotted_keys_go_into_objects_and_lists(tmp_path: Path) -> None:
@@ -96,3 +96,11 @@ def test_the_format_that_a_message_names_is_right(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="this is one JSON document: use format: json"):
             open_source({"format": "jsonl", "path": "t.jsonl", "text": "t"}, "w", tmp_path)
         assert open_source({"format": "json", "path": "t.jsonl", "text": "t"}, "w", tmp_path).read(0).text == "x"
+
+
+def test_values_of_a_mapping(tmp_path: Path) -> None:
+    document = {"a.png17": {"filename": "a.png", "k": "x"}, "b.png4": {"filename": "b.png", "k": "y"}}
+    with pytest.raises(UserError, match=r"is no list; set items: '\*' to take its values"):
+        opened(tmp_path, document, image="filename", label="k")
+    source = opened(tmp_path, document, image="filename", label="k", items="*")
+    assert [source.read(index).image for index in range(2)] == [b"a.png", b"b.png"]

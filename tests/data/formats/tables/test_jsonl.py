@@ -74,7 +74,7 @@ def test_broken_lines(tmp_path: Path, line: str | bytes, reason: str) -> None:
     assert [text for text in source.texts() if text != "x"] == ["good"]
 
 
-@pytest.mark.parametrize(("value", "reason"), [("null", "no label"), ("NaN", "is NaN"), ("[1]", "holds a list")])
+@pytest.mark.parametrize(("value", "reason"), [("null", "no label"), ("NaN", "is NaN"), ("[[1]]", "holds a list")])
 def test_a_label_that_is_none(tmp_path: Path, value: str, reason: str) -> None:
     source = lines(tmp_path, f'{{"t": "x", "k": {value}}}', '{"t": "y", "k": 3}', text="t", label="k")
     with pytest.raises(BrokenSample, match=rf"^t\.jsonl:1: .*{reason}"):

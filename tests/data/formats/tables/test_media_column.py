@@ -83,3 +83,33 @@ def test_a_list_of_names_without_ending(tmp_path: Path) -> None:
     assert open_source({**spec, **mended(str(refused.value))}, "w", tmp_path).read(0).image == b"JPEGImages/000005.jpg"
     with pytest.raises(UserError, match="file: a list has no column 'id'; its first is 0"):
         open_source({**spec, "file": "{id}.jpg"}, "w", tmp_path)
+
+
+def test_paths_of_windows_and_capitals(tmp_path: Path) -> None:
+    put(tmp_path, "train/a.jpg", "B.JPG")
+    with pytest.raises(UserError, match=r"parted by .* as on Windows: write / instead$"):
+        opened(tmp_path, "id\ntrain\\a.jpg\n", image="id")
+    assert opened(tmp_path, "id\ntrain/a.jpg\n", image="id").read(0).image == b"train/a.jpg"
+    with pytest.raises(UserError, match=r"it is called B\.JPG: capitals matter"):
+        opened(tmp_path, "id\nb.jpg\n", image="id")
+
+
+def test_paths_of_another_machine_and_cells_in_quotation_marks(tmp_path: Path) -> None:
+    put(tmp_path, "train/a.jpg")
+    with pytest.raises(UserError, match=r"; remove /kaggle/input/ from the column: here it is no folder$"):
+        opened(tmp_path, "id\n/kaggle/input/train/a.jpg\n", image="id")
+    (tmp_path / "t.tsv").write_text('id\tk\n"train/a.jpg"\t"x"\n')
+    spec = {"path": "t.tsv", "image": "id", "label": "k"}
+    with pytest.raises(UserError, match=r"in quotation marks: use format: csv \(for tabs with delimiter: \"\\t\"\)$"):
+        open_source({"format": "tsv", **spec}, "w", tmp_path)
+    assert open_source({"format": "csv", "delimiter": "\t", **spec}, "w", tmp_path).read(0).image == b"train/a.jpg"
+
+
+def test_names_whose_folder_another_column_says(tmp_path: Path) -> None:
+    put(tmp_path, "cat/7.jpg", "dog/8.jpg")
+    table = "id,k\n7,cat\n8,dog\n"
+    with pytest.raises(
+        UserError, match=r"but .*cat/7\.jpg; make the path of columns, .* image: '\{COLUMN\}/\{id\}\.jpg'$"
+    ):
+        opened(tmp_path, table, image="id", label="k")
+    assert opened(tmp_path, table, image="{k}/{id}.jpg", label="k").read(1).image == b"dog/8.jpg"

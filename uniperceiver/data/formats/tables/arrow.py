@@ -90,8 +90,10 @@ def value_of(scalar: Any) -> Any:
 
 def class_of(value: Any, names: tuple[str, ...] | None) -> Any:
     """The name behind the number of a class, None for -1 (no label); other values are themselves."""
-    if names is None or not isinstance(value, int):
+    if names is None or not isinstance(value, int | list):
         return value
+    if isinstance(value, list):
+        return [class_of(item, names) for item in value]
     return names[value] if 0 <= value < len(names) else None
 
 
@@ -99,9 +101,12 @@ def listed_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[st
     """The class names, by column, that Hugging Face's `datasets` writes into the files it saves."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        inner = {  # of lists, what they hold
+            column: feature.get("feature", feature) for column, feature in features.items() if isinstance(feature, dict)
+        }
         return {
             column: tuple(feature["names"])
-            for column, feature in features.items()
+            for column, feature in inner.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's metadata

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from uniperceiver.data.formats.files import existing_folder
+from uniperceiver.data.formats.tables.label_column import LabelColumn
 from uniperceiver.data.formats.tables.media_column import MediaColumn
-from uniperceiver.data.formats.tables.rows import NO_CLASS, NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
+from uniperceiver.data.formats.tables.rows import NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
 from uniperceiver.data.formats.tables.values import (
-    label_text,
     left_out_captions,
     text_of,
     texts_of,
 )
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import BrokenSample, UserError, listed
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
 
@@ -38,10 +39,13 @@ class Columns:
     text_pair: str | None = None
     """Column with a second text, which follows the first after a space; of both the longer one is cut."""
     captions: str | tuple[str, ...] | None = None
-    """Column, or several, with the captions of the image or clip; a value may be a list of them. Rows with the same
+    """Column, or label_sets, with the captions of the image or clip; a value may be a list of them. Rows with the same
     image or clip are one sample with all their captions, unless there is a text to read."""
-    label: str | None = None
-    """Column with the class: names, or integers from 0."""
+    label: str | tuple[str, ...] | None = None
+    """Column with the class: names, or integers from 0; or with several classes: a list of them, or see `separator`.
+    A list of columns: one for each class, named after it, with 1 where it is right and else 0."""
+    separator: str | None = Field(default=None, min_length=1)
+    """What stands between several classes in a cell of `label`, such as "|"."""
     classes: str | tuple[str, ...] | None = None
     """Class names in label order, or a file that lists them, perhaps with their texts; None: those that the file
     lists, or else the labels that occur, sorted."""
@@ -80,14 +84,19 @@ class Columns:
             raise UserError(f"{where}: key 'captions' needs key 'image' or 'clip'; for texts alone use key 'text'")
         if self.classes is not None and self.label is None:
             raise UserError(f"{where}: key 'classes' needs key 'label': the column with the class")
-        label = () if self.label is None else (self.label,)
+        if self.separator is not None and not isinstance(self.label, str):
+            raise UserError(
+                f"{where}: key 'separator' needs key 'label': the one column whose cells hold several classes"
+            )
+        label = _as_tuple(self.label or ())
         return tuple(dict.fromkeys([*media, *texts, *self.caption_columns, *label, *(self.rows or {})]))
 
-    def samples(self, rows: Rows, home: Path, base: Path, where: str) -> "ColumnsData":
+    def samples(self, rows: Rows, home: Path, base: Path, where: str, others: tuple[str, ...] = ()) -> "ColumnsData":
         """What the rows are as samples.
 
         Args:
             home: the folder that paths in the rows start at, unless the recipe names another.
+            others: lines about files that are not taken.
 
         Raises:
             UserError: an unknown label, no row left, a picture twice, none of the files there.
@@ -97,7 +106,7 @@ class Columns:
         query = RowQuery(
             media=next((name for name in media if name.parts or rows.holds_paths(name.says)), None),
             folder=folder,
-            label=self.label,
+            label=LabelColumn.of(self.label, self.separator),
             classes=self.classes,
             chosen={name: _as_tuple(values) for name, values in (self.rows or {}).items()},
             gather=bool(self.caption_columns) and self.text is None,
@@ -105,6 +114,10 @@ class Columns:
             captions=self.caption_columns,
         )
         index = index_rows(rows, query, base, where)
+        gathered = (
+            f"{home}: {len(index.row_J):,} rows are {len(index.stop_I):,} samples: those with one file are one sample "
+            "with all their captions"
+        )
         return ColumnsData(
             rows=rows,
             keys=self,
@@ -115,7 +128,14 @@ class Columns:
             row_J=index.row_J,
             stop_I=index.stop_I,
             label_I=index.label_I,
-            notes=(*notes_of_rows(rows), *left_out_captions(home, index.captions_left_out)),
+            label_sets=index.label_sets,
+            notes=(
+                *others,
+                *(f"{home}: {note}" for note in index.notes),
+                *notes_of_rows(rows),
+                *left_out_captions(home, index.captions_left_out),
+                *([gathered] if len(index.stop_I) < len(index.row_J) else []),
+            ),
         )
 
 
@@ -132,7 +152,8 @@ class ColumnsData:
     classes: tuple[tuple[str, ...], ...] | None  # texts per class
     row_J: np.ndarray  # int64
     stop_I: np.ndarray  # int64, end of each sample's rows
-    label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS
+    label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS, LABEL_SET
+    label_sets: Mapping[int, tuple[int, ...]]  # classes of rows with LABEL_SET
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -145,9 +166,10 @@ class ColumnsData:
         values = [self.rows.read(row) for row in rows]
         label = int(self.label_I[index])
         if label == NO_LABEL:
-            assert keys.label is not None
-            text = label_text(values[0][keys.label], keys.label, name, self.class_names or ())
-            raise BrokenSample(name, f"label {text!r} was not there when the file was opened; it has changed")
+            column = LabelColumn.of(keys.label, keys.separator)
+            assert column is not None
+            labels = column.texts(values[0], name, self.class_names or ())
+            raise BrokenSample(name, f"label {listed(labels)} was not there when the file was opened; it has changed")
         image, clip = (
             self.media[key].read(values[0], self.folder, name) if key in self.media else None
             for key in ("image", "clip")
@@ -167,7 +189,8 @@ class ColumnsData:
             text=" ".join(texts) if texts else None,
             second=len(texts[0]) + 1 if len(texts) > 1 else None,
             captions=tuple(captions),
-            label=None if label == NO_CLASS else label,
+            label=label if label >= 0 else None,
+            labels=self.label_sets.get(rows[0], ()),
         )
 
     def names(self) -> Iterator[tuple[str, ...]]:

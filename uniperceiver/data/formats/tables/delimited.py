@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic import Field
 
-from uniperceiver.data.formats.files import list_files
+from uniperceiver.data.formats.files import list_files, others_beside
 from uniperceiver.data.formats.line_index import index_lines
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
@@ -25,9 +25,10 @@ from uniperceiver.data.formats.text_file import UTF8, TextFile, open_text
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.strict import record
 
+# So many lines of a text may look like rows by chance, by the number of columns: many hold one comma, few hold three.
+_ROWS_IN_PROSE = {2: 10, 3: 5}
 _OPEN = "unexpected end of data"  # what csv says of a quotation mark that is never closed
 _SEPARATOR = re.compile(rb'"?sep=([,;|\t])"?\r?\n')
-_MANY_ROWS = 10  # lines in one cell of which each would be a row: rather a stray quotation mark than a text
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -89,7 +90,7 @@ def _open(
 ) -> ColumnsData:
     columns, files = keys.named_columns(where), list_files(base, path, suffix, where)
     rows = open_all(files, lambda file, name: open_delimited(file, name, dialect, columns, where))
-    return keys.samples(rows, files[0].parent, base, where)
+    return keys.samples(rows, files[0].parent, base, where, others_beside(base, path, suffix))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,7 @@ class DelimitedRows:
     columns: tuple[str, ...]
     row_J2: np.ndarray  # (J, 2) int64, first byte and byte after the last
     number_J: np.ndarray  # int64, line in the file, from 1
+    lines_J: np.ndarray  # int64, how many of them
 
     def __len__(self) -> int:
         return len(self.number_J)
@@ -134,7 +136,13 @@ class DelimitedRows:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the file."""
-        return self.text.notes
+        if not (self.lines_J > 1).any():
+            return self.text.notes
+        longest = int(self.lines_J.argmax())
+        count, most = int((self.lines_J > 1).sum()), int(self.lines_J[longest])
+        where = f"line {self.number_J[longest]}"
+        line = f"{self.text.path}: {count:,} rows have cells of several lines, up to {most:,} ({where})"
+        return (*self.text.notes, line)
 
     def holds_paths(self, column: str) -> bool:
         """Always: there is no place for bytes."""
@@ -151,7 +159,7 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
         UserError: it cannot be read, has no rows, or lacks a named column.
     """
     opened = open_text(path, dialect.encoding, where)
-    row_J2, number_J = _index(opened, dialect, where)
+    row_J2, number_J, lines_J = _index(opened, dialect, where)
     if len(row_J2) <= dialect.header:
         raise UserError(f"{where}: {path}: no rows{' below the header' if dialect.header else ''}; is it complete?")
     start, stop = row_J2[0].tolist()
@@ -164,6 +172,7 @@ def open_delimited(path: Path, short: str, dialect: Dialect, named: Sequence[str
         columns=tuple(columns),
         row_J2=row_J2[int(dialect.header) :],
         number_J=number_J[int(dialect.header) :],
+        lines_J=lines_J[int(dialect.header) :],
     )
 
 
@@ -204,16 +213,17 @@ def _hint(columns: Sequence[str], dialect: Dialect) -> str:
     return f"if the columns are separated by {_DELIMITERS[other]}, set delimiter: {other!r}; "
 
 
-def _index(text: TextFile, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the rows lie, (J, 2) int64, and their lines, (J,) int64; rows without a word are left out.
+def _index(text: TextFile, dialect: Dialect, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the rows lie, (J, 2) int64, their first lines, and how many these are, (J,) int64; rows without a word are
+    left out.
 
     Raises:
         UserError: a quotation mark has swallowed lines, nobody can say how many.
     """
     if not dialect.quotes:
         lines = index_lines(text, where)
-        return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L
-    offsets, numbers = array("q"), array("q")
+        return np.stack([lines.start_L, lines.stop_L], axis=1), lines.number_L, np.ones_like(lines.number_L)
+    offsets, numbers, counts = array("q"), array("q"), array("q")
     columns: int | None = None
     try:
         with text.open() as file:
@@ -236,9 +246,11 @@ def _index(text: TextFile, dialect: Dialect, where: str) -> tuple[np.ndarray, np
                 if any(map(str.strip, cells)):
                     offsets.extend((start, counted.offset))
                     numbers.append(number)
+                    counts.append(len(counted.lines))
     except OSError as error:
         raise UserError(f"{where}: {text.path}: cannot be read ({error.strerror})") from None
-    return np.array(offsets, dtype=np.int64).reshape(-1, 2), np.array(numbers, dtype=np.int64)
+    row_J2 = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    return row_J2, np.array(numbers, dtype=np.int64), np.array(counts, dtype=np.int64)
 
 
 def _skip_separator(counted: "_CountedLines", dialect: Dialect, path: Path, where: str) -> None:
@@ -259,12 +271,17 @@ def _refuse_swallowed(
     """Refuse a row of several lines whose quotation marks do not say where it ends.
 
     That is so where they are never closed, or followed by something else than the end of the cell; where the number
-    of columns is wrong and some line behind the first would be a row by itself; and where many lines would all be.
+    of columns is wrong and some line behind the first would be a row by itself; and where all lines would be.
     """
     if columns is None:
         columns = lines[0].count(dialect.delimiter) + 1
     behind = [line.count(dialect.delimiter) + 1 == columns > 1 for line in lines[1:]]
-    swallows = any(behind) if len(cells) != columns else len(behind) >= _MANY_ROWS and all(behind)
+    first = lines[0].count(dialect.delimiter) + 1 == columns
+    swallows = (
+        any(behind)
+        if len(cells) != columns
+        else first and all(behind) and len(behind) >= _ROWS_IN_PROSE.get(columns, 2)
+    )
     if reason is None and not swallows:
         return
     what = "is never closed" if reason == _OPEN else f"holds {len(lines):,} lines"

@@ -100,7 +100,8 @@ class HuggingfaceRows:
     def of(dataset: Any, short: str, media: frozenset[str]) -> "HuggingfaceRows":
         """What its features say of the columns."""
         features = dataset.features
-        labels = {name: label for name, label in features.items() if getattr(label, "_type", "") == "ClassLabel"}
+        inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}  # of lists
+        labels = {name: label for name, label in inner.items() if getattr(label, "_type", "") == "ClassLabel"}
         return HuggingfaceRows(
             dataset=dataset,
             short=short,

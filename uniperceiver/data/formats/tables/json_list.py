@@ -7,13 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.formats.files import Strings, list_files, read_json
+from uniperceiver.data.formats.files import Strings, list_files, others_beside, read_json
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.jsonl import lookup, parse_object, present_columns
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.errors import BrokenSample, UserError, listed
 from uniperceiver.strict import record
 
+_VALUES = "*"
 _LOOKED_AT = 100  # objects that show which keys there are
 
 
@@ -24,13 +25,14 @@ class JsonSource(Columns):
     path: str | tuple[str, ...]
     """A file, a folder of .json files, a pattern such as part-{00..12}.json or part-*.json, or a list of these."""
     items: str | None = None
-    """Key of the list in the document, perhaps dotted, such as images; None: the document is the list."""
+    """Key of the list in the document, perhaps dotted, such as images; "*": the values of a document that is a mapping;
+    None: the document is the list."""
 
     def open(self, base: Path, where: str) -> ColumnsData:
         """Read the documents, and the labels."""
         columns, files = self.named_columns(where), list_files(base, self.path, ".json", where)
         rows = open_all(files, lambda file, name: _open(file, name, self.items, columns, where))
-        return self.samples(rows, files[0].parent, base, where)
+        return self.samples(rows, files[0].parent, base, where, others_beside(base, self.path, ".json"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,8 @@ class JsonRows:
 
 def _open(path: Path, short: str, items: str | None, columns: tuple[str, ...], where: str) -> JsonRows:
     document = read_json(path, where)
-    entries = document if items is None else lookup(document, items)
+    objects = document if items in (None, _VALUES) else lookup(document, items)
+    entries = list(objects.values()) if items == _VALUES and isinstance(objects, dict) else objects
     if not isinstance(entries, list):
         keys = [key for key, value in document.items() if isinstance(value, list)] if isinstance(document, dict) else []
         mend = (
@@ -81,6 +84,8 @@ def _open(path: Path, short: str, items: str | None, columns: tuple[str, ...], w
             if len(keys) == 1
             else f"set key items to the key of one, of {listed(keys) or '(none)'}"
         )
+        if isinstance(document, dict) and document and all(isinstance(value, dict) for value in document.values()):
+            mend = f"set items: '{_VALUES}' to take its values"
         state = "is no list" if items is None else f"has no list under {items!r}"
         raise UserError(f"{where}: {path}: {state}; {mend}")
     first = [values for values in islice(entries, _LOOKED_AT) if isinstance(values, dict)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import list_files
+from uniperceiver.data.formats.files import list_files, others_beside
 from uniperceiver.data.formats.line_index import index_lines
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
@@ -36,7 +36,7 @@ class JsonlSource(Columns):
         """Find the lines and read their labels."""
         columns, files = self.named_columns(where), list_files(base, self.path, ".jsonl", where)
         rows = open_all(files, lambda file, name: _open(file, name, columns, self.encoding, where))
-        return self.samples(rows, files[0].parent, base, where)
+        return self.samples(rows, files[0].parent, base, where, others_beside(base, self.path, ".jsonl"))
 
 
 @dataclass(frozen=True, kw_only=True)

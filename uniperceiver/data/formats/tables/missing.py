@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from uniperceiver.data.formats.files import listed_suffixes
@@ -23,23 +22,43 @@ def why_no_file(missing: Path, media: MediaColumn | None, folder: Path) -> str:
     if _ADDRESS.search(missing.as_posix()):
         return f"column {media.says!r} holds addresses, not files; download them first and name the files"
     nowhere = f"column {media.says!r}: none of the files is there, not even {missing}"
+    if missing.name.endswith('"'):
+        return f'{nowhere}; its cells stand in quotation marks: use format: csv (for tabs with delimiter: "\\t")'
     if "\\" in missing.name:
         return f"{nowhere}; its folders are parted by \\ as on Windows: write / instead"
+    if (called := _by_another_case(missing)) is not None:
+        return f"{nowhere}; it is called {called}: capitals matter, so write the names as the files have them"
     endings = [f".{suffix}" for suffix in listed_suffixes()]
     for ending in (*endings, *map(str.upper, endings)):
         if os.path.isfile(f"{missing}{ending}"):
             template = media.says if media.parts else f"{{{media.says}}}"
             return f"{nowhere}; their names end with {ending}: set {media.key}: '{template}{ending}'"
-    for other in _folders_near(folder):
-        if not missing.is_relative_to(folder):
-            break
-        if (other / missing.relative_to(folder)).is_file():
-            return f"{nowhere}; they are in another folder: set files: {other}"
+    if not missing.is_relative_to(folder):
+        for start in range(2, len(missing.parts)):
+            if folder.joinpath(*missing.parts[start:]).is_file():
+                return f"{nowhere}; remove {Path(*missing.parts[:start])}/ from the column: here it is no folder"
+    else:
+        for other in (*_inside(folder), *list(folder.resolve().parents)[:3]):
+            if (other / missing.relative_to(folder)).is_file():
+                return f"{nowhere}; they are in another folder: set files: {other}"
+        for inside in _inside(missing.parent):
+            there = next((ending for ending in ("", *endings) if (inside / f"{missing.name}{ending}").is_file()), None)
+            if there is not None:
+                return (
+                    f"{nowhere}, but {inside / missing.name}{there}; make the path of columns, such as {media.key}: "
+                    f"'{{COLUMN}}/{{{media.columns[-1]}}}{there}'"
+                )
     return f"{nowhere}; set key files to the folder that the paths start at, it is {folder} now"
 
 
-def _folders_near(folder: Path) -> Iterator[Path]:
-    """The folders in it, and those above."""
-    inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
-    yield from (folder / name for name in inside[:_LOOKED_INTO])
-    yield from list(folder.resolve().parents)[:3]
+def _by_another_case(missing: Path) -> str | None:
+    """The file in the same folder whose name differs in capitals alone."""
+    names = os.listdir(missing.parent) if missing.parent.is_dir() else []
+    alike = [name for name in names if name.lower() == missing.name.lower() and name != missing.name]
+    return alike[0] if alike else None
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The folders in a folder, not all of very many."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+    return [folder / name for name in names[:_LOOKED_INTO]]

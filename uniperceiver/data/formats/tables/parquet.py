@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import list_files
+from uniperceiver.data.formats.files import list_files, others_beside
 from uniperceiver.data.formats.tables.arrow import (
     class_of,
     has_path,
@@ -42,7 +42,7 @@ class ParquetSource(Columns):
         media = frozenset(column.says for column in self.media_columns(where) if not column.parts)
         memory = Memory(limit=_KEPT_BYTES)
         rows = open_all(files, lambda file, name: _open(file, name, columns, media, memory, where))
-        return self.samples(rows, files[0].parent, base, where)
+        return self.samples(rows, files[0].parent, base, where, others_beside(base, self.path, ".parquet"))
 
 
 class Memory:

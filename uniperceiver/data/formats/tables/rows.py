@@ -14,13 +14,15 @@ import numpy as np
 
 from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import as_spelt_there, class_texts, label_of, short_names, sorted_names
+from uniperceiver.data.formats.tables.label_column import LabelColumn, joined_labels
 from uniperceiver.data.formats.tables.media_column import MediaColumn
 from uniperceiver.data.formats.tables.missing import why_no_file
-from uniperceiver.data.formats.tables.values import label_text, plain, texts_of
+from uniperceiver.data.formats.tables.values import plain, texts_of
 from uniperceiver.errors import BrokenSample, UserError, nearest
 
 NO_CLASS = -1  # no label column is named
 NO_LABEL = -2  # the row has no label
+LABEL_SET = -3  # the row has several classes, or can have several and has none
 _MOST_VALUES = 1000  # of a column, that are kept to offer the nearest
 
 
@@ -123,7 +125,7 @@ class RowQuery:
 
     media: MediaColumn | None  # with the paths of pictures or clips
     folder: Path  # that they start at
-    label: str | None  # column
+    label: LabelColumn | None
     classes: str | tuple[str, ...] | None  # as the recipe says
     chosen: Mapping[str, tuple[str, ...]]  # column -> values; other rows are left out
     gather: bool  # rows with the same path are one sample
@@ -140,6 +142,8 @@ class RowIndex:
     stop_I: np.ndarray  # int64, end of each sample's rows
     label_I: np.ndarray  # int32, index into the classes, or NO_CLASS, NO_LABEL
     captions_left_out: int = 0  # in all rows that are taken
+    label_sets: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # classes of rows with LABEL_SET
+    notes: tuple[str, ...] = ()  # about the labels
 
 
 @dataclass
@@ -150,6 +154,7 @@ class _Scan:
     path: "array[int]" = field(default_factory=lambda: array("q"))  # hash of its path
     label: "array[int]" = field(default_factory=lambda: array("i"))  # index into `label_texts`, or NO_LABEL
     label_texts: dict[str, int] = field(default_factory=dict)  # labels that occur, in all rows
+    label_sets: dict[int, tuple[int, ...]] = field(default_factory=dict)  # indices into them, of rows with LABEL_SET
     captions_left_out: int = 0
     any_file: bool = False  # a file that a row names exists
     missing: Path | None = None  # the first that does not
@@ -166,19 +171,20 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
     classes = None if query.classes is None else read_classes(base, query.classes, where)
     names = None if classes is None else classes.names
     if names is None and query.label is not None:
-        names = rows.class_names(query.label) or None
+        names = query.label.names_listed or rows.class_names(query.label.columns[0]) or None
     scan = _scan(rows, query, names or ())
     if not scan.row:
         raise UserError(f"{where}: {_why_none_left(scan, query)}")
     if scan.missing is not None and not scan.any_file:
         raise UserError(f"{where}: {why_no_file(scan.missing, query.media, query.folder)}")
     row_J = np.array(scan.row, dtype=np.int64)
-    names, label_J = _labels(scan, row_J, rows, query, names, where)
+    names, label_J, label_sets = _labels(scan, row_J, rows, query, names, where)
+    notes = () if query.label is None or classes is not None else joined_labels(query.label, scan.label_texts)
     if names is not None and classes is None:
         classes = ClassList(names=names, texts=class_texts(names))
     if query.media is None or not (query.gather or query.once):
         stop_I = np.arange(1, len(row_J) + 1)
-        return RowIndex(classes, row_J, stop_I, label_J, scan.captions_left_out)
+        return RowIndex(classes, row_J, stop_I, label_J, scan.captions_left_out, label_sets, notes)
     order_J, stop_I = _by_path(np.array(scan.path, dtype=np.int64))
     first_I = np.concatenate([[0], stop_I[:-1]])
     row_J, label_J = row_J[order_J], label_J[order_J]
@@ -188,17 +194,18 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
             f"{where}: column {query.media.says!r} names one file in {rows.name(row_J[first])} and "
             f"{rows.name(row_J[first + 1])}; leave one of them out"
         )
-    other_J = np.flatnonzero(label_J != np.repeat(label_J[first_I], np.diff(stop_I, prepend=0)))
+    sets_J = _numbered_sets(row_J, label_J, label_sets)
+    other_J = np.flatnonzero(sets_J != np.repeat(sets_J[first_I], np.diff(stop_I, prepend=0)))
     if len(other_J):
         first = int(first_I[np.searchsorted(stop_I, other_J[0], side="right")])
         first_name, other_name = (rows.name(row_J[row]) for row in (first, other_J[0]))
         raise UserError(f"{where}: {first_name} and {other_name} name one file with two labels; a file has one class")
-    return RowIndex(classes, row_J, stop_I, label_J[first_I], scan.captions_left_out)
+    return RowIndex(classes, row_J, stop_I, label_J[first_I], scan.captions_left_out, label_sets, notes)
 
 
 def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
     scan = _Scan()
-    named = ([query.label] if query.label else []) + list(query.media.columns if query.media else ())
+    named = [column for columns in (query.label, query.media) if columns for column in columns.columns]
     columns = list(dict.fromkeys([*query.chosen, *named, *query.captions]))
     if not columns:
         scan.row = array("q", range(len(rows)))
@@ -207,7 +214,7 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
         # A row that is broken may belong to the chosen ones: it stays, and is named when it is read.
         values = None if cells is None else dict(zip(columns, cells, strict=True))
         if query.label is not None:
-            label = NO_LABEL if values is None else _label_index(values[query.label], scan, query.label, names)
+            label = NO_LABEL if values is None else _label_index(row, values, scan, query.label, names)
         if values is not None and not _is_chosen(values, scan, query):
             continue
         scan.row.append(row)
@@ -223,12 +230,16 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
     return scan
 
 
-def _label_index(value: Any, scan: _Scan, column: str, names: tuple[str, ...]) -> int:
+def _label_index(row: int, values: Mapping[str, Any], scan: _Scan, label: LabelColumn, names: tuple[str, ...]) -> int:
     try:
-        text = label_text(value, column, "", names)
+        texts = label.texts(values, "", names)
     except BrokenSample:
         return NO_LABEL
-    return scan.label_texts.setdefault(text, len(scan.label_texts))
+    indices = tuple(scan.label_texts.setdefault(text, len(scan.label_texts)) for text in texts)
+    if len(indices) == 1:
+        return indices[0]
+    scan.label_sets[row] = indices
+    return LABEL_SET
 
 
 def _is_chosen(values: Mapping[str, Any], scan: _Scan, query: RowQuery) -> bool:
@@ -259,23 +270,39 @@ def _look_for(path: Path, scan: _Scan) -> None:
 
 def _labels(
     scan: _Scan, row_J: np.ndarray, rows: Rows, query: RowQuery, names: tuple[str, ...] | None, where: str
-) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    """Class names, and the (J,) int32 label of each row that is taken."""
+) -> tuple[tuple[str, ...] | None, np.ndarray, Mapping[int, tuple[int, ...]]]:
+    """Class names, the (J,) int32 label of each row that is taken, and the labels of rows with label_sets."""
     if query.label is None:
-        return None, np.full(len(row_J), NO_CLASS, dtype=np.int32)
+        return None, np.full(len(row_J), NO_CLASS, dtype=np.int32), {}
     text_J = np.array(scan.label, dtype=np.int64)
     names = sorted_names(scan.label_texts) if names is None else names
-    if not names or not (text_J >= 0).any():
-        raise UserError(f"{where}: column {query.label!r} is empty; name the column with the class")
+    taken = {row: scan.label_sets[row] for row in row_J[text_J == LABEL_SET].tolist()}
+    if not names or not ((text_J >= 0).any() or any(taken.values())):
+        raise UserError(f"{where}: {query.label} is empty; name the column with the class")
     index_of = {name: label for label, name in enumerate(names)}
     labels = [label_of(text, index_of) for text in scan.label_texts]
     for text, index in scan.label_texts.items():
-        if labels[index] is None and len(first := np.flatnonzero(text_J == index)):
+        if labels[index] is not None:
+            continue
+        first = [*row_J[text_J == index][:1].tolist(), *(row for row, indices in taken.items() if index in indices)]
+        if first:
             raise UserError(
-                f"{where}: {rows.name(row_J[first[0]])}: label {text!r} is not in `classes`; {nearest(text, names)}"
+                f"{where}: {rows.name(first[0])}: label {text!r} is not in `classes`; {nearest(text, names)}"
             )
     table = np.array([NO_LABEL if label is None else label for label in labels], dtype=np.int32)
-    return names, np.where(text_J >= 0, table[text_J.clip(0)], NO_LABEL).astype(np.int32)
+    label_J = (
+        np.where(text_J >= 0, table[text_J.clip(0)], text_J).astype(np.int32) if len(table) else text_J.astype(np.int32)
+    )
+    return names, label_J, {row: tuple(table[list(indices)].tolist()) for row, indices in taken.items()}
+
+
+def _numbered_sets(row_J: np.ndarray, label_J: np.ndarray, label_sets: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+    """A number for the classes of each row, equal where they are, (J,) int64."""
+    numbers: dict[frozenset[int], int] = {}
+    set_J = label_J.astype(np.int64)
+    for place in np.flatnonzero(label_J == LABEL_SET).tolist():
+        set_J[place] = LABEL_SET - numbers.setdefault(frozenset(label_sets[int(row_J[place])]), len(numbers))
+    return set_J
 
 
 def _by_path(path_J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
