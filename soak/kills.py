@@ -193,7 +193,7 @@ def _with_signal(command: Callable[[], int], place: str, delay: float, step: int
         _before(checkpoint, "write", reached)
     else:
         _before(Run, "_next_work", reached)
-        _hang(after=SAMPLES * step + 3)
+        _hang(seen, after=SAMPLES * step + 3)
     return command()
 
 
@@ -207,12 +207,12 @@ def _before(owner: Any, name: str, do: Callable[[], None]) -> None:
     setattr(owner, name, wrapped)
 
 
-def _hang(after: int) -> None:
-    """Reading never comes to an end after that many samples, as on a network disk that is gone."""
+def _hang(training: list[Run], after: int) -> None:
+    """Reading never comes to an end after that many samples of training, as on a network disk that is gone."""
     read, count = ScenesSource.read, [0]
 
     def hanging(self: ScenesSource, index: int) -> Sample:
-        count[0] += 1
+        count[0] += bool(training)
         while count[0] > after:
             time.sleep(3600)
         return read(self, index)

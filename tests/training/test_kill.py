@@ -198,10 +198,11 @@ def test_around_a_run_a_signal_stops_at_once_and_the_former_handler_comes_back()
 
 @pytest.mark.slow
 def test_a_signal_before_the_first_step_and_after_the_last_has_the_same_exit_code(tmp_path: Path) -> None:
-    for module, name in ((run, "open_tasks"), (finishing, "write_results")):
+    told = ("before the first save; the same command begins anew", "after saving; the same command goes on from there")
+    for (module, name), how in zip(((run, "open_tasks"), (finishing, "write_results")), told, strict=True):
         ended = forked.ended(partial(_signalled_in, tmp_path, module, name), tmp_path / "said.txt")
         assert ended.code == EXIT_CODE, ended.output
-        assert "the same command goes on from there" in ended.output
+        assert f"stopped {how}" in ended.output
     assert checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
 
 

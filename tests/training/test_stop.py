@@ -71,7 +71,7 @@ def test_a_signal_before_the_first_save_says_so(
     monkeypatch.setattr("uniperceiver.runs.train.prepare_run", lambda *args, **more: os.kill(os.getpid(), 2))
     recipe = write_recipe(tmp_path / "r.yaml", values_of(("colours",), steps=1))
     assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == EXIT_CODE
-    assert "stopped before the first save; begin anew" in capsys.readouterr().err
+    assert "stopped before the first save; the same command begins anew" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -242,6 +242,7 @@ class Run:
 
     def _resume(self) -> list[str]:
         """Load the newest whole checkpoint, if any. Notes for the log."""
+        data = self._data  # looked at before the first step: a stop must not wait for data that do not come
         newest = checkpoint.newest_valid(self.folder / "checkpoints")
         if newest.path is None:
             self.state.consumed = [0] * len(self.mixture.sets)
@@ -253,7 +254,7 @@ class Run:
                 f"that was saved with them, {self.folder / 'model' / 'tokenizer.json'}"
             )
         unpack(self.state, tensors, counters, self._tasks(), newest.path)
-        changes = changes_of_data(counters.get("data", {}), self._data, str(newest.path))
+        changes = changes_of_data(counters.get("data", {}), data, str(newest.path))
         code = counters.get("code", {})
         self._saved = (self.state.step, self.state.evaluated)
         return [
