@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from uniperceiver.cli import main
 from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import save_recipe
 from uniperceiver.studies import run as study_run
-from uniperceiver.studies.cells import step_seconds
+from uniperceiver.studies.cells import step_seconds, write_outcome
 from uniperceiver.studies.plan import read_plan
 from uniperceiver.studies.records import MetricRow
 from uniperceiver.studies.study import report_study, run_study
@@ -195,6 +196,33 @@ def test_a_signal_stops_the_runs_and_keeps_what_is_done(
     without_training(monkeypatch)
     assert main(["study", str(path), "--out", str(out)]) == 0
     assert sorted(started(out)) == ["mid 1", "own 0", "own 1"]
+
+
+def test_cells_with_other_data_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_training(monkeypatch)
+    path, out = write_study(tmp_path, seeds=1), tmp_path / "o"
+    run_study(path, out, quiet=True)
+    assert "its data" not in capsys.readouterr().err
+    facts = {"classes": ["a"], "texts": "1", "splits": {"train": {"samples": 3, "some": "x"}}}
+    for arm, samples in (("shared", 3), ("own", 4), ("mid", 3)):
+        cell = out / "cells" / arm / "seed-0.json"
+        changed = {**facts, "splits": {"train": {"samples": samples, "some": "x"}}}
+        cell.write_text(json.dumps(json.loads(cell.read_text()) | {"data": {"colours": changed}}))
+    report_study(path, out)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("own, seed 0: its data of task 'colours' were others than those of shared, seed 0; remove")
+
+
+def test_what_a_cell_was_trained_on_is_kept(trained: Path, tmp_path: Path) -> None:
+    cell = read_plan(write_study(tmp_path), tmp_path / "o").cells[0]
+    cell.folder.parent.mkdir(parents=True)
+    shutil.copytree(trained, cell.folder)
+    (cell.folder / "results.json").write_text('{"tasks": {}}')
+    data = write_outcome(cell, 0).data
+    assert data["colours"]["splits"]["train"]["samples"] == 12
+    assert json.loads(cell.folder.with_name("seed-0.json").read_text())["data"] == data
 
 
 def test_only_one_process_works_on_a_study(tmp_path: Path) -> None:

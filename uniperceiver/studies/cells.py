@@ -4,7 +4,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.runs.folder import check_same_run, saved_recipe
 from uniperceiver.strict import flat, parse, to_json
 from uniperceiver.studies.plan import StudyCell
+from uniperceiver.training.checkpoint import list_checkpoints, read_state
 from uniperceiver.training.log import read_log
 
 _LINES = 20  # of a failed run that are kept
@@ -41,6 +43,7 @@ class CellOutcome:
     step_seconds: float | None = None  # of training, without evaluations and pauses; None: too short to say
     parameters: int | None = None
     last_lines: tuple[str, ...] = ()  # of what a failed run said
+    data: Mapping[str, Any] = field(default_factory=dict)  # what its last checkpoint says of its data, by task
 
 
 def beside(cell: StudyCell, suffix: str) -> Path:
@@ -134,7 +137,34 @@ def _outcome(cell: StudyCell, exit_code: int) -> CellOutcome:
         step_seconds=step_seconds(read_log(cell.folder)) if done else None,
         parameters=_parameters(cell.folder / "model") if done else None,
         last_lines=() if done else tuple(_last_lines(beside(cell, ".log"))),
+        data=_data(cell.folder / "checkpoints"),
     )
+
+
+def _data(checkpoints: Path) -> Mapping[str, Any]:
+    """What the newest checkpoint says of the data that it was trained on; nothing where that cannot be had."""
+    for path in reversed(list_checkpoints(checkpoints)):
+        with suppress(UserError):
+            facts: Mapping[str, Any] = read_state(path).get("data", {})
+            return facts
+    return {}
+
+
+def other_data(outcomes: Sequence[CellOutcome]) -> list[str]:
+    """Lines about cells that were trained on other data than those before them, though their recipes say the same."""
+    first: dict[str, tuple[CellOutcome, Any]] = {}
+    lines = []
+    for outcome in outcomes:
+        recipe = outcome.recipe
+        for task, facts in outcome.data.items():
+            share = (recipe.tune.fraction, recipe.seed if recipe.tune.fraction < 1 else 0)
+            former, before = first.setdefault(repr((task, recipe.tasks.get(task), share)), (outcome, facts))
+            if before != facts:
+                lines.append(
+                    f"{outcome.arm}, seed {outcome.seed}: its data of task {task!r} were others than those of "
+                    f"{former.arm}, seed {former.seed}; remove the files of one of them to train it anew"
+                )
+    return lines
 
 
 def step_seconds(log: Sequence[Mapping[str, Any]]) -> float | None:

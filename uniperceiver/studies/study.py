@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.atomic import foreign_names, only_one, was_locked, write_text
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, warn
 from uniperceiver.runs.folder import is_run_recipe, refuse_unwritable
 from uniperceiver.strict import to_json
-from uniperceiver.studies.cells import CellOutcome, finished, reported
+from uniperceiver.studies.cells import CellOutcome, finished, other_data, reported
 from uniperceiver.studies.page import render_study
 from uniperceiver.studies.plan import StudyPlan, read_plan
 from uniperceiver.studies.records import StudyReport
 from uniperceiver.studies.run import run_cells
 from uniperceiver.studies.tables import tables_of
 from uniperceiver.training.stop import stop_on_signals
+
+_LINES = 10  # about cells with other data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ def report_study(path: Path, out: Path) -> StudyResult:
 
 
 def _result(plan: StudyPlan, outcomes: Sequence[CellOutcome], out: Path, *, stopped: bool) -> StudyResult:
+    for line in other_data(outcomes)[:_LINES]:
+        warn(line)
     report = tables_of(plan, outcomes)
     path = _write(report, out)
     return StudyResult(report=report, path=path, failed=len(report.failures), stopped=stopped)
