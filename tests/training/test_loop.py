@@ -184,3 +184,19 @@ def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
     run.train()
     assert run.state.best is not None
     assert (run.state.best["step"], run.state.best["score"]) == (2, 2.0)
+
+
+def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
+    """The last step is evaluated, which may be the best: one checkpoint holds both."""
+    run = prepare_run(small_recipe(steps=4, evaluation__every=2, checkpoint__every=2), tmp_path, tmp_path / "run")
+    save, saved = run.save, []
+
+    def counted() -> None:
+        saved.append((run.state.step, run.state.evaluated))
+        save()
+
+    run.save = counted  # type: ignore[method-assign]
+    run.train()
+    assert saved == [(2, 2), (4, 4)]
+    run._save_once()
+    assert saved == [(2, 2), (4, 4)]

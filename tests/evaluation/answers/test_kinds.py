@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.split import Settings, Split, batches
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
+from uniperceiver.tasks.decode import Generated, generate
 
 
 def split_of(task: str) -> Split:
@@ -119,3 +121,24 @@ def test_chance_of_masked_words_is_the_commonest_hidden_token(model: UniPerceive
     targets = torch.cat([batch.readout.target_R for batch, _ in batches(split, settings(model))])
     expected = int(torch.bincount(targets).max()) / len(targets)
     assert evaluate(model.model, split, settings(model))["chance"] == pytest.approx(expected)
+
+
+def test_the_fifth_of_the_best_still_counts() -> None:
+    collected = Scores()
+    collected.add(torch.arange(8.0).flip(0).expand(8, 8), torch.arange(8), torch.arange(8))
+    assert torch.cat(collected.hit5).tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert torch.cat(collected.hit1).tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_captions_are_written_with_the_beams_and_words_of_the_settings(
+    model: UniPerceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(*parts: Any, **options: Any) -> Generated:
+        asked.append((options["beams"], options["words"]))
+        return generate(*parts, **options)
+
+    monkeypatch.setattr("uniperceiver.evaluation.answers.captions.generate", noted)
+    evaluate(model.model, split_of("captions"), replace(settings(model, batch=12), beams=3, max_words=2))
+    assert asked == [(3, 2)]

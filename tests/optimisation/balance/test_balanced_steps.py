@@ -1,6 +1,6 @@
 """Steps with a method: what it is given, what becomes of what it returns, and what a skipped step leaves alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -236,3 +236,32 @@ def test_a_step_without_a_batch_teaches_nothing() -> None:
         state = state_of(method(name, 2))
         train_step(state, [], lambda batch, plan: BatchLoss(terms={}), CONFIG, 1.0)
         assert state.step == 1
+
+
+class Announced(Method):
+    """Says what it is told before an update, and does without clipping where it is asked to."""
+
+    def __init__(self, *, clips: bool) -> None:
+        super().__init__({name: TaskFacts(share=0.5) for name in NAMES[:2]}, TaskBalanceConfig(), 0)
+        self.clips = clips  # type: ignore[misc]
+        self.drawn: list[list[str]] = []
+
+    def prepare(self, optimiser: torch.optim.Optimizer, drawn: Collection[str]) -> None:
+        self.drawn.append(sorted(drawn))
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_method_is_told_of_the_tasks_before_an_update_and_may_forbid_clipping(clips: bool) -> None:
+    announced = Announced(clips=clips)
+    state = state_of(announced)
+
+    def objective(batch: Any, plan: Any) -> BatchLoss:
+        return BatchLoss(terms={"nll": 100 * state.model(X_BD[plan]).square().mean()})
+
+    work: list[tuple[Any, Any]] = [(row, type("Batch", (), {"task": task})) for task, row in ALTERNATING]
+    report = train_step(state, work, objective, replace(CONFIG, clip=0.1), 0.5)
+    assert report.grad_norm > 1
+    assert announced.drawn == [["reading", "seeing"]]
+    gradients = [value.grad.flatten() for value in state.model.parameters() if value.grad is not None]
+    length = float(torch.cat(gradients).norm())
+    assert length == pytest.approx(0.1 if clips else report.grad_norm, rel=1e-4)
