@@ -122,7 +122,6 @@ def test_equal_texts_are_right_in_the_loss_of_retrieval(model: UniPerceiver, mon
     expected = sum(term.item() for term in contrastive(logits_IC, right_IC).values())
     assert metrics["loss"] == pytest.approx(expected, rel=1e-6)
     assert metrics["candidates"] == 13
-    assert metrics["chance"] == metrics["chance_i2t_recall@1"] != metrics["chance_t2i_recall@1"]
 
 
 def test_chance_that_is_remembered_is_that_of_the_same_samples(model: UniPerceiver) -> None:

@@ -228,3 +228,18 @@ def test_routing_that_reads_values_reads_them(condition: str) -> None:
     with torch.no_grad():
         for decision in moe_model(condition).encode(inputs_of("vqa")).decisions:
             assert len(decision.chosen_TE.unique(dim=0)) > 3
+
+
+@pytest.mark.parametrize("condition", ["attribute", "token"])
+def test_a_branch_is_dropped_for_all_tokens_of_a_sequence(condition: str) -> None:
+    """In whichever order a pass holds its tokens."""
+    model = moe_model(condition, arch={"drop_path": 0.5})
+    tokens = model.tokenizer(inputs_of("vqa"))
+    context = model.encoder._context_of(tokens, torch_stream(0), None)
+    keep_L2T = model.encoder._keep(tokens, context)
+    assert keep_L2T is not None
+    assert context.token_first == (condition == "attribute")
+    for keep_T in keep_L2T.flatten(0, 1):
+        keep_BN = context.unpack(keep_T[:, None])[:, :, 0]
+        assert bool((keep_BN == keep_BN[:, :1]).all())
+    assert 0 < float((keep_L2T == 0).float().mean()) < 1

@@ -254,3 +254,18 @@ def test_tasks_without_classes_are_not_asked_through_the_head() -> None:
         with torch.no_grad():
             prompts_of(head).similarity.mul_(3.0)  # type: ignore[union-attr]
         assert torch.equal(ask(head, task, batch, tiny_candidates(task, batch)), logits_RK)
+
+
+def test_what_is_added_begins_without_an_effect_whatever_lay_in_memory() -> None:
+    prompts = Prompts(PromptShape(vectors=2, classes=3, labels=3), layers=1, width=8)
+    with torch.no_grad():
+        for parameter in prompts.parameters():
+            parameter.fill_(7.0)
+    prompts.initialise(torch_stream(0))
+    assert not prompts.answer.any()
+    assert prompts.labels is not None
+    assert not prompts.labels.any()
+    assert prompts.classes is not None
+    assert not prompts.classes.weight.any()
+    assert not prompts.classes.bias.any()
+    assert 0 < float(prompts.inputs[0].detach().abs().max()) < 0.2

@@ -294,3 +294,13 @@ def test_losses_that_balance_experts_are_logged_apart(tmp_path: Path) -> None:
         "grad_norm": 2.0,
     }
     assert "colours/loss" not in window.take()
+
+
+def test_throughput_is_samples_in_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, batch, plan = prepared(tmp_path, "colours")
+    clock = iter([10.0, 12.0, 12.0])
+    monkeypatch.setattr("uniperceiver.training.window.time.perf_counter", lambda: next(clock))
+    window = Window(run.objective)
+    for _ in range(4):
+        window.add(StepReport(), [(plan, batch)])
+    assert window.take()["samples_per_second"] == 4 * len(batch.ids) / 2.0
