@@ -87,7 +87,11 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool =
             run = train(recipe, out, base=base, trust=trust)
     except Stopped:
         saved = (out / "checkpoints").is_dir()
-        how = "after saving; the same command goes on from there" if saved else "before the first save; the same command begins anew"
+        how = (
+            "after saving; the same command goes on from there"
+            if saved
+            else "before the first save; the same command begins anew"
+        )
         print(f"stopped {how} ({out})", file=sys.stderr)
         return EXIT_CODE
     if as_json:
