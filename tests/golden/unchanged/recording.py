@@ -18,7 +18,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from uniperceiver import UniPerceiver, load
+from tests.small_run import train
+from uniperceiver import UniPerceiver, load, read_recipe
 from uniperceiver.cli import main
 
 HERE = Path(__file__).parent
@@ -54,12 +55,24 @@ def machine(name: str = "") -> dict[str, str]:
     return known
 
 
-def trained(name: str, folder: Path, steps: int = STEPS) -> dict[str, Any]:
+def trained(name: str, folder: Path) -> dict[str, Any]:
     """Losses and gradient norms of every step of a recorded recipe, and the final weights' SHA-256."""
-    recipe, changes = RUNS[name]
-    words = [*changes, *_QUICK, *_SHORT, f"steps={steps}", *_few_samples(recipe)]
+    recipe, words = _asked_for(name)
     _quietly("train", str(recipe), *words, "--out", str(folder))
     return run_figures(folder)
+
+
+def begun(name: str, folder: Path, steps: int) -> dict[str, Any]:
+    """The first steps of the same run, each of which shows the weights that the steps before it came to."""
+    recipe, words = _asked_for(name)
+    torch.set_num_threads(1)
+    train(folder, read_recipe(recipe, dict(word.split("=", 1) for word in words)), steps, base=recipe.parent)
+    return run_figures(folder)
+
+
+def _asked_for(name: str) -> tuple[Path, list[str]]:
+    recipe, changes = RUNS[name]
+    return recipe, [*changes, *_QUICK, *_SHORT, f"steps={STEPS}", *_few_samples(recipe)]
 
 
 def run_figures(folder: Path) -> dict[str, Any]:
