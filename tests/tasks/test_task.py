@@ -32,7 +32,7 @@ QUESTION = {"inputs": ("image", "text"), "read_at": "masked"}
         ({"read_at": "sumary"}, "unknown read_at 'sumary'"),
         ({"read_at": "masked"}, "needs a text among the inputs"),
         ({"read_at": "next", "candidates": "vocabulary"}, "needs a text among the inputs"),
-        ({"candidates": "vocabulary"}, "read_at='summary' goes with candidates labels or in_batch"),
+        ({"candidates": "vocabulary"}, "read_at='summary' goes with candidates labels or tags or in_batch"),
         ({**READ_IN_TEXT, "candidates": "in_batch"}, "read_at='masked' goes with"),
         ({**QUESTION, "read_at": "next"}, "read_at='next' goes with candidates vocabulary, not 'labels'"),
         ({"candidates": "in_batch", "labels": (("a",), ("b",))}, "labels go with"),
