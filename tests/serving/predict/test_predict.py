@@ -121,6 +121,28 @@ def test_pictures_and_clips_are_not_asked_about_together(
     assert f"{tmp_path / 'b.mp4'}: the file is empty" in said[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["classify", "--task", "relations", "--", "{tmp}/a.png"],
+            "a.png: its name is that of images, and the task reads",
+        ),
+        (["caption", "--", ""], ": cannot be read (No such file or directory); give the path of a file or folder"),
+        (
+            ["classify", "--labels-file", "{tmp}/absent", "--", "{tmp}/a.png"],
+            "--labels-file: {tmp}/absent: no such file",
+        ),
+    ],
+)
+def test_a_wrong_word_is_named(
+    words: list[str], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert main(["predict", str(trained), *(word.format(tmp=tmp_path) for word in words)]) == 2
+    assert message.format(tmp=tmp_path) in capsys.readouterr().err
+
+
 def test_classes_of_one_text_keep_their_scores() -> None:
     (answer,) = _scored(["hot dog", "cat", "hot dog"], [[0.5, 0.2, 0.3]])
     assert answer["scores"] == {"hot dog": 0.5, "hot dog (2)": 0.3, "cat": 0.2}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.formats.files import read_lines
+from uniperceiver.data.formats.files import existing_file, read_lines
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
@@ -127,7 +127,8 @@ def _labels(question: Question) -> list[list[str]] | None:
         return None if question.labels is None else [[label] for label in question.labels]
     if question.labels is not None:
         raise UserError("predict classify: --labels and --labels-file are two sets of candidates; give one of them")
-    lines = read_lines(question.labels_file, "--labels-file")
+    path = existing_file(Path(), str(question.labels_file), "--labels-file")
+    lines = read_lines(path, "--labels-file")
     if not lines:
         raise UserError(f"--labels-file {question.labels_file}: is empty; write a label on each line")
     return [[text.strip() for text in line.split("\t") if text.strip()] for _, line in lines]

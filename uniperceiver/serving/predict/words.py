@@ -48,6 +48,11 @@ def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, ke
     modality = modality or next(iter(kinds))
     if modality != TEXT:
         return AskedAbout(names=tuple(map(str, files)), things=tuple(files), modality=modality)
+    if wrong := next((file for file in files if modality_of_file(file.suffix)), None):
+        noun = MODALITIES[modality_of_file(wrong.suffix) or TEXT].noun
+        raise UserError(
+            f"{wrong}: its name is that of {noun}s, and the task reads texts; name a file of texts, or --text"
+        )
     lines = [(f"{file}:{number}", text) for file in files for number, text in read_lines(file, "predict")]
     if not lines:
         raise UserError(f"{files[0]}: no text in it; write one on each line, or give texts themselves with --text")
@@ -62,9 +67,9 @@ def _modality_of(file: Path) -> str:
 def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[Path]:
     """The file itself, or those of a folder at any depth, sorted; what is not taken is counted, and said once."""
     path = Path(word)
-    if not path.is_dir():
+    if not os.path.isdir(word):  # not of the path, which would be this folder where the word is empty
         try:
-            os.stat(path)
+            os.stat(word)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             mend = "give the path of a file or folder, or --text if it is a text"
