@@ -104,7 +104,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_without_its_line_the_kind_is_unknown() -> None:
-    with pytest.raises(ValueError, match="read_at='summary' goes with candidates labels or tags or in_batch, not 'counts'"):
+    with pytest.raises(
+        ValueError, match="read_at='summary' goes with candidates labels or tags or in_batch, not 'counts'"
+    ):
         replace(COUNTING, candidates="counts")
 
 
