@@ -70,11 +70,8 @@ def test_the_small_data_set_is_what_the_recipe_names(tmp_path: Path) -> None:
     assert (tmp_path / "recipe.yaml").read_text(encoding="utf-8") == "steps: 3\n"
 
 
-@pytest.mark.parametrize("settings", [{"batches": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=["2", "all"])
-def test_interference_of_a_run_and_of_any_model(
-    settings: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    interference.main(tmp_path, steps=2, **settings)
+def test_interference_of_a_run_and_of_any_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interference.main(tmp_path, steps=2, batches=2)
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("encoder.blocks.") and "('things', 'captions')" in line for line in lines) > 1
     (second,) = [line for line in lines if line.startswith("2.weight")]

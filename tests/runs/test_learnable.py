@@ -68,7 +68,7 @@ def test_classes_of_one_text_are_said_wherever_they_come_in(
 ) -> None:
     things = pictures("hot_dog", "hot dog", "Hot Dog", "ring")
     shapes = {"kind": "image_classification", "train": SHAPES, "batch": 2, "size": 32, "labels": ROUND}
-    values = values_of((), steps=1, tasks__things=things, tasks__shapes=shapes)
+    values = values_of((), steps=2, tasks__things=things, tasks__shapes=shapes)
     path = write_recipe(tmp_path / "r.yaml", values)
     train(tmp_path / "run", parse(Recipe, values, "r.yaml"), base=tmp_path)
     first, second = (line["text"] for line in log_lines(tmp_path / "run", "note"))
@@ -94,3 +94,9 @@ def test_classes_with_parameters_of_their_own_may_share_a_text(trained: Path, tm
     for changes, notes in (({"tune__head": True}, 0), ({"tune__labels": True}, 0), ({"tune__vectors": 2}, 1)):
         run = prepare_run(tuning(trained, tasks={"shapes": task}, **changes), tmp_path, tmp_path / "run", quiet=True)
         assert len([note for note in run.notes if SHARED in note]) == notes
+
+
+def test_a_warm_up_that_is_not_over_at_the_end_is_said(tmp_path: Path) -> None:
+    for warmup, told in ((20, ["optimiser.warmup 20 is longer than training: after 4 steps"]), (4, [])):
+        run = prepare_run(small_recipe(("colours",), optimiser__warmup=warmup), tmp_path, tmp_path / "run", quiet=True)
+        assert [note.partition(" the learning rate")[0] for note in run.notes if "warmup" in note] == told

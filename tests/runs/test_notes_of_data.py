@@ -24,7 +24,7 @@ def test_files_that_are_not_taken_are_said_once(tmp_path: Path, capsys: pytest.C
         "size": 32,
         "batch": 2,
     }
-    values = merged(BASE, {"tasks": {"things": task}, "steps": 1})
+    values = merged(BASE, {"tasks": {"things": task}, "steps": 2})
     prepare_run(parse(Recipe, values, "r"), tmp_path, tmp_path / "run", quiet=True).train()
     said = "2 files are not taken: 2 .psd"
     (note,) = [line["text"] for line in log_lines(tmp_path / "run", "note") if said in line["text"]]

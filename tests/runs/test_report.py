@@ -43,9 +43,8 @@ def test_what_is_no_finished_run_is_refused(run: Path, capsys: pytest.CaptureFix
 def test_figures_of_an_evaluation(run: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", str(run), "--task", "colours", "--split", "val", "--figures", str(tmp_path / "figures")]
     assert main(arguments) == 0
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == (
-        ["metrics_accuracy_1.pdf", "metrics_accuracy_1.png"]
-    )
+    names = [f"{name}.{kind}" for name in ("confusion_colours", "metrics_accuracy_1") for kind in ("pdf", "png")]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == names
 
 
 def test_figures_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,12 @@ def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Arc
 def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: Architecture) -> Iterator[str]:
     """What is said before training: of the model, of texts left out or cut, of classes that no answer tells apart."""
     yield from notes_on(arch)
+    warmup, steps = recipe.optimiser.warmup, recipe.steps
+    if warmup > steps:
+        yield (
+            f"optimiser.warmup {warmup} is longer than training: after {steps} steps the learning rate is only "
+            f"{steps / warmup:.0%} of optimiser.lr; set optimiser.warmup to a tenth of the steps, say"
+        )
     yield from source_notes(tasks)
     yield from (note for data in tasks for note in repeated_notes(data))
     yield from cut_notes(tasks, codec)

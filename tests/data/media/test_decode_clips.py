@@ -50,7 +50,7 @@ class Silent:
 def test_announced_frames_that_never_come_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     packets = clips._packets
-    monkeypatch.setattr(clips, "_packets", lambda container, name: [*packets(container, name), Silent()])
+    monkeypatch.setattr(clips, "_packets", lambda container, *rest: [*packets(container, *rest), Silent()])
 
     def ends(count: int) -> np.ndarray:
         seen.append(count)

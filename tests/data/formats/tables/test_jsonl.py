@@ -94,6 +94,7 @@ def test_a_key_that_only_some_lines_have(tmp_path: Path) -> None:
         ([""], r"t\.jsonl: no lines; is it complete"),
         (['[{"t": 1}]'], "no JSON Lines, which have an object"),
         (["{", ' "t": "x"', "}"], "which have an object .* this is one JSON document: use format: json"),
+        (['{"t": "x"},', '{"t": "y"},'], "which have an object .* its lines end with ,: remove it"),
         (['{"txt": "x"}'], "no column 't'; did you mean 'txt'"),
     ],
 )

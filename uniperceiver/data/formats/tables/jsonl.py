@@ -111,6 +111,8 @@ def _open(path: Path, short: str, columns: tuple[str, ...], encoding: str, where
     is_list = head.startswith(b"[") and tail.endswith(b"]") and not (head.endswith(b"]") and first)
     if not first or is_list:
         mend = "this is one JSON document: use format: json" if head[:1] in (b"[", b"{") else "is this the file?"
+        if head.startswith(b"{") and head.endswith((b",", b";")):
+            mend = f"its lines end with {head[-1:].decode()}: remove it"
         raise UserError(f"{where}: {path}: no JSON Lines, which have an object {{...}} on each line; {mend}")
     check_columns(columns, present_columns(first, columns), path, where)
     return rows
