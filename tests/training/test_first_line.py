@@ -14,7 +14,7 @@ from uniperceiver.runs.prepare import prepare_run
 def test_the_first_line_says_what_is_trained_on_what(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
-    run = prepare_run(small_recipe(steps=1), tmp_path, tmp_path / "run", quiet=quiet)
+    run = prepare_run(small_recipe(steps=1, optimiser__warmup=0), tmp_path, tmp_path / "run", quiet=quiet)
     run.train()
     said = capsys.readouterr().err.splitlines()
     if quiet:
