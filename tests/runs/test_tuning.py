@@ -209,17 +209,19 @@ def test_gates_are_balanced_and_watched_where_they_are_trained(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the tracer's own making
-@pytest.mark.parametrize("base", ["dense", *ROUTED])
 def test_compiled_blocks_compute_the_same(
-    bases: Mapping[str, Path], tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+    bases: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Other routings: tests/training/test_moe_runs.py."""
     compile_module = torch.nn.Module.compile  # traced as ever, but run as it is: kernels would take minutes
 
     def traced(self: torch.nn.Module, **options: Any) -> None:
         compile_module(self, backend="eager", **options)
 
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
-    runs = [train(tmp_path / f"{on}", tuning(bases[base], steps=2, optimiser__compile=on)) for on in (False, True)]
+    runs = [
+        train(tmp_path / f"{on}", tuning(bases["attribute"], steps=2, optimiser__compile=on)) for on in (False, True)
+    ]
     for one, other in zip(*(run.state.model.parameters() for run in runs), strict=True):
         torch.testing.assert_close(one, other)
 
