@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
 from uniperceiver.errors import UserError
 from uniperceiver.tasks.candidates import TextCodec
+
+T = TypeVar("T")
 
 MASK_SHARE = 0.15  # of the words
 ANSWER_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen words: <SPE>, random tokens; the rest stay
@@ -41,9 +44,13 @@ def fitted(codec: TextCodec, text: str, room: int, second: int | None = None) ->
     ids = codec.encode(text)
     if second is None or len(ids) <= room:
         return ids[:room]
-    border = len(codec.encode(text[:second]))
-    kept = min(len(ids) - border, max(room - border, room // 2))  # of the second
-    return [*ids[: min(border, room - kept)], *ids[border : border + kept]]
+    return _longer_cut(ids, len(codec.encode(text[:second])), room)
+
+
+def _longer_cut(tokens: list[T], border: int, room: int) -> list[T]:
+    """The tokens of two texts for which there is room, the longer text cut; those of the second begin at `border`."""
+    kept = min(len(tokens) - border, max(room - border, room // 2))  # of the second
+    return [*tokens[: min(border, room - kept)], *tokens[border : border + kept]]
 
 
 def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator, second: int | None = None) -> Text:
@@ -80,8 +87,7 @@ def _both(words: list[list[int]], border: int, length: int) -> list[list[int]]:
     tokens = [(number, token) for number, word in enumerate(words) for token in word]
     room = length - len(end)
     if len(tokens) > room:
-        kept = min(len(tokens) - border, max(room - border, room // 2))  # of the second
-        tokens = [*tokens[: min(border, room - kept)], *tokens[border : border + kept]]
+        tokens = _longer_cut(tokens, border, room)
     return [[token for _, token in group] for _, group in groupby(tokens, key=lambda pair: pair[0])] + [end]
 
 
