@@ -241,7 +241,7 @@ def as_spelt_there(path: Path) -> Path:
 
     macOS takes both as the same name, and archives made there bring the one, tables the other.
     """
-    if not path.exists() and not str(path).isascii():
+    if not str(path).isascii() and not path.exists():  # in this order: most names need no look at the disk
         for form in ("NFC", "NFD"):
             if (other := Path(unicodedata.normalize(form, str(path)))).exists():
                 return other
