@@ -65,8 +65,10 @@ $(READY): $(USABLE)
 demo: use
 	$(BIN)/uniperceiver demo
 
-# Two test processes: one thread each.
+# Two test processes: one thread each. What is compiled is kept, whatever the environment says: the tests start the
+# library some hundred times.
 test unit check soak: export OMP_NUM_THREADS = 1
+test unit check soak: export PYTHONDONTWRITEBYTECODE =
 
 test: env
 	$(BIN)/python -m pytest -q -m "not gpu" -n 2 --timeout 300

@@ -21,7 +21,7 @@ CONDITIONS["side"] = OfSegment(code=side)  # OfValues(represent=...) for one tha
 
 
 def task(kind: str, label: str = "none") -> up.TaskConfig:
-    source = {"format": "scenes", "items": 5000, "pixels": 32, "objects": 1, "label": label}
+    source = {"format": "scenes", "items": 2000, "pixels": 32, "objects": 1, "label": label}
     return up.TaskConfig(kind=kind, train=source, val={**source, "items": 100, "split": "val"}, size=32, length=16)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from soak import forked
-from soak.runs import hash_of_checkpoint, newest_hash, recipe, train_command, values
+from soak.runs import hash_of_checkpoint, newest_hash, quieten, recipe, train_command, values
 from tests.small_run import train
 from uniperceiver.errors import UserError
 from uniperceiver.training import checkpoint
@@ -47,6 +47,7 @@ class Trial:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        quieten()  # as the runs that go on do, which are compared with this one
         settings: dict[str, Any] = {"steps": STEPS, "checkpoint__every": STOPPED}
         train(folder / "whole", recipe(**settings))
         self.expected = newest_hash(folder / "whole")

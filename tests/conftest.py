@@ -1,11 +1,21 @@
 """What several tests share: one tiny run over all kinds of tasks, trained once per session."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.small_run import IMAGES, TASKS, small_recipe, train
 from uniperceiver import UniPerceiver, load
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """A command takes the threads of its recipe; with other threads the next test would compute other last bits."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_compiled_blocks_are_computed_again(tmp_path: Path, monkeypatch: pytest.
         compile_module(self, backend="eager", **options)
 
     monkeypatch.setattr(nn.Module, "compile", traced)
-    changes: dict[str, Any] = {"steps": 2, "moe": {"condition": "token"}}
+    changes: dict[str, Any] = {"steps": 1, "moe": {"condition": "token"}}
     plain = train(tmp_path / "plain", small_recipe(**changes))
     both = train(tmp_path / "both", small_recipe(**changes, optimiser__compile=True, optimiser__recompute=True))
     for one, other in zip(plain.state.model.parameters(), both.state.model.parameters(), strict=True):
