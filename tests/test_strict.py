@@ -1,6 +1,7 @@
 """Mappings become dataclasses, or one line says which key is wrong and what would be right."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,13 @@ def test_yaml_holds_plain_values_only(tmp_path: Path) -> None:
     path.write_bytes(b"a: \xff\n")
     with pytest.raises(UserError, match=r"a\.yaml: not valid YAML"):
         read_yaml(path)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"absent\.yaml: no such file; give the path of a recipe"):
+        read_yaml(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match="is a folder; give a file: the paths in a recipe count from where it is"):
         read_yaml(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: is a pipe or a device; give a file"):
+        read_yaml(tmp_path / "pipe")
 
 
 def test_keys_are_names_as_they_are_written(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 _MOST_OF_MESSAGE = 2000  # characters: a file can hold any name and any value, and a message is for a screen
 _MOST_OF_REASON = 400
@@ -53,6 +54,11 @@ def listed(names: Iterable[object], most: int = _MOST_NAMES) -> str:
     texts = [shortened(str(name), 100) for name in names]
     rest = f", ... ({len(texts):,} in all)" if len(texts) > most else ""
     return ", ".join(islice(texts, most)) + rest
+
+
+def kind_of_path(path: Path) -> str:
+    """What is at a path that exists and is no file."""
+    return "a folder" if path.is_dir() else "a pipe or a device"
 
 
 def nearest(name: str, options: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:

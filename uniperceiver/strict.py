@@ -13,7 +13,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as _dataclass
 
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, kind_of_path, nearest
 
 T = TypeVar("T")
 _ALIKE = 0.75  # from which on two names are the same with a slip; below, the name may be that of another section
@@ -50,8 +50,10 @@ def parse(cls: type[T], values: Any, where: str) -> T:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; plain values only, no tags that execute anything."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file; give the path of a recipe (YAML)")
+    if not path.is_file():
+        raise UserError(f"{path}: is {kind_of_path(path)}; give a file: the paths in a recipe count from where it is")
     try:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -31,21 +31,23 @@ def test_a_text_beside_each_picture(tmp_path: Path) -> None:
     )
     (tmp_path / "._b.jpg").touch()
     (tmp_path / "x.psd").touch()
-    put(tmp_path, g_jpg="G")
+    put(tmp_path, g_jpg="G", h_gif="H", h_txt="four")
     (tmp_path / "g.txt").write_bytes(b"\xff")
     source = pickle.loads(pickle.dumps(open_source({"format": "beside", "path": "."}, "w", tmp_path)))
     samples = [source.read(index) for index in range(len(source))]
     assert [(sample.id, sample.image, sample.captions) for sample in samples] == [
         ("b.jpg", b"B", ("one", "two")),
+        ("h.gif", b"H", ("four",)),
         ("sub/a.png", b"A", ("three",)),
     ]
     assert [note.removeprefix(f"{tmp_path}: ") for note in notes_of(source)] == [
         "1 file is not taken: 1 .psd",
-        "3 of 5 files have no text beside them and are left out",
+        "3 of 6 files have no text beside them and are left out",
         "1 texts cannot be read as UTF-8",
         "1 texts have no picture beside them",
+        "1 .gif: of those that move, the first frame is taken",
     ]
-    assert list(source.texts()) == ["one", "two", "three"]
+    assert list(source.texts()) == ["one", "two", "four", "three"]
     with pytest.raises(UserError, match=r"no picture has a text beside it, such as a\.jpg and a\.caption"):
         open_source({"format": "beside", "path": ".", "suffix": ".caption"}, "w", tmp_path)
     put(tmp_path, f_mp4="F", f_txt="x")

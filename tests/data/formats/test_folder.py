@@ -127,13 +127,13 @@ def test_a_split_that_lacks_a_class_lists_all(tmp_path: Path) -> None:
 
 
 def test_pictures_of_telephones_are_taken_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "a/1.jpg", "a/2.HEIC", "a/3.heif", "a/4.avif", "a/5.tiff", "a/6.gif")
+    make(tmp_path, "a/1.jpg", "a/2.HEIC", "a/3.heif", "a/4.avif", "a/5.tiff", "a/6.gif", "a/7.webp", "a/8.WEBP")
     source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
-    assert len(source) == 6
-    assert notes_of(source) == (f"{tmp_path}: 1 .gif: of those that move, the first frame is taken",)
+    assert len(source) == 8
+    assert notes_of(source) == (f"{tmp_path}: 1 .gif, 2 .webp: of those that move, the first frame is taken",)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
-    assert len(source) == 4
+    assert len(source) == 6
     assert notes_of(source)[0] == (
         f"{tmp_path}: 2 files are not taken: 1 .heic, 1 .heif; to read them: pip install pillow-heif"
     )

@@ -18,6 +18,7 @@ from uniperceiver.data.formats.files import (
     as_spelt_there,
     existing_file,
     existing_folder,
+    first_frames,
     is_of_system,
     listed_suffixes,
     not_taken,
@@ -136,7 +137,7 @@ class CaptionedFiles:
             captions=Strings.of(text for texts in captions.values() for text in texts),
             stop_I=np.cumsum([len(texts) for texts in captions.values()], dtype=np.int64),
             modality=next(iter(examples)),
-            notes=notes,
+            notes=(*notes, *first_frames(root, captions)),
         )
 
     def __len__(self) -> int:

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import Strings, existing_file, existing_folder, printable, read_bytes, read_json
+from uniperceiver.data.formats.files import (
+    Strings,
+    existing_file,
+    existing_folder,
+    first_frames,
+    printable,
+    read_bytes,
+    read_json,
+)
 from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
@@ -53,7 +61,7 @@ class CocoCaptionsSource:
             files=Strings.of(files[image] for image in kept),
             captions=Strings.of(text for image in kept for text in captions[image]),
             stop_I=np.cumsum([len(captions[image]) for image in kept], dtype=np.int64),
-            notes=notes,
+            notes=(*notes, *first_frames(" and ".join(map(str, folders)), (files[image] for image in kept))),
         )
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.data.media.decode import missing_decoders
-from uniperceiver.errors import BrokenSample, UserError, listed, nearest
+from uniperceiver.errors import BrokenSample, UserError, kind_of_path, listed, nearest
 from uniperceiver.modalities import MODALITIES
 
 LINKED = "/"  # stands for links to folders among the suffixes of what is not taken
 _MOST_FILES = 1_000_000
+_MAY_MOVE = ("gif", "webp")
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _WILD = re.compile(r"[*?[]")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -73,6 +74,13 @@ def not_taken(place: object, counts: Mapping[str, int]) -> tuple[str, ...]:
     return (f"{place}: {total:,} {'files are' if total > 1 else 'file is'} not taken: {what}{advice}",)
 
 
+def first_frames(place: object, files: Iterable[str]) -> tuple[str, ...]:
+    """A line that says how many pictures of a place may move, by suffix: the first frame is taken, unlike of a clip."""
+    counts = Counter(suffix for file in files if (suffix := suffix_of(file)) in _MAY_MOVE)
+    what = ", ".join(f"{count:,} .{suffix}" for suffix, count in sorted(counts.items()))
+    return (f"{place}: {what}: of those that move, the first frame is taken",) if counts else ()
+
+
 def printable(name: str) -> str:
     """A file name as a sample's name: bytes that are not UTF-8 become a mark that every log can print."""
     try:
@@ -101,7 +109,7 @@ def existing_file(base: Path, path: str, where: str) -> Path:
     """`path`, relative to `base`, which must be a file; else a UserError."""
     full = existing(base, path, where)
     if not full.is_file():
-        raise UserError(f"{where}: {full} is a folder; give a file")
+        raise UserError(f"{where}: {full} is {kind_of_path(full)}; give a file")
     return full
 
 

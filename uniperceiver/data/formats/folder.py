@@ -18,6 +18,7 @@ from uniperceiver.data.formats.files import (
     class_texts,
     composed,
     existing_folder,
+    first_frames,
     is_of_system,
     listed_suffixes,
     not_taken,
@@ -79,8 +80,6 @@ class FolderSource:
             labels += [label] * len(class_files)
         if not files:
             raise UserError(f"{where}: {root}: no file in any class folder ({' '.join(suffixes)}); check the path")
-        gifs = sum(file.lower().endswith(".gif") for file in files)
-        still = (f"{root}: {gifs:,} .gif: of those that move, the first frame is taken",) if gifs else ()
         return FolderData(
             root=root,
             class_names=tuple(map(printable, names)),
@@ -88,7 +87,7 @@ class FolderSource:
             files=Strings.of(files),
             label_I=np.array(labels, dtype=np.int32),
             modality=_modality(files, root, where),
-            notes=(*not_taken(root, left_out), *still),
+            notes=(*not_taken(root, left_out), *first_frames(root, files)),
         )
 
     def _classes(self, folders: Sequence[str], base: Path, where: str) -> ClassList:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, kind_of_path
 
 # Older name -> name of the last version; applied in this order, each wherever it occurs.
 _RENAMES = (
@@ -53,6 +53,8 @@ def read_original(path: Path) -> Original:
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a file, of a DeepSpeed checkpoint mp_rank_00_model_states.pt")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is {kind_of_path(path)}; save it as a file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a .pth, .pt or .safetensors file of the original release")
     try:
