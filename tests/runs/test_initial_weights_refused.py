@@ -51,6 +51,7 @@ def test_other_experts_are_refused_and_the_mend_mends(
         ({"width": None, "layers": None, "heads": None}, "width 16, layers 1, heads 2, .* 128, layers 5, heads 4; "
          "write model.width=16 model.layers=1 model.heads=2$"),
         ({"patch": 16}, "patch 8, the recipe asks for patch 16; write model.patch=8$"),
+        ({"stem": "conv"}, "stem linear, the recipe asks for stem conv; write model.stem=linear$"),
         ({"patch_frames": 2, "max_text": 64}, ".*; write model.patch_frames=1 model.max_text=128$"),
         ({"max_frames": 4}, "max_frames 8, .*; write model.max_frames=8$"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.shared import GOLDEN, needs_golden
 from uniperceiver.streams import torch_stream
-from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, grid_coordinates, patches, sincos_2d
+from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions, grid_coordinates, sincos_2d
 
 D, SIDE = 16, 4
 NUMERICS = GOLDEN / "misc" / "numerics.safetensors"
@@ -31,30 +31,6 @@ def tokenizer(kind: str = "sincos", depth: int = 1, max_frames: int = 5) -> Patc
 
 def full_grid(positions: SpatialPositions, rows: int, columns: int) -> Tensor:
     return positions(grid_coordinates(1, rows, columns, torch.device("cpu")), rows, columns)
-
-
-def test_the_projection_is_a_convolution_of_each_frame_frame_after_frame_row_after_row() -> None:
-    clip, linear = pixels(), torch.nn.Linear(3 * SIDE * SIDE, D)
-    found_BGD = linear(patches(clip, SIDE))
-    kernel = linear.weight.reshape(D, 3, SIDE, SIDE)  # the layout of the original's weight
-    expected = [F.conv2d(frame_BCHW, kernel, linear.bias, stride=SIDE) for frame_BCHW in clip.unbind(1)]
-    expected_BGD = torch.stack(expected, dim=1).flatten(3).permute(0, 1, 3, 2).flatten(1, 2)
-    assert found_BGD.shape == (2, 3 * 2 * 3, D)
-    torch.testing.assert_close(found_BGD, expected_BGD)
-
-
-def test_patches_of_several_frames_are_a_convolution_over_time_too() -> None:
-    clip, linear = pixels(frames=4), torch.nn.Linear(2 * 3 * SIDE * SIDE, D)
-    kernel = linear.weight.reshape(D, 2, 3, SIDE, SIDE).transpose(1, 2)
-    expected = F.conv3d(clip.transpose(1, 2), kernel, linear.bias, stride=(2, SIDE, SIDE))
-    torch.testing.assert_close(linear(patches(clip, SIDE, depth=2)), expected.flatten(2).transpose(1, 2))
-
-
-@pytest.mark.parametrize("frames", [1, 3])
-def test_the_last_frame_fills_a_patch(frames: int) -> None:
-    clip = pixels(frames)
-    filled = torch.cat([clip, clip[:, -1:]], dim=1)
-    assert torch.equal(patches(clip, SIDE, depth=2), patches(filled, SIDE, depth=2))
 
 
 def test_coordinates_are_in_the_order_of_the_tokens() -> None:
@@ -127,7 +103,7 @@ def test_a_table_starts_as_sincos_and_is_not_learned() -> None:
 def test_a_token_is_projection_and_positions_in_space_and_time(first: int) -> None:
     one, clip = tokenizer(), pixels()
     found_BGD = one(clip, first).view(2, 3, 6, D)
-    content_BGD = one.project(patches(clip, SIDE)).view(2, 3, 6, D)
+    content_BGD = one.project(clip).view(2, 3, 6, D)
     position_GD = full_grid(one.spatial, 2, 3)
     for t in range(3):
         torch.testing.assert_close(found_BGD[:, t], content_BGD[:, t] + position_GD + one.temporal[first + t])
@@ -135,7 +111,7 @@ def test_a_token_is_projection_and_positions_in_space_and_time(first: int) -> No
 
 def test_clips_longer_than_the_table_span_it() -> None:
     one = tokenizer(max_frames=3)
-    zero = one(torch.zeros(1, 7, 3, 4, 4))[0] - one.project(torch.zeros(3 * SIDE * SIDE)) - full_grid(one.spatial, 1, 1)
+    zero = one(torch.zeros(1, 7, 3, 4, 4))[0] - one.project.bias - full_grid(one.spatial, 1, 1)
     expected = F.interpolate(one.temporal.T[None], size=7, mode="linear", align_corners=False)[0].T
     torch.testing.assert_close(zero, expected)
     # Half-pixel centres: the ends stay, the middle frame has the middle row.

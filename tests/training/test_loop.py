@@ -33,6 +33,7 @@ EVERYTHING = {
     "tasks__colours__late": {"size": 40, "batch": 2},
     "late_from": 0.5,
 }
+MUON = {"optimiser__kind": "muon", "model__stem": "conv", "moe": {"condition": "token", "experts": 3}}
 
 
 def figures(folder: Path) -> list[tuple[int, str, Any, Any]]:
@@ -51,6 +52,7 @@ def figures(folder: Path) -> list[tuple[int, str, Any, Any]]:
         ("unmixed", PLAIN, (1, 2)),
         ("mixed", EVERYTHING, (3,)),
         ("unmixed", EVERYTHING, (2,)),
+        ("mixed", MUON, (2,)),
         pytest.param("unmixed", PLAIN, (3,), marks=pytest.mark.slow),
         pytest.param("mixed", PLAIN, (1, 2, 3), marks=pytest.mark.slow),
         pytest.param("mixed", EVERYTHING, (0, 2, 2, 3), marks=pytest.mark.slow),

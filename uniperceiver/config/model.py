@@ -33,6 +33,9 @@ class ModelConfig:
     patch_frames: PositiveInt = 1
     """Frames in a patch. 1, as the original: motion is found by attention; 2 or more: a token sees it, which small
     models on little data learn far sooner."""
+    stem: Literal["linear", "conv"] = "linear"
+    """What pictures go through first. linear: a linear map of each patch, as the original; conv: 3x3 convolutions of
+    stride 2 (patch a power of 2), with which small models learn from pictures in far fewer steps."""
     width: PositiveInt | None = None
     """Overrides the width of the named size."""
     layers: PositiveInt | None = None

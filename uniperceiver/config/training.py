@@ -11,8 +11,10 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 
 @record
 class OptimiserConfig:
-    """AdamW with warm-up and cosine decay."""
+    """The optimiser, with warm-up and cosine decay."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon for the matrices of the encoder, and AdamW for all others."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     min_lr: float = Field(default=1e-6, ge=0)
@@ -21,6 +23,8 @@ class OptimiserConfig:
     """Steps of linear warm-up."""
     weight_decay: float = Field(default=0.05, ge=0)
     """Decay of matrices; norms, biases, embeddings, LayerScale and temperatures have none."""
+    muon_lr: float = Field(default=3.0, gt=0)
+    """muon: learning rate of the encoder's matrices, in multiples of `lr`."""
     betas: tuple[_Share, _Share] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-6, gt=0)

@@ -37,6 +37,8 @@ class Architecture:
     """Pixels along a patch's side."""
     patch_frames: PositiveInt = 1
     """Frames in a patch; the original release has 1."""
+    stem: Literal["linear", "conv"] = "linear"
+    """linear: a linear map of each patch, as the original release; conv: convolutions of stride 2 before it."""
     vocabulary: PositiveInt
     end: int
     """Id of the token that ends every text."""

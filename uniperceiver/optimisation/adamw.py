@@ -11,11 +11,11 @@ from uniperceiver.config import OptimiserConfig
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay applies: matrices of linear maps except in gates; as in the original release.
+    """Whether weight decay applies: linear maps and convolutions except in gates; as in the original release.
 
     So not norms, biases, embeddings or temperatures.
     """
-    return parameter.ndim == 2 and name.endswith(".weight") and ".router." not in name
+    return parameter.ndim in (2, 4) and name.endswith(".weight") and ".router." not in name
 
 
 def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -31,12 +31,14 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str
     """The trainable parameters in two groups, with and without weight decay."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [
-        {
-            "params": [parameter for name, parameter in named if decays(name, parameter)],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [parameter for name, parameter in named if not decays(name, parameter)], "weight_decay": 0.0},
+        group([parameter for name, parameter in named if decays(name, parameter)], config.weight_decay),
+        group([parameter for name, parameter in named if not decays(name, parameter)], 0.0),
     ]
+
+
+def group(parameters: list[nn.Parameter], weight_decay: float, lr_factor: float = 1.0) -> dict[str, Any]:
+    """A group of parameters, whose learning rate is `lr_factor` times that of the step."""
+    return {"params": parameters, "weight_decay": weight_decay, "lr_factor": lr_factor}
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:

@@ -23,7 +23,7 @@ _SAME = tuple(
 _HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
 _GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
 # Fields of `model` that an architecture has under the same name and with the same meaning.
-_OF_MODEL = ("patch_frames", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
+_OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
 
 
 def architecture(
@@ -49,6 +49,11 @@ def architecture(
     width, heads = config.width or size.width, config.heads or size.heads
     if width % heads or width % 4:
         raise UserError(f"model.width {width} must be a multiple of 4 and of model.heads {heads}")
+    patch = config.patch or size.patch
+    if config.stem == "conv" and patch & (patch - 1):
+        raise UserError(
+            f"model.stem=conv: halves a picture until a pixel is a patch, and model.patch {patch} is no power of 2"
+        )
     settings = moe_of(config, moe, tasks)
     rows = [MODALITIES[modality] for modality in modalities]
     kinds = tuple(dict.fromkeys((*KINDS, *(row.kind for row in rows))))
@@ -57,7 +62,7 @@ def architecture(
         layers=config.layers or size.layers,
         heads=heads,
         ffn=4 * width,
-        patch=config.patch or size.patch,
+        patch=patch,
         vocabulary=vocabulary,
         end=end,
         answer=answer,

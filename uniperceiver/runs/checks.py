@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 
-from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, Recipe, TuneConfig
+from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, OptimiserConfig, Recipe, TuneConfig
 from uniperceiver.data.media.clips import refuse_without_av
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import BrokenSample, UserError, nearest
@@ -15,6 +15,7 @@ from uniperceiver.model.sizes import size_of
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
+from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.log import NO_TENSORBOARD, TRACKERS
@@ -194,6 +195,8 @@ def check_balance(recipe: Recipe, tasks: int) -> None:
         )
     method, window, mixed = METHODS[recipe.balance.method], recipe.balance.window, recipe.sampling.mode == "mixed"
     name = f"balance.method={recipe.balance.method}"
+    if recipe.optimiser.kind != OptimiserConfig().kind and method.optimiser is not Method.optimiser:
+        raise UserError(f"{name}: has an optimiser of its own; remove optimiser.kind")
     if tasks < method.least_tasks:
         raise UserError(f"{name}: balances several tasks, the run has {tasks}; add tasks, or use balance.method=fixed")
     if mixed and window > 1:

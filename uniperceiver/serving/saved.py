@@ -172,6 +172,8 @@ def _plain(arch: Architecture) -> dict[str, Any]:
         del values["moe"]["kinds"]
     if arch.tokenizers == USUAL:
         del values["tokenizers"]
+    if arch.stem == "linear":
+        del values["stem"]
     return values
 
 

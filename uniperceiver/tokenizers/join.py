@@ -22,6 +22,8 @@ class Shape(Protocol):
     @property
     def patch_frames(self) -> int: ...
     @property
+    def stem(self) -> str: ...
+    @property
     def vocabulary(self) -> int: ...
     @property
     def answer(self) -> int: ...
@@ -55,6 +57,7 @@ def patches_of(shape: Shape) -> PatchTokenizer:
         shape.width,
         patch=shape.patch,
         depth=shape.patch_frames,
+        stem=shape.stem,
         max_frames=shape.max_frames,
         spatial=spatial,
         random_still_row=shape.random_still_row,

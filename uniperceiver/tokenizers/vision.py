@@ -1,4 +1,4 @@
-"""Images and clips become patch tokens: one linear map per patch, positions made for the grid at hand.
+"""Images and clips become patch tokens, with positions made for the grid at hand.
 
 Shape suffixes: B sequences, F frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
 """
@@ -8,21 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.records import Part
-
-
-def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
-    """Non-overlapping patches of `depth` frames, (B, G, depth * C * side * side), in order of time, then rows.
-
-    The last frame is repeated where the frames do not fill a patch: a still image shows the same frame `depth` times.
-    """
-    missing = -pixels_BFCHW.shape[1] % depth
-    if missing:
-        last = pixels_BFCHW[:, -1:].expand(-1, missing, -1, -1, -1)
-        pixels_BFCHW = torch.cat([pixels_BFCHW, last], dim=1)
-    b, t, c, h, w = pixels_BFCHW.shape
-    times, rows, columns = t // depth, h // side, w // side
-    split = pixels_BFCHW.reshape(b, times, depth, c, rows, side, columns, side)
-    return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(b, times * rows * columns, depth * c * side * side)
+from uniperceiver.tokenizers.stems import STEMS, ConvStem
 
 
 def grid_coordinates(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
@@ -81,9 +67,10 @@ class SpatialPositions(nn.Module):
 
 
 class PatchTokenizer(nn.Module):
-    """Patch projection + spatial position + temporal position, before the shared LayerNorm.
+    """Stem + spatial position + temporal position, before the shared LayerNorm.
 
     Args:
+        stem: how pixels become the content of a token, a key of `STEMS`.
         patch: pixels along a patch's side.
         depth: frames in a patch; with more than one, a single token sees motion (IMP's tubelets).
         max_frames: rows of the temporal position table.
@@ -100,25 +87,28 @@ class PatchTokenizer(nn.Module):
         depth: int,
         max_frames: int,
         spatial: SpatialPositions,
+        stem: str = "linear",
         random_still_row: bool = False,
         frame_offset: bool = True,
     ) -> None:
         super().__init__()
         self.patch, self.depth = patch, depth
         self.random_still_row, self.frame_offset = random_still_row, frame_offset
-        self.project = nn.Linear(depth * 3 * patch * patch, width)
+        self.project = STEMS[stem](width, patch=patch, depth=depth)
         self.spatial = spatial
         self.temporal = nn.Parameter(torch.empty(max_frames, width).normal_(0.0, 0.02))
 
     @torch.no_grad()
     def initialise(self, stream: torch.Generator | None) -> None:
-        """Temporal positions begin as sines and cosines; nothing is drawn.
+        """Draw a stem of convolutions; temporal positions begin as sines and cosines, of which nothing is drawn.
 
         Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
         and short runs would not learn motion.
         """
         frames, width = self.temporal.shape
         self.temporal.copy_(sincos_1d(torch.arange(frames), width))
+        if isinstance(self.project, ConvStem):
+            self.project.initialise(stream)
 
     def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
@@ -128,7 +118,7 @@ class PatchTokenizer(nn.Module):
         """
         _, frames, _, height, width = pixels_BFCHW.shape
         rows, columns = height // self.patch, width // self.patch
-        x_BGD = self.project(patches(pixels_BFCHW, self.patch, self.depth))
+        x_BGD = self.project(pixels_BFCHW)
         times = self.times(frames)
         coordinate_G3 = grid_coordinates(times, rows, columns, x_BGD.device)
         temporal_FD = self._temporal_rows(times, first_frame)

@@ -186,7 +186,7 @@ class Run:
         """An update by the batches of the next step, which counts as made by all that it was planned to see."""
         state, config = self.state, self.recipe.optimiser
         for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, self.recipe.steps, config)
+            group["lr"] = learning_rate(state.step, self.recipe.steps, config) * group.get("lr_factor", 1.0)
         plans = self.mixture.plans(state.step, state.consumed)  # of the step that `train_step` counts
         report = train_step(
             state,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
-from uniperceiver.optimisation.adamw import adamw
 from uniperceiver.optimisation.balance.task_gradients import TaskGradients
+from uniperceiver.optimisation.optimisers import OPTIMISERS
 from uniperceiver.streams import numpy_stream
 
 
@@ -77,8 +77,8 @@ class Method:
         """Learn from a step whose update has been made."""
 
     def optimiser(self, model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-        """The optimiser of a run."""
-        return adamw(model, config)
+        """The optimiser of a run: here the one that the recipe names."""
+        return OPTIMISERS[config.kind](model, config)
 
     def prepare(self, optimiser: torch.optim.Optimizer, drawn: Collection[str]) -> None:
         """Tell the optimiser what it must know of the tasks of the step before it updates."""

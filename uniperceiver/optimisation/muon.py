@@ -1,0 +1,126 @@
+"""Muon for the encoder's matrices, AdamW for everything else, as one optimiser.
+
+Shape suffixes: M matrices of one shape, O outputs, I inputs.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw as update_by_adamw
+
+from uniperceiver.config import OptimiserConfig
+from uniperceiver.optimisation.adamw import decays, group, parameter_groups
+
+_MOMENTUM = 0.95
+_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # whose slope at 0 is largest among those that stay near 1
+_ITERATIONS = 5
+_OF_ADAMW = 0.2  # root mean square of an update of AdamW, from experience
+
+
+def muon(model: nn.Module, config: OptimiserConfig) -> "MuonAdamW":
+    """Muon for the matrices of the encoder's linears, but for those of gates; AdamW for the rest.
+
+    Input and output layers, norms, embeddings and gates are no maps between features of the model, which is what Muon
+    is about.
+    """
+    matrices = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name.startswith("encoder.") and decays(name, parameter) and parameter.ndim == 2
+    ]
+    taken = set(matrices)
+    rest = [
+        {**others, "params": [parameter for parameter in others["params"] if parameter not in taken]}
+        for others in parameter_groups(model, config)
+    ]
+    matrix_group = {**group(matrices, config.weight_decay, config.muon_lr), "orthogonal": True}
+    return MuonAdamW([*rest, matrix_group], config)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """W ← W − α (0.2 sqrt(max(O, I)) orthogonal(μ m + (1 − μ) g) + λ W) for the groups with "orthogonal"; else AdamW.
+
+    m ← μ m + (1 − μ) g is the momentum, μ = 0.95 (Nesterov's form). `orthogonal` makes all singular values about 1, so
+    rare directions of the gradient count as much as frequent ones; with the factor an update is as large as AdamW's,
+    and one learning rate serves both. A parameter without a gradient is left alone, with its momentum, as experts are
+    that nobody chose.
+
+    State of each parameter: momentum; or exp_avg, exp_avg_sq and step as in torch's AdamW.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor: Liu et al.,
+    "Muon is Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], config: OptimiserConfig) -> None:
+        defaults = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "orthogonal": False}
+        super().__init__(list(groups), defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "losses are not computed here"
+        for group_ in self.param_groups:
+            parameters = [parameter for parameter in group_["params"] if parameter.grad is not None]
+            if parameters:
+                (self._by_muon if group_["orthogonal"] else self._by_adamw)(parameters, group_)
+
+    def _by_muon(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)
+        torch._foreach_mul_(parameters, 1 - settings["lr"] * settings["weight_decay"])
+        by_shape: defaultdict[torch.Size, list[int]] = defaultdict(list)
+        for place, parameter in enumerate(parameters):
+            by_shape[parameter.shape].append(place)
+        for shape, places in by_shape.items():
+            update_MOI = orthogonal(torch.stack([ahead[place] for place in places]))
+            update_MOI = update_MOI.to(parameters[0].dtype)
+            size = settings["lr"] * _OF_ADAMW * max(shape) ** 0.5
+            torch._foreach_add_([parameters[place] for place in places], list(update_MOI.unbind()), alpha=-size)
+
+    def _by_adamw(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not (state := self.state[parameter]):
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        update_by_adamw(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=settings["betas"][0],
+            beta2=settings["betas"][1],
+            lr=settings["lr"],
+            weight_decay=settings["weight_decay"],
+            eps=settings["eps"],
+            maximize=False,
+        )
+
+
+def orthogonal(matrix_MOI: Tensor) -> Tensor:
+    """U V' of each matrix U S V', (M, O, I): nearly, singular values come out between 0.7 and 1.2.
+
+    Newton-Schulz iterations of X ← a X + (b X X' + c (X X')²) X, all matrices at once: on a GPU in bfloat16, for which
+    they are meant, elsewhere in float32.
+    """
+    a, b, c = _POLYNOMIAL
+    is_tall = matrix_MOI.shape[-2] > matrix_MOI.shape[-1]
+    x = matrix_MOI.bfloat16() if matrix_MOI.is_cuda else matrix_MOI.float()
+    x = x.mT if is_tall else x
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x

@@ -1,0 +1,102 @@
+"""PIXELS -> CONTENT OF TOKENS: a linear map of each patch, or a few convolutions over the whole picture.
+
+Shape suffixes: B sequences, F frames, T times (groups of `depth` frames), C channels, H W pixels, G tokens (by time,
+then row, then column), D width.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CHANNELS = 3
+_GROUPS = 8  # of channels that a GroupNorm takes together
+
+
+def whole_times(pixels_BFCHW: Tensor, depth: int) -> Tensor:
+    """(B, T, depth * C, H, W): the frames of a time one after the other, as channels.
+
+    The last frame is repeated where the frames do not fill a time: a still image shows the same frame `depth` times.
+    """
+    missing = -pixels_BFCHW.shape[1] % depth
+    if missing:
+        last = pixels_BFCHW[:, -1:].expand(-1, missing, -1, -1, -1)
+        pixels_BFCHW = torch.cat([pixels_BFCHW, last], dim=1)
+    return pixels_BFCHW.unflatten(1, (-1, depth)).flatten(2, 3)
+
+
+def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
+    """Non-overlapping patches of `depth` frames, (B, G, depth * C * side * side), in order of time, then rows."""
+    pixels_BTCHW = whole_times(pixels_BFCHW, depth)
+    b, times, c, h, w = pixels_BTCHW.shape
+    rows, columns = h // side, w // side
+    split = pixels_BTCHW.reshape(b, times, c, rows, side, columns, side)
+    return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, times * rows * columns, c * side * side)
+
+
+class LinearStem(nn.Linear):
+    """A linear map of each patch, as in the original release and in ViT.
+
+    Args:
+        patch: pixels along a patch's side.
+        depth: frames in a patch.
+    """
+
+    def __init__(self, width: int, *, patch: int, depth: int) -> None:
+        super().__init__(depth * _CHANNELS * patch * patch, width)
+        self.patch, self.depth = patch, depth
+
+    def forward(self, pixels_BFCHW: Tensor) -> Tensor:
+        """(B, G, D)."""
+        return F.linear(patches(pixels_BFCHW, self.patch, self.depth), self.weight, self.bias)
+
+
+class ConvStem(nn.Module):
+    """3x3 convolutions of stride 2, GroupNorm and GELU until a pixel is a patch, then a linear map.
+
+    Neighbouring patches overlap, and edges are found once for all places: small models learn from pictures in far fewer
+    steps (docs/performance.md).
+
+    Args:
+        patch: pixels along a patch's side, a power of 2.
+        depth: frames in a patch.
+
+    Source: Xiao et al., "Early Convolutions Help Transformers See Better" (arXiv 2106.14881), with GroupNorm instead of
+    BatchNorm, as a token must not depend on the other samples of its batch.
+    """
+
+    def __init__(self, width: int, *, patch: int, depth: int) -> None:
+        super().__init__()
+        halvings = patch.bit_length() - 1
+        if patch < 2 or patch != 1 << halvings:
+            raise ValueError(f"a stem of convolutions halves the picture again and again: {patch} is no power of 2")
+        channels = [depth * _CHANNELS, *(max(width >> (halvings - 1 - place), 16) for place in range(halvings))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(channels):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(math.gcd(_GROUPS, outputs), outputs),
+                nn.GELU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.linear = nn.Linear(channels[-1], width)
+        self.depth = depth
+
+    @torch.no_grad()
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Draw the convolutions from N(0, 2 / inputs), so that each layer keeps the size of what it gets."""
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.normal_(0.0, math.sqrt(2.0 / layer.weight[0].numel()), generator=stream)
+
+    def forward(self, pixels_BFCHW: Tensor) -> Tensor:
+        """(B, G, D)."""
+        pixels_BTCHW = whole_times(pixels_BFCHW, self.depth)
+        features = self.layers(pixels_BTCHW.flatten(0, 1)).flatten(2).transpose(1, 2)
+        return self.linear(features).unflatten(0, pixels_BTCHW.shape[:2]).flatten(1, 2)
+
+
+STEMS: dict[str, Callable[..., LinearStem | ConvStem]] = {"linear": LinearStem, "conv": ConvStem}
