@@ -130,6 +130,7 @@ def test_a_run_learns_with_it_and_its_matrices_have_their_own_rate(tmp_path: Pat
         ("colours",),
         steps=60,
         sampling__tasks_per_step=1,
+        tasks__colours__batch=12,
         model__stem="conv",
         optimiser__kind="muon",
         optimiser__lr=0.003,

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver.model.build import build
+from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
+from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers.stems import STEMS, ConvStem, patches
 
 D, SIDE = 32, 8
@@ -19,10 +23,12 @@ def pixels(frames: int = 3, height: int = 16, width: int = 24, b: int = 2) -> Te
 
 
 def conv_stem(depth: int = 1, patch: int = SIDE, width: int = D) -> ConvStem:
-    torch.manual_seed(0)
-    stem = ConvStem(width, patch=patch, depth=depth)
-    stem.initialise(torch_stream(1))
-    return stem.eval()
+    """That of a freshly drawn model."""
+    config = ModelConfig(width=width, heads=2, layers=1, patch=patch, patch_frames=depth, stem="conv", max_text=8)
+    arch = architecture(config, MoEConfig(), tasks=1, vocabulary=20, end=18, answer=19)
+    stem = build(arch, TEMPERATURES, torch_stream(1)).tokenizer.patches.project
+    assert isinstance(stem, ConvStem)
+    return stem
 
 
 def test_the_projection_is_a_convolution_of_each_frame_frame_after_frame_row_after_row() -> None:

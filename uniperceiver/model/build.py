@@ -72,7 +72,8 @@ class _NoNumbers(TorchFunctionMode):
 
 @torch.no_grad()
 def initialise(model: Generalist, stream: torch.Generator | None) -> None:
-    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), biases 0, word tables N(0, 0.02).
+    """Draw the weights: linears Xavier-uniform (packed qkv as three matrices), convolutions N(0, 2 / inputs), biases 0,
+    word tables N(0, 0.02).
 
     Every expert is drawn on its own. Embeddings of routing codes are N(0, 1), so that gates begin undecided but not
     indifferent.
@@ -82,6 +83,8 @@ def initialise(model: Generalist, stream: torch.Generator | None) -> None:
             _xavier(module.weight, parts=1, stream=stream)
             if module.bias is not None:
                 module.bias.zero_()
+        elif isinstance(module, nn.Conv2d):
+            module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()), generator=stream)
         elif isinstance(module, Embedding):
             module.table.normal_(generator=stream)
     for module in model.modules():

@@ -85,13 +85,6 @@ class ConvStem(nn.Module):
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth
 
-    @torch.no_grad()
-    def initialise(self, stream: torch.Generator | None) -> None:
-        """Draw the convolutions from N(0, 2 / inputs), so that each layer keeps the size of what it gets."""
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.normal_(0.0, math.sqrt(2.0 / layer.weight[0].numel()), generator=stream)
-
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
         """(B, G, D)."""
         pixels_BTCHW = whole_times(pixels_BFCHW, self.depth)

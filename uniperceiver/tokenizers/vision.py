@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniperceiver.records import Part
-from uniperceiver.tokenizers.stems import STEMS, ConvStem
+from uniperceiver.tokenizers.stems import STEMS
 
 
 def grid_coordinates(frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
@@ -100,15 +100,13 @@ class PatchTokenizer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, stream: torch.Generator | None) -> None:
-        """Draw a stem of convolutions; temporal positions begin as sines and cosines, of which nothing is drawn.
+        """Temporal positions begin as sines and cosines; nothing is drawn.
 
         Not N(0, 0.02) as the original: beside patches and spatial positions of size 1 the order of frames would drown,
         and short runs would not learn motion.
         """
         frames, width = self.temporal.shape
         self.temporal.copy_(sincos_1d(torch.arange(frames), width))
-        if isinstance(self.project, ConvStem):
-            self.project.initialise(stream)
 
     def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
