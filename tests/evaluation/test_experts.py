@@ -8,9 +8,9 @@ import torch
 
 from tests.moe_cases import moe_model
 from tests.tiny import VIEW, tiny_codec, tiny_source, tiny_task
-from uniperceiver.evaluation.experts import _candidates, decisions
+from uniperceiver.evaluation.experts import Experts, _candidates, decisions, idle_gates
 from uniperceiver.evaluation.split import Settings, Split, drawn_samples
-from uniperceiver.moe.statistics import statistics
+from uniperceiver.moe.statistics import GateFigures, statistics
 
 ITEMS = 7
 SETTINGS = Settings(codec=tiny_codec(), device=torch.device("cpu"), batch=3)
@@ -90,3 +90,28 @@ def test_candidates_are_drawn_as_samples_are() -> None:
     words = sequences.parts[0].values[:, 0].tolist()
     assert words == drawn_samples(tiny_codec().size, 7)
     assert words != list(range(7))
+
+
+def a_gate(layer: int, weight: list[float], top1: float, **changes: object) -> GateFigures:
+    values = {"task": "a", "side": "input", "kind": "text", "part": "ffn", "gate": 0, "tokens": 9} | changes
+    return GateFigures(
+        layer=layer, weight=weight, top1=top1, load=[0.5, 0.5, 0.0], drop_rate=0.0, unserved=0.0, entropy=0.5, **values
+    )
+
+
+def test_gates_that_tell_nothing_apart_and_experts_that_do_nothing_are_said() -> None:
+    figures = [
+        a_gate(0, [0.9, 0.1, 0.0], 0.8),
+        a_gate(0, [0.2, 0.8, 0.0], 0.7, kind="visual"),  # tells them apart
+        a_gate(1, [0.6, 0.4, 0.0], 0.5),
+        a_gate(1, [0.7, 0.3, 0.0], 0.6, task="b"),  # the same for all
+        a_gate(2, [1.0, 0.0, 0.0], 0.99, part="attention", gate=1),
+        a_gate(2, [0.0, 1.0, 0.0], 0.97, part="attention", gate=1, task="b"),  # apart, but one expert each
+    ]
+    experts = Experts(condition="attribute", experts=3, k=2, figures=figures)
+    alike, lone = idle_gates(experts)
+    assert alike.startswith("1 of 3 gates (layer 1 ffn): all groups of tokens have the same likeliest expert")
+    assert lone.startswith("1 of 3 gates (layer 2 attention gate 1): the likeliest expert has over 95% of the prob")
+    assert idle_gates(replace(experts, k=1)) == [alike]
+    assert idle_gates(replace(experts, figures=figures[:2])) == []
+    assert idle_gates(replace(experts, figures=figures[:1])) == []  # one group: nothing to tell apart

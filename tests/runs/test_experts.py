@@ -72,8 +72,8 @@ def test_a_task_alone_keeps_its_place_among_the_tasks(tmp_path: Path) -> None:
 def test_the_table(token: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experts", str(token), "--limit", "4"]) == 0
     shown = capsys.readouterr().out
-    assert "attention: load of each expert in % (token, 2 of 4)" in shown
-    assert "ffn: load" in shown
+    assert "attention: mean weight of each expert in % (token, 2 of 4)" in shown
+    assert "ffn: mean weight" in shown
     assert "0 (gate 1)" in shown
     for word in ("colours", "text candidates", "entropy", "top-1", "dropped"):
         assert word in shown
@@ -142,10 +142,10 @@ def a_gate(**changes: Any) -> GateFigures:
     return GateFigures(**{**values, "entropy": 1.0, "top1": 0.5, **changes})
 
 
-def test_of_many_experts_the_most_loaded_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    load = [0.01] * 25
-    load[7], load[21] = 0.5, 0.27
-    print_experts(Experts(condition="token", experts=25, k=2, figures=[a_gate(load=load, unserved=0.125)]))
+def test_of_many_experts_those_with_the_largest_weights_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    weight = [0.01] * 25
+    weight[7], weight[21] = 0.5, 0.27
+    print_experts(Experts(condition="token", experts=25, k=2, figures=[a_gate(weight=weight, unserved=0.125)]))
     shown = capsys.readouterr().out
     assert "7:50 21:27 0:1" in shown
     assert "unserved" in shown

@@ -3,17 +3,19 @@
 Shape suffixes: K candidates, C of them in a chunk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from uniperceiver.errors import listed
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches, drawn_samples
 from uniperceiver.moe.statistics import GateFigures
 from uniperceiver.records import Decision, Sequences, to_device
 from uniperceiver.tasks.candidates import rows_of
 
 _CHUNK = 1024  # candidates that are encoded together
+_NEARLY_ALL = 0.95  # of the probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,36 @@ class Experts:
     experts: int
     k: int  # experts of a token
     figures: Sequence[GateFigures] = ()  # none where nothing is decided, as each task has its own copy
+
+
+def idle_gates(experts: Experts) -> list[str]:
+    """Say which gates tell no groups of tokens apart, and at which one expert does the work of all that are chosen.
+
+    Both are seen in weights only: an expert that is chosen for every token has its full load, also with a weight of 0.
+    """
+    gates: dict[tuple[int, str, int], list[GateFigures]] = {}
+    for figures in experts.figures:
+        gates.setdefault((figures.layer, figures.part, figures.gate), []).append(figures)
+    alike = [gate for gate, rows in gates.items() if len(rows) > 1 and len(set(map(_likeliest, rows))) == 1]
+    alone = [gate for gate, rows in gates.items() if sum(row.top1 for row in rows) > _NEARLY_ALL * len(rows)]
+    lines = []
+    if alike:
+        lines.append(f"{_places(alike, gates)}: all groups of tokens have the same likeliest expert")
+    if alone and experts.k > 1:
+        lines.append(
+            f"{_places(alone, gates)}: the likeliest expert has over {_NEARLY_ALL:.0%} of the probability, the others "
+            "that are chosen do next to nothing"
+        )
+    return lines
+
+
+def _likeliest(figures: GateFigures) -> int:
+    return max(range(len(figures.weight)), key=lambda expert: figures.weight[expert])
+
+
+def _places(some: Sequence[tuple[int, str, int]], gates: Mapping[tuple[int, str, int], object]) -> str:
+    names = (f"layer {layer} {part}" + (f" gate {gate}" if gate else "") for layer, part, gate in sorted(some))
+    return f"{len(some)} of {len(gates)} gates ({listed(names, 6)})"
 
 
 def decisions(model: AnyModel, split: Split, settings: Settings) -> Iterator[tuple[Decision, ...]]:

@@ -13,7 +13,7 @@ from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest
-from uniperceiver.evaluation.experts import Experts, decisions
+from uniperceiver.evaluation.experts import Experts, decisions, idle_gates
 from uniperceiver.evaluation.split import Settings, Split
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.moe.statistics import GateFigures, Group, Statistics, gate_figures, statistics
@@ -119,18 +119,20 @@ def print_experts(experts: Experts) -> None:
     groups = token_groups(experts.figures)
     for part in dict.fromkeys(part for part, _, _ in gates_of(groups)):
         console.print(_table(experts, groups, part))
+    for line in idle_gates(experts):
+        console.print(line, style="yellow", highlight=False)
 
 
 def _table(experts: Experts, groups: Sequence[TokenGroup], part: str) -> Table:
     numbers = _columns([str(expert) for expert in range(experts.experts)])
-    load = "load of expert, %" if experts.experts > _NAMED else numbers
-    columns = ["layer", "tasks", "tokens", load, "entropy", "top-1", "dropped"]
+    weights = "weight of expert, %" if experts.experts > _NAMED else numbers
+    columns = ["layer", "tasks", "tokens", weights, "entropy", "top-1", "dropped"]
     rows = [(gate, group) for gate in gates_of(groups) if gate[0] == part for group in groups if gate in group.by_gate]
     unserved = any(group.by_gate[gate].unserved for gate, group in rows)
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        title=f"{part}: load of each expert in % ({experts.condition}, {experts.k} of {experts.experts})",
+        title=f"{part}: mean weight of each expert in % ({experts.condition}, {experts.k} of {experts.experts})",
         caption="entropy of the probabilities in nats; top-1: mean probability of the likeliest expert",
     )
     for name in [*columns, *(["unserved"] if unserved else [])]:
@@ -145,7 +147,7 @@ def _table(experts: Experts, groups: Sequence[TokenGroup], part: str) -> Table:
             "" if previous == gate else layer,
             shortened(", ".join(group.tasks), _WIDEST),
             group.tokens,
-            _loads(figures),
+            _weights(figures),
             f"{figures.entropy:.2f}",
             f"{figures.top1:.2f}",
             f"{100 * figures.drop_rate:.1f}",
@@ -155,16 +157,17 @@ def _table(experts: Experts, groups: Sequence[TokenGroup], part: str) -> Table:
     return table
 
 
-def _loads(figures: GateFigures) -> str:
+def _weights(figures: GateFigures) -> str:
     """Per cents of all experts, or the largest of many."""
-    if len(figures.load) <= _NAMED:
-        return _columns(["·" if not share else f"{100 * share:.0f}" for share in figures.load])
-    order = sorted(range(len(figures.load)), key=lambda expert: -figures.load[expert])
-    return " ".join(f"{expert}:{100 * figures.load[expert]:.0f}" for expert in order[:8] if figures.load[expert])
+    weight = figures.weight
+    if len(weight) <= _NAMED:
+        return _columns(["·" if not share else f"{100 * share:.0f}" for share in weight])
+    order = sorted(range(len(weight)), key=lambda expert: -weight[expert])
+    return " ".join(f"{expert}:{100 * weight[expert]:.0f}" for expert in order[:8] if weight[expert])
 
 
 def _columns(texts: Sequence[str]) -> str:
-    return "".join(f"{text:>3}" for text in texts)  # no two are 100
+    return "".join(f"{text:>4}" for text in texts)
 
 
 def write_picture(experts: Experts, run: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from tests.report.html import EVIL, Page, assert_harmless
 from tests.report.made_up import a_gate, a_report, some_experts
+from uniperceiver.evaluation.experts import idle_gates
 from uniperceiver.report.run.experts import experts_section
 from uniperceiver.report.run.page import render_run
 
@@ -29,6 +30,16 @@ def test_a_panel_for_each_part_and_a_legend_for_each_kind_of_tokens() -> None:
         set(page.words)
     )
     assert "layer 1" not in page.words
+
+
+def test_gates_that_do_nothing_are_said_above_the_panels() -> None:
+    experts = some_experts(
+        [a_gate("birds", weight=[1.0, 0, 0, 0], top1=0.99), a_gate("tales", weight=[0.9, 0.1, 0, 0])]
+    )
+    section = experts_section(experts)
+    assert section is not None
+    assert list(section.idle) == idle_gates(experts) != []
+    assert section.idle[0] in " ".join(Page(render_run(a_report(experts=experts))).words)
 
 
 def test_names_never_become_tags() -> None:

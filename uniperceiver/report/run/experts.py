@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uniperceiver.evaluation.experts import Experts
+from uniperceiver.evaluation.experts import Experts, idle_gates
 from uniperceiver.report.figures.gates import TOKEN_TONES, expert_panels, expert_weights, opacity_of, panel_title
 from uniperceiver.report.figures.svg import inline
 from uniperceiver.report.parts.numbers import THIN_SPACE
@@ -22,6 +22,7 @@ class ExpertsSection:
     weights: Sequence[tuple[float, str]]  # of the legend: opacity, what it means
     kinds: Sequence[tuple[int, str]]  # of the legend: place in the palette, kind of tokens
     panels: Sequence[tuple[str, "Markup"]]
+    idle: Sequence[str] = ()  # what gates do not do
 
 
 def experts_section(experts: Experts | None) -> ExpertsSection | None:
@@ -54,4 +55,5 @@ def experts_section(experts: Experts | None) -> ExpertsSection | None:
         weights=[(opacity_of(weight), text) for weight, text in sorted(weights.items())],
         kinds=[(TOKEN_TONES[kind], kind) for kind in tokens if kind in TOKEN_TONES],
         panels=panels,
+        idle=idle_gates(experts),
     )
