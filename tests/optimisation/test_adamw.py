@@ -49,6 +49,24 @@ def test_frozen_parameters_are_left_out() -> None:
     assert len(adamw(model, OptimiserConfig()).param_groups[0]["params"]) == 5
 
 
+def test_gates_have_their_own_rate_where_it_is_asked_for() -> None:
+    config = ModelConfig(width=16, layers=1, heads=2, max_text=8)
+    for condition in ("attribute", "context"):
+        arch = architecture(
+            config, MoEConfig(condition=condition, experts=3), tasks=1, vocabulary=20, end=18, answer=19
+        )
+        model = build(arch, TEMPERATURES, torch.Generator().manual_seed(0))
+        assert len(adamw(model, OptimiserConfig()).param_groups) == 2
+        *others, gates = adamw(model, OptimiserConfig(gate_lr=0.25, weight_decay=0.3)).param_groups
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        assert {names[parameter] for parameter in gates["params"]} == {
+            name for name in names.values() if ".router." in name
+        }
+        assert (gates["lr_factor"], gates["weight_decay"]) == (0.25, 0.0)
+        assert [group["lr_factor"] for group in others] == [1.0, 1.0]
+        assert sum(len(group["params"]) for group in (*others, gates)) == len(names)
+
+
 def test_the_schedule() -> None:
     config = OptimiserConfig(lr=1.0, min_lr=0.1, warmup=4)
     rates = [learning_rate(step, 12, config) for step in range(14)]

@@ -25,6 +25,8 @@ class OptimiserConfig:
     """Decay of matrices; norms, biases, embeddings, LayerScale and temperatures have none."""
     muon_lr: float = Field(default=3.0, gt=0)
     """muon: learning rate of the encoder's matrices, in multiples of `lr`."""
+    gate_lr: float = Field(default=1.0, gt=0)
+    """Learning rate of gates, in multiples of `lr`."""
     betas: tuple[_Share, _Share] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-6, gt=0)

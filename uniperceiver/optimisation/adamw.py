@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from uniperceiver.config import OptimiserConfig
 
+_GATES = ".router."  # in the names of their parameters
+
 
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay applies: linear maps and convolutions except in gates; as in the original release.
 
     So not norms, biases, embeddings or temperatures.
     """
-    return parameter.ndim in (2, 4) and name.endswith(".weight") and ".router." not in name
+    return parameter.ndim in (2, 4) and name.endswith(".weight") and _GATES not in name
 
 
 def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -28,12 +30,14 @@ def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
 
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
-    """The trainable parameters in two groups, with and without weight decay."""
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return [
-        group([parameter for name, parameter in named if decays(name, parameter)], config.weight_decay),
-        group([parameter for name, parameter in named if not decays(name, parameter)], 0.0),
-    ]
+    """The trainable parameters with and without weight decay; gates apart, if they learn at a rate of their own."""
+    with_decay, without, gates = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            of_gate = config.gate_lr != 1.0 and _GATES in name
+            (gates if of_gate else with_decay if decays(name, parameter) else without).append(parameter)
+    groups = [group(with_decay, config.weight_decay), group(without, 0.0)]
+    return [*groups, group(gates, 0.0, config.gate_lr)] if gates else groups
 
 
 def group(parameters: list[nn.Parameter], weight_decay: float, lr_factor: float = 1.0) -> dict[str, Any]:
