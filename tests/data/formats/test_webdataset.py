@@ -210,8 +210,9 @@ def test_lists_in_messages_are_bounded(tmp_path: Path) -> None:
     assert len(str(refused.value)) < 500 + len(str(tmp_path))
 
 
-def test_one_empty_caption_of_five_costs_itself(tmp_path: Path) -> None:
-    shard(tmp_path / "0.tar", {"a.jpg": b"A", "a.json": b'{"says": ["one", "", null, "two", "\\ud83d"]}'})
+@pytest.mark.parametrize("file", ["a.jpg", "a.mp4"])
+def test_one_empty_caption_of_five_costs_itself(tmp_path: Path, file: str) -> None:
+    shard(tmp_path / "0.tar", {file: b"A", "a.json": b'{"says": ["one", "", null, "two", "\\ud83d"]}'})
     source = opened(tmp_path, text="json.says")
     assert (source.read(0).captions, source.read(0).captions_left_out) == (("one", "two"), 3)
     assert list(source.texts()) == ["one", "two"]
