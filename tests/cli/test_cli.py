@@ -241,6 +241,30 @@ def test_evaluate_on_other_data(trained: Path, tmp_path: Path, capsys: pytest.Ca
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "{}"],
+        ["info", "{}"],
+        ["train", "{}", "--out", "run"],
+        ["train", "recipe.yaml", "--out", "{}"],
+        ["train", "recipe.yaml", "tasks.colours.train={{format: folder, path: {}}}", "--out", "run"],
+        ["train", "recipe.yaml", "model.start={}", "--out", "run"],
+    ],
+)
+def test_a_text_where_a_path_belongs_is_one_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path / "recipe.yaml", values_of(("colours",)))
+    assert main([word.format("a red circle " * 30) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("uniperceiver: ")
+    assert len(line) < 400
+    assert ": File name too long; give a shorter one; is it a text, where the path of a file or folder belongs?" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("no_report")
 def test_train_with_overrides_before_and_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = write_recipe(tmp_path / "r.yaml", values_of()), tmp_path / "run"
