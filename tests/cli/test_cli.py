@@ -265,6 +265,18 @@ def test_a_text_where_a_path_belongs_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("words", [["evaluate", "--json"], ["interference", "--json"], ["evaluate", "--predictions"]])
+def test_results_do_not_replace_other_files(
+    words: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, option = words
+    path = tmp_path / ("data.csv" if option == "--predictions" else "recipe.yaml")
+    path.write_text("steps: 4\n")
+    assert main([command, str(trained), option, str(path)]) == 2
+    assert f"{path} holds something else, which would be lost; name another file" in capsys.readouterr().err
+    assert path.read_text() == "steps: 4\n"
+
+
 @pytest.mark.usefixtures("no_report")
 def test_train_with_overrides_before_and_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = write_recipe(tmp_path / "r.yaml", values_of()), tmp_path / "run"

@@ -76,7 +76,7 @@ def evaluate(
         True
     """
     path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
-    check_table(table, "predictions")
+    check_table(table, "predictions", tuple(COLUMNS))
     model = UniPerceiver(load_saved(path, step, trust=trust))
     recipe, base = saved_recipe(path) if data is None else _read(Path(data))
     recipe = recipe if task is None else _with_task(recipe, task)
