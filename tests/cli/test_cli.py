@@ -140,7 +140,7 @@ def said(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
             "the task looks at images, not at texts",
         ),
         (
-            ["predict", "{run}", "caption", "--out", "{picture}", "{picture}"],
+            ["predict", "{run}", "caption", "--out", "{recipe}", "{picture}"],
             "expected a file that ends in .csv, .jsonl or",
         ),
         (["info", "{tmp}"], "neither a saved model"),
