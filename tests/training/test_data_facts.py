@@ -51,6 +51,12 @@ def test_the_same_data_are_nothing_to_talk_about(run: Path) -> None:
     assert goes_on(run) == ["going on after step 2"]
 
 
+def test_a_recipe_with_fewer_steps_than_are_done_is_said(run: Path) -> None:
+    assert goes_on(run, 2) == ["going on after step 2"]
+    less = "going on after step 2, more than the recipe's 1: nothing is trained, and figures are of that step"
+    assert goes_on(run, 1)[-1] == less
+
+
 def test_a_renamed_class_is_refused_by_its_name(run: Path) -> None:
     (run.parent / "pictures" / "ring").rename(run.parent / "pictures" / "zebra")
     before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
