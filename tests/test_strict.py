@@ -25,6 +25,9 @@ class Outer:
     maybe: Inner | None = None
     parts: dict[str, Inner] = Field(default_factory=dict)
     choice: int | str = 1
+    pair: tuple[float, float] = (0, 0)
+    flag: bool = True
+    anything: Any = None
 
     def __post_init__(self) -> None:
         if self.rate < 0:
@@ -52,7 +55,7 @@ def test_records_are_frozen_and_named() -> None:
         ({"rate": 1, "inner": {"wdith": 1}}, "r: unknown key 'inner.wdith'; did you mean 'width'?"),
         ({"rate": 1, "maybe": {"wdith": 1}}, "r: unknown key 'maybe.wdith'; did you mean 'width'?"),
         ({"rate": 1, "parts": {"x": {"nmes": 1}}}, "r: unknown key 'parts.x.nmes'; did you mean 'names'?"),
-        ({"rate": 1, "zzz": 1}, "r: unknown key 'zzz'; choose one of choice, inner, maybe, parts, rate"),
+        ({"rate": 1, "zzz": 1}, "r: unknown key 'zzz'; choose one of anything, choice, flag, inner, maybe, pair, "),
         ({}, "r: key 'rate' is missing; add it"),
         (None, "r: key 'rate' is missing; add it"),
         ([], "r: the value must be a mapping of keys to values, found []"),
@@ -109,6 +112,37 @@ def test_keys_are_names_as_they_are_written(tmp_path: Path) -> None:
     path.write_text("a: {no: 1, no: 2}\n")
     with pytest.raises(UserError, match="key 'no' stands twice"):
         read_yaml(path)
+
+
+def test_values_that_are_numbers_for_yaml_alone_are_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [0100, 10:30, 1:30.5, -007, 2020-01-02, 1_000, 0, 0.5, 0x1f]\n")
+    assert read_yaml(path)["a"] == ["0100", "10:30", "1:30.5", "-007", "2020-01-02", 1000, 0, 0.5, 31]
+    path.write_text("{rate: 01.5, inner: {width: 0100, names: [010, 2020-01-02]}}\n")
+    assert parse(Outer, read_yaml(path), "r") == Outer(rate=1.5, inner=Inner(width=100, names=("010", "2020-01-02")))
+    with pytest.raises(UserError, match="wrong value '10:30': input should be a valid integer"):
+        parse(Outer, {"rate": 1, "inner": {"width": "10:30"}}, "r")
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"rate": True}, "rate"),
+        ({"rate": 1, "inner": {"width": False}}, "inner.width"),
+        ({"rate": 1, "parts": {"x": {"width": 1}, "y": {"width": True}}}, "parts.y.width"),
+        ({"rate": 1, "pair": [0.5, True]}, "pair.1"),
+    ],
+)
+def test_true_and_false_are_no_numbers(values: Any, key: str) -> None:
+    with pytest.raises(
+        UserError, match=f"r: key '{key}' has a wrong value: input should be a number, and YAML reads yes"
+    ):
+        parse(Outer, values, "r")
+
+
+def test_true_and_false_may_stand_where_anything_may() -> None:
+    values = {"rate": 1, "flag": False, "anything": [True, {"x": False}]}
+    assert parse(Outer, values, "r") == Outer(rate=1, flag=False, anything=[True, {"x": False}])
 
 
 def test_json_is_what_every_reader_takes() -> None:

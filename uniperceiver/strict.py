@@ -4,8 +4,10 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,10 @@ from uniperceiver.errors import UserError, kind_of_path, nearest
 
 T = TypeVar("T")
 _ALIKE = 0.75  # from which on two names are the same with a slip; below, the name may be that of another section
+# Numbers that are none as people write them: 0100 is octal for YAML, and 10:30 is 630.
+_ODD_NUMBER = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_TEXT, _TIME = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
+_AS_BOOL = "YAML reads yes, no, on and off as true and false"
 _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 
 
@@ -40,11 +46,28 @@ def parse(cls: type[T], values: Any, where: str) -> T:
         UserError: unknown key (the nearest one is offered), wrong type, missing key; `where` says whose.
     """
     try:
-        return TypeAdapter(cls).validate_python({} if values is None else values)
+        parsed = TypeAdapter(cls).validate_python({} if values is None else values)
     except ValidationError as error:
         # An unknown key explains a missing one: say it first.
         first = min(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN_KEY)
         raise UserError(_one_line(cls, first, where)) from None
+    if (odd := _true_as_number(values, parsed)) is not None:
+        raise UserError(f"{where}: key {odd!r} has a wrong value: input should be a number, and {_AS_BOOL}")
+    return parsed
+
+
+def _true_as_number(value: Any, read: Any) -> str | None:
+    """The key of the first true or false that became 1 or 0."""
+    pairs: Iterable[tuple[Any, Any, Any]] = ()
+    if isinstance(value, bool):
+        return "" if isinstance(read, int | float) and not isinstance(read, bool) else None
+    if isinstance(value, Mapping):
+        of = read.get if isinstance(read, Mapping) else partial(getattr, read)
+        pairs = ((key, item, of(str(key), None)) for key, item in value.items())
+    elif isinstance(value, list) and isinstance(read, list | tuple):
+        pairs = zip(range(len(value)), value, read, strict=False)
+    keys = ((key, _true_as_number(item, part)) for key, item, part in pairs)
+    return next((f"{key}.{inner}".removesuffix(".") for key, inner in keys if inner is not None), None)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -74,15 +97,34 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, _UniqueKeys)
 
 
+def comment_of(text: str) -> str:
+    """What YAML leaves out at the end of a text, as a comment.
+
+    Raises:
+        yaml.YAMLError: the text is no YAML.
+    """
+    node = yaml.compose(text, _UniqueKeys)
+    return text[0 if node is None else node.end_mark.index :].strip()
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    """Keys are names, as they are written: no, 01 and 1e3 too, which YAML takes for false, 1 and 1000."""
+    """Keys are names, as they are written: no, 01 and 1e3 too, which YAML takes for false, 1 and 1000.
+
+    So are values that nobody means as the number that YAML makes of them, 0100 and 10:30, and dates.
+    """
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if node.style is None and (node.tag == _TIME or _ODD_NUMBER.fullmatch(node.value)):
+            node.tag = _TEXT
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         keys = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                key.tag = "tag:yaml.org,2002:str"
+                key.tag = _TEXT
                 if key.value in keys:
                     problem = f"key {key.value!r} stands twice; rename or remove one"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
@@ -132,7 +174,7 @@ def _one_line(cls: type, error: Mapping[str, Any], where: str) -> str:
             return f"{where}: {key + ': ' if key else ''}{reason}"
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_type" and isinstance(error["input"], bool):
-        message = "YAML reads yes, no, on and off as true and false; put the text into quotation marks"
+        message = f"{_AS_BOOL}; put the text into quotation marks"
     return f"{where}: key {key!r} has a wrong value {error['input']!r}: {message}"
 
 

@@ -140,7 +140,7 @@ def said(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
             "the task looks at images, not at texts",
         ),
         (
-            ["predict", "{run}", "caption", "--out", "{picture}", "{picture}"],
+            ["predict", "{run}", "caption", "--out", "{recipe}", "{picture}"],
             "expected a file that ends in .csv, .jsonl or",
         ),
         (["info", "{tmp}"], "neither a saved model"),
@@ -239,6 +239,42 @@ def test_evaluate_on_other_data(trained: Path, tmp_path: Path, capsys: pytest.Ca
     assert other["colours"] == json.loads(out.read_text())["tasks"]["colours"]
     assert other["mine"]["test"]["n"] == 12
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "{}"],
+        ["info", "{}"],
+        ["train", "{}", "--out", "run"],
+        ["train", "recipe.yaml", "--out", "{}"],
+        ["train", "recipe.yaml", "tasks.colours.train={{format: folder, path: {}}}", "--out", "run"],
+        ["train", "recipe.yaml", "model.start={}", "--out", "run"],
+    ],
+)
+def test_a_text_where_a_path_belongs_is_one_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path / "recipe.yaml", values_of(("colours",)))
+    assert main([word.format("a red circle " * 30) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("uniperceiver: ")
+    assert len(line) < 400
+    assert ": File name too long; give a shorter one; is it a text, where the path of a file or folder belongs?" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["evaluate", "--json"], ["interference", "--json"], ["evaluate", "--predictions"]])
+def test_results_do_not_replace_other_files(
+    words: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, option = words
+    path = tmp_path / ("data.csv" if option == "--predictions" else "recipe.yaml")
+    path.write_text("steps: 4\n")
+    assert main([command, str(trained), option, str(path)]) == 2
+    assert f"{path} holds something else, which would be lost; name another file" in capsys.readouterr().err
+    assert path.read_text() == "steps: 4\n"
 
 
 @pytest.mark.usefixtures("no_report")

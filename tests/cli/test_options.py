@@ -70,6 +70,13 @@ def test_what_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_without_docstrings_commands_have_no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "__doc__", None)  # as python -OO makes it
+    parser = argparse.ArgumentParser()
+    add_command(parser.add_subparsers(), "toy", toy)
+    assert values(parser, "toy r what --out-file x")["command"] is toy
+
+
 def test_the_summary_is_the_first_line_of_the_docstring(
     parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]
 ) -> None:

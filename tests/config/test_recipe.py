@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import itertools
 import random
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,10 @@ def test_overrides(tmp_path: Path) -> None:
         ("stepz=3", "unknown key 'stepz'; did you mean 'steps'"),
         ("optimiser.lrr=3", "unknown key 'optimiser.lrr'; did you mean 'lr'"),
         ("steps.more=3", "steps.more=3: 'steps' is not a section"),
-        ("steps=[", r"steps=\[: not valid YAML"),
+        ("steps=[", r"steps=\[: not valid YAML .*; if it is meant as a text, write 'steps=.\[.'$"),
+        ("seed=3 #4", "seed=3 #4: YAML takes '#4' for a comment; leave it out, or write 'seed=.3 #4.'$"),
+        ("model.start=#", "model.start=#: YAML takes '#' for a comment"),
+        ("steps=yes", "key 'steps' has a wrong value: input should be a number, and YAML reads yes, no, on and off as"),
         ("steps=three", "key 'steps' has a wrong value 'three'"),
         ("=3", "unknown key ''"),
     ],
@@ -191,6 +195,16 @@ def test_a_wrong_override(tmp_path: Path, word: str, message: str) -> None:
     path = write_recipe(tmp_path / "r.yaml", values_of())
     with pytest.raises(UserError, match=message):
         read_recipe(path, read_overrides([word]))
+
+
+def test_what_a_message_about_an_override_offers_works(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "r.yaml", values_of())
+    for text in ("a #1", "*.png", "%x", '{0..3} "x".tar'):
+        with pytest.raises(UserError) as caught:
+            read_recipe(path, {"model.start": text})
+        (word,) = shlex.split(str(caught.value).rpartition(" write ")[2])
+        assert read_recipe(path, read_overrides([word])).model.start == text
+    assert read_recipe(path, {"model.start": "a#1"}).model.start == "a#1"
 
 
 def test_a_word_that_is_no_override() -> None:

@@ -1,5 +1,6 @@
 """Batches by worker processes: the same in the same order for any number of them."""
 
+import errno
 import os
 import pickle
 import signal
@@ -178,6 +179,35 @@ def test_an_item_without_tensors_is_not_copied() -> None:
     item = ("a", ["b", ("c",)], {"d": 1}, None)
     assert packed(item) is item
     assert unpacked(item) is item
+
+
+class Pixels:
+    """Makes tensors that are too large for a pipe."""
+
+    def __getitem__(self, key: int) -> tuple[str, Tensor]:
+        return "pixels", torch.full((2**17,), key, dtype=torch.uint8)
+
+
+def test_full_shared_memory_is_said_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensor: Tensor) -> Tensor:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)\nC++"
+        )
+
+    assert [int(pixels[-1]) for _, pixels in load(Pixels(), iter([3, 4]), 1)] == [3, 4]
+    monkeypatch.setattr(Tensor, "share_memory_", full)  # workers are forks of this process
+    message = r"cannot hand over batches \(unable to allocate .* \(28\)\): enlarge shared memory, /dev/shm .*"
+    with pytest.raises(UserError, match=message):
+        list(load(Pixels(), iter([3, 4]), 1))
+
+
+def test_without_room_for_queues_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.Event", full)
+    with pytest.raises(UserError, match=r"cannot hand over batches \(No space left on device\): enlarge shared memory"):
+        list(load(Pixels(), iter([3]), 1))
 
 
 def test_workers_hand_over_what_was_made() -> None:

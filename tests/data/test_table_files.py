@@ -41,6 +41,24 @@ def test_parquet_has_types(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "b.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_file_with_something_else_is_kept(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pyarrow")
+    path, begins = tmp_path / name, ["sample", "truth"]
+    message = rf"--to: {path} holds something else, which would be lost; name another file$"
+    path.touch()
+    check_table(path, "--to", begins)
+    write_table(path, COLUMNS, ROWS)
+    check_table(path, "--to", begins)
+    with pytest.raises(UserError, match=message):
+        check_table(path, "--to", ["file", "answer"])
+    for data in (b"sample;truth\n", b"[]\n", b"{\n", b"\xff\xfe\n", b"PAR1"):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=message):
+            check_table(path, "--to", begins)
+        assert path.read_bytes() == data
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -23,6 +23,15 @@ def test_best_caption_and_score_equal_scoring_each_caption() -> None:
             assert plain[found.caption][metric] == pytest.approx(found.score, abs=1e-9)
 
 
+def test_each_caption_of_many_is_compared_with_long_references() -> None:
+    """More captions than are compared together, of which the last one of the alphabet is the best."""
+    references = [[" ".join(f"w{word}" for word in range(70))], ["a dog"]]
+    training = [f"a{number}" for number in range(100, 170)] + ["x w0 w1 w2 w3"]
+    found = best_constant_captions(training, references)["rouge_l"]
+    assert found.caption == training[-1]
+    assert found.score == pytest.approx(score_captions([training[-1]] * 2, references)["rouge_l"])
+
+
 def test_sample_of_many_captions_is_seeded_and_never_better_than_all() -> None:
     draw = np.random.default_rng(1)
     references = [[random_caption(draw, 9)] for _ in range(5)]

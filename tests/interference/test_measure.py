@@ -177,6 +177,15 @@ def test_where_a_task_does_not_lower_its_own_loss_there_is_no_ratio() -> None:
     assert np.isnan(ratio_KK[1]).all()
 
 
+def test_an_own_effect_that_may_be_none_has_no_interval() -> None:
+    """A tenth of the resamples say that a task does not lower its own loss: the ratio may be anything."""
+    effect_SKK = np.full((100, 2, 2), 0.5)
+    effect_SKK[:, 0, 0] = np.linspace(-0.095, 0.895, 100)
+    for end_KK in of.ratio_interval(effect_SKK):
+        assert np.isnan(end_KK[0]).all()
+        np.testing.assert_allclose(end_KK[1], 1.0)
+
+
 def test_a_resampled_interval_covers() -> None:
     """Of 200 measurements of toy tasks with noise, about 95 % of the intervals hold the value of very many batches."""
     rng, hits, total = np.random.default_rng(0), 0, 200

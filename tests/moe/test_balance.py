@@ -259,3 +259,18 @@ def test_what_gates_want_is_balanced_and_not_what_experts_had_room_for() -> None
     some_TE = full_TE.clone()
     some_TE[:, 0] = False
     assert torch.equal(balance.switch(replace(decision, chosen_TE=some_TE)), balance.switch(decision))
+
+
+def test_all_segments_of_a_modality_are_balanced_together() -> None:
+    """A picture and a clip of one sample are two segments of what is seen."""
+    clean_TE = 3 * torch.randn(9, 4, generator=torch_stream(0, "segments"))
+    places = ((0, 2, "visual"), (2, 6, "visual"), (6, 9, "text"))
+    parts = tuple(Segment(start=a, stop=b, kind=kind, causal=False, facts=FACTS) for a, b, kind in places)
+    three = replace(
+        decision_of(clean_TE, segment_T=torch.tensor([0] * 2 + [1] * 4 + [2] * 3)),
+        segments=parts,
+    )
+    two = decision_of(clean_TE, segment_T=torch.tensor([0] * 6 + [1] * 3))
+    assert float(global_entropy(two, 4.0)) > 0.0
+    assert torch.equal(global_entropy(three, 4.0), global_entropy(two, 4.0))
+    assert torch.equal(balance.local_entropy(three), balance.local_entropy(two))

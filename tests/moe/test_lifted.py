@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.moe import MixtureFeedForward, MixtureLinear, MixtureRouter, Routing, lifted
-from uniperceiver.moe.balance import switch
+from uniperceiver.moe.balance import switch, z
 from uniperceiver.moe.kernels.plain import plain
 from uniperceiver.streams import torch_stream
 
@@ -145,6 +145,8 @@ def test_a_decision_may_serve_several_linears_and_tells_its_balance() -> None:
     assert routing.decision is not None
     torch.testing.assert_close(routing.balance_loss(switch=0.5), 0.5 * switch(routing.decision))
     assert bool(routing.balance_loss(switch=0.5, z=0.1) > routing.balance_loss(switch=0.5))
+    torch.testing.assert_close(routing.balance_loss(z=0.1), 0.1 * z(routing.decision))  # and nothing else
+    torch.testing.assert_close(routing.balance_loss(), 0.01 * switch(routing.decision))
     routing.balance_loss().backward()
     assert first.router.router.gates[0].linear.weight.grad is not None
 

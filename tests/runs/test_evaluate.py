@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from uniperceiver import evaluate
+from uniperceiver import evaluate, load, train
 from uniperceiver.cli.output import print_results
 from uniperceiver.errors import UserError
-from uniperceiver.runs.folder import write_results
+from uniperceiver.runs.experts import experts_of_run
+from uniperceiver.runs.folder import saved_recipe, write_results
 from uniperceiver.serving.info import as_text as info_text
 from uniperceiver.serving.predict.tables import as_text
 
@@ -29,6 +31,23 @@ def test_the_table_shows_the_main_metric_with_its_chance(capsys: pytest.CaptureF
     print_results({"tasks": {"colours": {"val": METRICS}}})
     shown = " ".join(capsys.readouterr().out.split())
     assert all(each in shown for each in ("colours", "val", "accuracy@1", "0.500", "0.250", "8"))
+
+
+def test_another_default_type_is_refused_and_loads_the_same_model(trained: Path, tmp_path: Path) -> None:
+    def asked() -> torch.Tensor:
+        return load(trained).classify("the red circle", labels=["left", "right"])
+
+    before = asked()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(asked(), before)
+        message = r"default type is torch\.float64, .*; call torch\.set_default_dtype\(torch\.float32\) first"
+        for call in (evaluate, experts_of_run, lambda run: train(saved_recipe(run)[0], tmp_path / "run")):
+            with pytest.raises(UserError, match=message):
+                call(trained)
+        assert not (tmp_path / "run").exists()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_limit_of_training_samples(trained: Path) -> None:

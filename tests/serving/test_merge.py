@@ -97,6 +97,17 @@ def test_a_question_about_a_picture(routed: UniPerceiver) -> None:
         merged.classify(TEXTS, task="relations")
 
 
+def test_two_tasks_of_one_name_are_both_merged_for(routed: UniPerceiver) -> None:
+    beside_a_picture = {"task": QUESTION, "texts": TEXTS}
+    alone = replace(QUESTION, inputs=("text",))
+    merged = routed.merge([QUESTION, alone])
+    for ask in (
+        lambda model: model.classify(pictures(), **beside_a_picture),
+        lambda model: model.classify(TEXTS, task=alone),
+    ):
+        torch.testing.assert_close(ask(merged), ask(routed), rtol=1e-5, atol=1e-6)
+
+
 def test_saving_gives_the_same_model_and_the_same_bytes(merged: UniPerceiver, tmp_path: Path) -> None:
     merged.save_pretrained(tmp_path / "one")
     again = load(tmp_path / "one")

@@ -174,6 +174,18 @@ def test_rank_is_the_product_of_the_representations(model: UniPerceiver) -> None
     close(model.rank(pictures()[0], texts[0]), scores[:1, :1])  # type: ignore[arg-type]
 
 
+def test_texts_are_cut_as_the_task_says_whatever_was_asked_before(model: UniPerceiver) -> None:
+    """Clips are seen by the same routing as pictures, and here with shorter texts."""
+    tasks = dict(model.saved.tasks)
+    clip_retrieval = tasks["clip_retrieval"]
+    tasks["clip_retrieval"] = replace(clip_retrieval, preprocess=replace(clip_retrieval.preprocess, length=3))
+    saved, texts = replace(model.saved, tasks=tasks), ["a red square that is large", "a circle beside it"]
+    both, fresh = UniPerceiver(saved), UniPerceiver(saved)
+    close(both.rank(pictures(), texts), model.rank(pictures(), texts))
+    close(both.rank(clips(), texts), fresh.rank(clips(), texts))
+    assert not torch.allclose(both.rank(clips(), texts), model.rank(clips(), texts), atol=1e-4)
+
+
 def test_batches_change_no_answer(model: UniPerceiver) -> None:
     small = UniPerceiver(model.saved, batch=2)
     close(small.classify(pictures(), labels=LABELS), model.classify(pictures(), labels=LABELS))

@@ -249,6 +249,13 @@ def test_the_time_of_a_step_leaves_out_evaluations_and_pauses() -> None:
     assert step_seconds(log[:1]) is None
 
 
+def test_lines_far_apart_are_no_pauses() -> None:
+    """A line every fifty steps takes fifty times the usual time of a step."""
+    times = [(50, 0.0), (100, 10.0), (150, 22.0), (200, 400.0), (201, 400.2)]
+    log = [{"step": step, "event": "train", "time": time} for step, time in times]
+    assert step_seconds(log) == pytest.approx(22.2 / 101)
+
+
 def test_tables_without_cells_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", str(write_study(tmp_path)), "--out", str(tmp_path / "o"), "--report-only"]) == 2
     assert "o: holds no cell of this study; give the folder of its --out" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image
 from tests.small_run import TASKS, log_lines, small_recipe, train
 from uniperceiver.cli import main
 from uniperceiver.config import Recipe
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.training import checkpoint
-from uniperceiver.training.data_facts import changes_of_data
+from uniperceiver.training.data_facts import changes_of_data, data_facts
 
 RECIPE = {
     "tasks__colours__train": {"format": "folder", "path": "pictures"},
@@ -47,6 +49,12 @@ def goes_on(run: Path, steps: int = 3) -> list[str]:
 def test_the_same_data_are_nothing_to_talk_about(run: Path) -> None:
     shutil.copytree(run.parent / "pictures", run.parent / "copy")
     assert goes_on(run) == ["going on after step 2"]
+
+
+def test_a_recipe_with_fewer_steps_than_are_done_is_said(run: Path) -> None:
+    assert goes_on(run, 2) == ["going on after step 2"]
+    less = "going on after step 2, more than the recipe's 1: nothing is trained, and figures are of that step"
+    assert goes_on(run, 1)[-1] == less
 
 
 def test_a_renamed_class_is_refused_by_its_name(run: Path) -> None:
@@ -116,3 +124,20 @@ def test_a_task_without_classes_has_facts_too(tmp_path: Path) -> None:
     assert facts["splits"]["train"]["samples"] == TASKS["captions"]["train"]["items"]
     fewer = replace(made.tasks[0], sources={"train": made.tasks[0].sources["val"]})
     assert replace(made, tasks=(fewer,))._data["captions"]["splits"]["train"] != facts["splits"]["train"]
+
+
+@pytest.mark.parametrize("row", [0, 11, 20])
+def test_samples_all_over_a_split_are_looked_at(tmp_path: Path, row: int) -> None:
+    rows = [f"text {number},yes" for number in range(20)] + ["text 20,no"]
+    source = {"format": "csv", "path": "t.csv", "text": "text", "label": "label"}
+    one_set = small_recipe(("relations",), tasks__relations__train=source, tasks__relations__val=None)
+
+    def facts() -> dict[str, Any]:
+        (tmp_path / "t.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+        return data_facts(open_tasks(one_set, tmp_path))
+
+    before = facts()
+    assert changes_of_data(before, facts(), "R") == []
+    rows[row] = f"other {row},{rows[row].split(',')[1]}"
+    (line,) = changes_of_data(before, facts(), "R")
+    assert line == "relations/train has other samples than when the run was saved, though as many"

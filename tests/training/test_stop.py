@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import uniperceiver
 from tests.small_run import log_lines, same_tensors, small_recipe, train, values_of, write_recipe
 from uniperceiver.cli import main
 from uniperceiver.training import checkpoint
@@ -36,6 +38,16 @@ def test_the_handlers_come_back_after_an_error() -> None:
     with pytest.raises(KeyError), stop_on_signals():
         raise KeyError
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    recipe = write_recipe(tmp_path / "r.yaml", values_of(("colours",), steps=2))
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(uniperceiver.train, recipe, tmp_path / "run", quiet=True).result()
+    assert [line["step"] for line in log_lines(tmp_path / "run", "train")] == [1, 2]
+    assert done.results["tasks"]["colours"]["val"]["n"] == 12
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 def test_nothing_is_requested_at_first() -> None:

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from uniperceiver.cli.parser import parse
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, shortened
 
 # Threads that spin while they wait cost more than they save where several processes share the cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+_MOST_OF_PATH = 200  # characters in a message
 # What a disk or the rights on it may refuse at any moment.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 
@@ -30,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in {*_DISK, errno.ENAMETOOLONG}:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shortened(str(error.filename), _MOST_OF_PATH)}: " if error.filename else ""
         mend = "free or repair the disk, or mend its permissions, and give the same command again"
+        if error.errno == errno.ENAMETOOLONG:
+            mend = "give a shorter one; is it a text, where the path of a file or folder belongs?"
         print(f"uniperceiver: {where}{error.strerror}; {mend}", file=sys.stderr)
         return 2

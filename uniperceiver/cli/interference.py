@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from uniperceiver.cli.options import arg
-from uniperceiver.cli.output import check_file
+from uniperceiver.cli.output import check_json
 from uniperceiver.cli.process import settle_for_run
 from uniperceiver.cli.runs import DeviceOfRecipe, FiguresTo, OtherData, Run, SplitName, StepOfRun, Trust
 from uniperceiver.waiting import bars
@@ -49,7 +49,7 @@ def interference(
     from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
 
-    check_file(json, "--json")
+    check_json(json, "--json", {"tasks", "layers"})
     settle_for_run(run, data, trust=trust)
     with bars() as shown:
         settings = InterferenceSettings(

@@ -21,8 +21,8 @@ def arg(help: str | None = None, **keywords: Any) -> Mapping[str, Any]:
 
 def add_command(commands: Any, name: str, command: Command) -> None:
     """Add the parser of a command to argparse's subparsers; its summary is the function's docstring."""
-    summary = (command.__doc__ or "").partition("\n")[0].removesuffix(".")
-    summary = summary[0].lower() + summary[1:]
+    summary = (command.__doc__ or "").partition("\n")[0].removesuffix(".")  # python -OO has no docstrings
+    summary = summary[:1].lower() + summary[1:]
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     parser.set_defaults(command=command)
     hints = typing.get_type_hints(command, include_extras=True)

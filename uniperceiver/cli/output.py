@@ -1,6 +1,7 @@
 """What commands print: JSON for machines, tables for people."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,30 @@ def check_folder(path: Path | None, option: str) -> None:
         raise UserError(f"{option}: there is no folder {path.parent}; make it first")
 
 
-def check_file(path: Path | None, option: str) -> None:
-    """Refuse a file that cannot be written, before there is anything to write.
+def check_json(path: Path | None, option: str, keys: Collection[str]) -> None:
+    """Refuse a JSON file that cannot be written, before there is anything to write.
+
+    Args:
+        keys: of what is written; a file of that name is replaced only where it has them.
 
     Raises:
-        UserError: its folder is not there, or it is a folder itself.
+        UserError: its folder is not there, it is a folder itself, or it holds something else.
     """
     check_folder(path, option)
-    if path is not None and path.is_dir():
+    if path is None or not path.exists():
+        return
+    if path.is_dir():
         raise UserError(f"{option}: {path} is a folder; name a file in it")
+    if path.is_file() and path.stat().st_size and not _has_keys(path, keys):
+        raise UserError(f"{option}: {path} holds something else, which would be lost; name another file")
+
+
+def _has_keys(path: Path, keys: Collection[str]) -> bool:
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.keys() >= set(keys)
 
 
 def print_json(values: Any) -> None:

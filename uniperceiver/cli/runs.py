@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from uniperceiver.cli.options import arg
-from uniperceiver.cli.output import check_file, check_folder, print_json, print_results
+from uniperceiver.cli.output import check_folder, check_json, print_json, print_results
 from uniperceiver.cli.process import settle, settle_for_run, trust_model
 from uniperceiver.errors import UserError
 from uniperceiver.waiting import announced
@@ -121,7 +121,7 @@ def evaluate(
     from uniperceiver.runs.steps import read_step
     from uniperceiver.strict import to_json
 
-    check_file(json, "--json")
+    check_json(json, "--json", {"tasks"})
     check_table(predictions, "--predictions")
     settle_for_run(run, data, trust=trust)
     results = evaluate(

@@ -1,5 +1,6 @@
 """RECIPES: a YAML file becomes checked settings."""
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def parse_recipe(values: dict[str, Any], overrides: Mapping[str, Any], where: st
         UserError: a key is wrong.
     """
     for key, text in overrides.items():
-        _set(values, key.split("."), _value(text, f"{key}={text}"), f"{key}={text}")
+        _set(values, key.split("."), _value(key, text), f"{key}={text}")
     _check_moe(values, where)
     return strict.parse(Recipe, _expanded(values, where), where)
 
@@ -98,13 +99,18 @@ def _expanded(value: Any, where: str, key: str = "") -> Any:
     return value
 
 
-def _value(text: Any, what: str) -> Any:
+def _value(key: str, text: Any) -> Any:
     if not isinstance(text, str):  # of a program, which has values
         return text
+    quoted = f"'{key}={json.dumps(text, ensure_ascii=False)}'"
     try:
-        return strict.load_yaml(text)
+        value, comment = strict.load_yaml(text), strict.comment_of(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{what}: not valid YAML ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{key}={text}: not valid YAML ({reason}); if it is meant as a text, write {quoted}") from None
+    if comment:
+        raise UserError(f"{key}={text}: YAML takes {comment!r} for a comment; leave it out, or write {quoted}")
+    return value
 
 
 def _set(values: dict[str, Any], key: list[str], value: Any, what: str) -> None:

@@ -2,14 +2,17 @@
 
 Small tensors travel from a worker as arrays, inside the message. Torch would put each of them into shared memory of its
 own and hand over a file descriptor, which takes milliseconds a tensor (docs/performance.md). Large ones, the pixels,
-still go that way: they would be copied through a pipe.
+still go that way: they would be copied through a pipe. They are put there before the message is made: multiprocessing
+makes it in a thread of its own, where a failure loses the message, and the main process waits for it for ever.
 """
 
 import atexit
+import errno
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -27,6 +30,10 @@ Key = TypeVar("Key", contravariant=True)
 Made = TypeVar("Made", covariant=True)
 
 _SMALL = 2**16  # bytes: what a pipe holds
+_NO_ROOM = (
+    "the loader's processes cannot hand over batches ({}): enlarge shared memory, /dev/shm (docker run --shm-size=8g), "
+    "or set data.workers to 0, or smaller batches"
+)
 
 
 class Maker(Protocol[Key, Made]):
@@ -53,7 +60,8 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
     if workers == 0:
         yield from (maker[key] for key in keys)
         return
-    ending = multiprocessing.Event()
+    with _told_of_full_memory():
+        ending = multiprocessing.Event()
     atexit.register(ending.set)  # before multiprocessing ends the workers that are left
     try:
         loader = DataLoader(
@@ -62,11 +70,12 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
             batch_size=None,
             num_workers=workers,
             prefetch_factor=2,
-            collate_fn=packed,
+            collate_fn=shared,
             worker_init_fn=partial(_leave_signals_to_the_main_process, ending),
         )
         # By name: an error that ends the wait, such as a signal's, must not join the workers before it is handled.
-        batches = iter(loader)
+        with _told_of_full_memory():
+            batches = iter(loader)
         for item in batches:
             if isinstance(item, UserError):
                 raise item
@@ -74,6 +83,17 @@ def load(maker: Maker[Key, Made], keys: Iterator[Key], workers: int) -> Iterator
     finally:
         ending.set()
         atexit.unregister(ending.set)
+
+
+@contextmanager
+def _told_of_full_memory() -> Iterator[None]:
+    """Queues and events lie in shared memory, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(_NO_ROOM.format(error.strerror)) from None
 
 
 def _leave_signals_to_the_main_process(ending: Event, worker: int) -> None:
@@ -104,6 +124,19 @@ def packed(item: Any) -> Any:
         return _SmallTensor(value.numpy()) if is_small and value.dtype != torch.bfloat16 else value  # unknown to NumPy
 
     return _with_leaves(item, pack)
+
+
+def shared(item: Any) -> Any:
+    """The item packed, its large tensors in shared memory; or what a user can mend, where there is no room for them."""
+
+    def share(value: Any) -> Any:
+        return value.share_memory_() if isinstance(value, Tensor) else value
+
+    item = packed(item)
+    try:
+        return _with_leaves(item, share)
+    except RuntimeError as error:
+        return UserError(_NO_ROOM.format(str(error).partition("\n")[0]))
 
 
 def unpacked(item: Any) -> Any:

@@ -16,11 +16,14 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 BETWEEN = " | "  # texts of one cell, where a cell holds one text
 
 
-def check_table(path: Path | None, option: str) -> None:
+def check_table(path: Path | None, option: str, begins: Sequence[str] = ()) -> None:
     """Refuse a file that `write_table` cannot write, before there is anything to write; None: there is no file.
 
+    Args:
+        begins: the first columns of what is written; a file of that name is replaced only where it has them.
+
     Raises:
-        UserError: another suffix, a folder that is not there, or a package that is missing.
+        UserError: another suffix, a folder that is not there, a package that is missing, or a file with something else.
     """
     if path is None:
         return
@@ -32,6 +35,24 @@ def check_table(path: Path | None, option: str) -> None:
         raise UserError(f"{option}: {path} is a folder; name a file in it")
     if path.suffix == ".parquet":
         optional_package("pyarrow.parquet", "parquet", option)
+    if path.is_file() and path.stat().st_size and _columns_of(path)[: len(begins)] != list(begins):
+        raise UserError(f"{option}: {path} holds something else, which would be lost; name another file")
+
+
+def _columns_of(path: Path) -> list[str]:
+    """The columns of a table that is there; none where it is no such table."""
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return list(read_schema(path).names)
+        with path.open(newline="", encoding="utf-8") as file:
+            if path.suffix == ".csv":
+                return next(csv.reader(file), [])
+            row = json.loads(file.readline())
+            return list(row) if isinstance(row, dict) else []
+    except (ValueError, RecursionError, csv.Error):  # pyarrow's errors of a file are ValueErrors, too
+        return []
 
 
 def write_table(path: Path, columns: Mapping[str, type], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -37,6 +37,7 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         max_scale=arch.max_scale,
         likelihood_float32=arch.likelihood_float32,
     )
+    model.float()  # whatever a program has made torch's default type
     initialise(model, stream)
     return model
 

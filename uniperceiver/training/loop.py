@@ -265,8 +265,13 @@ class Run:
                 for name, sha256 in self.code.items()
                 if code.get(name, sha256) != sha256
             ),
-            f"going on after step {self.state.step}",
+            f"going on after step {self.state.step}{self._nothing_to_train()}",
         ]
+
+    def _nothing_to_train(self) -> str:
+        if self.state.step <= self.recipe.steps:
+            return ""
+        return f", more than the recipe's {self.recipe.steps:,}: nothing is trained, and figures are of that step"
 
     @cached_property
     def _data(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ scheduler gives before it kills.
 """
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -87,7 +88,13 @@ def stop_at_once() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals go to a handler; the former ones come back afterwards."""
+    """Both signals go to a handler; the former ones come back afterwards.
+
+    Python lets the main thread alone set handlers: a run in another thread is stopped by who started that thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     former = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -38,6 +38,20 @@ def test_captions_of_an_image_are_gathered_in_order(tmp_path: Path) -> None:
     assert list(source.texts()) == ["of b", "first of a", "é of a"]
 
 
+def test_whole_numbers_may_be_written_with_a_fraction(tmp_path: Path) -> None:
+    floats = [{**caption, "image_id": float(caption["image_id"])} for caption in CAPTIONS]
+    source = coco(tmp_path, {"images": [{**IMAGES[0], "id": 7.0}, *IMAGES[1:]], "annotations": floats})
+    assert [source.read(index).captions for index in range(2)] == [("of b",), ("first of a", "é of a")]
+    assert not any("not in the file" in line for line in notes_of(source))
+
+
+def test_ids_that_are_numbers_here_and_texts_there(tmp_path: Path) -> None:
+    texts = [{**image, "id": str(image["id"])} for image in IMAGES]
+    message = "image_id 3 is not among .*; their ids are of another type, such as '3'; write both as numbers, or both"
+    with pytest.raises(UserError, match=message):
+        coco(tmp_path, {"images": texts, "annotations": CAPTIONS})
+
+
 def test_a_missing_image_is_a_broken_sample(tmp_path: Path) -> None:
     one_more = [*CAPTIONS, {"image_id": 900, "caption": "of c"}]
     source = coco(tmp_path, {"images": IMAGES, "annotations": one_more})

@@ -120,6 +120,7 @@ def test_names_are_sorted_as_numbers_if_all_are_numbers() -> None:
 
 def test_decode_text() -> None:
     assert decode_text("  é \n".encode(), "s") == "é"
+    assert decode_text("\ufeffa\r\n".encode(), "s") == "a"
     with pytest.raises(BrokenSample, match=r"not valid UTF-8 \(byte 1\)"):
         decode_text(b"a\xff", "s")
     with pytest.raises(BrokenSample, match="empty text"):

@@ -1,7 +1,9 @@
 """Text files in other encodings, and what is no text: each message names a mend, which is tried here."""
 
+import bz2
 import gzip
 import io
+import lzma
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from uniperceiver.data.formats import Source, notes_of, open_source, text_file
+from uniperceiver.data.formats.files import read_json, read_lines
 from uniperceiver.errors import BrokenSample, UserError
 
 TABLE = "name,kind\nGröße,süß\n„so“,sauer\n"
@@ -89,12 +92,25 @@ def test_what_is_no_text_is_said(tmp_path: Path) -> None:
         archive.writestr("xl/workbook.xml", "x")
     for data, message in (
         (workbook.getvalue(), "is an Excel workbook or a zip archive; unpack it, or save the sheet as CSV UTF-8"),
-        (gzip.compress(TABLE.encode()), r"is compressed; unpack it first \(gunzip\)"),
+        (gzip.compress(TABLE.encode()), r"is compressed; unpack it first \(gunzip\)$"),
+        (bz2.compress(TABLE.encode()), r"is compressed; unpack it first \(bunzip2\)$"),
+        (bz2.compress(b""), r"is compressed; unpack it first \(bunzip2\)$"),
+        (lzma.compress(TABLE.encode()), r"is compressed; unpack it first \(unxz\)$"),
+        (b"\x28\xb5\x2f\xfd....", r"is compressed; unpack it first \(unzstd\)$"),
         (b"PAR1....", "is a Parquet file; use format: parquet"),
     ):
         (tmp_path / "t.csv").write_bytes(data)
         with pytest.raises(UserError, match=message):
             opened(tmp_path / "t.csv")
+
+
+def test_every_reader_of_texts_knows_compressed_files(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(bz2.compress(b"{}"))
+    for read in (read_json, read_lines):
+        with pytest.raises(UserError, match=rf"^w: {tmp_path}/t is compressed; unpack it first \(bunzip2\)$"):
+            read(tmp_path / "t", "w")
+    (tmp_path / "t").write_text("BZh is a text\r\n\r\nb\r\n")
+    assert read_lines(tmp_path / "t", "w") == [(1, "BZh is a text"), (3, "b")]
 
 
 def test_a_first_line_that_says_the_delimiter(tmp_path: Path) -> None:

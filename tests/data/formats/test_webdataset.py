@@ -131,10 +131,36 @@ def test_shards_that_are_damaged(tmp_path: Path) -> None:
     assert len(opened(tmp_path)) == 4
 
 
-@pytest.mark.parametrize(("mode", "message"), [("w", "empty tar file"), ("w:gz", "not an uncompressed tar file")])
+@pytest.mark.parametrize(
+    ("mode", "message"), [("w", "empty tar file"), ("w:xz", r"is compressed; unpack it first \(unxz\)$")]
+)
 def test_what_is_no_shard(tmp_path: Path, mode: Any, message: str) -> None:
     tarfile.open(tmp_path / "0.tar", mode).close()
     with pytest.raises(UserError, match=f"^w: .*{message}"):
+        opened(tmp_path)
+
+
+def test_names_with_dots_are_said(tmp_path: Path) -> None:
+    dotted = {"v1.0_a.jpg": b"A", "v1.0_a.txt": b"a", "v1.0_b.jpg": b"B", "v1.0_b.txt": b"b"}
+    end = "a sample's name ends at the first dot: if 'v1.0_a.jpg' is a sample of its own, put another character there"
+    shard(tmp_path / "0.tar", dotted)
+    with pytest.raises(UserError, match=rf"only \.0_a\.jpg, .*; set key image, clip or text; {end}$"):
+        opened(tmp_path)
+    assert opened(tmp_path, image="0_a.jpg", text="0_a.txt").read(0).captions == ("a",)
+    shard(tmp_path / "0.tar", {"d.x/c.jpg": b"C", "d.x/c.seg.png": b"no", **dotted})
+    source = opened(tmp_path)
+    assert source.read(0).image == b"C"
+    assert notes_of(source) == (f"{tmp_path}/0.tar: 2 files are not taken: {end}",)
+    shard(tmp_path / "0.tar", {"c.jpg": b"C", "c.seg.png": b"no"})
+    assert notes_of(opened(tmp_path)) == ()
+
+
+def test_a_shard_of_absolute_names(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {"/a.jpg": b"A", "/a.txt": b"a"})
+    with pytest.raises(
+        UserError,
+        match=r"no member can be used: '/a\.jpg' points out of the shard; pack plain files by relative names$",
+    ):
         opened(tmp_path)
 
 
@@ -210,8 +236,9 @@ def test_lists_in_messages_are_bounded(tmp_path: Path) -> None:
     assert len(str(refused.value)) < 500 + len(str(tmp_path))
 
 
-def test_one_empty_caption_of_five_costs_itself(tmp_path: Path) -> None:
-    shard(tmp_path / "0.tar", {"a.jpg": b"A", "a.json": b'{"says": ["one", "", null, "two", "\\ud83d"]}'})
+@pytest.mark.parametrize("file", ["a.jpg", "a.mp4"])
+def test_one_empty_caption_of_five_costs_itself(tmp_path: Path, file: str) -> None:
+    shard(tmp_path / "0.tar", {file: b"A", "a.json": b'{"says": ["one", "", null, "two", "\\ud83d"]}'})
     source = opened(tmp_path, text="json.says")
     assert (source.read(0).captions, source.read(0).captions_left_out) == (("one", "two"), 3)
     assert list(source.texts()) == ["one", "two"]

@@ -52,6 +52,14 @@ def test_16_bits_keep_the_upper_8() -> None:
     assert decode_image(encode(Image.fromarray(grey_HW)), "x")[:, :, 1].tolist() == [[0, 0, 1], [128, 254, 255]]
 
 
+def test_the_grey_of_16_bits_that_is_transparent_shows_white() -> None:
+    data = encode(Image.fromarray(np.array([[1000, 1001, 32768]], dtype=np.uint16)))
+    clear = b"tRNS" + struct.pack(">H", 1000)  # 1001 has the same upper 8 bits, and is none of it
+    chunk = struct.pack(">I", 2) + clear + struct.pack(">I", zlib.crc32(clear))
+    place = data.index(b"IDAT") - 4
+    assert decode_image(data[:place] + chunk + data[place:], "x")[0, :, 0].tolist() == [255, 3, 128]
+
+
 def test_transparent_pixels_show_white() -> None:
     rgba = Image.fromarray(np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [0, 0, 0, 128]]], dtype=np.uint8))
     assert decode_image(encode(rgba), "x").tolist() == [[[255] * 3, [10, 20, 30], [127] * 3]]
@@ -257,6 +265,15 @@ def test_photographs_above_the_limit_are_decoded_at_a_reduced_size() -> None:
         decode_image(encode(large), "x", most_pixels=200_000)
     for mended in (decode_image(encode(large), "x", most_pixels=256_000), decode_image(data, "x", most_pixels=200_000)):
         assert np.abs(mended[0, 0].astype(int) - [0, 128, 0]).max() <= 1
+
+
+def test_a_jpeg_with_further_pictures_behind_it_is_a_jpeg() -> None:
+    large, preview = Image.new("RGB", (640, 400), "green"), Image.new("RGB", (8, 8), "red")
+    data = encode(large, "MPO", save_all=True, append_images=[preview])
+    assert decode_image(data, "x", most_pixels=255_999).shape == (200, 320, 3)
+    assert np.abs(decode_image(data, "x", at_least=50)[0, 0].astype(int) - [0, 128, 0]).max() <= 1
+    with pytest.raises(BrokenSample, match=r"even 8 times more than 0\.03 megapixels; raise data.megapixels$"):
+        decode_image(data, "x", most_pixels=30_000)
 
 
 def test_a_photograph_of_200_megapixels_is_no_bomb() -> None:

@@ -68,6 +68,45 @@ def test_a_rotated_clip_is_upright() -> None:
     assert decode_clip(bytes(data), "x", fixed(0)).shape == (1, 48, 32, 3)
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (1, 0, 0, 1),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (-1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, 1, -1, 0),
+        (0, -1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_turned_and_mirrored_clips_are_upright(matrix: tuple[int, int, int, int]) -> None:
+    # Four quarters of different grey; a container says that a pixel (x, y) is shown at (x, y) @ matrix.
+    stored_HW = np.repeat(np.repeat(np.array([[30, 90], [150, 210]], dtype=np.uint8), 16, axis=0), 24, axis=1)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.repeat(stored_HW[:, :, None], 3, axis=2), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    data = bytearray(file.getvalue())
+    xx, xy, yx, yy = (sign << 16 for sign in matrix)
+    place = data.index(b"tkhd") + 4 + 4 + 20 + 16
+    data[place : place + 36] = struct.pack(">9i", xx, xy, 0, yx, yy, 0, 0, 0, 1 << 30)
+
+    shown = {}
+    for x, y in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        at = (2 * np.array([x, y]) - 1) @ np.reshape(matrix, (2, 2))  # from the middle
+        shown[int(at[1] > 0), int(at[0] > 0)] = stored_HW[31 * y, 47 * x]
+    x_HW = decode_clip(bytes(data), "x", fixed(0))[0, :, :, 0].astype(int)
+    height, width = x_HW.shape
+    assert (height, width) == ((48, 32) if matrix[0] == 0 else (32, 48))
+    for (down, right), grey in shown.items():
+        quarter = x_HW[down * height // 2 :, right * width // 2 :][4 : height // 2 - 4, 4 : width // 2 - 4]
+        assert np.abs(quarter - int(grey)).max() <= 6, (down, right)
+
+
 def test_truncated_clips_are_broken(tmp_path: Path) -> None:
     write_clip(str(tmp_path / "x.mp4"), 12, "mp4", "libx264", movflags="faststart")
     data = (tmp_path / "x.mp4").read_bytes()  # its table of contents comes first, and outlives most cuts

@@ -10,6 +10,7 @@ import torch
 
 from tests.small_run import small_recipe
 from uniperceiver import UniPerceiver
+from uniperceiver.data.formats import open_source
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.captions import captions
@@ -20,6 +21,7 @@ from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.split import Settings, Split, batches
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
+from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import Generated, generate
 
 
@@ -142,3 +144,20 @@ def test_captions_are_written_with_the_beams_and_words_of_the_settings(
     monkeypatch.setattr("uniperceiver.evaluation.answers.captions.generate", noted)
     evaluate(model.model, split_of("captions"), replace(settings(model, batch=12), beams=3, max_words=2))
     assert asked == [(3, 2)]
+
+
+def test_samples_of_no_class_are_left_out_of_the_loss_of_tags(model: UniPerceiver, tmp_path: Path) -> None:
+    """Nothing is right for them, which is no loss of 0."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    right = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    labelled = right.any(axis=1)
+    measured = []
+    for taken in (labelled, labelled | True):
+        np.savez(tmp_path / "a.npz", images=images[taken], labels=right[taken])
+        keys = {"format": "arrays", "path": "a.npz", "labels": "labels", "classes": ["red", "round", "far"]}
+        source = open_source(keys, "w", tmp_path)
+        task = replace(CATALOGUE["image_tagging"], labels=source.classes or ())
+        split = replace(split_of("colours"), task=task, source=source)
+        measured.append(evaluate(model.model, split, settings(model)))
+    assert [metrics["n"] for metrics in measured] == [3, 5]
+    assert measured[1]["loss"] == pytest.approx(measured[0]["loss"])

@@ -133,15 +133,21 @@ def _captions(
         image, caption = (entry.get("image_id"), entry.get("caption")) if isinstance(entry, dict) else (None, None)
         text = str(caption).strip() if isinstance(caption, str | int | float) else ""
         damaged += not text or printable(text) != text
-        if not isinstance(image, str | int) or image not in captions:
+        if not isinstance(image, str | int | float) or image not in captions:  # 3.0 and 3 are one key
             strangers += 1
         elif text:
             captions[image].append(text)
     if strangers and strangers == len(entries):
         image, _ = _fields(entries[0], ("image_id", "caption"), "annotations[0]", path, where)
+        alike = next((other for other in files if str(other) == str(image)), None)
+        reason = (
+            "are these parts of two files?"
+            if alike is None
+            else f"their ids are of another type, such as {alike!r}; write both as numbers, or both as texts"
+        )
         raise UserError(
             f"{where}: {path}: annotations[0]: image_id {image!r} is not among the images, nor is that of any other; "
-            "are these parts of two files?"
+            f"{reason}"
         )
     without = sum(not texts for texts in captions.values())
     nameless = len(document["images"]) - len(files)
@@ -182,7 +188,7 @@ def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:
 
 def _has_fields(entry: Any, keys: Sequence[str]) -> bool:
     """Whether an entry has texts or numbers under those keys."""
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), str | int) for key in keys)
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str | int | float) for key in keys)
 
 
 def _fields(entry: Any, keys: tuple[str, str], name: str, path: Path, where: str) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ Shape suffixes: U strings.
 """
 
 import glob
+import io
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ _MAY_MOVE = ("gif", "webp")
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _WILD = re.compile(r"[*?[]")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+# How compressed files begin, and what unpacks them.
+_PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,10 +200,23 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name.strip())[1][1:].lower()
 
 
+def refuse_packed(path: Path, data: bytes, where: str) -> None:
+    """Refuse a compressed file by its first bytes.
+
+    Raises:
+        UserError: it is one.
+    """
+    for magic, tool in _PACKED.items():
+        if data.startswith(magic) and (tool != "bunzip2" or data[4:10] in (b"1AY&SY", b"\x17rE8P\x90")):
+            raise UserError(f"{where}: {path} is compressed; unpack it first ({tool})")
+
+
 def read_json(path: Path, where: str) -> Any:
     """The content of a JSON file; a UserError where it is none."""
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
+        refuse_packed(path, data, where)
+        return json.loads(data)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -214,7 +230,10 @@ def read_lines(path: Path, where: str, encoding: str = "utf-8") -> list[tuple[in
         UserError: it cannot be read, or is not of that encoding.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig" if encoding == "utf-8" else encoding).split("\n")
+        data = path.read_bytes()
+        refuse_packed(path, data, where)
+        with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig" if encoding == "utf-8" else encoding) as file:
+            lines = file.read().split("\n")
     except LookupError:
         raise UserError(f"{where}: encoding: unknown encoding {encoding!r}; use utf-8, utf-16, cp1252, ...") from None
     except (OSError, UnicodeError) as error:
@@ -259,7 +278,7 @@ def as_spelt_there(path: Path) -> Path:
 def decode_text(data: bytes, sample: str) -> str:
     """UTF-8 bytes as a text that is not empty, without white space around it; else a BrokenSample."""
     try:
-        text = data.decode("utf-8").strip()
+        text = data.decode("utf-8").removeprefix("\ufeff").strip()
     except UnicodeDecodeError as error:
         raise BrokenSample(sample, f"not valid UTF-8 (byte {error.start})") from None
     if not text:

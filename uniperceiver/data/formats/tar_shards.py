@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from uniperceiver.data.formats.files import Strings, is_of_system, printable, read_bytes, short_names
+from uniperceiver.data.formats.files import Strings, is_of_system, printable, read_bytes, refuse_packed, short_names
 from uniperceiver.errors import BrokenSample, UserError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -131,6 +131,7 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
 def _read_shard(path: Path, where: str, of_system: list[str]) -> dict[str, TarSample]:
     try:
         with open(path, "rb") as file:
+            refuse_packed(path, file.read(_BLOCK), where)
             samples = read_samples(file, of_system)
     except OSError as error:
         raise UserError(f"{where}: {path}: cannot be read ({error.strerror})") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from uniperceiver.data.formats.files import read_bytes
+from uniperceiver.data.formats.files import read_bytes, refuse_packed
 from uniperceiver.errors import UserError
 
 UTF8 = "utf-8"
@@ -20,7 +20,6 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHERS = {
     b"PK\x03\x04": "an Excel workbook or a zip archive; unpack it, or save the sheet as CSV UTF-8",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV UTF-8",
-    b"\x1f\x8b": "compressed; unpack it first (gunzip)",
     b"PAR1": "a Parquet file; use format: parquet",
 }
 
@@ -75,6 +74,7 @@ def open_text(path: Path, encoding: str, where: str) -> TextFile:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
+            refuse_packed(path, head, where)
             for magic, mend in _OTHERS.items():
                 if head.startswith(magic):
                     raise UserError(f"{where}: {path} is {mend}")

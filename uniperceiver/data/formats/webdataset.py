@@ -24,6 +24,7 @@ from uniperceiver.strict import record
 _IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif")
 _CLIP = ("mp4", "avi", "webm", "mov", "mkv", "m4v", "3gp")
 _JSON = "json."
+_SPLIT_AT_DOT = "a sample's name ends at the first dot: if {!r} is a sample of its own, put another character there"
 
 
 @record
@@ -69,9 +70,8 @@ class WebdatasetSource:
             id=self.id,
             has_media=not shards.kinds.isdisjoint(media),
         )
-        kinds = listed(f".{kind}" for kind in sorted(shards.kinds))
         if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
-            raise UserError(f"{where}: {files[0]}: no image, clip or text, only {kinds}; set key image, clip or text")
+            raise UserError(f"{where}: {files[0]}: {_nothing_wanted(data)}")
         if names is not None and _member(self.label) not in shards.kinds:
             offer = nearest(self.label, shards.kinds)
             raise UserError(f"{where}: {files[0]}: no member .{_member(self.label)} for key 'label'; {offer}")
@@ -98,10 +98,15 @@ class WebdatasetData:
     @property
     def notes(self) -> tuple[str, ...]:
         """Members that are not taken."""
-        count, first = self.shards.of_system, self.shards.files[0]
+        first = self.shards.files[0]
         place = first if len(self.shards.files) == 1 else first.parent
-        line = f"{place}: {count:,} members of macOS (._*, __MACOSX) are not taken"
-        return (*self.others, line) if count else self.others
+        lines = list(self.others)
+        if count := self.shards.of_system:
+            lines.append(f"{place}: {count:,} members of macOS (._*, __MACOSX) are not taken")
+        if self.has_media and (dotted := _with_dots(self)):
+            files = "file is" if len(dotted) == 1 else "files are"
+            lines.append(f"{place}: {len(dotted):,} {files} not taken: {_SPLIT_AT_DOT.format(dotted[0])}")
+        return tuple(lines)
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -206,6 +211,28 @@ class _Values:
             except (ValueError, RecursionError) as error:
                 raise BrokenSample(name, f"not valid JSON ({error})") from None
         return self._document.get(key.removeprefix(_JSON)) if isinstance(self._document, dict) else None
+
+
+def _nothing_wanted(data: WebdatasetData) -> str:
+    """Why a set has no sample that could be used, and what to do."""
+    if not data.shards.kinds:
+        return f"no member can be used: {next(iter(data.shards.refused.values()))}; pack plain files by relative names"
+    kinds = listed(f".{kind}" for kind in sorted(data.shards.kinds))
+    dotted = _with_dots(data)
+    advice = f"; {_SPLIT_AT_DOT.format(dotted[0])}" if dotted else ""
+    return f"no image, clip or text, only {kinds}; set key image, clip or text{advice}"
+
+
+def _with_dots(data: WebdatasetData) -> list[str]:
+    """Images and clips with a dot in their name, by which they became members of a sample that has none of its own."""
+    shards, media = data.shards, frozenset(data.media)
+    odd = {kind for kind in shards.kinds - media if kind.rpartition(".")[2] in media}
+    files: list[str] = []
+    for index, key in enumerate(shards.keys() if odd else ()):
+        kinds = () if index in shards.refused else shards.members(index)
+        if media.isdisjoint(kinds):
+            files += [f"{key}.{kind}" for kind in kinds if kind in odd]
+    return files
 
 
 def _as_text(value: Any, key: str, name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,8 +69,8 @@ def clip_extent(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Exten
     frames, sizes = 0, set[tuple[int, int]]()
     with _opened(data, name, most_pixels) as packets:
         for frame in _decoded(packets):
-            turned = round(frame.rotation / 90) % 2
-            sizes.add((frame.width, frame.height) if turned else (frame.height, frame.width))
+            transposed, _, _ = _orientation(frame)
+            sizes.add((frame.width, frame.height) if transposed else (frame.height, frame.width))
             frames += 1
     if len(sizes) != 1:
         raise BrokenSample(name, _CHANGES if sizes else _NO_FRAMES)
@@ -201,4 +201,21 @@ def _decoded(packets: list["Packet"]) -> Iterator["VideoFrame"]:
 
 def _upright_frame(frame: "VideoFrame", reformatter: "VideoReformatter") -> np.ndarray:
     x_HWC = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    return np.rot90(x_HWC, k=round(frame.rotation / 90))
+    transposed, right_to_left, upside_down = _orientation(frame)
+    x_HWC = x_HWC.swapaxes(0, 1) if transposed else x_HWC
+    return x_HWC[:: -1 if upside_down else 1, :: -1 if right_to_left else 1]
+
+
+def _orientation(frame: "VideoFrame") -> tuple[bool, bool, bool]:
+    """Whether columns become rows, and whether it is turned over then from left to right, and from top to bottom.
+
+    PyAV's `rotation` cannot tell a mirror, as of cameras that look at who holds them, from half a turn.
+    """
+    header: Any = frame.side_data.get("DISPLAYMATRIX")
+    if header is None:
+        return False, False, False
+    # A pixel is shown at (x, y) @ matrix: 16 bits behind the point, and only quarters of a turn are done.
+    (xx, xy, _), (yx, yy, _), _ = np.frombuffer(bytes(header), dtype=np.int32).reshape(3, 3).tolist()
+    if abs(xx) + abs(yy) >= abs(xy) + abs(yx):
+        return False, xx < 0, yy < 0
+    return True, yx < 0, xy < 0

@@ -17,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from uniperceiver.errors import BrokenSample
 
 MOST_PIXELS = 40_000_000
+_JPEG = ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it, as telephones write depth and previews
 _SCALES = (1, 2, 4, 8)  # by which a JPEG decoder can shrink while it decodes
 _MOST_TIMES = 8  # the limit: of a JPEG, whose decoder may need a part of the memory of the whole picture
 _MOST_TIMES_WHOLE = 2  # of HEIC, which is decoded whole and shrunk then: today's telephones take 50 megapixels
@@ -65,7 +66,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, most_pixel
     """
     try:
         with _opened(data, name) as image:
-            times = _MOST_TIMES if image.format == "JPEG" else _MOST_TIMES_WHOLE if image.format == "HEIF" else 1
+            times = _MOST_TIMES if image.format in _JPEG else _MOST_TIMES_WHOLE if image.format == "HEIF" else 1
             refuse_giants(image.width, image.height, name, most_pixels, times)
             size = image.width, image.height
             scale = next(scale for scale in _SCALES if (size[0] // scale) * (size[1] // scale) <= most_pixels)
@@ -145,7 +146,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
-        grey_HW = _eight_bits(np.asarray(image), name, image.mode)
+        wide_HW = np.asarray(image)
+        grey_HW = _eight_bits(wide_HW, name, image.mode)
+        if isinstance(clear := image.info.get("transparency"), int):  # of a PNG: the grey that shows the page
+            grey_HW[wide_HW == clear] = 255
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -7,6 +7,7 @@ from typing import Any
 from uniperceiver.data import table_files
 from uniperceiver.errors import UserError
 
+_COLUMNS: Mapping[str, type] = {"file": str, "answer": str}  # that every table begins with
 _SHOWN = 5  # candidates per file on the console
 
 
@@ -29,9 +30,9 @@ def check_table(path: Path | None, files: Sequence[Path | str]) -> None:
     Raises:
         UserError: it cannot be written, or is one of the files.
     """
-    table_files.check_table(path, "--out")
     if path is not None and path.resolve() in {file.resolve() for file in files if isinstance(file, Path)}:
         raise UserError(f"--out {path}: is a file that is asked about, and would be lost; give another one")
+    table_files.check_table(path, "--out", tuple(_COLUMNS))
 
 
 def write_table(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
@@ -43,7 +44,7 @@ def write_table(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
     """
     names = dict.fromkeys(name for answer in answers for name in answer.get("scores", {}))
     is_broken = any("error" in answer for answer in answers)
-    columns: dict[str, type] = {"file": str, "answer": str}
+    columns = dict(_COLUMNS)
     columns |= {"score": float} if names else {}
     columns |= {"error": str} if is_broken else {}
     rows = []

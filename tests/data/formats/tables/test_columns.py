@@ -163,6 +163,11 @@ def test_broken_rows(tmp_path: Path, row: str, reason: str) -> None:
         ),
         (["f", "d\\\\a.png"], {"image": "f"}, r"none of the files is there, .*; .* as on Windows: write / instead"),
         (["f", "https://h/a.png"], {"image": "f"}, "column 'f' holds addresses, not files; download them first"),
+        (
+            ["f,c", f"a.png,{'é' * 128}"],
+            {"image": "c"},
+            "column 'c' holds texts, not files: 'ééé.*'; name another column",
+        ),
         (["f", "a.png"], {"image": "f", "files": "imgs"}, "files: .*imgs: no such file or folder"),
         (["t,k", "a,x", "b,z"], {"text": "t", "label": "k", "classes": ["x", "y"]}, r"t\.csv:3: label 'z' is not in"),
         (["t,k", "a,", "b, "], {"text": "t", "label": "k"}, "column 'k' is empty; name the column with the class"),

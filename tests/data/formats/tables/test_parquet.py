@@ -1,6 +1,7 @@
 """Parquet files."""
 
 import builtins
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -153,6 +154,20 @@ def test_class_names_of_the_hub_are_used(tmp_path: Path) -> None:
     assert len(opened(tmp_path, text="t", label="k", rows={"k": "zoo"})) == 1
     pq.write_table(table.replace_schema_metadata({b"huggingface": b"[]"}), tmp_path / "t.parquet")
     assert class_names(opened(tmp_path, text="t", label="k")) == ("-1", "0", "1")
+
+
+def test_files_that_list_other_classes_have_those_that_occur(tmp_path: Path) -> None:
+    """Neither list is that of all files."""
+    for file, names in enumerate((["zoo", "ant"], ["dog", "cat"], ["zoo", "ant"])):
+        features = {"k": {"names": names, "_type": "ClassLabel"}}
+        described = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+        table = pa.table({"t": ["a", "b"], "k": [0, 1]}).replace_schema_metadata(described)
+        pq.write_table(table, tmp_path / f"{file}.parquet")
+    alike, others = (opened(tmp_path, path=path, text="t", label="k") for path in ("{0,2}.parquet", "{0,1}.parquet"))
+    assert class_names(alike) == ("zoo", "ant")
+    assert [alike.read(index).label for index in range(4)] == [0, 1, 0, 1]
+    assert class_names(others) == ("ant", "cat", "dog", "zoo")
+    assert [others.read(index).label for index in range(4)] == [3, 0, 2, 1]
 
 
 def test_bytes_are_not_read_to_find_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

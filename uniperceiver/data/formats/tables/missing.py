@@ -6,9 +6,11 @@ from pathlib import Path
 
 from uniperceiver.data.formats.files import listed_suffixes
 from uniperceiver.data.formats.tables.media_column import MediaColumn
+from uniperceiver.errors import shortened
 
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+]+:/")  # https://..., which a path writes with one slash
 _LOOKED_INTO = 50  # folders
+_LONGEST_NAME = 255  # bytes of a file or folder, on nearly every file system
 
 
 def why_no_file(missing: Path, media: MediaColumn | None, folder: Path) -> str:
@@ -21,6 +23,8 @@ def why_no_file(missing: Path, media: MediaColumn | None, folder: Path) -> str:
     assert media is not None
     if _ADDRESS.search(missing.as_posix()):
         return f"column {media.says!r} holds addresses, not files; download them first and name the files"
+    if max(map(len, map(os.fsencode, missing.parts))) > _LONGEST_NAME:
+        return f"column {media.says!r} holds texts, not files: {shortened(missing.name, 80)!r}; name another column"
     nowhere = f"column {media.says!r}: none of the files is there, not even {missing}"
     if missing.name.endswith('"'):
         return f'{nowhere}; its cells stand in quotation marks: use format: csv (for tabs with delimiter: "\\t")'
