@@ -54,7 +54,7 @@ def test_a_slip_in_a_call_is_one_line(trained: Path, tmp_path: Path) -> None:
         (lambda: uniperceiver.load(trained, "abacus"), "device 'abacus': "),
         (lambda: uniperceiver.load(tmp_path / "absent"), "neither a saved model"),
         (lambda: uniperceiver.evaluate(trained, splits="vale"), "no split 'vale'; did you mean 'val'"),
-        (lambda: uniperceiver.evaluate(trained, data=tmp_path), "is a folder; give a file: the paths in a recipe count from where it is"),
+        (lambda: uniperceiver.evaluate(trained, data=tmp_path), "is a folder; give a file: the paths"),
         (lambda: uniperceiver.read_recipe("a\0b"), "no such file"),
     ]
     for call, message in calls:
