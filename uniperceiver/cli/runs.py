@@ -36,7 +36,17 @@ def demo(
     json: ResultsAsJson = False,
 ) -> int | None:
     """Train, evaluate and ask a small model on generated scenes."""
-    return train(_DEMO, overrides, out=out, json=json)
+    from uniperceiver.config import read_overrides, read_recipe
+
+    recipe = read_recipe(_DEMO, read_overrides(overrides))
+    code = _train(recipe, _DEMO.parent, out, json)
+    if code is None:
+        from uniperceiver.runs.demo_examples import write_examples
+
+        commands = write_examples(out, recipe)
+        if commands and not json:
+            print("\nask it about scenes that it has not seen:", *commands, sep="\n  ")
+    return code
 
 
 def train(

@@ -36,7 +36,8 @@ def idle_gates(experts: Experts) -> list[str]:
     gates: dict[tuple[int, str, int], list[GateFigures]] = {}
     for figures in experts.figures:
         gates.setdefault((figures.layer, figures.part, figures.gate), []).append(figures)
-    alike = [gate for gate, rows in gates.items() if len(rows) > 1 and len(set(map(_likeliest, rows))) == 1]
+    likeliest = {gate: {row.weight.index(max(row.weight)) for row in rows} for gate, rows in gates.items()}
+    alike = [gate for gate, rows in gates.items() if len(rows) > 1 and len(likeliest[gate]) == 1]
     alone = [gate for gate, rows in gates.items() if sum(row.top1 for row in rows) > _NEARLY_ALL * len(rows)]
     lines = []
     if alike:
@@ -47,10 +48,6 @@ def idle_gates(experts: Experts) -> list[str]:
             "that are chosen do next to nothing"
         )
     return lines
-
-
-def _likeliest(figures: GateFigures) -> int:
-    return max(range(len(figures.weight)), key=lambda expert: figures.weight[expert])
 
 
 def _places(some: Sequence[tuple[int, str, int]], gates: Mapping[tuple[int, str, int], object]) -> str:
