@@ -28,7 +28,7 @@ NUMBERS = HERE / "numbers.json"
 STOPPED = HERE / "stopped_run"  # a run of six steps, stopped after three
 STEPS = 40
 
-_DEMO = ROOT / "uniperceiver" / "recipes" / "demo.yaml"
+_DEMO = HERE / "demo.yaml"  # as it was then
 _THREE = ROOT / "examples" / "routing" / "three_tasks.yaml"
 _QUICK = ("threads=1", "device=cpu", "data.workers=0", "log.every=1", "log.tensorboard=false", "evaluation.every=0")
 _SHORT = ("evaluation.limit=4", "evaluation.train_limit=4", "evaluation.max_words=4")
