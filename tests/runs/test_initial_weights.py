@@ -46,6 +46,25 @@ def test_the_first_answers_are_those_of_the_dense_start(trained: Path, tmp_path:
     assert f"0 steps on colours, captions, relations (seed 0), begun with {trained}" in model.saved.trained
 
 
+@pytest.mark.parametrize("moe", ["attribute", "token", "task_specific"])
+def test_experts_that_begin_equal_begin_as_the_dense_model_of_their_seed(tmp_path: Path, moe: str) -> None:
+    path = write_recipe(tmp_path / "r.yaml", values_of(TASKS, model__layers=2))
+    dense, apart = first_model(path, tmp_path / "dense"), first_model(path, tmp_path / "apart", f"moe.condition={moe}")
+    equal = first_model(path, tmp_path / "equal", f"moe.condition={moe}", "moe.begin=equal")
+    for ours, theirs, others in zip(answers(equal), answers(dense), answers(apart), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+        assert not torch.allclose(others, theirs, rtol=1e-3)
+    noisy = first_model(path, tmp_path / "noisy", f"moe.condition={moe}", "moe.begin=equal", "moe.copy_noise=0.1")
+    experts = noisy.model.get_submodule("encoder.blocks.1.ffn.linear1.experts")
+    assert not torch.equal(experts[0].weight, experts[1].weight)  # type: ignore[index]
+
+
+def test_experts_that_begin_equal_part_as_they_are_trained(tmp_path: Path) -> None:
+    run = train(tmp_path, small_recipe(TASKS, steps=3, model__layers=2, moe={**EXPERTS, "begin": "equal"}))
+    experts = run.state.model.get_submodule("encoder.blocks.1.ffn.linear1.experts")
+    assert len({expert.weight.sum().item() for expert in experts}) == len(list(experts))  # type: ignore[operator, arg-type]
+
+
 def test_noise_parts_the_copies(trained: Path, tmp_path: Path) -> None:
     moe = {"condition": "token", "experts": 3, "copy_noise": 0.1}
     path = write_recipe(tmp_path / "r.yaml", values_of(TASKS, model__start=str(trained), moe=moe))

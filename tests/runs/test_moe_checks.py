@@ -54,6 +54,10 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("moe.condition=token moe.noise=0 moe.balance.load=1", "moe.balance.load: "),
         ("moe.condition=token moe.copy_noise=0.1", "moe.copy_noise: without model.start nothing is copied; remove"),
         (
+            "moe.condition=token moe.begin=equal model.start=x",
+            "moe.begin=equal: model.start gives the first weights; remove one of the two keys",
+        ),
+        (
             "moe.experts=4",
             "recipe.yaml: moe.experts has no effect without moe.condition; add one, such as moe.condition=token, or ",
         ),

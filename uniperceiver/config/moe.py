@@ -70,9 +70,12 @@ class MoEConfig(ExpertsConfig):
     attention beside it would be another model than experts in the FFN alone, so neither is guessed."""
     gates: Literal["half_block", "linear"] = "half_block"
     """half_block: one decision for both linears of an attention or FFN; linear: one for each."""
+    begin: Literal["apart", "equal"] = "apart"
+    """apart: each expert is drawn on its own; equal: those of a linear begin as copies of one draw, that of the dense
+    model of this seed, so that all learn from everything until their tokens part them."""
     copy_noise: float = Field(default=0.0, ge=0)
-    """With a dense `model.start`: noise on each expert's matrix, relative to the matrix's standard deviation. 0: the
-    model begins exactly as the dense one; gates then learn only as its copies come to differ."""
+    """Of copies, with a dense `model.start` or `begin: equal`: noise on each expert's matrix, relative to the matrix's
+    standard deviation. 0: the model begins exactly as the dense one; gates learn only as its copies come to differ."""
     noise: float = Field(default=1.0, ge=0)
     """In training, N(0, (noise / experts)^2) is added to the logits of the gates."""
     renormalise: bool | None = None

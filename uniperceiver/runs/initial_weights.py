@@ -1,13 +1,16 @@
 """MODEL.START -> FIRST WEIGHTS: a run begins with another model's weights; its dense linears may become experts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from uniperceiver.config import MoEConfig, Recipe
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.sizes import SIZES, ModelSize
 from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
@@ -43,9 +46,14 @@ def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
     if start is None:
         if recipe.model.start_step is not None:
             raise UserError("model.start_step: has no meaning without model.start; remove the key, or name a run")
-        if recipe.moe.copy_noise:
-            raise UserError("moe.copy_noise: without model.start nothing is copied; remove the key, or name a model")
+        if recipe.moe.copy_noise and recipe.moe.begin == "apart":
+            raise UserError(
+                "moe.copy_noise: without model.start nothing is copied; remove the key, name a model, or set "
+                "moe.begin=equal"
+            )
         return None
+    if recipe.moe.begin == "equal":
+        raise UserError("moe.begin=equal: model.start gives the first weights; remove one of the two keys")
     if list_checkpoints(folder / "checkpoints") and (folder / "model" / "config.json").is_file():
         return None
     try:
@@ -134,14 +142,26 @@ def load_start(model: Generalist, recipe: Recipe, arch: Architecture, start: Sav
         return
     weights = start.model.state_dict()
     if start.arch.moe is None and arch.moe is not None:
-        stream = torch_stream(recipe.seed, "upcycling")
-        weights = upcycled(model.state_dict(), weights, recipe.moe.copy_noise, stream)
+        weights = _copied(model, weights, recipe)
     if recipe.tune.method == "prompt":
         weights = {name: value for name, value in model.state_dict().items() if name.startswith("prompts.")} | weights
     misfit = first_misfit(model.state_dict(), weights)
     if misfit is not None:
         raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")
     model.load_state_dict(weights)
+
+
+def begin_equal(model: Generalist, recipe: Recipe, arch: Architecture) -> None:
+    """Let the experts of a freshly drawn model begin as copies of the linears of the dense model of the same seed."""
+    if recipe.moe.begin == "equal" and arch.moe is not None:
+        dense = build(
+            dataclasses.replace(arch, moe=None), tuple(model.temperatures), torch_stream(recipe.seed, "weights")
+        )
+        model.load_state_dict(_copied(model, dense.state_dict(), recipe))
+
+
+def _copied(model: Generalist, dense: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
+    return upcycled(model.state_dict(), dense, recipe.moe.copy_noise, torch_stream(recipe.seed, "upcycling"))
 
 
 def _check_size(recipe: Recipe, asked: Architecture, start: Architecture, where: str) -> None:

@@ -20,6 +20,7 @@ from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import (
     architecture_of_run,
     base_to_keep,
+    begin_equal,
     code_of_start,
     load_start,
     read_start,
@@ -141,6 +142,7 @@ def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: 
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    begin_equal(model, recipe, arch)
     load_start(model, recipe, arch, start)
     freeze(recipe, model)
     return model.to(device_of(recipe.device))
