@@ -118,6 +118,16 @@ def test_damage_that_a_choice_would_not_see_is_seen() -> None:
             read()
 
 
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("mp4", "libx264"), ("mp4", "mpeg4"), ("avi", "mpeg4"), ("webm", "libvpx"), ("mov", "mpeg4")]
+)
+def test_frames_beyond_the_limit_are_named_as_that(kind: str, codec: str) -> None:
+    data = clip_bytes(3, kind, codec)
+    assert len(decode_clip(data, "x", fixed(0), 10_000)) == 1
+    with pytest.raises(BrokenSample, match=r"more than 0\.0005 megapixels; raise data\.megapixels"):
+        decode_clip(data, "x", fixed(0), 500)
+
+
 def riff(size: int, payload: bytes) -> bytes:
     """A part of an AVI file that says it has this size."""
     return b"RIFF" + size.to_bytes(4, "little") + b"AVI " + payload
