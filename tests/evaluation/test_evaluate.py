@@ -116,24 +116,6 @@ def test_progress_counts_what_is_left_out_too(model: UniPerceiver, monkeypatch: 
     assert seen == [(5, 12), (10, 12), (12, 12)]
 
 
-def test_more_than_the_share_of_all_samples_may_not_be_broken(
-    model: UniPerceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The share is of the whole split, also where a limit looks at a part of it."""
-    split = split_of("colours")
-    read, bad = type(split.source).read, drawn_samples(12, 4)[:3]
-
-    def broken(source: Any, index: int) -> Sample:
-        if index in bad:
-            raise BrokenSample(f"n{index}", "is broken")
-        return read(source, index)
-
-    monkeypatch.setattr(type(split.source), "read", broken)
-    assert [len(batch.ids) for batch, _ in batches(split, settings(model, limit=4, max_broken=0.25))] == [1]
-    with pytest.raises(UserError, match="broken"):
-        list(batches(split, settings(model, limit=4, max_broken=0.2)))
-
-
 def test_examples_are_of_samples_that_can_be_decoded(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     split = split_of("colours")
     read = type(split.source).read
