@@ -198,3 +198,13 @@ def test_tags_of_a_sample_without_any_are_neither_right_nor_wrong() -> None:
         ("z", "c", (), None),
     ]
     assert [each.probability for each in made] == pytest.approx([0.5, 0.7, 0.8])
+
+
+def test_a_sample_without_a_label_is_shown_as_neither_right_nor_wrong(model: UniPerceiver) -> None:
+    split = split_of("colours")
+    known = split.source.read(0)
+    pair = EVALUATIONS["labels"].shown(model.model, split, settings(model), [replace(known, label=None), known])
+    unknown, labelled = pair
+    assert (unknown.truth, unknown.right) == ((), None)
+    assert [name for name, _ in unknown.answers] == [name for name, _ in labelled.answers]
+    assert labelled.right == (labelled.answers[0][0] == labelled.truth[0])
