@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from uniperceiver.studies.cells import _last_lines, other_data
+from uniperceiver.studies.cells import _last_lines, other_data, step_seconds
 
 
 def outcome(arm: str, seed: int, samples: int, *, fraction: float = 1.0, task: str = "t") -> Any:
@@ -43,3 +43,11 @@ def test_the_last_lines_of_a_run_are_those_that_say_something(tmp_path: Path) ->
     assert _last_lines(path) == ["first", "  second", "third"]
     path.write_text("".join(f"line {number}\n" for number in range(30)))
     assert _last_lines(path) == [f"line {number}" for number in range(10, 30)]
+
+
+def test_two_lines_of_the_same_step_tell_no_time() -> None:
+    """As where a run that had ended goes on."""
+    times = [(2, 0.0), (4, 3.0), (4, 90.0), (6, 94.0)]
+    log = [{"step": step, "event": "train", "time": time} for step, time in times]
+    assert step_seconds(log) == pytest.approx(7 / 4)
+    assert step_seconds([log[1], log[2]]) is None
