@@ -230,6 +230,25 @@ def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: A
         assert sorted((first[1].ids if first[1] else ()) + (rest[1].ids if rest[1] else ())) == sorted(whole.ids)
 
 
+@pytest.mark.parametrize(
+    ("name", "mixes"),
+    [
+        ("image_classification", True),
+        ("video_classification", True),
+        ("image_tagging", True),
+        ("text_classification", False),
+        ("visual_question_answering", False),
+        ("image_captioning", False),
+        ("image_text_retrieval", False),
+    ],
+)
+def test_only_labelled_pictures_alone_are_blended(name: str, mixes: bool) -> None:
+    values: dict[str, Any] = {"task": tiny_task(name), "index": 0, "source": Numbers(4), "weight": 1.0, "stages": ()}
+    for augment, expected in ((AugmentConfig(mixup=1.0), mixes), (AugmentConfig(cutmix=1.0), mixes)):
+        assert TrainingSet(augment=augment, **values).mixes == expected
+    assert not TrainingSet(augment=AugmentConfig(crop=0.4), **values).mixes
+
+
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_up_pictures_have_mixed_targets(kind: str) -> None:
     one = only(mixture(augment=AugmentConfig(**{kind: 1.0})), 0)

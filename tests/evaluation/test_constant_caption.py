@@ -54,3 +54,13 @@ def test_training_captions_without_words_score_nothing() -> None:
     for references in ([["a dog"]], [["\N{DOG FACE}"], ["..."]]):
         for constant in best_constant_captions(["", "...", "\N{DOG FACE}"], references).values():
             assert (constant.score, constant.caption) == (pytest.approx(0, abs=1e-6), "")
+
+
+def test_of_equal_captions_the_first_of_the_alphabet_that_has_words_is_taken() -> None:
+    """Also of those that are drawn."""
+    training = ["...", *(f"{letter} cat" for letter in "jihgfedcba")]
+    references = [["some dog"], ["another dog"]]
+    for most, first in ((99, {"a cat"}), (9, {"a cat", "b cat"}), (8, {"a cat", "b cat", "c cat"})):
+        for seed in range(6):
+            best = best_constant_captions(training, references, seed=seed, most=most)
+            assert {constant.caption for constant in best.values()} <= first

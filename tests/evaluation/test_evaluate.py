@@ -101,6 +101,44 @@ def test_progress_is_told(model: UniPerceiver) -> None:
     assert seen == [(5, 12), (10, 12), (12, 12)]
 
 
+def test_progress_counts_what_is_left_out_too(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, seen = split_of("colours"), list[tuple[int, int]]()
+    read = type(split.source).read
+
+    def broken(source: Any, index: int) -> Sample:
+        if index in (0, 6, 7):
+            raise BrokenSample(f"n{index}", "is broken")
+        return read(source, index)
+
+    monkeypatch.setattr(type(split.source), "read", broken)
+    told = settings(model, batch=5, max_broken=0.5, on_batch=lambda *each: seen.append(each))
+    assert sum(len(batch.ids) for batch, _ in batches(split, told)) == 9
+    assert seen == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_examples_are_of_samples_that_can_be_decoded(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = split_of("colours")
+    read = type(split.source).read
+
+    def damaged(source: Any, index: int) -> Sample:
+        return replace(read(source, index), image=b"no picture") if index == 1 else read(source, index)
+
+    monkeypatch.setattr(type(split.source), "read", damaged)
+    names = [split.source.read(index).id for index in range(12) if index != 1]
+    assert [example.sample for example in examples_of(model.model, split, settings(model), 12)] == names
+
+
+def test_chance_of_captions_is_remembered_for_its_split_and_limit(model: UniPerceiver) -> None:
+    asked = [(name, limit) for name in ("val", "train") for limit in (0, 3)]
+    alone = [evaluate(model.model, split_of("captions", name), settings(model, limit=limit)) for name, limit in asked]
+    memory: dict[object, dict[str, float]] = {}
+    for (name, limit), expected in zip(asked, alone, strict=True):
+        assert (
+            evaluate(model.model, split_of("captions", name), settings(model, limit=limit, memory=memory)) == expected
+        )
+    assert len({metrics["chance"] for metrics in alone}) == len(memory) == 4
+
+
 class Oracle(torch.nn.Module):
     """Knows the answers: a picture's representation is the code of its label, as is that of the label's text."""
 

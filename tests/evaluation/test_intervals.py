@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from uniperceiver.evaluation import intervals
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.intervals import (
+    _weights,
     above_chance,
     bootstrap_captions,
     bootstrap_confusion,
@@ -91,3 +93,25 @@ def test_where_all_answers_are_alike_a_bound_is_exact() -> None:
     for n in range(1, 300):
         assert wilson(0, n).low == 0.0
         assert wilson(n, n).high == 1.0
+
+
+@pytest.mark.parametrize("cells", [1, 15, 10**6])
+def test_resamples_are_the_same_however_many_are_in_memory(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.concatenate(list(_weights(5, 0, 20)))
+    monkeypatch.setattr(intervals, "_CELLS", cells)
+    parts = list(_weights(5, 0, 20))
+    assert [len(part) for part in parts] == {1: [1] * 20, 15: [3] * 6 + [2], 10**6: [20]}[cells]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert whole.sum(axis=1).tolist() == [5] * 20
+    assert len(np.unique(whole, axis=0)) > 10
+
+
+def test_short_captions_are_penalised_in_the_interval_too() -> None:
+    """Every caption is the first half of its reference: all resamples have the score of the whole."""
+    references = [[" ".join(f"w{image}{word}" for word in range(length))] for image, length in enumerate((10, 12, 14))]
+    captions = [" ".join(text.split()[: len(text.split()) // 2]) for (text,) in references]
+    statistics = caption_statistics(captions, references)
+    score = caption_scores(statistics)["bleu4"]
+    assert score == pytest.approx(math.exp(1 - 2))
+    interval = bootstrap_captions(statistics, seed=0, resamples=50)["bleu4"]
+    assert (interval.low, interval.high) == pytest.approx((score, score))

@@ -134,12 +134,13 @@ def test_chance_that_is_remembered_is_that_of_the_same_samples(model: UniPerceiv
 
 def test_what_is_hidden_is_shown_at_its_place(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     red, circle, blue = (word[-1] for word in model.codec.encode_words("red circle blue")[:3])
-    hidden = Text(ids=(red, model.codec.answer, blue, model.codec.end), ask_at=(1,), target=(circle,))
+    end = model.codec.end  # of each line
+    hidden = Text(ids=(red, model.codec.answer, blue, end, circle, end), ask_at=(1,), target=(circle,))
     monkeypatch.setattr("uniperceiver.tasks.answers.masked_words.masked", lambda *arguments: hidden)
     split = split_of("words")
     (shown,) = EVALUATIONS["masked_words"].shown(model.model, split, settings(model), [split.source.read(0)])
-    before, after = (model.codec.decode([word]) for word in (red, blue))
-    assert before != after
+    before, after = (model.codec.decode(words) for words in ([red], [blue, circle]))
+    assert before not in after
     assert shown.text == f"{before} ▢ {after}"
     assert shown.truth == (model.codec.decode([circle]),)
 

@@ -52,6 +52,17 @@ def test_constant_similarities_give_chance_and_nan_gives_nothing() -> None:
     assert set(retrieval_recall(torch.full((3, 5), torch.nan), OWNER).values()) == {0.0}
 
 
+def test_a_single_nan_makes_its_row_and_its_column_miss() -> None:
+    similarity = torch.zeros(3, 5)
+    similarity[OWNER, torch.arange(5)] = 1.0
+    assert all(bool(hit.all()) for hit in retrieval_hits(similarity, OWNER).values())
+    similarity[1, 4] = torch.nan
+    hits = retrieval_hits(similarity, OWNER)
+    for k in (1, 5, 10):
+        assert hits[f"i2t_recall@{k}"].tolist() == [1, 0, 1]
+        assert hits[f"t2i_recall@{k}"].tolist() == [1, 1, 1, 1, 0]
+
+
 def test_chance_by_hand() -> None:
     chance = retrieval_chance(4, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), ranks=(1, 2))
     missed = math.comb(6, 2) / math.comb(8, 2)

@@ -1,5 +1,6 @@
 """Merging: folded weights are Eq. 4's sums, equal ones are kept once, and what is not held is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,3 +125,9 @@ def test_planned_rows_are_one_for_each_code() -> None:
     assert [(each.layer, each.part) for each in plan.half_blocks] == [(1, "attention"), (1, "ffn")]
     assert plan.of(0, "ffn") is None
     assert merged(moe_of("modality"), all_segments()).rows == 2
+
+
+def test_planned_half_blocks_are_those_that_have_experts() -> None:
+    moe = replace(moe_of("attribute"), attention_layers=(0, 2), ffn_layers=(1,))
+    half_blocks = merged(moe, all_segments()).half_blocks
+    assert [(each.layer, each.part) for each in half_blocks] == [(0, "attention"), (2, "attention"), (1, "ffn")]

@@ -9,6 +9,7 @@ import torch
 
 from uniperceiver import evaluate, load, train
 from uniperceiver.cli.output import print_results
+from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.runs.experts import experts_of_run
 from uniperceiver.runs.folder import saved_recipe, write_results
@@ -104,3 +105,9 @@ def test_answers_as_lines() -> None:
 
 def test_facts_as_lines() -> None:
     assert info_text({"a": 12345, "b": {"c": ["x", "y"], "d": "z"}}) == ["a: 12,345", "b:", "  c: x, y", "  d: z"]
+
+
+def test_of_tasks_that_are_given_the_one_that_is_asked_for_is_measured(trained: Path) -> None:
+    tasks = open_tasks(*saved_recipe(trained))
+    assert len(tasks) > 2
+    assert list(evaluate(trained, splits="val", task="colours", tasks=tasks, quiet=True)["tasks"]) == ["colours"]

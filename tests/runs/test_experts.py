@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.small_run import small_recipe, train
 from uniperceiver.cli import main
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.moe.statistics import GateFigures
-from uniperceiver.runs.experts import experts_of_run, print_experts
+from uniperceiver.runs.experts import _loads, experts_of_run, print_experts
 from uniperceiver.runs.report import write_report
 
 TASKS = ("colours", "words", "captions", "retrieval")
@@ -150,3 +151,12 @@ def test_of_many_experts_those_with_the_largest_weights_are_named(capsys: pytest
     assert "7:50 21:27 0:1" in shown
     assert "unserved" in shown
     assert "12.5" in shown
+
+
+def test_of_many_experts_the_most_loaded_ones_that_have_tokens_are_named() -> None:
+    load = [0.0] * 20
+    load[3], load[17], load[1] = 0.1, 0.6, 0.3
+    figures: Any = SimpleNamespace(load=load)
+    assert _loads(figures) == "17:60 1:30 3:10"
+    figures.load = [number / 210 for number in range(1, 21)]
+    assert [part.split(":")[0] for part in _loads(figures).split()] == [str(n) for n in range(19, 11, -1)]

@@ -1,5 +1,6 @@
 """When a run may go on."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from tests.small_run import IMAGES, TEXTS, small_recipe
 from uniperceiver.errors import UserError
-from uniperceiver.runs.folder import check_same_run, save_recipe
+from uniperceiver.runs.folder import check_same_run, refuse_foreign, save_recipe
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,16 @@ def test_what_may_not_change(tmp_path: Path) -> None:
     turned = replace(small_recipe(), tasks=dict(reversed(small_recipe().tasks.items())))
     with pytest.raises(UserError, match=r"holds a run with the tasks in the order .*; keep that order"):
         check_same_run(turned, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_run"), [(("tokenizer.json",), True), (("log.jsonl",), True), ((), False), (("model.txt",), False)]
+)
+def test_a_folder_with_a_recipe_is_a_run_by_what_every_run_has(
+    beside: tuple[str, ...], is_run: bool, tmp_path: Path
+) -> None:
+    for name in ("notes.txt", *beside):
+        (tmp_path / name).write_text("")
+    (tmp_path / "recipe.yaml").write_text("# relative paths start at: /\ntasks: {}\n")
+    with nullcontext() if is_run else pytest.raises(UserError):
+        refuse_foreign(tmp_path)

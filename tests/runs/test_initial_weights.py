@@ -1,19 +1,24 @@
 """A run that begins with another model: its weights, its vocabulary and what no recipe says are taken over."""
 
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from tests.moe_cases import moe_of
 from tests.small_run import assert_same, same_tensors, small_recipe, train, values_of, write_recipe
 from tests.started import EXPERTS, TASKS, first_model
 from tests.tiny import tiny_architecture, tiny_codec, tiny_model
 from uniperceiver import UniPerceiver, cli, load
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
+from uniperceiver.runs.initial_weights import _check_same_experts
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import SavedModel
@@ -148,3 +153,24 @@ def test_a_path_starts_at_the_recipe_or_else_here(
     assert cli.main(["train", str(path), "model.start=one", "--out", str(tmp_path / "third")]) == 2
     assert capsys.readouterr().err.startswith("uniperceiver: model.start: one/model.safetensors: missing")
     assert yaml.safe_load((tmp_path / "one" / "recipe.yaml").read_text())["model"]["start"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"noise": 0.5}, False),
+        ({"training_capacity": 1.5}, False),
+        ({"evaluation_capacity": 2.5}, False),
+        ({"tasks": 7}, False),
+        ({"k": 1}, True),
+        ({"experts": 5}, True),
+        ({"ffn_layers": (1,)}, True),
+        ({"renormalise": False}, True),
+        ({"condition": "context"}, True),
+        ({"selection_bias": True}, True),
+    ],
+)
+def test_experts_are_the_same_but_for_what_has_no_weight(change: dict[str, Any], differs: bool) -> None:
+    start = moe_of("token")
+    with pytest.raises(UserError, match=next(iter(change))) if differs else nullcontext():
+        _check_same_experts(replace(start, **change), start, "model.start m")

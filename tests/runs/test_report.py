@@ -8,6 +8,7 @@ import pytest
 
 from tests.studied import without_training, write_study
 from uniperceiver.cli import main
+from uniperceiver.runs.report import training_seconds
 
 
 @pytest.fixture
@@ -54,3 +55,9 @@ def test_figures_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(path.name for path in figures.glob("*.pdf")) == (
         ["seeds.pdf", "training_loss.pdf", "validation_loss.pdf"]
     )
+
+
+def test_the_time_of_training_leaves_out_pauses_and_counts_the_first_steps() -> None:
+    """The first line is written after steps too; between a stop and the next command nobody trains."""
+    steps = [{"time": time} for time in (10.0, 12.0, 14.0, 514.0, 517.0)]
+    assert training_seconds(steps) == 2 + 2 + 3 + 3

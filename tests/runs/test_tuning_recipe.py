@@ -11,7 +11,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
-from uniperceiver.runs.tuning import tune_recipe
+from uniperceiver.runs.tuning import _modality_in, tune_recipe
 
 
 def sizes(recipe: Recipe) -> dict[str, int]:
@@ -126,3 +126,11 @@ def test_mistakes_are_one_line(
 def test_no_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent: neither a saved model"):
         tune_recipe(str(tmp_path / "absent"), write_pictures(tmp_path / "things"), None, {})
+
+
+def test_files_beside_the_folders_of_classes_decide_nothing(tmp_path: Path) -> None:
+    for name in ("beside.mp4", "cat/a.png", "cat/.hidden.mp4", ".cache/b.mp4", "dog/deep/c.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert _modality_in(tmp_path) == "image"

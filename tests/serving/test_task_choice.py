@@ -14,11 +14,13 @@ from PIL import Image
 from tests.small_run import IMAGES, TASKS, small_recipe, train
 from tests.tiny import VIEW, tiny_architecture, tiny_codec, tiny_model
 from uniperceiver import Task, UniPerceiver, load
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import PromptShape
 from uniperceiver.serving.predict.predict import Question, predict
 from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.task_choice import preprocess_for
 from uniperceiver.tasks.catalogue import CATALOGUE
 
 NAMES = ("captions", "colours", "relations", "retrieval")
@@ -186,3 +188,29 @@ def test_the_command_line_answers_alike(by_task: UniPerceiver, several: UniPerce
         predict(tmp_path / "several", question, files, device="cpu")
     (again,) = predict(tmp_path / "several", replace(question, task="shapes"), files, device="cpu")
     assert again["scores"].keys() == {*LABELS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("image_classification", "reads", "reads"),  # the same name, whatever its kind has become
+        ("image_classification", "x", "names"),
+        ("image_captioning", "x", "writes"),
+        ("image_text_retrieval", "x", "writes"),  # of the same media the one with the lower index
+        ("video_classification", "x", "reads"),  # of other media, but with labels too
+        ("text_tagging", "x", "reads"),  # of the same media, though with another kind of answer
+    ],
+)
+def test_a_view_is_that_of_the_task_that_is_most_alike(kind: str, name: str, expected: str) -> None:
+    kinds = {
+        "names": ("image_classification", 2),
+        "writes": ("image_captioning", 1),
+        "reads": ("text_classification", 0),
+    }
+    tasks = {
+        own: KnownTask(task=replace(CATALOGUE[of], name=own), index=index, preprocess=replace(VIEW, size=8 + index))
+        for own, (of, index) in kinds.items()
+    }
+    found = preprocess_for(tasks, replace(CATALOGUE[kind], name=name))
+    assert found == tasks[expected].preprocess
+    assert preprocess_for({}, CATALOGUE[kind]) == Preprocess()

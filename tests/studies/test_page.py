@@ -10,8 +10,8 @@ import pytest
 from tests.report.html import EVIL, Page, assert_harmless
 from tests.studies.made_up import ARMS, METRICS, a_band, a_row, a_study, an_arm
 from uniperceiver.strict import to_json
-from uniperceiver.studies.page import first_rows, gap_text, percent, render_study, study_figures
-from uniperceiver.studies.records import SeedEstimate
+from uniperceiver.studies.page import TextCell, _time, first_rows, gap_text, percent, render_study, study_figures
+from uniperceiver.studies.records import SeedEstimate, SeedSpread, StudyArm
 from uniperceiver.studies.study import as_json
 
 
@@ -112,3 +112,19 @@ def test_the_page_says_what_makes_a_gap_and_how_often_chance_does() -> None:
     )
     rows = [a_row("words", "val", gap=False)]
     assert "differ on no task by more than chance may do" in read(render_study(a_study(rows=rows)))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text", "below"),
+    [
+        (None, "31.2 ms", ""),
+        (SeedEstimate(value=1.5, error=0.25, paired=True), "1.50 ± 0.25", "31.2 ms"),
+        (SeedEstimate(value=1.5, error=float("nan"), paired=True), "1.50", "31.2 ms"),
+        (SeedEstimate(value=float("nan"), error=0.25, paired=True), "31.2 ms", ""),
+    ],
+)
+def test_the_time_of_a_step_is_in_milliseconds(ratio: SeedEstimate | None, text: str, below: str) -> None:
+    seconds = SeedSpread(mean=0.0312, error=0.001, seeds={0: 0.0312})
+    arm = StudyArm(name="a", keys={}, done=[0], failed=[], step_seconds=seconds, time_ratio=ratio)
+    assert _time(arm) == TextCell(text=text, below=below)
+    assert _time(StudyArm(name="a", keys={}, done=[], failed=[0])) == TextCell(text=None)

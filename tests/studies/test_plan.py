@@ -11,7 +11,7 @@ from tests.config.test_recipe import typos
 from tests.markdown import ROOT
 from tests.studied import ARMS, write_study
 from uniperceiver.errors import UserError
-from uniperceiver.studies.plan import StudyConfig, read_plan
+from uniperceiver.studies.plan import StudyConfig, _kept_tasks, read_plan
 
 STUDIES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if path.stem.endswith(("study", "rates")))
 
@@ -123,3 +123,7 @@ def test_every_misspelt_key_of_a_study_is_refused(tmp_path: Path) -> None:
             path.write_text(yaml.safe_dump({**rest, typo: 1}), encoding="utf-8")
             with pytest.raises(UserError, match=rf"unknown key '{typo}'; did you mean '{field.name}'\?"):
                 read_plan(path, tmp_path)
+
+
+def test_tasks_that_are_kept_stay_in_the_order_of_the_recipe() -> None:
+    assert list(_kept_tasks(["c", "a"], {"a": 1, "b": 2, "c": 3}, "here").items()) == [("a", 1), ("c", 3)]

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.parts import flat
-from tests.tiny import tiny_codec, tiny_model, tiny_task
+from tests.tiny import tiny_batch, tiny_codec, tiny_model, tiny_task
 from uniperceiver.model.model import Generalist
 from uniperceiver.streams import numpy_stream
+from uniperceiver.tasks.answers.kind import CandidateDraw
 from uniperceiver.tasks.candidates import (
     Candidates,
     label_candidates,
@@ -54,6 +55,23 @@ def test_inference_averages_all_texts_of_a_class() -> None:
         torch.testing.assert_close(found_D, mean_D / mean_D.norm(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["image_classification", "masked_language_modelling"])
+def test_every_batch_has_a_draw_of_its_own(name: str) -> None:
+    """Seed, step and place in the step each make another one, in their roles; the same three make the same one."""
+    task, codec = tiny_task(name), tiny_codec()
+    if task.answer.has_labels:
+        task = replace(task, labels=tuple(tuple(f"{letter} {word}" for word in "abcdefgh") for letter in "klmnop"))
+    readout = tiny_batch(name).readout
+
+    def drawn(seed: int, step: int, place: int) -> list[list[int]]:
+        draw = CandidateDraw(seed=seed, step=step, place=place, sample=9, proposal_V=torch.ones(codec.size))
+        return flat(task.answer.training_candidates(task, codec, None, readout, draw).sequences).ids_BN.tolist()
+
+    numbers = [(0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1)]
+    assert len({str(drawn(*three)) for three in numbers}) == len(numbers)
+    assert drawn(0, 1, 2) == drawn(0, 1, 2)
+
+
 def test_classes_with_one_text_each_have_no_owners() -> None:
     candidates = label_candidates(replace(TASK, labels=(("a",), ("b c",))), tiny_codec(), None)
     assert candidates.owner_K is None
@@ -87,7 +105,9 @@ def test_chunks_change_nothing(chunk: int) -> None:
 def test_rows_of_sequences_keep_all_that_belongs_to_them() -> None:
     """Also the classes that candidates name, whose vectors a prompt-tuned model adds."""
     sequences = label_candidates(TASK, tiny_codec(), None).sequences
-    sequences = replace(sequences, place_B=torch.arange(sequences.size) + 10)
+    (part,), ids_BN = sequences.parts, sequences.parts[0].values
+    part = replace(part, position_BN=ids_BN + 1, order_BN=ids_BN + 2, query_BN=ids_BN % 2 == 0)
+    sequences = replace(sequences, parts=(part,), place_B=torch.arange(sequences.size) + 10)
     for rows in (slice(1, 4), torch.tensor([3, 0])):
         some = rows_of(sequences, rows)
         (part,), (whole,) = some.parts, sequences.parts

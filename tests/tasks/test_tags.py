@@ -43,6 +43,19 @@ def test_one_right_class_is_the_target_of_a_task_with_one() -> None:
     assert set(tagged.soft_RK.sum(dim=1).tolist()) == {1.0}
 
 
+@pytest.mark.parametrize("name", ["image_tagging", "text_tagging"])
+def test_no_single_class_is_the_target(name: str) -> None:
+    """Also where a sample has one: the shares alone say what is right."""
+    task = tiny_task(name)
+    samples = [tiny_source(task).read(index) for index in range(3)]
+    assert all(sample.label is not None for sample in samples)
+    made = [prepare(task, sample, VIEW, tiny_codec(), None, numpy_stream(0)) for sample in samples]
+    readout = collate(task, made, tiny_codec()).readout
+    assert readout.target_R.tolist() == [-1, -1, -1]
+    assert readout.soft_RK is not None
+    assert readout.soft_RK.argmax(dim=1).tolist() == [sample.label for sample in samples]
+
+
 def test_what_a_sample_lacks() -> None:
     both, none = samples((0, 1), ())
     assert lacking(TAGS, both, training=True) is None

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.tiny import tiny_codec
 from uniperceiver.errors import UserError
+from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import TextCodec
+from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.text import masked, plain, templated
 
 
@@ -61,6 +65,28 @@ def test_of_two_texts_the_longer_one_is_cut(first: str, second: str, room: int, 
     assert CODEC.decode(plain(CODEC, text, room + 1, second=border).ids) == f"{kept}."
     answer = templated(CODEC, "{text} is {answer}", text, room + 4, 3, border)
     assert CODEC.decode(answer.ids) == f"{kept}is?."
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "room"),
+    [
+        ("text_classification", {"template": "{text} {answer}"}, 6),
+        ("text_classification", {"template": None, "read_at": "summary"}, 7),
+        ("text_tagging", {"template": "{text} {answer}"}, 6),
+        ("masked_language_modelling", {}, 7),
+    ],
+)
+def test_a_task_cuts_the_longer_of_two_texts(name: str, changes: dict[str, Any], room: int) -> None:
+    labels = (("a",), ("b",)) if CATALOGUE[name].answer.has_labels else ()
+    task = replace(CATALOGUE[name], labels=labels, **changes)
+    sample = Sample(id="two", text="aaaaaaaaa bbb", second=10, label=1)
+    text = task.answer.asked(task, sample, CODEC, 8, numpy_stream(0), training=True).text
+    assert text is not None
+    seen = dict(enumerate(text.ids))
+    if not labels:
+        seen |= dict(zip(text.ask_at, text.target, strict=True))
+    assert len(seen) == 8
+    assert [token for token in seen.values() if token < 2] == [0] * (room - 3) + [1] * 3
 
 
 def test_two_texts_that_fit_are_the_tokens_of_both_together() -> None:

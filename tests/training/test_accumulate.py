@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from uniperceiver.data.mix import BatchMaker
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
-from uniperceiver.training.step import train_step
+from uniperceiver.training.step import _by_answers, train_step
 
 
 def first_step(
@@ -80,3 +81,15 @@ def test_a_batch_without_an_answer_takes_nothing_from_the_others() -> None:
     unknown = replace(readout, target_R=torch.full_like(readout.target_R, -1))
     assert (unknown.answers, readout.answers) == (0, len(readout.target_R))
     assert replace(unknown, soft_RK=torch.ones(3, 3), target_R=torch.tensor([-1, -1, -1])).answers == 3
+
+
+def test_parts_of_a_draw_weigh_as_many_as_they_have_answers() -> None:
+    """A part without any keeps the factor 1: its losses that balance experts count all the same."""
+    answers = (1, 3, 0, 2, 0, 0)
+    work: list[tuple[Any, Any]] = [
+        (SimpleNamespace(place=place), SimpleNamespace(readout=SimpleNamespace(answers=count)))
+        for place, count in enumerate(answers)
+    ]
+    assert _by_answers(work, 2) == [2 * 1 / 4, 2 * 3 / 4, 1.0, 2 * 2 / 2, 1.0, 1.0]
+    assert _by_answers(work, 3) == [3 * 1 / 4, 3 * 3 / 4, 1.0, 3 * 2 / 2, 1.0, 1.0]
+    assert _by_answers(work, 1) == [1.0] * 6

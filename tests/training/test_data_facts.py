@@ -14,8 +14,9 @@ from uniperceiver.cli import main
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
+from uniperceiver.records import Sample
 from uniperceiver.training import checkpoint
-from uniperceiver.training.data_facts import changes_of_data, data_facts
+from uniperceiver.training.data_facts import _some, changes_of_data, data_facts
 
 RECIPE = {
     "tasks__colours__train": {"format": "folder", "path": "pictures"},
@@ -141,3 +142,36 @@ def test_samples_all_over_a_split_are_looked_at(tmp_path: Path, row: int) -> Non
     rows[row] = f"other {row},{rows[row].split(',')[1]}"
     (line,) = changes_of_data(before, facts(), "R")
     assert line == "relations/train has other samples than when the run was saved, though as many"
+
+
+class Few:
+    """Samples in memory."""
+
+    def __init__(self, *samples: Sample) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def read(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_other"),
+    [
+        ({"label": 2}, True),
+        ({"text": "a red dot"}, True),
+        ({"captions": ("a dot", "red")}, True),
+        ({"captions": ("red", "a dot")}, True),
+        ({"image": b"other"}, True),
+        ({"clip": b"moving"}, True),
+        ({"id": "moved/b.png"}, False),
+    ],
+)
+def test_samples_are_others_by_what_they_hold(change: dict[str, Any], is_other: bool) -> None:
+    """Of the second of two samples; a file that has moved is the same."""
+    first, second = Sample(id="a", text="b"), Sample(id="b.png", image=b"picture", label=1, captions=("a dot",))
+    before, after = (_some(Few(first, each)) for each in (second, replace(second, **change)))
+    assert (before != after) == is_other
+    assert before[0] == after[0]

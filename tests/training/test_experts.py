@@ -141,7 +141,7 @@ def test_the_last_line_of_a_short_run_has_figures() -> None:
 def test_each_task_is_looked_at_once_per_line() -> None:
     figures, decisions = ExpertFigures(every=2, steps=2), decisions_of("token", "vqa", "image_captioning")
     figures.add(1, {"vqa": decisions["vqa"], "empty": []})
-    figures.add(2, decisions)
+    figures.add(2, {**decisions, "vqa": decisions["image_captioning"]})
     groups = figures.take()[0]["groups"]
     assert {each["task"] for each in groups} == {"vqa", "image_captioning"}
     counted = {(each["task"], each["kind"], each["layer"], each["part"]): each["tokens"] for each in groups}

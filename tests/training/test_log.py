@@ -1,7 +1,9 @@
 """log.jsonl: one line each, none twice, and none of steps that will be made again."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +96,22 @@ def test_tensorboard_has_pictures_under_their_own_tags(tmp_path: Path) -> None:
     assert read_log(tmp_path) == []
 
 
+@pytest.mark.parametrize(("first_step", "purged"), [(0, None), (5, 6)])
+def test_events_of_steps_that_are_made_again_are_purged(
+    first_step: int, purged: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[tuple[str, dict[str, object]]]()
+    writer = SimpleNamespace(close=lambda: None)
+
+    def begun(folder: str, **options: object) -> SimpleNamespace:
+        opened.append((folder, options))
+        return writer
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=begun))
+    open_log(tmp_path, first_step, tensorboard=True).close()
+    assert opened == [(str(tmp_path / "tensorboard"), {"purge_step": purged})]
+
+
 def test_pictures_without_tensorboard_are_nothing(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.show(1, {"a": 0.5}, {"b": np.zeros((1, 1, 3), np.uint8)})
@@ -114,6 +132,9 @@ def test_without_a_terminal_every_log_line_is_a_line(
     monkeypatch.setattr(log, "_next", 0.0)
     log.moved(21)
     log.moved(22)
+    monkeypatch.setattr(log, "_next", 0.0)
+    log.progress(22, "")  # an evaluation has ended: nothing to say
+    log.progress(22, "4/9", stage="evaluating a/val")
     log.close()
     assert capsys.readouterr().err.splitlines() == [
         "step 20 of 1,000: loss 0.5",

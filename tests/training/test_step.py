@@ -13,11 +13,12 @@ from torch import Tensor
 from benchmarks.parts import flat
 from tests.small_run import IMAGES, log_lines, same_tensors, small_recipe, train
 from tests.toys import ToyLinear
-from uniperceiver.config import OptimiserConfig
+from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.data.mix import BatchMaker, Plan
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.optimisation.adamw import adamw, optimiser_tensors
+from uniperceiver.optimisation.balance.method import Fixed
 from uniperceiver.records import Batch, Sample
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
@@ -303,3 +304,25 @@ def test_who_looks_at_gradients_is_told_what_they_are_multiplied_by() -> None:
         lambda task, factor: told.append((task, factor)),
     )
     assert told == [("a", 0.5 * 4.0), ("b", 0.5 * 4.0)]  # the task's own weight is part of its gradient
+
+
+class Weighing(Fixed):
+    """Weighs the two tasks apart."""
+
+    def weights(self, losses: Mapping[str, float], step: int) -> Mapping[str, float]:
+        return {"a": 0.5, "b": 3.0}
+
+
+def test_who_looks_at_gradients_is_told_the_weight_that_the_method_gives() -> None:
+    state, told = tiny_state(), list[tuple[str, float]]()
+    state.method = Weighing({}, TaskBalanceConfig(), 0)
+
+    def objective(batch: Any, plan: Any) -> BatchLoss:
+        return BatchLoss(terms={"nll": loss_of(state)})
+
+    train_step(state, work("a", "b"), objective, CONFIG, 0.5, lambda *pair: told.append(pair))
+    assert told == [("a", 0.5 * 0.5), ("b", 3.0 * 0.5)]
+    both, plain = [each.grad for each in state.model.parameters()], tiny_state()
+    step(plain, loss_of(plain, 0.5 * 0.5 + 3.0 * 0.5))
+    for mine, theirs in zip(both, plain.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.grad)

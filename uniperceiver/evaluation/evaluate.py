@@ -32,7 +32,7 @@ def first_metric(metrics: Mapping[str, float]) -> str | None:
 def lower_is_better(metric: str) -> bool:
     """Whether a small value of a metric is a good value."""
     names = frozenset({"loss", "perplexity"}).union(*(kind.lower_is_better for kind in EVALUATIONS.values()))
-    return metric.removeprefix("masked_") in names
+    return metric in names
 
 
 def beats_chance(metric: str, low: float, high: float, chance: float) -> bool:

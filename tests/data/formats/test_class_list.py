@@ -26,6 +26,7 @@ CAT, DOG = ("n01", ("cat",)), ("n02", ("dog",))
         ("c.json", ["hot_dog", "owl"], [("hot_dog", ("hot dog",)), ("owl", ("owl",))]),
         ("c.json", {"n02": "dog", "n01": ["cat", "kitty"]}, [DOG, ("n01", ("cat", "kitty"))]),
         ("c.json", {"dog": 1, "cat": 0}, [("cat", ("cat",)), ("dog", ("dog",))]),
+        ("c.json", {"cat": 2, "dog": 0, "ant": 1}, [(name, (name,)) for name in ("dog", "ant", "cat")]),
         ("c.json", {"1": "dog", "0": "cat"}, [("cat", ("cat",)), ("dog", ("dog",))]),
         ("c.json", {str(n): f"c{n}" for n in range(12)}, [(f"c{n}", (f"c{n}",)) for n in range(12)]),
         ("c.json", {"1": ["n02", "dog"], "0": ["n01", "cat"]}, [CAT, DOG]),

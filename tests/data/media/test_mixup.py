@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from uniperceiver.data.media.mixup import mix
+from uniperceiver.data.media.mixup import _box, mix
 from uniperceiver.streams import numpy_stream
 
 B, K = 5, 5
@@ -41,6 +41,16 @@ def test_cutmix_cuts_the_same_box_from_all_frames_and_mixup_blends() -> None:
         assert torch.equal(out[:, 0, 0], out[:, 1, 2])
         kinds.add("cut" if bool(torch.isin(out, pixels).all()) else "blend")
     assert kinds == {"cut", "blend"}
+
+
+def test_a_box_is_as_high_and_wide_as_its_picture_allows() -> None:
+    """Its sides are shares of the picture's sides, so that it has the picture's shape where no edge clips it."""
+    boxes = [_box(12, 40, 0.75, numpy_stream(seed)) for seed in range(60)]
+    assert max(bottom - top for top, bottom, _, _ in boxes) == 6
+    assert max(right - left for _, _, left, right in boxes) == 20
+    assert {top for top, _, _, _ in boxes} >= {0, 5}
+    assert max(right for _, _, _, right in boxes) == 40
+    assert max(bottom for _, bottom, _, _ in boxes) == 12
 
 
 def test_off_is_off_and_the_generator_decides() -> None:

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import faulty_data
 from tests import made_data
 from tests.small_run import small_recipe
 from uniperceiver.config import AugmentConfig
@@ -17,6 +19,7 @@ from uniperceiver.data.media.preprocess import (
     CLIP_STD,
     IMAGE_MEAN,
     IMAGE_STD,
+    READERS,
     Preprocess,
     choose,
     clip_pixels,
@@ -100,6 +103,12 @@ def test_frames_are_chosen_by_the_stream_in_training() -> None:
     assert choose(3, VIEW, None).tolist() == [0, 2, 2]
 
 
+@pytest.mark.parametrize("megapixels", [0.5, 1000.0])
+def test_a_limit_of_megapixels_is_saved_whether_low_or_high(megapixels: float) -> None:
+    view = replace(VIEW, megapixels=megapixels)
+    assert Preprocess(**view.to_json()) == view  # type: ignore[arg-type]
+
+
 def test_a_view_is_saved_with_all_it_needs() -> None:
     values = VIEW.to_json()
     assert Preprocess(**values) == VIEW  # type: ignore[arg-type]
@@ -114,3 +123,34 @@ def test_the_limit_of_megapixels_is_a_key_of_the_recipe(tmp_path: Path) -> None:
     assert image_pixels(sample, data.preprocess, None, None).shape == (1, 3, 32, 32)
     with pytest.raises(BrokenSample, match=r"24 x 16: more than 0\.0001 megapixels; raise data\.megapixels"):
         image_pixels(sample, replace(data.preprocess, megapixels=0.0001), None, None)
+
+
+def test_frames_of_a_decoded_clip_are_chosen_as_those_of_a_file() -> None:
+    """From a random start in training, from the middle otherwise; people are shown those that a model looks at."""
+    clip = np.arange(9, dtype=np.uint8)[:, None, None, None] * 20 * np.ones((1, 8, 8, 3), np.uint8)
+    sample = Sample(id="c", clip=clip)
+    view = Preprocess(size=8, frames=2, stride=2, clip_mean=(0.0, 0.0, 0.0), clip_std=(1.0, 1.0, 1.0))
+
+    def seen(seed: int | None) -> list[int]:
+        rng = None if seed is None else numpy_stream(seed)
+        pixels_FCHW = READERS["video"].values(sample, view, AugmentConfig(), rng)
+        return [round(value * 255 / 20) for value in pixels_FCHW.mean(dim=(1, 2, 3)).tolist()]
+
+    assert seen(None) == [3, 5]
+    assert [seen(seed) for seed in range(9)] == [choose(9, view, numpy_stream(seed)).tolist() for seed in range(9)]
+    assert len({str(seen(seed)) for seed in range(9)}) > 3
+    shown = READERS["video"].shown
+    assert shown is not None
+    assert [int(frame.mean()) // 20 for frame in shown(sample, view)] == [3, 5]
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_more_pixels_than_the_limit_are_neither_read_nor_shown(modality: str) -> None:
+    data = faulty_data.picture(0) if modality == "image" else faulty_data.clip(0)
+    sample, reader = Sample(id="large").with_value(modality, data), READERS[modality]
+    assert reader.shown is not None
+    few, many = Preprocess(size=8, megapixels=0.0001), Preprocess(size=8, megapixels=0.1)
+    for read in (lambda view: reader.values(sample, view, None, None), partial(reader.shown, sample)):
+        assert len(read(many)) == (1 if modality == "image" else many.frames)
+        with pytest.raises(BrokenSample, match="megapixels"):
+            read(few)

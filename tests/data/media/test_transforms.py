@@ -109,6 +109,18 @@ def test_a_random_crop_is_where_and_as_large_as_it_may_be() -> None:
     assert np.std(starts) > 15
 
 
+@pytest.mark.parametrize(
+    ("shape", "box"), [((12, 400), (192, 0, 208, 12)), ((400, 12), (0, 192, 12, 208)), ((12, 1), (0, 5, 1, 6))]
+)
+def test_of_a_long_picture_the_largest_nearly_square_part_at_the_centre_is_taken(
+    shape: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    picture = noise(2, *shape)
+    parts = [Image.fromarray(frame).resize((8, 8), Image.Resampling.BICUBIC, box=box) for frame in picture]
+    for seed in range(3):
+        assert np.array_equal(random_resized_crop(picture, 8, 0.9, numpy_stream(seed)), np.stack(parts))
+
+
 def test_flip_mirrors_left_and_right_only() -> None:
     clip = noise(2, 5, 6)
     assert np.array_equal(flip(clip)[:, :, 0], clip[:, :, -1])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.captions import captions
 from uniperceiver.evaluation.answers.kind import Scores, scores
 from uniperceiver.evaluation.answers.retrieval import gallery
+from uniperceiver.evaluation.answers.tags import _predictions
 from uniperceiver.evaluation.evaluate import evaluate
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.split import Settings, Split, batches
@@ -161,3 +163,48 @@ def test_samples_of_no_class_are_left_out_of_the_loss_of_tags(model: UniPerceive
         measured.append(evaluate(model.model, split, settings(model)))
     assert [metrics["n"] for metrics in measured] == [3, 5]
     assert measured[1]["loss"] == pytest.approx(measured[0]["loss"])
+
+
+class Modulo:
+    """The samples of another source, of the first classes only."""
+
+    def __init__(self, source: Any, classes: int) -> None:
+        self._source, self._classes = source, classes
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, index: int) -> Any:
+        sample = self._source.read(index)
+        return replace(sample, label=sample.label % self._classes)
+
+
+@pytest.mark.parametrize(("classes", "has_five"), [(4, False), (5, False), (6, True)])
+def test_the_best_five_are_counted_where_there_are_more(model: UniPerceiver, classes: int, has_five: bool) -> None:
+    split = split_of("colours")
+    task = replace(split.task, labels=split.task.labels[:classes])
+    metrics = evaluate(model.model, replace(split, task=task, source=Modulo(split.source, classes)), settings(model))
+    assert ("accuracy@5" in metrics) == has_five
+
+
+def test_tags_of_a_sample_without_any_are_neither_right_nor_wrong() -> None:
+    split: Any = SimpleNamespace(task=SimpleNamespace(name="tags"), name="val")
+    log_NK = torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2], [0.1, 0.1, 0.8]]).log()
+    target_NK = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    made = _predictions(split, ["a", "b", "c"], ["x", "y", "z"], log_NK, target_NK)
+    assert [(each.sample, each.answer, each.truth, each.right) for each in made] == [
+        ("x", "b", ("a", "b"), True),
+        ("y", "a", ("b",), False),
+        ("z", "c", (), None),
+    ]
+    assert [each.probability for each in made] == pytest.approx([0.5, 0.7, 0.8])
+
+
+def test_a_sample_without_a_label_is_shown_as_neither_right_nor_wrong(model: UniPerceiver) -> None:
+    split = split_of("colours")
+    known = split.source.read(0)
+    pair = EVALUATIONS["labels"].shown(model.model, split, settings(model), [replace(known, label=None), known])
+    unknown, labelled = pair
+    assert (unknown.truth, unknown.right) == ((), None)
+    assert [name for name, _ in unknown.answers] == [name for name, _ in labelled.answers]
+    assert labelled.right == (labelled.answers[0][0] == labelled.truth[0])

@@ -1,6 +1,7 @@
 """Measuring while training: it changes nothing, reuses the gradients of mixed steps, and is written down."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from tests.small_run import assert_same, log_lines, small_recipe, train
 from uniperceiver.errors import UserError
 from uniperceiver.interference.records import read_measurements
+from uniperceiver.runs.interference.callback import RepeatableBatches, batches_of_each_task
 from uniperceiver.training.log import read_log
 
 TASKS = ("colours", "words", "captions")
@@ -85,3 +87,52 @@ def test_parameters_that_are_not_trained_are_refused(tmp_path: Path) -> None:
     recipe = small_recipe(TASKS, model={"start": str(tmp_path / "base")}, tune={"method": "prompt"}, interference=WATCH)
     with pytest.raises(UserError, match="is not trained here; choose parameters that are"):
         train(tmp_path / "tuned", recipe)
+
+
+def mixture_with_stages(*sets: tuple[int, int, int]) -> Any:
+    """Tasks of (samples, batch at first, batch at the end)."""
+    return SimpleNamespace(
+        sets=[
+            SimpleNamespace(source=range(samples), stages=(SimpleNamespace(batch=early), SimpleNamespace(batch=late)))
+            for samples, early, late in sets
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sets", "asked", "expected"),
+    [
+        ([(40, 2, 4), (30, 9, 5)], None, 6),
+        ([(40, 2, 4), (30, 9, 5)], 3, 3),
+        ([(10, 2, 5), (8, 8, 1)], None, 2),  # not the task of the fewest samples
+        ([(4000, 2, 4), (3000, 9, 5)], None, 100),
+        ([(4000, 2, 4), (3000, 9, 5)], 200, 200),
+    ],
+)
+def test_batches_are_as_many_as_the_smallest_task_has_at_the_end(
+    sets: list[tuple[int, int, int]], asked: int | None, expected: int
+) -> None:
+    assert batches_of_each_task(mixture_with_stages(*sets), asked) == expected
+
+
+@pytest.mark.parametrize(("sets", "asked"), [([(40, 2, 4), (30, 9, 5)], 7), ([(40, 2, 4), (9, 1, 5)], None)])
+def test_fewer_batches_than_asked_for_or_than_two_are_refused(
+    sets: list[tuple[int, int, int]], asked: int | None
+) -> None:
+    mixture = mixture_with_stages(*sets)
+    for one in mixture.sets:
+        one.task = SimpleNamespace(name="small")
+    with pytest.raises(UserError):
+        batches_of_each_task(mixture, asked)
+
+
+def test_repeatable_batches_have_the_sizes_that_training_ends_with() -> None:
+    mixture = mixture_with_stages((40, 2, 4), (30, 9, 5))
+    batches: Any = RepeatableBatches(model=Any, objective=Any, mixture=mixture, batches=2, workers=0)  # type: ignore[arg-type]
+    plans = list(batches._plans())
+    assert [(plan.step, plan.place, plan.index, plan.start, plan.count, plan.stage) for plan in plans] == [
+        (0, 0, 0, 0, 4, 1),
+        (0, 1, 1, 0, 5, 1),
+        (1, 0, 0, 4, 4, 1),
+        (1, 1, 1, 5, 5, 1),
+    ]

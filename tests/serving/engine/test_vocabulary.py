@@ -2,15 +2,20 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.tiny import tiny_codec, tiny_model
 from uniperceiver import UniPerceiver, load
 from uniperceiver.atomic import sha256_of
+from uniperceiver.model.model import Generalist
 from uniperceiver.serving.engine import vocabulary
+from uniperceiver.tasks.candidates import Candidates, vocabulary_candidates
+from uniperceiver.tasks.catalogue import CATALOGUE
 
 PICTURE = [np.full((32, 32, 3), 90, np.uint8)]
 ENCODED = "words of the vocabulary are encoded"
@@ -86,3 +91,40 @@ def test_a_folder_that_cannot_be_written_works(
     assert answer == expected
     assert "cannot be kept (Read-only file system); the next process encodes the vocabulary again" in lines
     assert sorted(path.name[:5] for path in saved.iterdir()) == ["READM", "confi", "model", "prepr", "token"]
+
+
+def test_its_mark_is_of_all_that_it_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, task, codec = tiny_model(), CATALOGUE["image_captioning"], tiny_codec()
+    candidates = vocabulary_candidates(task, codec)
+    (part,) = candidates.sequences.parts
+
+    def mark(made_of: Candidates, weights: Generalist = model) -> str:
+        return vocabulary.KeptVocabulary(weights, made_of, tmp_path)._mark()
+
+    other_words = replace(candidates.sequences, parts=(replace(part, values=part.values + 1),))
+    marks = [
+        mark(candidates),
+        mark(replace(candidates, sequences=other_words)),
+        mark(vocabulary_candidates(CATALOGUE["masked_language_modelling"], codec)),
+        mark(vocabulary_candidates(task, codec, 1)),
+        mark(candidates, tiny_model(1)),
+    ]
+    assert mark(candidates) == marks[0]
+    monkeypatch.setattr(torch, "__version__", "0.0.1")
+    assert len({*marks, mark(candidates)}) == 6
+
+
+def test_tasks_with_other_facts_have_files_of_their_own(tmp_path: Path) -> None:
+    names = set()
+    for task in (None, 0, 1):
+        candidates = vocabulary_candidates(CATALOGUE["image_captioning"], tiny_codec(), task)
+        names.add(vocabulary.KeptVocabulary(tiny_model(), candidates, tmp_path)._path)
+    assert len(names) == 3
+
+
+def test_a_vocabulary_is_worth_keeping_by_its_words_times_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, candidates = tiny_model(), vocabulary_candidates(CATALOGUE["image_captioning"], tiny_codec())
+    size = tiny_codec().size * sum(parameter.numel() for parameter in model.encoder.parameters())
+    for worth, expected in ((size, True), (size + 1, False)):
+        monkeypatch.setattr(vocabulary, "_WORTH", worth)
+        assert vocabulary.is_worth_keeping(model, candidates) == expected

@@ -11,7 +11,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from uniperceiver.cli import main
+from uniperceiver.errors import UserError
 from uniperceiver.serving.predict.predict import _scored
+from uniperceiver.serving.predict.words import asked_about
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,17 @@ def test_labels_of_a_file_and_templates(
     ):
         assert main(["predict", *call[:5], *words, *picture]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("modality", "noun"), [(None, "images or clips"), ("image", "images"), ("video", "clips"), ("text", "texts")]
+)
+def test_a_folder_without_what_is_asked_about_says_what_that_is(
+    modality: str | None, noun: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.md").write_text("notes")
+    with pytest.raises(UserError, match=f"no {noun} in this folder"):
+        asked_about([str(tmp_path)], modality, as_text=False, keep_going=True)
 
 
 def test_texts_of_a_file_and_of_the_command_line(

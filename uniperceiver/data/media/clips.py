@@ -132,7 +132,11 @@ def _packets(container: "InputContainer", name: str, most_pixels: int) -> list["
         raise BrokenSample(name, "a video stream that no decoder knows")
     stream.codec_context.thread_count = 1  # the loader's processes are the parallelism
     stream.codec_context.options = {"max_pixels": str(most_pixels)}  # a later frame may be larger than the header says
-    refuse_giants(stream.codec_context.width, stream.codec_context.height, name, most_pixels)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if not width * height:  # also where FFmpeg looked for them in a frame that it was told to refuse
+        most = f"{most_pixels / 10**6:g} megapixels"
+        raise BrokenSample(name, f"its frames have no size, or more than {most}; raise data.megapixels")
+    refuse_giants(width, height, name, most_pixels)
     packets = list(container.demux(stream))
     if any(packet.is_corrupt for packet in packets):
         raise BrokenSample(name, _TRUNCATED)

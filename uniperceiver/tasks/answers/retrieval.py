@@ -40,7 +40,7 @@ class Retrieval(AnswerKind):
     ) -> Asked:
         asked = super().asked(task, sample, codec, length, rng, training=training)
         own = codec.encode(caption_of(sample, rng, training=training))[: length - 1]  # the end token comes behind
-        return replace(asked, candidate=tuple(own), target=-1 if sample.label is None else sample.label)
+        return replace(asked, candidate=tuple(own))
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         return [len(codec.encode(caption)) + 1 for caption in sample.captions]
