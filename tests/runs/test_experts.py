@@ -12,7 +12,7 @@ from tests.small_run import small_recipe, train
 from uniperceiver.cli import main
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.moe.statistics import GateFigures
-from uniperceiver.runs.experts import _loads, experts_of_run, print_experts
+from uniperceiver.runs.experts import _weights, experts_of_run, print_experts
 from uniperceiver.runs.report import write_report
 
 TASKS = ("colours", "words", "captions", "retrieval")
@@ -153,10 +153,10 @@ def test_of_many_experts_those_with_the_largest_weights_are_named(capsys: pytest
     assert "12.5" in shown
 
 
-def test_of_many_experts_the_most_loaded_ones_that_have_tokens_are_named() -> None:
-    load = [0.0] * 20
-    load[3], load[17], load[1] = 0.1, 0.6, 0.3
-    figures: Any = SimpleNamespace(load=load)
-    assert _loads(figures) == "17:60 1:30 3:10"
-    figures.load = [number / 210 for number in range(1, 21)]
-    assert [part.split(":")[0] for part in _loads(figures).split()] == [str(n) for n in range(19, 11, -1)]
+def test_of_many_experts_the_heaviest_ones_that_have_tokens_are_named() -> None:
+    weight = [0.0] * 20
+    weight[3], weight[17], weight[1] = 0.1, 0.6, 0.3
+    figures: Any = SimpleNamespace(weight=weight)
+    assert _weights(figures) == "17:60 1:30 3:10"
+    figures.weight = [number / 210 for number in range(1, 21)]
+    assert [part.split(":")[0] for part in _weights(figures).split()] == [str(n) for n in range(19, 11, -1)]
