@@ -41,14 +41,14 @@ class Questions:
 
 def main(folder: Path, steps: int = 200) -> None:
     config = up.TaskConfig(kind=TASK.name, size=32, length=16)
-    recipe = up.Recipe(steps=steps, tasks={TASK.name: config}, optimiser=up.OptimiserConfig(lr=0.002, warmup=20),
-                       evaluation=up.EvaluationConfig(every=50, train_limit=100), log=up.LogConfig(tensorboard=False),
-                       model=up.ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3))  # fmt: skip
+    model = up.ModelConfig(width=64, layers=2, heads=4, vocabulary=300, layer_scale=0.3, stem="conv")
+    recipe = up.Recipe(steps=steps, tasks={TASK.name: config}, model=model, log=up.LogConfig(tensorboard=False),
+                       optimiser=up.OptimiserConfig(kind="muon", lr=0.002, warmup=20),
+                       evaluation=up.EvaluationConfig(every=50, train_limit=100))  # fmt: skip
     scenes = {split: ScenesSource(items=5000 if split == "train" else 100, pixels=32, objects=1, split=split)
               for split in SPLITS}  # fmt: skip
     sources = {split: Questions(source) for split, source in scenes.items()}
-    preprocess = Preprocess(size=config.size, length=config.length)
-    data = up.TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=preprocess)
+    data = up.TaskData(task=TASK, index=0, config=config, sources=sources, preprocess=Preprocess(size=32, length=16))
     trained = up.train(recipe, folder, tasks=[data]).load()
     for sample in map(sources["val"].read, range(4)):
         answer = int(trained.classify(sample.image, task=TASK.name, texts=sample.text).argmax())

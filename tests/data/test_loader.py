@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import count, islice
 from multiprocessing import active_children
 from pathlib import Path
-from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -20,21 +18,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.let_go import let_go
 from tests.small_run import TASKS, small_recipe
 from uniperceiver.data.loader import load, packed, unpacked
 from uniperceiver.data.mix import BatchMaker
 from uniperceiver.errors import UserError
 from uniperceiver.runs.prepare import prepare_run
-
-
-@contextmanager
-def let_go() -> Iterator[None]:
-    """What an error's frames hold is let go here: as garbage, workers would be waited for, 5 seconds each."""
-    try:
-        yield
-    except Exception as error:
-        clear_frames(error.__traceback__)
-        raise
 
 
 class Squares:

@@ -234,7 +234,7 @@ def test_compiled_blocks_compute_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
     runs = [
-        train(tmp_path / f"{on}", small_recipe(steps=2, moe=moe(condition), optimiser__compile=on))
+        train(tmp_path / f"{on}", small_recipe(steps=1, moe=moe(condition), optimiser__compile=on))
         for on in (False, True)
     ]
     assert runs[1].state.model.encoder.blocks[0]._compiled_call_impl is not None

@@ -147,7 +147,7 @@ def test_the_held_out_split_is_the_headline() -> None:
 
 @pytest.mark.slow
 def test_a_large_run_is_a_small_file() -> None:
-    tasks = [f"task {index}" for index in range(20)]
+    tasks = [f"task {index}" for index in range(10)]
     noise = np.random.default_rng(0).integers(0, 255, (4, 200, 200, 3)).astype(np.uint8)
     examples = [dataclasses.replace(one, frames=tuple(noise)) for task in tasks for one in some_examples(task)]
     text = render_run(a_report(tasks, lines=5000, examples=examples))
