@@ -12,7 +12,7 @@ from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig
 from uniperceiver.errors import UserError
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.optimisation.muon import MuonAdamW, muon, orthogonal
+from uniperceiver.optimisation.muon import MuonAdamW, _iterated, muon, orthogonal
 from uniperceiver.runs.architecture import architecture
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
@@ -47,6 +47,17 @@ def test_singular_values_come_near_1_and_singular_vectors_stay(shape: tuple[int,
     for one, alone in zip(given, made, strict=True):
         torch.testing.assert_close(orthogonal(one[None])[0], alone, atol=1e-5, rtol=0)
     assert not orthogonal(torch.zeros(1, *shape)).any()
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-6])
+def test_both_ways_to_iterate_agree(spread: float) -> None:
+    u, _, v = torch.linalg.svd(matrices(2, 12, 30), full_matrices=False)
+    values = torch.logspace(0.0, float(torch.tensor(spread).log10()), 12)
+    given = u * values @ v
+    given = given / torch.linalg.matrix_norm(given, keepdim=True)
+    plain = _iterated(given)
+    assert (orthogonal(given) - plain).norm() < 1e-3 * plain.norm()
+    torch.testing.assert_close(orthogonal(given.mT), orthogonal(given).mT)
 
 
 @pytest.mark.parametrize("condition", ["shared", "attribute", "token"])
