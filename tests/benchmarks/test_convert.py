@@ -13,7 +13,7 @@ from benchmarks import convert
 from tests.model.official.made_up import original
 from tests.shared import OFFICIAL
 
-TINY, BASE = "keys_tiny_moe_7tasks.json", "keys_base_moe_16tasks_stage1.json"
+TINY, BASE = "keys_tiny_moe_7tasks.json", "keys_base_dense_16tasks_stage2.json"
 needs_keys = pytest.mark.skipif(not (OFFICIAL / TINY).is_file(), reason=f"no lists of full-size names at {OFFICIAL}")
 
 

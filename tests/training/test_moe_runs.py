@@ -60,9 +60,8 @@ def figures(folder: Path) -> list[dict[str, Any]]:
         (SENTENCES, "unmixed", moe("expert_choice"), {}, (3,)),
         (SENTENCES, "mixed", WHOLE, {}, (1,)),
         (SENTENCES, "mixed", moe("task", where="attention"), {}, (1,)),
+        (SENTENCES, "unmixed", moe("modality"), {}, (2,)),
         pytest.param(CAPTIONS, "unmixed", BIASED, FULL, (2,), marks=pytest.mark.slow),
-        pytest.param(CAPTIONS, "mixed", EVEN, FULL, (3,), marks=pytest.mark.slow),
-        pytest.param(SENTENCES, "unmixed", moe("modality"), FULL, (2,), marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(
