@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw as fused_adamw
 
 from uniperceiver.config import OptimiserConfig
 
@@ -36,13 +37,45 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str
         if parameter.requires_grad:
             of_gate = config.gate_lr != 1.0 and _GATES in name
             (gates if of_gate else with_decay if decays(name, parameter) else without).append(parameter)
-    groups = [group(with_decay, config.weight_decay), group(without, 0.0)]
-    return [*groups, group(gates, 0.0, config.gate_lr)] if gates else groups
+    groups = [group_of(with_decay, config.weight_decay), group_of(without, 0.0)]
+    return [*groups, group_of(gates, 0.0, config.gate_lr)] if gates else groups
 
 
-def group(parameters: list[nn.Parameter], weight_decay: float, lr_factor: float = 1.0) -> dict[str, Any]:
+def group_of(parameters: list[nn.Parameter], weight_decay: float, lr_factor: float = 1.0) -> dict[str, Any]:
     """A group of parameters, whose learning rate is `lr_factor` times that of the step."""
     return {"params": parameters, "weight_decay": weight_decay, "lr_factor": lr_factor}
+
+
+def update(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    settings: Mapping[str, Any],
+    lr: float,
+) -> None:
+    """A step of torch's fused AdamW, in place, for optimisers that keep its moments themselves.
+
+    Args:
+        settings: of the group: betas, eps and weight decay.
+    """
+    fused_adamw(
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        steps,
+        fused=True,
+        amsgrad=False,
+        beta1=settings["betas"][0],
+        beta2=settings["betas"][1],
+        lr=lr,
+        weight_decay=settings["weight_decay"],
+        eps=settings["eps"],
+        maximize=False,
+    )
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:

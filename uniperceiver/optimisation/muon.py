@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw as update_by_adamw
 
 from uniperceiver.config import OptimiserConfig
-from uniperceiver.optimisation.adamw import decays, group, parameter_groups
+from uniperceiver.optimisation.adamw import decays, group_of, parameter_groups, update
 
 _MOMENTUM = 0.95
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # whose slope at 0 is largest among those that stay near 1
@@ -36,7 +35,7 @@ def muon(model: nn.Module, config: OptimiserConfig) -> "MuonAdamW":
         {**others, "params": [parameter for parameter in others["params"] if parameter not in taken]}
         for others in parameter_groups(model, config)
     ]
-    matrix_group = {**group(matrices, config.weight_decay, config.muon_lr), "orthogonal": True}
+    matrix_group = {**group_of(matrices, config.weight_decay, config.muon_lr), "orthogonal": True}
     return MuonAdamW([*rest, matrix_group], config)
 
 
@@ -62,10 +61,10 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         assert closure is None, "losses are not computed here"
-        for group_ in self.param_groups:
-            parameters = [parameter for parameter in group_["params"] if parameter.grad is not None]
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if parameters:
-                (self._by_muon if group_["orthogonal"] else self._by_adamw)(parameters, group_)
+                (self._by_muon if group["orthogonal"] else self._by_adamw)(parameters, group)
 
     def _by_muon(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -91,22 +90,9 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), device=parameter.device)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
-        update_by_adamw(
-            parameters,
-            [parameter.grad for parameter in parameters if parameter.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            amsgrad=False,
-            beta1=settings["betas"][0],
-            beta2=settings["betas"][1],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            eps=settings["eps"],
-            maximize=False,
-        )
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        first, second, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        update(parameters, gradients, first, second, steps, settings, settings["lr"])
 
 
 def orthogonal(matrix_MOI: Tensor) -> Tensor:

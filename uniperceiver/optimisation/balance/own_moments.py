@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw as update
 
 from uniperceiver.config import OptimiserConfig
-from uniperceiver.optimisation.adamw import parameter_groups
+from uniperceiver.optimisation.adamw import parameter_groups, update
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.task_gradients import TaskGradients
 
@@ -74,23 +73,8 @@ class AdamWPerTask(torch.optim.Optimizer):
         first, second, steps = (
             [state[f"{key}@{task}"] for state in states] for key in ("exp_avg", "exp_avg_sq", "step")
         )
-        beta1, beta2 = group["betas"]
-        update(
-            parameters,
-            list(torch._foreach_mul([by_name[self._names[parameter]] for parameter in parameters], factor)),
-            first,
-            second,
-            [],
-            steps,
-            fused=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"] / len(self.gradients),
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        gradients = list(torch._foreach_mul([by_name[self._names[parameter]] for parameter in parameters], factor))
+        update(parameters, gradients, first, second, steps, group, group["lr"] / len(self.gradients))
 
     def _begun(self, parameter: Tensor, task: str) -> dict[str, Tensor]:
         state = self.state[parameter]
