@@ -96,7 +96,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonal(matrix_MOI: Tensor) -> Tensor:
-    """U V' of each matrix U S V', (M, O, I): nearly, singular values come out between 0.7 and 1.2.
+    """U V' of each matrix U S V', (M, O, I), nearly: singular values come near 1, but for those that are tiny.
 
     Newton-Schulz iterations of X ← P(X X') X with P(G) = a I + b G + c G², all matrices at once. On a GPU they are made
     on X itself in bfloat16, for which they are meant; elsewhere in float32 on the smaller G ← P(G)² G alone, and X is
