@@ -11,13 +11,12 @@ from torch import Tensor
 
 from tests.moe_cases import inputs_of, moe_model
 from tests.small_run import assert_same, log_lines, small_recipe, train
-from uniperceiver.moe.statistics import statistics
+from uniperceiver.moe.statistics import GatePlace, statistics
 from uniperceiver.records import Decision
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.experts import (
     CollapseAlarm,
     ExpertFigures,
-    GatePlace,
     MostLoaded,
     collapse_warning,
     expert_scalars,
@@ -65,8 +64,8 @@ def test_the_alarm_names_gate_expert_and_share() -> None:
     (change,), _ = alarm.add(
         {GatePlace(0, "attention", 0): well, GatePlace(4, "attention", 1): ill, GatePlace(5, "ffn", 0): well}
     )
-    assert change == MostLoaded(layer=4, part="attention", gate=1, expert=3, tokens=pytest.approx(1.04))
-    assert str(MostLoaded(layer=4, part="attention", gate=1, expert=3, tokens=0.97)) == (
+    assert change == MostLoaded(place=GatePlace(4, "attention", 1), expert=3, tokens=pytest.approx(1.04))
+    assert str(MostLoaded(place=GatePlace(4, "attention", 1), expert=3, tokens=0.97)) == (
         "layer 4 attention gate 1 (expert 3: 97%)"
     )
     text = collapse_warning(20, [change])

@@ -10,7 +10,7 @@ import torch
 
 from uniperceiver.errors import listed
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches, drawn_samples
-from uniperceiver.moe.statistics import GateFigures
+from uniperceiver.moe.statistics import GateFigures, GatePlace
 from uniperceiver.records import Decision, Sequences, to_device
 from uniperceiver.tasks.candidates import rows_of
 
@@ -33,9 +33,9 @@ def idle_gates(experts: Experts) -> list[str]:
 
     Both are seen in weights only: an expert that is chosen for every token has its full load, also with a weight of 0.
     """
-    gates: dict[tuple[int, str, int], list[GateFigures]] = {}
+    gates: dict[GatePlace, list[GateFigures]] = {}
     for figures in experts.figures:
-        gates.setdefault((figures.layer, figures.part, figures.gate), []).append(figures)
+        gates.setdefault(figures.place, []).append(figures)
     likeliest = {gate: {row.weight.index(max(row.weight)) for row in rows} for gate, rows in gates.items()}
     alike = [gate for gate, rows in gates.items() if len(rows) > 1 and len(likeliest[gate]) == 1]
     alone = [gate for gate, rows in gates.items() if sum(row.top1 for row in rows) > _NEARLY_ALL * len(rows)]
@@ -50,9 +50,8 @@ def idle_gates(experts: Experts) -> list[str]:
     return lines
 
 
-def _places(some: Sequence[tuple[int, str, int]], gates: Mapping[tuple[int, str, int], object]) -> str:
-    names = (f"layer {layer} {part}" + (f" gate {gate}" if gate else "") for layer, part, gate in sorted(some))
-    return f"{len(some)} of {len(gates)} gates ({listed(names, 6)})"
+def _places(some: Sequence[GatePlace], gates: Mapping[GatePlace, object]) -> str:
+    return f"{len(some)} of {len(gates)} gates ({listed(map(str, sorted(some)), 6)})"
 
 
 def decisions(model: AnyModel, split: Split, settings: Settings) -> Iterator[tuple[Decision, ...]]:

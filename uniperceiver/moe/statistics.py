@@ -5,11 +5,23 @@ Shape suffixes: T tokens or segment groups, t of them without padding, E experts
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from uniperceiver.records import Decision, Side
+
+
+class GatePlace(NamedTuple):
+    """Where a gate stands in the model."""
+
+    layer: int
+    part: str  # "attention" or "ffn"
+    gate: int  # of the part's gates
+
+    def __str__(self) -> str:
+        return f"layer {self.layer} {self.part}" + (f" gate {self.gate}" if self.gate else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +33,11 @@ class Group:
     gate: int
     side: Side
     kind: str  # "visual" or "text"
+
+    @property
+    def place(self) -> GatePlace:
+        """Where the gate stands."""
+        return GatePlace(self.layer, self.part, self.gate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +107,11 @@ class GateFigures:
     unserved: float  # share of the tokens that no expert computed, 0 to 1
     entropy: float  # mean entropy of a token's probabilities, in nats
     top1: float  # mean probability of a token's likeliest expert
+
+    @property
+    def place(self) -> GatePlace:
+        """Where the gate stands."""
+        return GatePlace(self.layer, self.part, self.gate)
 
 
 @torch.no_grad()

@@ -8,28 +8,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import moved_bias
-from uniperceiver.moe.statistics import Group, Statistics, gate_figures, statistics
+from uniperceiver.moe.statistics import GatePlace, Group, Statistics, gate_figures, statistics
 from uniperceiver.records import Decision
 
 DecisionsOfTasks = Mapping[str, Sequence[Decision]]
 
 _LINES = 40  # of experts' figures in a whole run: they are long, and change slowly
 _COLLAPSED, _RECOVERED = 0.9, 0.8  # share of the tokens that choose the same expert
-
-
-class GatePlace(NamedTuple):
-    """Where a gate stands in the model."""
-
-    layer: int
-    part: str  # "attention" or "ffn"
-    gate: int
 
 
 def gate_loads(decisions: DecisionsOfTasks) -> dict[GatePlace, Tensor]:
@@ -99,7 +91,7 @@ def expert_scalars(by_task: Mapping[str, Mapping[Group, Statistics]]) -> dict[st
     totals: dict[GatePlace, Statistics] = {}
     for task, by_group in by_task.items():
         for group, sums in by_group.items():
-            place = GatePlace(group.layer, group.part, group.gate)
+            place = group.place
             totals[place] = totals[place] + sums if place in totals else sums
             name = f"{task}/{group.side}_{group.kind}/{_tag(place)}"
             values |= {
@@ -121,9 +113,7 @@ def _tag(place: GatePlace) -> str:
 class MostLoaded:
     """The expert that most tokens choose at a gate."""
 
-    layer: int
-    part: str
-    gate: int
+    place: GatePlace
     expert: int
     tokens: float  # the share of the tokens that choose it
 
@@ -131,17 +121,14 @@ class MostLoaded:
     def of(cls, place: GatePlace, count_E: Tensor, k: int) -> "MostLoaded":
         """The one of a gate that gave its experts so many assignments, k to each token."""
         count, expert = count_E.max(dim=0)
-        share = count.item() / float(count_E.sum())
-        return cls(layer=place.layer, part=place.part, gate=place.gate, expert=int(expert.item()), tokens=share * k)
+        return cls(place=place, expert=int(expert.item()), tokens=count.item() / float(count_E.sum()) * k)
 
-    @property
-    def place(self) -> GatePlace:
-        """The gate."""
-        return GatePlace(self.layer, self.part, self.gate)
+    def figures(self) -> dict[str, Any]:
+        """Plain values for a line of the log."""
+        return self.place._asdict() | {"expert": self.expert, "tokens": self.tokens}
 
     def __str__(self) -> str:
-        gate = f" gate {self.gate}" if self.gate else ""
-        return f"layer {self.layer} {self.part}{gate} (expert {self.expert}: {self.tokens:.0%})"
+        return f"{self.place} (expert {self.expert}: {self.tokens:.0%})"
 
 
 class CollapseAlarm:

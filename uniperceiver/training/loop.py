@@ -221,7 +221,7 @@ class Run:
         if collapsed:
             text = collapse_warning(step, collapsed)
             log.say(text, warning=True)
-            log.line(step, "warning", {"text": text, "gates": [vars(gate) for gate in collapsed]})
+            log.line(step, "warning", {"text": text, "gates": [gate.figures() for gate in collapsed]})
         if recovered:
             text = f"step {step}: routing has recovered at {', '.join(map(str, recovered))}"
             log.say(text)
