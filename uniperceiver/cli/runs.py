@@ -12,6 +12,7 @@ from uniperceiver.waiting import announced
 
 if TYPE_CHECKING:
     from uniperceiver.config import Recipe
+    from uniperceiver.runs.demo_examples import DemoAnswer
 
 _DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
@@ -41,12 +42,22 @@ def demo(
     recipe = read_recipe(_DEMO, read_overrides(overrides))
     code = _train(recipe, _DEMO.parent, out, json)
     if code is None:
-        from uniperceiver.runs.demo_examples import write_examples
+        from uniperceiver import load
+        from uniperceiver.runs.demo_examples import ask, commands, write_examples
 
-        commands = write_examples(out, recipe)
-        if commands and not json:
-            print("\nask it about scenes that it has not seen:", *commands, sep="\n  ")
+        examples = write_examples(out)
+        if not json:
+            _show_answers(list(ask(load(out), recipe, examples)))
+            print("\nask it yourself:", *commands(out, recipe, examples), sep="\n  ")
     return code
+
+
+def _show_answers(answers: "list[DemoAnswer]") -> None:
+    if answers:
+        right = sum(asked.right for asked in answers)
+        print(f"\nasked about scenes that it has not seen, {right} of {len(answers)} answers are right:")
+    for asked in answers:
+        print(f"  {'right' if asked.right else 'wrong'}  {asked.about}: {asked.question} {asked.answer}")
 
 
 def train(
