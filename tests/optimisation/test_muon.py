@@ -61,7 +61,7 @@ def test_both_ways_to_iterate_agree(spread: float) -> None:
 
 
 @pytest.mark.parametrize("condition", ["shared", "attribute", "token"])
-def test_the_matrices_of_the_encoder_but_for_those_of_gates(condition: str) -> None:
+def test_the_matrices_of_the_encoder_but_for_those_of_gates_and_kernels(condition: str) -> None:
     model = tiny_model(condition)
     (matrix_group,) = [group for group in muon(model, CONFIG).param_groups if group["orthogonal"]]
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -71,8 +71,9 @@ def test_the_matrices_of_the_encoder_but_for_those_of_gates(condition: str) -> N
         for name, module in model.encoder.named_modules(prefix="encoder")
         if isinstance(module, nn.Linear) and ".router." not in name
     }
-    assert taken == linears
-    assert len(taken) == (4 if condition == "shared" else 12)
+    kernels = {f"tokenizer.patches.project.layers.{place}.weight" for place in (0, 3, 6)}
+    assert taken == linears | kernels
+    assert len(linears) == (4 if condition == "shared" else 12)
     grouped = [parameter for group in muon(model, CONFIG).param_groups for parameter in group["params"]]
     assert len(grouped) == len(set(grouped)) == len(list(model.parameters()))
 
@@ -93,20 +94,27 @@ def test_it_is_what_torch_has() -> None:
         eps=CONFIG.eps,
         fused=True,
     )
+    matrices_of = {
+        p: nn.Parameter(twins[p].detach().flatten(1).clone()) for p in taken["params"]
+    }  # torch has no kernels
     torchs = torch.optim.Muon(
-        [twins[p] for p in taken["params"]], lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        list(matrices_of.values()), lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
     )
     for group in ours.param_groups:
         group["lr"] = 0.01 * group["lr_factor"]
     for step in range(4):
         for each in (model, other):
             give_gradients(each, step)
+        for parameter, matrix in matrices_of.items():
+            assert parameter.grad is not None
+            matrix.grad = parameter.grad.flatten(1).clone()
         for optimiser in (ours, adamw, torchs):
             optimiser.step()
     begun = tiny_model()
     for (name, parameter), before in zip(model.named_parameters(), begun.parameters(), strict=True):
         twin = twins[parameter]
-        if parameter in set(taken["params"]):  # torch's iterations are in bfloat16
+        if parameter in matrices_of:  # torch's iterations are in bfloat16
+            twin = matrices_of[parameter].view_as(parameter)
             moved, far = (twin - before).norm(), (parameter - twin).norm()
             assert far < 0.02 * moved, name
         else:

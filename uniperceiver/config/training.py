@@ -14,7 +14,7 @@ class OptimiserConfig:
     """The optimiser, with warm-up and cosine decay."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """adamw; or muon for the matrices of the encoder, and AdamW for all others."""
+    """adamw; or muon for the matrices of the encoder and the kernels of a stem, and AdamW for all others."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     min_lr: float = Field(default=1e-6, ge=0)
@@ -24,7 +24,7 @@ class OptimiserConfig:
     weight_decay: float = Field(default=0.05, ge=0)
     """Decay of matrices; norms, biases, embeddings, LayerScale and temperatures have none."""
     muon_lr: float = Field(default=3.0, gt=0)
-    """muon: learning rate of the encoder's matrices, in multiples of `lr`."""
+    """muon: learning rate of what it updates, in multiples of `lr`."""
     gate_lr: float = Field(default=1.0, gt=0)
     """Learning rate of gates, in multiples of `lr`."""
     betas: tuple[_Share, _Share] = (0.9, 0.95)

@@ -1,4 +1,4 @@
-"""Muon for the encoder's matrices, AdamW for everything else, as one optimiser.
+"""Muon for the encoder's matrices and the kernels of convolutions, AdamW for everything else, as one optimiser.
 
 Shape suffixes: M matrices of one shape, O outputs, I inputs.
 """
@@ -20,15 +20,15 @@ _OF_ADAMW = 0.2  # root mean square of an update of AdamW, from experience
 
 
 def muon(model: nn.Module, config: OptimiserConfig) -> "MuonAdamW":
-    """Muon for the matrices of the encoder's linears, but for those of gates; AdamW for the rest.
+    """Muon for the matrices of the encoder's linears, but for those of gates, and for kernels; AdamW for the rest.
 
-    Input and output layers, norms, embeddings and gates are no maps between features of the model, which is what Muon
-    is about.
+    Linear input and output layers, norms, embeddings and gates are no maps between features of the model, which is what
+    Muon is about. The kernels of a stem are such maps but for the first, which does well with it, too.
     """
     matrices = [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and name.startswith("encoder.") and decays(name, parameter) and parameter.ndim == 2
+        if parameter.requires_grad and decays(name, parameter) and (name.startswith("encoder.") or parameter.ndim == 4)
     ]
     taken = set(matrices)
     rest = [
@@ -41,6 +41,8 @@ def muon(model: nn.Module, config: OptimiserConfig) -> "MuonAdamW":
 
 class MuonAdamW(torch.optim.Optimizer):
     """W ← W − α (0.2 sqrt(max(O, I)) orthogonal(μ m + (1 − μ) g) + λ W) for the groups with "orthogonal"; else AdamW.
+
+    A kernel is taken as a matrix of its outputs and all that each of them sees.
 
     m ← μ m + (1 − μ) g is the momentum, μ = 0.95 (Nesterov's form). `orthogonal` makes all singular values about 1, so
     rare directions of the gradient count as much as frequent ones; with the factor an update is as large as AdamW's,
@@ -79,10 +81,10 @@ class MuonAdamW(torch.optim.Optimizer):
         for place, parameter in enumerate(parameters):
             by_shape[parameter.shape].append(place)
         for shape, places in by_shape.items():
-            update_MOI = orthogonal(torch.stack([ahead[place] for place in places]))
-            update_MOI = update_MOI.to(parameters[0].dtype)
-            size = settings["lr"] * _OF_ADAMW * max(shape) ** 0.5
-            torch._foreach_add_([parameters[place] for place in places], list(update_MOI.unbind()), alpha=-size)
+            ahead_MOI = torch.stack([ahead[place].flatten(1) for place in places])
+            updates = orthogonal(ahead_MOI).to(parameters[0].dtype).view(-1, *shape).unbind()
+            size = settings["lr"] * _OF_ADAMW * max(ahead_MOI.shape[1:]) ** 0.5
+            torch._foreach_add_([parameters[place] for place in places], list(updates), alpha=-size)
 
     def _by_adamw(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
         for parameter in parameters:
