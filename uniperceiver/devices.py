@@ -5,14 +5,11 @@ import torch
 from uniperceiver.errors import UserError
 
 
-def refuse_other_defaults(*, gradients: bool = False) -> None:
+def refuse_other_defaults() -> None:
     """Refuse to train or measure where a program has changed how torch computes everywhere.
 
-    Args:
-        gradients: whether they are needed.
-
     Raises:
-        UserError: another default type or device, autocast, or gradients that are switched off.
+        UserError: another default type or device, or autocast.
     """
     name, device = str(torch.get_default_dtype()), torch.get_default_device()
     if name != "torch.float32":
@@ -31,7 +28,15 @@ def refuse_other_defaults(*, gradients: bool = False) -> None:
             "torch.autocast is on, in which figures would be others; call this outside of it, and say with "
             "optimiser.precision what is computed in 16 bits"
         )
-    if gradients and not torch.is_grad_enabled():
+
+
+def refuse_without_gradients() -> None:
+    """Refuse to train, or to compare gradients, where a program has switched them off.
+
+    Raises:
+        UserError: it has.
+    """
+    if not torch.is_grad_enabled():
         raise UserError(
             "gradients are switched off, so nothing would be learnt; call this outside of torch.no_grad() and "
             "torch.inference_mode()"

@@ -63,7 +63,7 @@ def prepare_run(
     Raises:
         UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
-    refuse_other_defaults(gradients=True)
+    refuse_other_defaults()
     check_same_run(recipe, folder)
     code = import_code(recipe.imports, base)
     tasks = _opened(recipe, base, tasks, quiet)
