@@ -5,17 +5,41 @@ import torch
 from uniperceiver.errors import UserError
 
 
-def refuse_other_default() -> None:
-    """Refuse to train or measure where a program has made another type than float32 torch's default.
+def refuse_other_defaults() -> None:
+    """Refuse to train or measure where a program has changed how torch computes everywhere.
 
     Raises:
-        UserError: it has.
+        UserError: another default type or device, or autocast.
     """
-    name = str(torch.get_default_dtype())
+    name, device = str(torch.get_default_dtype()), torch.get_default_device()
     if name != "torch.float32":
         raise UserError(
             f"torch's default type is {name}, in which figures would be others; call "
             "torch.set_default_dtype(torch.float32) first"
+        )
+    if device.type != "cpu":
+        raise UserError(
+            f"torch's default device is {device}, but batches are made on the CPU; call "
+            "torch.set_default_device('cpu') first, and say with device where to compute"
+        )
+    accelerator = torch.accelerator.current_accelerator() or device
+    if any(map(torch.is_autocast_enabled, (device.type, accelerator.type))):
+        raise UserError(
+            "torch.autocast is on, in which figures would be others; call this outside of it, and say with "
+            "optimiser.precision what is computed in 16 bits"
+        )
+
+
+def refuse_without_gradients() -> None:
+    """Refuse to train, or to compare gradients, where a program has switched them off.
+
+    Raises:
+        UserError: it has.
+    """
+    if not torch.is_grad_enabled():
+        raise UserError(
+            "gradients are switched off, so nothing would be learnt; call this outside of torch.no_grad() and "
+            "torch.inference_mode()"
         )
 
 

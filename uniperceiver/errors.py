@@ -2,12 +2,16 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 _MOST_OF_MESSAGE = 2000  # characters: a file can hold any name and any value, and a message is for a screen
 _MOST_OF_REASON = 400
 _MOST_NAMES = 20
+
+POINTER = "a pointer of Git LFS, not the file itself; fetch that with git lfs pull"
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class UserError(Exception):
@@ -59,6 +63,22 @@ def listed(names: Iterable[object], most: int = _MOST_NAMES) -> str:
 def kind_of_path(path: Path) -> str:
     """What is at a path that exists and is no file."""
     return "a folder" if path.is_dir() else "a pipe or a device"
+
+
+def is_pointer(data: bytes) -> bool:
+    """Whether the first bytes of a file are those that Git LFS leaves in its place until it is fetched."""
+    return data.startswith(_POINTER)
+
+
+def refuse_pointer(path: Path, where: str = "") -> None:
+    """Refuse a pointer of Git LFS: as a damaged file it would be copied again, and be the same.
+
+    Raises:
+        UserError: the file is one.
+    """
+    with suppress(OSError), path.open("rb") as file:
+        if is_pointer(file.read(len(_POINTER))):
+            raise UserError(f"{where}{path} is {POINTER}")
 
 
 def nearest(name: str, options: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:

@@ -1,5 +1,7 @@
 """What a command sets for its process: its threads, and that freed memory is kept for the next step."""
 
+import errno
+import io
 import os
 import platform
 import subprocess
@@ -11,8 +13,9 @@ import torch
 
 from tests.small_run import small_recipe, values_of, write_recipe
 from uniperceiver.cli import main
-from uniperceiver.cli.process import settle, settle_for_run
+from uniperceiver.cli.process import settle, settle_for_run, stopped_when_unheard
 from uniperceiver.errors import UserError
+from uniperceiver.training.stop import stop_on_signals
 
 # Eight blocks of 16 MiB, written and freed, several times; then how many pages the last time asked for.
 PROGRAM = """
@@ -113,3 +116,31 @@ def test_a_command_on_a_run_settles_its_process_first(
         write_recipe(tmp_path / "other.yaml", values_of(threads=2))
         assert main([*words, str(tmp_path), "--data", str(tmp_path / "other.yaml")]) == 2
         assert threads == [3, 2]
+
+
+def test_who_reads_no_longer_asks_the_run_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with stopped_when_unheard(), stop_on_signals() as stop:
+            print("heard", file=sys.stderr, flush=True)
+            assert (os.read(reader, 100), stop.requested) == (b"heard\n", False)
+            os.close(reader)
+            print("unheard", file=sys.stderr, flush=True)
+            assert stop.requested
+        with stopped_when_unheard():
+            print("no run is there to be stopped", file=sys.stderr, flush=True)
+        assert sys.stderr is stream
+
+
+def test_a_full_disk_is_no_reader_who_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with stopped_when_unheard(), pytest.raises(OSError, match="No space left"):
+        print("unheard", file=sys.stderr)
+    monkeypatch.setattr(sys, "stderr", None)
+    with stopped_when_unheard():
+        print("nothing is written", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.runs.experts import experts_of_run
 from uniperceiver.runs.folder import saved_recipe, write_results
+from uniperceiver.runs.interference.of_run import InterferenceSettings, interference_of_run
 from uniperceiver.serving.info import as_text as info_text
 from uniperceiver.serving.predict.tables import as_text
 
@@ -49,6 +52,33 @@ def test_another_default_type_is_refused_and_loads_the_same_model(trained: Path,
         assert not (tmp_path / "run").exists()
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (torch.no_grad, r"gradients are switched off, .*; call this outside of torch\.no_grad\(\) and"),
+        (torch.inference_mode, r"gradients are switched off, .* and torch\.inference_mode\(\)"),
+        (lambda: torch.device("meta"), r"default device is meta, .*; call torch\.set_default_device\('cpu'\) first"),
+        (lambda: torch.autocast("cpu", dtype=torch.bfloat16), r"torch\.autocast is on, .*optimiser\.precision"),
+    ],
+)
+def test_training_is_refused_where_a_program_has_changed_how_torch_computes(
+    trained: Path, tmp_path: Path, changed: Callable[[], AbstractContextManager[object]], message: str
+) -> None:
+    with changed(), pytest.raises(UserError, match=message):
+        train(saved_recipe(trained)[0], tmp_path / "run")
+    with changed(), pytest.raises(UserError, match=message):
+        interference_of_run(trained, InterferenceSettings())
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_need_no_gradients(trained: Path) -> None:
+    plain = evaluate(trained, splits=("val",), task="colours")
+    with torch.inference_mode():
+        assert evaluate(trained, splits=("val",), task="colours") == plain
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(UserError, match=r"torch\.autocast is on"):
+        evaluate(trained)
 
 
 def test_a_limit_of_training_samples(trained: Path) -> None:

@@ -21,7 +21,7 @@ from uniperceiver.training.stop import EXIT_CODE, Stopped, StopRequest, stop_on_
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_former_handlers_come_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
@@ -31,6 +31,16 @@ def test_a_signal_is_noted_and_the_former_handlers_come_back(number: signal.Sign
         with pytest.raises(Stopped):
             stop.check()
     assert signal.getsignal(number) is before
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_handlers_come_back_after_an_error() -> None:
@@ -127,3 +137,16 @@ def test_a_process_saves_before_it_stops(tmp_path: Path, whole_group: bool, numb
     again, state_again = checkpoint.read(tmp_path / "whole" / "checkpoints" / newest.name)
     assert state == state_again
     assert all(same_tensors(tensors[name], again[name]) for name in tensors)
+
+
+@pytest.mark.slow
+def test_a_process_that_nobody_reads_saves_and_stops(tmp_path: Path) -> None:
+    path, out = write_recipe(tmp_path / "recipe.yaml", values_of(("colours",), steps=100_000)), tmp_path / "run"
+    process = _start(path, out)
+    assert process.stderr is not None
+    _wait_for_steps(process, out, 3)
+    process.stderr.close()  # as `2>&1 | head` does
+    assert process.wait(timeout=60) == EXIT_CODE
+    newest = checkpoint.newest_valid(out / "checkpoints").path
+    assert newest is not None
+    assert [line["step"] for line in log_lines(out, "train")] == list(range(1, checkpoint.step_of(newest) + 1))

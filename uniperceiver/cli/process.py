@@ -1,18 +1,24 @@
-"""What a command sets for its whole process, as no call of the library does: threads, and what becomes of freed memory.
+"""What a command sets for its whole process, as no call of the library does: threads, freed memory, and who listens.
 
 By default glibc gives large blocks back to the system, which fills every page with zeros when the next step asks for
 it again: about a tenth of the time of training on a CPU (docs/performance.md). It is asked to keep them.
 """
 
 import ctypes
+import errno
 import os
 import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 if TYPE_CHECKING:
     from uniperceiver.config import Recipe
 
+_Result = TypeVar("_Result")
 _TRIM, _MMAP = -1, -3  # of mallopt: free bytes at the heap's end, above which they go back; blocks not on the heap
 _NEVER, _LARGEST = 2**31 - 1, 2**25  # the largest values that glibc takes
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
@@ -43,6 +49,53 @@ def settle(recipe: "Recipe", *, trains: bool = False) -> None:
         torch.set_num_threads(recipe.threads)
     if trains and device_of(recipe.device).type == "cpu":
         keep_freed_memory()
+
+
+@contextmanager
+def stopped_when_unheard() -> Iterator[None]:
+    """Within the block, a run is asked to stop, as by SIGTERM, when nobody reads its standard error stream any more.
+
+    `train ... 2>&1 | head`, a `tee` that dies and a terminal that is closed would end it unsaved.
+    """
+    stream = sys.stderr
+    if stream is None:  # as in a process without a console
+        yield
+        return
+    sys.stderr = cast(TextIO, _Heard(stream))
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+
+
+class _Heard:
+    """A stream that notices when its reader has gone; what is written after that goes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or nothing where nobody reads."""
+        return self._attempt(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, do: Callable[[], _Result]) -> _Result | None:
+        try:
+            return do()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # while there is something to stop
+            signal.raise_signal(signal.SIGTERM)
+        return None
 
 
 def trust_model(path: str | Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_folder, check_json, print_json, print_results
-from uniperceiver.cli.process import settle, settle_for_run, trust_model
+from uniperceiver.cli.process import settle, settle_for_run, stopped_when_unheard, trust_model
 from uniperceiver.errors import UserError
 from uniperceiver.waiting import announced
 
@@ -103,18 +103,19 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool =
         from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
 
     settle(recipe, trains=True)
-    try:
-        with stop_at_once():
-            run = train(recipe, out, base=base, trust=trust)
-    except Stopped:
-        saved = (out / "checkpoints").is_dir()
-        how = (
-            "after saving; the same command goes on from there"
-            if saved
-            else "before the first save; the same command begins anew"
-        )
-        print(f"stopped {how} ({out})", file=sys.stderr)
-        return EXIT_CODE
+    with stopped_when_unheard():
+        try:
+            with stop_at_once():
+                run = train(recipe, out, base=base, trust=trust)
+        except Stopped:
+            saved = (out / "checkpoints").is_dir()
+            how = (
+                "after saving; the same command goes on from there"
+                if saved
+                else "before the first save; the same command begins anew"
+            )
+            print(f"stopped {how} ({out})", file=sys.stderr)
+            return EXIT_CODE
     if as_json:
         print_json({"run": str(out), "report": str(run.report), **run.results})
     else:

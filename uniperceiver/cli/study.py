@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
+from uniperceiver.cli.process import stopped_when_unheard
 from uniperceiver.cli.runs import FiguresTo
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ def study(
     from uniperceiver.studies.study import as_json, report_study, run_study
     from uniperceiver.training.stop import EXIT_CODE
 
-    studied = report_study(study, out) if report_only else run_study(study, out)
-    if studied.stopped:
-        print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
-        return EXIT_CODE
+    with stopped_when_unheard():
+        studied = report_study(study, out) if report_only else run_study(study, out)
+        if studied.stopped:
+            print(f"stopped; the same command goes on from there ({out})", file=sys.stderr)
+            return EXIT_CODE
     if figures is not None:
         from uniperceiver.report.figures import save_figures
         from uniperceiver.studies.page import study_figures

@@ -10,7 +10,7 @@ from typing import Any
 from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.table_files import check_table, write_table
 from uniperceiver.data.tasks import SPLITS, TaskData, alike_notes, open_tasks
-from uniperceiver.devices import device_of, refuse_other_default
+from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
@@ -77,7 +77,7 @@ def evaluate(
     """
     path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
     check_table(table, "predictions", tuple(COLUMNS))
-    refuse_other_default()
+    refuse_other_defaults()
     model = UniPerceiver(load_saved(path, step, trust=trust))
     recipe, base = saved_recipe(path) if data is None else _read(Path(data))
     recipe = recipe if task is None else _with_task(recipe, task)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from uniperceiver.atomic import write_text
 from uniperceiver.data.tasks import TaskData, open_tasks
-from uniperceiver.devices import device_of, refuse_other_default
+from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.evaluation.experts import Experts, decisions, idle_gates
 from uniperceiver.evaluation.split import Settings, Split
@@ -51,7 +51,7 @@ def experts_of_run(
     Raises:
         UserError: the model has no gates; no such task or split; the folder is no run.
     """
-    refuse_other_default()
+    refuse_other_defaults()
     model = UniPerceiver.from_pretrained(path)
     _check_gates(model.saved.arch, path)
     if not (path / "recipe.yaml").is_file():

@@ -9,7 +9,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.lengths import cut_notes
 from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks, repeated_notes, source_notes
 from uniperceiver.data.vocabulary import text_encoder
-from uniperceiver.devices import device_of, refuse_other_default
+from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
@@ -63,7 +63,7 @@ def prepare_run(
     Raises:
         UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
-    refuse_other_default()
+    refuse_other_defaults()
     check_same_run(recipe, folder)
     code = import_code(recipe.imports, base)
     tasks = _opened(recipe, base, tasks, quiet)

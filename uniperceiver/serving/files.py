@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, refuse_pointer
 from uniperceiver.model.weights import first_misfit
 
 
@@ -22,6 +22,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: missing, truncated or damaged ({error}); copy it again") from None
 
 
@@ -55,6 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: no such file; a saved model holds config.json, model.safetensors, tokenizer.json, preprocess.json"
         ) from None
     except (OSError, ValueError) as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: damaged or not JSON ({error}); copy it again") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object")

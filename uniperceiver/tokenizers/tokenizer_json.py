@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, refuse_pointer
 
 GZIP = b"\x1f\x8b"
 # A vocabulary of words holds hardly all of it: a control character, a Thai letter, an alchemical sign.
@@ -30,6 +30,7 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     try:
         content = path.read_bytes()
+        refuse_pointer(path)
         return (gzip.decompress(content) if content.startswith(GZIP) else content).decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a tokenizer.json or bpe_simple_vocab_16e6.txt.gz") from None

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uniperceiver.atomic import clean, remove, sha256_of, whole_folder
-from uniperceiver.errors import UserError
+from uniperceiver.errors import UserError, refuse_pointer
 from uniperceiver.model.weights import with_own_storage
 
 FORMAT = 1
@@ -178,6 +178,7 @@ def _verified(folder: Path, *, deep: bool) -> dict[str, Any]:
         try:
             size = path.stat().st_size
             if size != facts["size"]:
+                refuse_pointer(path)
                 raise UserError(f"{path}: truncated or changed, {size} bytes instead of {facts['size']}; {_MEND}")
             if deep and sha256_of(path) != facts["sha256"]:
                 raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
@@ -195,6 +196,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({_reason(error)}); {_MEND}") from error
     except ValueError as error:
+        refuse_pointer(path)
         raise UserError(f"{path}: not valid JSON ({_reason(error)}); {_MEND}") from error
     version = contents.get("format") if isinstance(contents, dict) else None
     expected = contents.pop("sha256", None) if isinstance(contents, dict) else None

@@ -14,6 +14,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData
+from uniperceiver.devices import refuse_without_gradients
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch
@@ -77,8 +78,10 @@ class Run:
         Raises:
             Stopped: a signal came; everything is saved.
             UserError: too many broken samples, or five steps in a row without an update; a checkpoint that cannot be
-                used, weights that are not finite, a disk that takes nothing: then nothing was written.
+                used, weights that are not finite, gradients switched off, a disk that takes nothing: then nothing was
+                written.
         """
+        refuse_without_gradients()
         with ExitStack() as stack:
             try:
                 stack.enter_context(folder_to_fill(self.folder))

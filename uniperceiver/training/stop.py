@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a run to stop; it saves first.
+"""SIGTERM, SIGINT, and SIGHUP of a terminal that is closed, ask a run to stop; it saves first.
 
 A signal is noted, and looked at between steps and between the batches of an evaluation. Where that takes longer than a
 moment, waiting and measuring are cut short: a disk that has stopped answering must not use up the time that a
@@ -69,7 +69,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT are noted instead of ending the process; the former handlers come back afterwards."""
+    """Signals are noted instead of ending the process; the former handlers come back afterwards."""
     request = StopRequest()
     with _handled_by(request._note):
         yield request
@@ -77,7 +77,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """SIGTERM and SIGINT raise `Stopped`: around a run that is saved, so that the exit code is the same at any time."""
+    """Signals raise `Stopped`: around a run that is saved, so that the exit code is the same at any time."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped
@@ -88,14 +88,17 @@ def stop_at_once() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals go to a handler; the former ones come back afterwards.
+    """The signals go to a handler; the former ones come back afterwards.
 
     Python lets the main thread alone set handlers: a run in another thread is stopped by who started that thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -30,6 +30,7 @@ def test_a_text_beside_each_picture(tmp_path: Path) -> None:
         e_txt=" ",
     )
     (tmp_path / "._b.jpg").touch()
+    (tmp_path / ".z.jpg").touch()
     (tmp_path / "x.psd").touch()
     put(tmp_path, g_jpg="G", h_gif="H", h_txt="four")
     (tmp_path / "g.txt").write_bytes(b"\xff")
@@ -41,7 +42,7 @@ def test_a_text_beside_each_picture(tmp_path: Path) -> None:
         ("sub/a.png", b"A", ("three",)),
     ]
     assert [note.removeprefix(f"{tmp_path}: ") for note in notes_of(source)] == [
-        "1 file is not taken: 1 .psd",
+        "2 files are not taken: 1 hidden, 1 .psd",
         "3 of 6 files have no text beside them and are left out",
         "1 texts cannot be read as UTF-8",
         "1 texts have no picture beside them",

@@ -99,6 +99,9 @@ def test_what_is_not_taken_is_counted(tmp_path: Path) -> None:
     assert class_names(source) == ("a", "b")
     assert notes_of(source) == (f"{tmp_path}: 4 files are not taken: 2 .psd, 1 without a suffix, 1 .md",)
     assert notes_of(open_source({"format": "folder", "path": "a"}, "w", make(tmp_path / "x", "a/c/1.jpg"))) == ()
+    make(tmp_path / "x", "a/.net/2.jpg", "a/c/.ipynb_checkpoints/1.jpg", "a/c/.3.jpg", "a/c/.DS_Store")
+    hidden = open_source({"format": "folder", "path": "a"}, "w", tmp_path / "x")
+    assert (len(hidden), notes_of(hidden)) == (1, (f"{tmp_path / 'x/a'}: 3 files are not taken: 3 hidden",))
 
 
 def test_a_split_that_lacks_a_class_lists_all(tmp_path: Path) -> None:

@@ -58,3 +58,10 @@ def test_results_without_classes_have_no_tables() -> None:
     values = {"names": list(TABLE.names), "counts": [list(cell) for cell in TABLE.counts]}
     assert class_tables({"tasks": {}, "classes": {"birds": {"val": values}}}) == {"birds": {"val": TABLE}}
     assert list(class_figures(small(classes={"my birds": {"val": TABLE}}))) == ["confusion_my_birds"]
+
+
+def test_tasks_whose_names_would_be_one_file_name_keep_a_figure_each() -> None:
+    tasks = ("work/life", "work?life", "Work life", "work_life_", "life")
+    figures = class_figures(small(classes={task: {"val": TABLE} for task in tasks}))
+    plain = ("work_life", "work_life_", "Work_life__", "work_life___", "life")
+    assert list(figures) == [f"confusion_{name}" for name in plain]

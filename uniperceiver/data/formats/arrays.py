@@ -15,7 +15,7 @@ import numpy as np
 
 from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import class_texts, existing_file
-from uniperceiver.errors import UserError, listed, nearest
+from uniperceiver.errors import UserError, listed, nearest, refuse_pointer
 from uniperceiver.records import Sample
 from uniperceiver.strict import record
 
@@ -144,6 +144,7 @@ class ArraysData:
 
 def _read(path: Path, images: str, labels: str | None, base: Path, where: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The pictures, and their labels where there are some."""
+    refuse_pointer(path, f"{where}: ")
     if path.suffix == ".npz":
         with _npz(path, where) as arrays:
             for name in (images, labels):
@@ -164,7 +165,9 @@ def _read(path: Path, images: str, labels: str | None, base: Path, where: str) -
 def _npz(path: Path, where: str) -> "np.lib.npyio.NpzFile":
     try:
         opened = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except ValueError:  # whose reason is the one of a pickle, whatever the file is
+        raise UserError(f"{where}: {path}: not an .npz file; is it complete?") from None
+    except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{where}: {path}: not an .npz file ({error}); is it complete?") from None
     if not isinstance(opened, np.lib.npyio.NpzFile):
         raise UserError(f"{where}: {path}: an .npy file by the name of .npz; rename it")
@@ -173,6 +176,7 @@ def _npz(path: Path, where: str) -> "np.lib.npyio.NpzFile":
 
 def _array(path: Path, where: str) -> np.ndarray:
     """The array of an .npy or idx file."""
+    refuse_pointer(path, f"{where}: ")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if data[:6] == b"\x93NUMPY":

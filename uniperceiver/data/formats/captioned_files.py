@@ -19,12 +19,12 @@ from uniperceiver.data.formats.files import (
     existing_file,
     existing_folder,
     first_frames,
-    is_of_system,
     listed_suffixes,
     not_taken,
     printable,
     read_bytes,
     read_lines,
+    seen,
     suffix_of,
 )
 from uniperceiver.data.formats.tables.values import left_out_captions
@@ -164,10 +164,10 @@ def _files_below(root: Path, text_suffix: str) -> tuple[list[str], set[str], Cou
     taken, texts, left_out = list[str](), set[str](), Counter[str]()
     kinds = listed_suffixes()
     for folder, below, files in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".") and not is_of_system(name)]
+        below[:] = seen(below, left_out)
         if linked := sum(os.path.islink(os.path.join(folder, name)) for name in below):
             left_out[LINKED] += linked
-        for file in (name for name in files if not name.startswith(".")):
+        for file in seen(files, left_out):
             path = (Path(folder).relative_to(root) / file).as_posix()
             if file.endswith(text_suffix):
                 texts.add(path)

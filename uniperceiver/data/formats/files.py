@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.data.media.decode import missing_decoders
-from uniperceiver.errors import BrokenSample, UserError, kind_of_path, listed, nearest
+from uniperceiver.errors import POINTER, BrokenSample, UserError, is_pointer, kind_of_path, listed, nearest
 from uniperceiver.modalities import MODALITIES
 
-LINKED = "/"  # stands for links to folders among the suffixes of what is not taken
+LINKED, HIDDEN = "/", "."  # links to folders, and hidden names, among the suffixes of what is not taken
 _MOST_FILES = 1_000_000
 _MAY_MOVE = ("gif", "webp")
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
@@ -63,13 +63,21 @@ def is_of_system(name: str) -> bool:
     return name.startswith("._") or name in (".DS_Store", "__MACOSX")
 
 
+def seen(names: Iterable[str], left_out: Counter[str]) -> list[str]:
+    """The names that are not hidden; of those that are, all but what macOS writes by itself is counted."""
+    own = [name for name in names if not is_of_system(name)]
+    shown = [name for name in own if not name.startswith(".")]
+    left_out.update([HIDDEN] * (len(own) - len(shown)))
+    return shown
+
+
 def not_taken(place: object, counts: Mapping[str, int]) -> tuple[str, ...]:
     """A line that says how many files of a place are left out, by suffix; none where none is."""
     if not counts:
         return ()
     total = sum(counts.values())
     kinds = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    names = {"": "without a suffix", LINKED: "linked folders"}
+    names = {"": "without a suffix", LINKED: "linked folders", HIDDEN: "hidden"}
     what = listed((f"{count:,} {names.get(suffix, f'.{suffix}')}" for suffix, count in kinds), 6)
     missing = missing_decoders()
     mends = dict.fromkeys(missing[suffix] for suffix in counts if suffix in missing)
@@ -201,11 +209,13 @@ def suffix_of(name: str) -> str:
 
 
 def refuse_packed(path: Path, data: bytes, where: str) -> None:
-    """Refuse a compressed file by its first bytes.
+    """Refuse a file by its first bytes that is compressed, or that Git LFS has not fetched.
 
     Raises:
         UserError: it is one.
     """
+    if is_pointer(data):
+        raise UserError(f"{where}: {path} is {POINTER}")
     for magic, tool in _PACKED.items():
         if data.startswith(magic) and (tool != "bunzip2" or data[4:10] in (b"1AY&SY", b"\x17rE8P\x90")):
             raise UserError(f"{where}: {path} is compressed; unpack it first ({tool})")

@@ -19,11 +19,11 @@ from uniperceiver.data.formats.files import (
     composed,
     existing_folder,
     first_frames,
-    is_of_system,
     listed_suffixes,
     not_taken,
     printable,
     read_bytes,
+    seen,
     suffix_of,
 )
 from uniperceiver.data.media.decode import missing_decoders
@@ -37,7 +37,7 @@ _SPLITS = frozenset({"train", "val", "valid", "validation", "dev", "test"})
 
 @record
 class FolderSource:
-    """`path/CLASS/**/FILE`: sorted class names are the labels; hidden files are left out."""
+    """`path/CLASS/**/FILE`: sorted class names are the labels; hidden files are left out and counted."""
 
     path: str
     """Folder with one sub-folder per class."""
@@ -51,10 +51,9 @@ class FolderSource:
         """List the files."""
         root = existing_folder(base, self.path, where)
         suffixes = self._suffixes(where)
-        inside = sorted(
-            (entry for entry in os.scandir(root) if not _is_hidden(entry.name)), key=lambda entry: entry.name
-        )
-        folders = [entry.name for entry in inside if entry.is_dir()]
+        left_out = Counter[str]()
+        inside = sorted(seen(os.listdir(root), left_out))
+        folders = [name for name in inside if (root / name).is_dir()]
         if not folders:
             raise UserError(f"{where}: {root}: no class folders; expected a sub-folder per class, named as the class")
         if _SPLITS.issuperset(folders):
@@ -66,7 +65,7 @@ class FolderSource:
             (name for name in folders if composed(printable(name)) not in forms and name not in names), None
         ):
             raise UserError(f"{where}: {root / unknown}: this class is not in `classes`; {nearest(unknown, names)}")
-        left_out = Counter(suffix_of(entry.name) for entry in inside if not entry.is_dir())
+        left_out.update(suffix_of(name) for name in inside if name not in folders)
         files, labels, folder_of = [], [], {composed(folder): folder for folder in folders}
         for label, name in enumerate(names):
             folder = name if name in folders else folder_of.get(composed(name), name)
@@ -138,21 +137,17 @@ class FolderData:
         return (text for texts in self.classes for text in texts)
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or is_of_system(name)
-
-
 def _walk(root: Path, class_name: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Iterator[str]:
     """Files of one class as paths below `root`, at any depth; of others the suffixes are counted."""
     for folder, below, files in os.walk(root / class_name):
-        below[:] = [name for name in below if not _is_hidden(name)]
+        below[:] = seen(below, left_out)
         if linked := sum(os.path.islink(os.path.join(folder, name)) for name in below):
             left_out[LINKED] += linked  # they are not followed: they may lead in a circle
         inside = Path(folder).relative_to(root).as_posix()
-        for file in files:
-            if (suffix := suffix_of(file)) in suffixes and not _is_hidden(file):
+        for file in seen(files, left_out):
+            if (suffix := suffix_of(file)) in suffixes:
                 yield f"{inside}/{file}"
-            elif not _is_hidden(file):
+            else:
                 left_out[suffix] += 1
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uniperceiver.data.media.decode import MOST_PIXELS, refuse_giants
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import POINTER, BrokenSample, UserError, is_pointer
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -120,7 +120,7 @@ def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[list["Packet"]
             yield _packets(container, name, most_pixels)
     except av.error.FFmpegError as error:
         reason = "the file is empty" if not data else f"damaged or not a clip ({error.strerror})"
-        raise BrokenSample(name, reason) from None
+        raise BrokenSample(name, POINTER if is_pointer(data) else reason) from None
 
 
 def _packets(container: "InputContainer", name: str, most_pixels: int) -> list["Packet"]:

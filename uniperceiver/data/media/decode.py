@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.JpegImagePlugin import JpegImageFile
 
-from uniperceiver.errors import BrokenSample
+from uniperceiver.errors import POINTER, BrokenSample, is_pointer
 
 MOST_PIXELS = 40_000_000
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it, as telephones write depth and previews
@@ -173,5 +173,7 @@ def _eight_bits(grey_HW: np.ndarray, name: str, mode: str) -> np.ndarray:
 def _not_an_image(data: bytes) -> str:
     if not data:
         return "the file is empty"
+    if is_pointer(data):
+        return POINTER
     hint = "; it looks like a web page" if data.lstrip()[:1] == b"<" else ""
     return f"not a JPEG, PNG, WebP, BMP or GIF image{hint}"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniperceiver.errors import UserError, kind_of_path
+from uniperceiver.errors import UserError, kind_of_path, refuse_pointer
 
 # Older name -> name of the last version; applied in this order, each wherever it occurs.
 _RENAMES = (
@@ -57,6 +57,7 @@ def read_original(path: Path) -> Original:
         raise UserError(f"{path}: is {kind_of_path(path)}; save it as a file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a .pth, .pt or .safetensors file of the original release")
+    refuse_pointer(path)
     try:
         contents = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
     except OSError as error:

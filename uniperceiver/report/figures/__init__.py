@@ -1,6 +1,6 @@
 """Figures: one function each, returning a matplotlib figure, for pages, TensorBoard, papers and notebooks alike."""
 
-from uniperceiver.report.figures.canvas import image_of, save_figures
+from uniperceiver.report.figures.canvas import file_names, image_of, save_figures
 from uniperceiver.report.figures.confusion import confusion_map
 from uniperceiver.report.figures.curves import LearningCurve, band_curves, learning_curves
 from uniperceiver.report.figures.dots import metric_dots, seed_dots
@@ -14,6 +14,7 @@ __all__ = [
     "confusion_map",
     "expert_panels",
     "expert_weights",
+    "file_names",
     "image_of",
     "interference_heat_maps",
     "interference_over_depth",

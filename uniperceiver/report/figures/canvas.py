@@ -9,7 +9,7 @@ Shape suffixes: H and W pixels, C red, green and blue.
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,6 +236,19 @@ def image_of(figure: "Figure", *, dpi: int = 100) -> np.ndarray:
     image_HWC = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     figure.set_dpi(before)
     return image_HWC
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Choose for each name one that a file may have, no two alike, also where capitals are as small letters."""
+    chosen: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in dict.fromkeys(names):
+        plain = "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")
+        while plain.lower() in taken:
+            plain += "_"
+        taken.add(plain.lower())
+        chosen[name] = plain
+    return chosen
 
 
 def save_figures(figures: "Mapping[str, Figure]", folder: Path) -> list[Path]:

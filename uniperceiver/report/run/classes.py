@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.report.figures.canvas import file_names
 from uniperceiver.report.figures.confusion import confusion_map
 from uniperceiver.report.figures.svg import inline
 from uniperceiver.report.parts.numbers import headline_split
@@ -75,11 +76,10 @@ def class_groups(report: RunReport) -> list[ClassGroup]:
 
 def class_figures(report: RunReport) -> "dict[str, Figure]":
     """Draw the confusion matrix of each task that has classes."""
+    headlines = _headlines(report)
     return {
-        f"confusion_{''.join(letter if letter.isalnum() else '_' for letter in task)}": confusion_map(
-            table.names, table.confusion_KK
-        )
-        for task, (_, table) in _headlines(report).items()
+        f"confusion_{name}": confusion_map(headlines[task][1].names, headlines[task][1].confusion_KK)
+        for task, name in file_names(headlines).items()
     }
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.interference.records import Interference
+from uniperceiver.report.figures.canvas import file_names
 from uniperceiver.report.figures.curves import learning_curves
 from uniperceiver.report.figures.dots import metric_dots
 from uniperceiver.report.figures.gates import expert_panels, expert_weights
@@ -36,10 +37,11 @@ def run_figures(report: RunReport) -> "dict[str, Figure]":
     if measurements:
         figures |= interference_figures(measurements[-1])
         layers = measurements[-1].layers
-        for layer in {layer.name: layer for layer in (layers[0], layers[-1])}.values():
-            over = [measured for measured in measurements if layer.name in names_in(measured)]
+        ends = {layer.name: layer for layer in (layers[0], layers[-1])}
+        for name, file_name in file_names(ends).items():
+            over = [measured for measured in measurements if name in names_in(measured)]
             if len({measured.step for measured in over}) > 1:
-                figures[f"interference_over_training_{_plain(layer.name)}"] = interference_over_training(over, layer)
+                figures[f"interference_over_training_{file_name}"] = interference_over_training(over, ends[name])
     return figures
 
 
@@ -50,8 +52,9 @@ def metric_figures(report: RunReport) -> "dict[str, Figure]":
         split = headline_split({name: metrics for name, metrics in splits.items() if metrics})
         if split is not None:
             by_metric.setdefault(report.main_metric(task, splits[split]), {})[task] = split
+    names = file_names(by_metric)
     return {
-        f"metrics_{_plain(metric)}": metric_dots(
+        f"metrics_{names[metric]}": metric_dots(
             {task: report.main_value(task, report.results[task][split]) for task, split in tasks.items()},
             tones=[report.tone(task) for task in tasks],
         )
@@ -70,12 +73,9 @@ def experts_figures(experts: Experts) -> "dict[str, Figure]":
 def interference_figures(measured: Interference) -> "dict[str, Figure]":
     """Draw who helps and who hurts whom, and how that changes from layer to layer."""
     figures = {"interference": interference_heat_maps(measured)}
-    for kind, layers in kinds_of(measured).items():
+    kinds = kinds_of(measured)
+    names = file_names(kinds)
+    for kind, layers in kinds.items():
         if len({layer.layer for layer in layers}) > 1 and len(measured.tasks) > 1:
-            figures[f"interference_over_depth_{_plain(kind)}"] = interference_over_depth(measured, layers)
+            figures[f"interference_over_depth_{names[kind]}"] = interference_over_depth(measured, layers)
     return figures
-
-
-def _plain(name: str) -> str:
-    """A name that a file may have."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")

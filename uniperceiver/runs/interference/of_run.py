@@ -10,7 +10,7 @@ import torch
 from uniperceiver.config import InterferenceConfig, Recipe, read_recipe
 from uniperceiver.data.mix import Mixture
 from uniperceiver.data.tasks import TaskData, open_tasks
-from uniperceiver.devices import device_of, refuse_other_default
+from uniperceiver.devices import device_of, refuse_other_defaults, refuse_without_gradients
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.interference.estimate import LEAST_BLOCKS, InterferenceEstimate, estimate, measure
 from uniperceiver.interference.finite_differences import finite_differences
@@ -60,7 +60,9 @@ def interference_of_run(path: Path, settings: InterferenceSettings, data: Path |
         UserError: fewer than two tasks, no such task, split, checkpoint or parameter; a task that does not use the
             parameters; a gradient that is not finite.
     """
-    refuse_other_default()
+    refuse_other_defaults()
+    if not settings.by_steps:
+        refuse_without_gradients()
     model = UniPerceiver(load_saved(path, settings.step))
     recipe, base = (read_recipe(data), data.parent) if data is not None else saved_recipe(path)
     if data is not None:

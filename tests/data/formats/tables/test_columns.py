@@ -170,8 +170,10 @@ def test_broken_rows(tmp_path: Path, row: str, reason: str) -> None:
         ),
         (["f", "a.png"], {"image": "f", "files": "imgs"}, "files: .*imgs: no such file or folder"),
         (["t,k", "a,x", "b,z"], {"text": "t", "label": "k", "classes": ["x", "y"]}, r"t\.csv:3: label 'z' is not in"),
-        (["t,k", "a,", "b, "], {"text": "t", "label": "k"}, "column 'k' is empty; name the column with the class"),
-        (["t,k", "a,"], {"text": "t", "label": "k", "classes": ["x"]}, "column 'k' is empty"),
+        (["t,k", "a,", "b, "], {"text": "t", "label": "k"}, "no row says its class: no label in column 'k'; name the"),
+        (["t,k", "a,"], {"text": "t", "label": "k", "classes": ["x"]}, "no label in column 'k'; name the column with"),
+        (["t,k", "a,nan"], {"text": "t", "label": "k"}, "no row says its class: column 'k' is NaN; name the column"),
+        (["t,k", "a,"], {"text": "t", "label": "k", "separator": "|"}, "no row says its class: column 'k' is empty"),
     ],
 )
 def test_what_a_user_can_mend(tmp_path: Path, lines: list[str], keys: dict[str, Any], message: str) -> None:

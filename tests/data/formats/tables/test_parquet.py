@@ -207,6 +207,15 @@ def test_what_a_user_can_mend(tmp_path: Path, written: Any, message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_labels_that_are_mappings_are_not_called_empty(tmp_path: Path) -> None:
+    write(tmp_path / "t.parquet", {"t": ["a", "b"], "k": [{"name": "x"}, {"name": "y"}]})
+    message = (
+        "no row says its class: column 'k' holds a mapping, not one text or number; name the column with the class"
+    )
+    with pytest.raises(UserError, match=f"^w: {message}$"):
+        opened(tmp_path, text="t", label="k")
+
+
 @pytest.mark.parametrize("format_", ["parquet", "huggingface"])
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
     package = {"parquet": "pyarrow", "huggingface": "datasets"}[format_]

@@ -86,7 +86,7 @@ def test_broken_rows(tmp_path: Path) -> None:
         ("sentence\tlabel\nx\tgud\n", {"label": "label", "classes": ["good"]}, r":2: label 'gud' .*mean 'good'"),
         ("sentence\tlabel\nx\t0\n", {"label": "label", "classes": ["1", "2"]}, "label '0' is not in `classes`"),
         ("sentence\tlabel\nx\t2\n", {"label": "label", "classes": ["a", "b"]}, "label '2' is not in `classes`"),
-        ("sentence\tlabel\nx\t\n", {"label": "label"}, "column 'label' is empty"),
+        ("sentence\tlabel\nx\t\n", {"label": "label"}, "no label in column 'label'"),
         ("sentence\tlabel\nx\ty\n", {"header": False}, "no column 'sentence'; choose one of 0, 1"),
     ],
 )

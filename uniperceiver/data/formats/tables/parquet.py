@@ -21,7 +21,7 @@ from uniperceiver.data.formats.tables.arrow import (
 )
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import BrokenSample, UserError, refuse_pointer
 from uniperceiver.strict import record
 
 _KEPT_BYTES = 256 << 20  # row groups that a process keeps decoded
@@ -138,6 +138,7 @@ def _open(
         with ParquetFile(path) as file:
             footer, schema = file.metadata, file.schema_arrow
     except (OSError, ValueError) as error:
+        refuse_pointer(path, f"{where}: ")
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: {path}: not a Parquet file ({reason}); is it complete?") from None
     check_columns(columns, schema.names, path, where)

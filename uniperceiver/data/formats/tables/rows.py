@@ -155,6 +155,7 @@ class _Scan:
     label: "array[int]" = field(default_factory=lambda: array("i"))  # index into `label_texts`, or NO_LABEL
     label_texts: dict[str, int] = field(default_factory=dict)  # labels that occur, in all rows
     label_sets: dict[int, tuple[int, ...]] = field(default_factory=dict)  # indices into them, of rows with LABEL_SET
+    no_label: str = ""  # why the first row without a label has none
     captions_left_out: int = 0
     any_file: bool = False  # a file that a row names exists
     missing: Path | None = None  # the first that does not
@@ -233,7 +234,8 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
 def _label_index(row: int, values: Mapping[str, Any], scan: _Scan, label: LabelColumn, names: tuple[str, ...]) -> int:
     try:
         texts = label.texts(values, "", names)
-    except BrokenSample:
+    except BrokenSample as error:
+        scan.no_label = scan.no_label or error.reason
         return NO_LABEL
     indices = tuple(scan.label_texts.setdefault(text, len(scan.label_texts)) for text in texts)
     if len(indices) == 1:
@@ -278,7 +280,8 @@ def _labels(
     names = sorted_names(scan.label_texts) if names is None else names
     taken = {row: scan.label_sets[row] for row in row_J[text_J == LABEL_SET].tolist()}
     if not names or not ((text_J >= 0).any() or any(taken.values())):
-        raise UserError(f"{where}: {query.label} is empty; name the column with the class")
+        why = scan.no_label or f"{query.label} is empty"
+        raise UserError(f"{where}: no row says its class: {why}; name the column with the class")
     index_of = {name: label for label, name in enumerate(names)}
     labels = [label_of(text, index_of) for text in scan.label_texts]
     for text, index in scan.label_texts.items():
