@@ -94,7 +94,7 @@ def mixture_of(name: str, folder: Path, files: Files, medium: Medium) -> Mixture
     task = CATALOGUE[kind.kind]
     stage = Stage(begins=0, preprocess=medium.preprocess, batch=medium.batch)
     return Mixture(
-        sets=(TrainingSet(task=task, index=0, source=source, weight=1, augment=AugmentConfig(), stages=(stage,)),),
+        sets=(TrainingSet(task=task, index=0, source=source, augment=AugmentConfig(), stages=(stage,)),),
         codec=bpe.train(files.captions, size=300, lowercase=True),
         seed=0,
         mode="mixed",

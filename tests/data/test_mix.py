@@ -49,17 +49,16 @@ class Numbers:
 def mixture(
     *, broken: tuple[int, ...] = (), augment: AugmentConfig | None = None, late: int = 10**9, **fields: Any
 ) -> Mixture:
-    """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3."""
+    """Three tasks of 7, 10 and 5 samples with the weights 1, 2, 3; late ones 4, 2, 2."""
     sets = tuple(
         TrainingSet(
             task=tiny_task(name),
             index=index,
             source=Numbers(size, broken),
-            weight=index + 1.0,
             augment=augment or AugmentConfig(crop=0.4),
             stages=(
-                Stage(begins=0, preprocess=Preprocess(size=8, length=24), batch=3),
-                Stage(begins=late, preprocess=Preprocess(size=12, length=24), batch=2),
+                Stage(begins=0, preprocess=Preprocess(size=8, length=24), batch=3, weight=index + 1.0),
+                Stage(begins=late, preprocess=Preprocess(size=12, length=24), batch=2, weight=(4.0, 2.0, 2.0)[index]),
             ),
         )
         for index, (name, size) in enumerate(zip(TASKS, SIZES, strict=True))
@@ -70,7 +69,11 @@ def mixture(
 
 def only(one: Mixture, index: int) -> Mixture:
     """The same mixture, in which only that task is drawn."""
-    return replace(one, sets=tuple(replace(each, weight=float(each.index == index)) for each in one.sets))
+    return replace(one, sets=tuple(_weighted(each, float(each.index == index)) for each in one.sets))
+
+
+def _weighted(tasks: TrainingSet, weight: float) -> TrainingSet:
+    return replace(tasks, stages=tuple(replace(stage, weight=weight) for stage in tasks.stages))
 
 
 def batches(one: Mixture, count: int) -> list[tuple[Plan, Batch | None, tuple[Broken, ...]]]:
@@ -243,7 +246,7 @@ def test_a_part_of_a_batch_holds_the_samples_of_the_whole(index: int, augment: A
     ],
 )
 def test_only_labelled_pictures_alone_are_blended(name: str, mixes: bool) -> None:
-    values: dict[str, Any] = {"task": tiny_task(name), "index": 0, "source": Numbers(4), "weight": 1.0, "stages": ()}
+    values: dict[str, Any] = {"task": tiny_task(name), "index": 0, "source": Numbers(4), "stages": ()}
     for augment, expected in ((AugmentConfig(mixup=1.0), mixes), (AugmentConfig(cutmix=1.0), mixes)):
         assert TrainingSet(augment=augment, **values).mixes == expected
     assert not TrainingSet(augment=AugmentConfig(crop=0.4), **values).mixes
@@ -288,6 +291,13 @@ def test_a_window_is_several_draws_at_once() -> None:
 
 def test_shares_add_up() -> None:
     assert mixture().shares == pytest.approx((1 / 6, 2 / 6, 3 / 6))
+
+
+def test_late_weights_hold_from_their_step_on() -> None:
+    one, early = mixture(late=400), mixture()
+    assert [one.tasks_of(step) for step in range(400)] == [early.tasks_of(step) for step in range(400)]
+    drawn = np.bincount([index for step in range(400, 2400) for index in one.tasks_of(step)], minlength=3)
+    assert drawn / drawn.sum() == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
 
 
 SAMPLES = {"a": 100, "b": 900, "c": 5}

@@ -34,3 +34,12 @@ def test_late_sizes_take_the_place_of_early_ones(late: dict[str, int], expected:
     found = [(stage.preprocess.size, stage.preprocess.frames, stage.batch) for stage in stages]
     assert found == [(32, 2, 3), expected]
     assert mixture.sets[1].stages[0].batch == mixture.sets[1].stages[1].batch
+
+
+def test_a_late_weight_takes_the_place_of_the_early_one() -> None:
+    recipe = small_recipe(("colours", "captions"), steps=10, late_from=0.5)
+    colours = replace(recipe.tasks["colours"], weight=3.0, late=LateConfig(weight=0.5))
+    recipe = replace(recipe, tasks={**recipe.tasks, "colours": colours})
+    mixture = mixture_of(recipe, open_tasks(recipe, Path()), tiny_codec())
+    assert [[stage.weight for stage in tasks.stages] for tasks in mixture.sets] == [[3.0, 0.5], [1.0, 1.0]]
+    assert [stage.begins for stage in mixture.sets[0].stages] == [0, 5]

@@ -29,7 +29,7 @@ class AugmentConfig:
 
 @record
 class LateConfig:
-    """What changes for the last part of a run (two-stage resolution)."""
+    """What changes for the last part of a run: two-stage resolution, or tasks that are learnt first."""
 
     size: PositiveInt | None = None
     """Pixels along an image's side."""
@@ -37,6 +37,8 @@ class LateConfig:
     """Frames per clip."""
     batch: PositiveInt | None = None
     """Samples per batch."""
+    weight: float | None = Field(default=None, gt=0)
+    """Sampling weight relative to the other tasks."""
 
 
 @record
@@ -74,7 +76,7 @@ class TaskConfig:
     augment: AugmentConfig = AugmentConfig()
     """Augmentation in training."""
     late: LateConfig = LateConfig()
-    """Other sizes for the last part of the run, from `late_from` on."""
+    """Other sizes, or another weight, for the last part of the run, from `late_from` on."""
 
 
 @record

@@ -71,7 +71,7 @@ class Recipe:
     device: str = "auto"
     """cpu, cuda, cuda:1, mps; auto takes the first accelerator."""
     late_from: float = Field(default=0.9, ge=0, le=1)
-    """Share of the steps after which the tasks' `late` sizes hold."""
+    """Share of the steps after which the tasks' `late` sizes and weights hold."""
     model: ModelConfig = ModelConfig()
     moe: MoEConfig = MoEConfig()
     tune: TuneConfig = TuneConfig()

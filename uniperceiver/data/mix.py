@@ -24,11 +24,12 @@ from uniperceiver.tasks.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Sizes of a task's batches during a part of the run."""
+    """A task's batches during a part of the run: how large they are, and how often they are drawn."""
 
     begins: int  # with the step of that number; it ends where the next stage begins
     preprocess: Preprocess
     batch: int
+    weight: float = 1.0  # of the task, relative to the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,6 @@ class TrainingSet:
     task: Task
     index: int  # among the tasks of the run
     source: Source
-    weight: float  # relative sampling weight
     augment: AugmentConfig
     stages: tuple[Stage, ...]  # in the order in which they begin, the first with step 0
 
@@ -98,16 +98,18 @@ class Mixture:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The sampling ratio of each task; they add up to 1."""
-        total = sum(training_set.weight for training_set in self.sets)
-        return tuple(training_set.weight / total for training_set in self.sets)
+        """The sampling ratio of each task in the first step; they add up to 1."""
+        return tuple((weights := self._weights(0)) / weights.sum())
 
     def tasks_of(self, step: int) -> tuple[int, ...]:
         """Indices of the tasks that a step draws: with replacement, in proportion to the weights."""
-        weights = np.array([training_set.weight for training_set in self.sets])
+        weights = self._weights(step)
         rng = numpy_stream(self.seed, "tasks", step)
         drawn = rng.choice(len(weights), size=self.draws, p=weights / weights.sum())
         return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // self.draws))
+
+    def _weights(self, step: int) -> np.ndarray:
+        return np.array([each.stages[each.stage_at(step)].weight for each in self.sets])
 
     def plans(self, step: int, consumed: Sequence[int]) -> list[Plan]:
         """The batches of a step.

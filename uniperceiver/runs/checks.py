@@ -203,6 +203,9 @@ def check_balance(recipe: Recipe, tasks: int) -> None:
         raise UserError(
             "balance.window: is for sampling.mode=unmixed; in mixed steps, set sampling.tasks_per_step instead"
         )
+    late = next((task for task, config in recipe.tasks.items() if config.late.weight), None)
+    if method.steady_shares and late is not None:
+        raise UserError(f"{name}: needs the same weights in the whole run; remove tasks.{late}.late.weight")
     if method.one_at_once and mixed:
         raise UserError(f"{name}: needs steps of one task; set sampling.mode=unmixed")
     if method.one_at_once and window > 1:

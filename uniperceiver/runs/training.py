@@ -42,7 +42,7 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) ->
 
 
 def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
-    """A task with its samples, whose batches have the sizes of `tasks.NAME.late` from that step on."""
+    """A task with its samples, whose batches are those of `tasks.NAME.late` from that step on."""
     config = data.config
     early_preprocess = dataclasses.replace(data.preprocess, size=config.size, frames=config.frames)
     assert data.index is not None
@@ -50,11 +50,15 @@ def _training_set(data: TaskData, weight: float, late: int) -> TrainingSet:
         task=data.task,
         index=data.index,
         source=data.sources["train"],
-        weight=weight,
         augment=config.augment,
         stages=(
-            Stage(begins=0, preprocess=early_preprocess, batch=config.batch),
-            Stage(begins=late, preprocess=data.preprocess, batch=config.late.batch or config.batch),
+            Stage(begins=0, preprocess=early_preprocess, batch=config.batch, weight=weight),
+            Stage(
+                begins=late,
+                preprocess=data.preprocess,
+                batch=config.late.batch or config.batch,
+                weight=config.late.weight or weight,
+            ),
         ),
     )
 

@@ -131,6 +131,10 @@ def test_it_works_with(tmp_path: Path, name: str, kind: str) -> None:
             {"method": "tbgn", "mode": "unmixed", "window": 2},
             r"^balance.method=tbgn: needs steps of one task; remove balance.window$",
         ),
+        (
+            {"method": "tbgn", "mode": "unmixed", "late": 2.0},
+            r"^balance.method=tbgn: needs the same weights in the whole run; remove tasks.words.late.weight$",
+        ),
         ({"window": 2}, r"^balance.window: is for sampling.mode=unmixed; in mixed steps, set sampling.tasks_per_step"),
         ({"method": "dwa", "tasks": 1}, r"^balance.method=dwa: balances several tasks, the run has 1; add tasks, or"),
     ],
@@ -138,7 +142,7 @@ def test_it_works_with(tmp_path: Path, name: str, kind: str) -> None:
 def test_a_recipe_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     sampling = {"mode": changes.get("mode", "mixed"), "tasks_per_step": changes.get("each", 2)}
     balance = {"method": changes.get("method", "fixed"), "window": changes.get("window", 1)}
-    recipe = small_recipe(TEXTS, sampling=sampling, balance=balance)
+    recipe = small_recipe(TEXTS, sampling=sampling, balance=balance, tasks__words__late__weight=changes.get("late"))
     with pytest.raises(UserError, match=message):
         check_balance(recipe, changes.get("tasks", 2))
 

@@ -52,6 +52,8 @@ class Method:
     """Whether each step must have one task only."""
     least_tasks: ClassVar[int] = 2
     """Tasks that a run must have for it to mean anything."""
+    steady_shares: ClassVar[bool] = False
+    """Whether it counts on one sampling ratio of each task in the whole run."""
     clips: ClassVar[bool] = True
     """Whether `optimiser.clip` holds for the gradients that it combines."""
 

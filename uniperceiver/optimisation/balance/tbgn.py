@@ -28,6 +28,7 @@ class TBGN(Method):
     needs_gradients: ClassVar[bool] = True
     one_at_once: ClassVar[bool] = True
     least_tasks: ClassVar[int] = 1
+    steady_shares: ClassVar[bool] = True
     clips: ClassVar[bool] = False
 
     def combine(self, gradients: TaskGradients, step: int) -> dict[str, Tensor]:
