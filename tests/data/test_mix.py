@@ -289,11 +289,8 @@ def test_a_window_is_several_draws_at_once() -> None:
     assert [plan.place for plan in one.plans(5, [0, 0, 0])] == list(range(12))
 
 
-def test_shares_add_up() -> None:
+def test_shares_add_up_and_late_weights_hold_from_their_step_on() -> None:
     assert mixture().shares == pytest.approx((1 / 6, 2 / 6, 3 / 6))
-
-
-def test_late_weights_hold_from_their_step_on() -> None:
     one, early = mixture(late=400), mixture()
     assert [one.tasks_of(step) for step in range(400)] == [early.tasks_of(step) for step in range(400)]
     drawn = np.bincount([index for step in range(400, 2400) for index in one.tasks_of(step)], minlength=3)

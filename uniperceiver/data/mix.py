@@ -109,7 +109,7 @@ class Mixture:
         return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // self.draws))
 
     def _weights(self, step: int) -> np.ndarray:
-        return np.array([each.stages[each.stage_at(step)].weight for each in self.sets])
+        return np.array([tasks.stages[tasks.stage_at(step)].weight for tasks in self.sets])
 
     def plans(self, step: int, consumed: Sequence[int]) -> list[Plan]:
         """The batches of a step.
