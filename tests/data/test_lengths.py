@@ -1,8 +1,11 @@
 """How many texts of a recipe are cut is said, and a second text is not lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from tests.small_run import BASE, merged
+import pytest
+
+from tests.small_run import BASE, merged, small_recipe
 from tests.tiny import tiny_codec
 from uniperceiver.config import Recipe
 from uniperceiver.data.batch import prepare
@@ -29,6 +32,20 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
         "pairs/train: 2 of the first 3 texts are longer than length 24 and are cut; raise length, if they matter"
     )
     assert cut_notes([pairs(tmp_path, 200)], tiny_codec()) == []
+
+
+@pytest.mark.parametrize("name", ["captions", "retrieval", "relations", "words"])
+def test_only_what_is_longer_with_template_answer_and_end_token_is_said_to_be_cut(name: str) -> None:
+    codec, (data,) = tiny_codec(), open_tasks(small_recipe((name,)), Path(), ("val",))
+    of_classes = sum(map(len, data.sources["val"].classes or ()))
+    texts = list(data.sources["val"].texts())[of_classes:]
+    more = 1 + len(codec.encode("it is")) + len(codec.encode(".")) if name == "relations" else 0
+    lengths = [len(codec.encode(text)) + more + 1 for text in texts]
+    for length in (max(lengths), max(lengths) - 1, min(lengths)):
+        longer = sum(each > length for each in lengths)
+        notes = cut_notes([replace(data, preprocess=replace(data.preprocess, length=length))], codec)
+        start = f"{name}/val: {longer} of the first {len(texts)} texts are longer than length {length} and"
+        assert [note.startswith(start) for note in notes] == [True] * bool(longer)
 
 
 def test_the_second_text_is_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from uniperceiver import UniPerceiver
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.evaluation.evaluate import evaluate, main_metric, score
+from uniperceiver.evaluation.evaluate import beats_chance, evaluate, main_metric, score
 from uniperceiver.evaluation.examples import examples_of
 from uniperceiver.evaluation.split import Settings, Split, batches, drawn_samples
 from uniperceiver.records import Encoded, Sample, Segment, Sequences
@@ -246,6 +246,14 @@ def test_too_many_broken_samples_stop_an_evaluation(model: UniPerceiver, broken:
     broken.update(range(12))
     with pytest.raises(UserError, match=r"colours/val: no sample could be read"):
         evaluate(model.model, split_of("colours"), settings(model, max_broken=1.0))
+
+
+@pytest.mark.parametrize(("metric", "below", "above"), [("accuracy@1", False, True), ("perplexity", True, False)])
+def test_chance_is_beaten_where_the_whole_interval_is_on_the_better_side(metric: str, below: bool, above: bool) -> None:
+    assert beats_chance(metric, 0.5, 0.9, chance=1.0) == below
+    assert beats_chance(metric, 1.1, 1.5, chance=1.0) == above
+    for low, high in ((0.9, 1.1), (0.9, 1.0), (1.0, 1.1), (math.nan, math.nan)):
+        assert not beats_chance(metric, low, high, chance=1.0)
 
 
 def test_the_score_of_an_evaluation_is_the_mean_loss() -> None:

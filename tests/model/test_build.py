@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.moe_cases import moe_of
 from tests.tiny import tiny_architecture
 from uniperceiver.config import ModelConfig, MoEConfig
 from uniperceiver.errors import UserError
@@ -91,6 +92,19 @@ def test_first_weights_are_those_of_the_original() -> None:
             assert 0.95 * bound < float(value.abs().max()) <= bound, name
             assert float(value.std()) == pytest.approx(bound / 3**0.5, rel=0.05), name
     assert torch.equal(state["tokenizer.patches.temporal"], sincos_1d(torch.arange(4), 64))
+
+
+def test_convolutions_and_embeddings_of_codes_begin_normal_each_by_its_inputs() -> None:
+    fields = {"stem": "conv", "patch": 8, "moe": moe_of("modality")}
+    state, again, other = (made(seed, **fields).state_dict() for seed in (0, 0, 1))
+    deviations = {name: math.sqrt(2 / value[0].numel()) for name, value in state.items() if value.ndim == 4}
+    assert len(deviations) == 3
+    deviations |= {name: 1.0 for name in state if name.endswith(".table")}
+    assert len(deviations) > 3
+    for name, deviation in deviations.items():
+        assert float(state[name].std()) == pytest.approx(deviation, rel=0.2), name
+        assert torch.equal(state[name], again[name]), name
+        assert not torch.equal(state[name], other[name]), name
 
 
 def test_a_table_of_positions_is_part_of_the_model_only_where_it_is_asked_for() -> None:

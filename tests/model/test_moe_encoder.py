@@ -212,6 +212,18 @@ def test_a_context_looks_at_what_all_tokens_may_look_at(kind: str) -> None:
         assert tokens.order_BN[:, 0].tolist() == [0, 0, 0]  # type: ignore[index]
 
 
+def test_padding_before_a_text_that_is_written_is_no_context_of_it() -> None:
+    """As that of a modality of one's own may be."""
+    model = moe_model("context")
+    tokens = model.tokenizer(inputs_of("image_captioning"))
+    valid_BN = torch.ones(tokens.x_BND.shape[:2], dtype=torch.bool)
+    valid_BN[1, 3], valid_BN[2, 2:4] = False, False
+    tokens = replace(tokens, valid_BN=valid_BN)
+    with torch.no_grad():
+        spoiled_BND = tokens.x_BND.masked_fill(~valid_BN[:, :, None], 100.0)
+        torch.testing.assert_close(pooled(model, replace(tokens, x_BND=spoiled_BND)), pooled(model, tokens))
+
+
 def test_a_text_alone_that_is_written_has_spe_as_its_context() -> None:
     model, inputs = moe_model("context"), inputs_of("image_captioning")
     tokens = model.tokenizer(changed(inputs, pixels_BFCHW=None))

@@ -23,8 +23,8 @@ from uniperceiver.moe.conditions import (
     release_bits,
     token,
 )
-from uniperceiver.moe.settings import MoE
-from uniperceiver.records import Decision, Segment
+from uniperceiver.moe.settings import KINDS, MoE
+from uniperceiver.records import Decision, Facts, Segment
 from uniperceiver.runs.architecture import experts
 from uniperceiver.tasks.catalogue import CATALOGUE
 
@@ -64,6 +64,16 @@ def test_attribute_is_the_layout_that_the_settings_name() -> None:
         assert code("attribute", segment) == tuple(map(float, paper_bits(segment)))
         release = MoE(condition="attribute", layout="release")
         assert code("attribute", segment, release) == tuple(map(float, release_bits(segment)))
+
+
+def test_kinds_of_tokens_beside_the_usual_ones_have_places_of_their_own_behind_them() -> None:
+    kinds, facts = (*KINDS, "sound", "touch"), Facts(side="input", inputs=("touch", "text"), targets=("sound",))
+    for kind, of_sound, of_touch, place in (("touch", (0, 1, 0), (1, 0, 1), 3), ("sound", (0, 1, 1), (1, 0, 0), 2)):
+        segment = Segment(start=0, stop=2, kind=kind, causal=False, facts=facts)
+        behind = code("attribute", segment, MoE(condition="attribute", kinds=kinds))
+        assert behind == (*map(float, paper_bits(segment)), *of_sound, *of_touch)
+        one_hot = code("modality", segment, MoE(condition="modality", kinds=kinds))
+        assert one_hot == tuple(float(index == place) for index in range(4))
 
 
 def test_codes_have_one_width_and_only_numbers_of_tasks_change_it() -> None:

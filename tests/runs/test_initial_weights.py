@@ -53,7 +53,7 @@ def test_the_first_answers_are_those_of_the_dense_start(trained: Path, tmp_path:
 
 @pytest.mark.parametrize("moe", ["attribute", "token", "task_specific"])
 def test_experts_that_begin_equal_begin_as_the_dense_model_of_their_seed(tmp_path: Path, moe: str) -> None:
-    path = write_recipe(tmp_path / "r.yaml", values_of(TASKS, model__layers=2))
+    path = write_recipe(tmp_path / "r.yaml", values_of(TASKS, seed=3, model__layers=2))
     dense, apart = first_model(path, tmp_path / "dense"), first_model(path, tmp_path / "apart", f"moe.condition={moe}")
     equal = first_model(path, tmp_path / "equal", f"moe.condition={moe}", "moe.begin=equal")
     for ours, theirs, others in zip(answers(equal), answers(dense), answers(apart), strict=True):

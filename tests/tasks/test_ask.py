@@ -17,7 +17,7 @@ from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.ask import ask, loss_terms, read, represent_inputs
 from uniperceiver.tasks.candidates import label_candidates, represent_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.likelihood import log_likelihood
+from uniperceiver.tasks.likelihood import log_likelihood, logits
 from uniperceiver.tasks.task import Task
 
 FACTS = Facts(side="input", inputs=("visual", "text"), targets=("text",))
@@ -165,6 +165,18 @@ def test_nothing_is_random_without_a_stream_and_everything_is_the_streams(name: 
         first, again, other = (ask(model, task, batch, candidates, torch_stream(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["image_classification", "image_text_retrieval"])
+def test_candidates_draw_from_the_stream_behind_their_inputs(name: str) -> None:
+    task, model, batch = tiny_task(name), tiny_model(drop_path=0.5).train(), tiny_batch(name)
+    candidates, stream = tiny_candidates(task, batch), torch_stream(1)
+    with torch.no_grad():
+        z_RD = represent_inputs(model, batch, stream)
+        c_KD = represent_candidates(model, candidates, stream)
+        found_RK = ask(model, task, batch, candidates, torch_stream(1))
+        assert not torch.allclose(c_KD, represent_candidates(model, candidates), atol=1e-2)
+        torch.testing.assert_close(found_RK, logits(z_RD, c_KD, model.scale(task.temperature)))
 
 
 def test_autocast_leaves_the_likelihood_in_float32() -> None:

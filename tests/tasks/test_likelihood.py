@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.tiny import tiny_model
 from uniperceiver.streams import torch_stream
@@ -50,6 +51,16 @@ def test_the_original_compares_them_in_the_autocast_type() -> None:
     assert not torch.equal(found_RK.float(), exact_RK)
     torch.testing.assert_close(found_RK.float(), exact_RK, atol=0.3, rtol=0)
     assert log_likelihood(found_RK).dtype == torch.float32
+
+
+def test_the_type_of_representations_is_also_kept_where_autocast_divides_by_a_float32_norm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU."""
+    normalize = F.normalize
+    monkeypatch.setattr(F, "normalize", lambda x, dim: normalize(x.float(), dim=dim))
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        assert unit(some(2, 8).to(dtype), float32=False).dtype == dtype
 
 
 @pytest.mark.parametrize("float32", [True, False])

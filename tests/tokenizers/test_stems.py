@@ -99,6 +99,16 @@ def test_convolutions_begin_with_features_of_size_1(patch: int) -> None:
     assert 0.4 < float(features.std()) < 1.0  # GELU of N(0, 1): 0.58
 
 
+@pytest.mark.parametrize(
+    ("width", "patch", "depth", "expected"),
+    [(128, 16, 1, [16, 32, 64, 128]), (32, 8, 2, [16, 16, 32]), (40, 2, 1, [40])],
+)
+def test_channels_double_up_to_the_width_from_16_on(width: int, patch: int, depth: int, expected: list[int]) -> None:
+    layers = [layer for layer in ConvStem(width, patch=patch, depth=depth).layers if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == expected
+    assert [layer.in_channels for layer in layers] == [3 * depth, *expected[:-1]]
+
+
 @pytest.mark.parametrize("patch", [1, 6, 12])
 def test_a_side_that_halvings_do_not_reach_is_refused(patch: int) -> None:
     with pytest.raises(ValueError, match=f"{patch} is no power of 2"):

@@ -126,3 +126,13 @@ def test_patches_of_two_frames_take_one_row_of_the_table() -> None:
     assert one(pixels(frames=3)).shape == (2, 2 * 6, D)
     still = one(torch.zeros(1, 1, 3, 4, 4))[0, 0] - one.project.bias - full_grid(one.spatial, 1, 1)[0]
     torch.testing.assert_close(still, one.temporal[0])
+
+
+@pytest.mark.parametrize(
+    ("depth", "frames", "rows"),
+    [(1, 4, {0, 1}), (2, 4, {0, 1, 2, 3}), (2, 7, {0, 1}), (2, 9, {0}), (3, 3, set(range(5)))],
+)
+def test_a_clip_begins_at_any_row_from_which_the_table_holds_it(depth: int, frames: int, rows: set[int]) -> None:
+    one = tokenizer(depth=depth, max_frames=5)
+    assert {one.first_frame(frames, torch_stream(seed)) for seed in range(60)} == rows
+    assert one.first_frame(frames, None) == 0

@@ -279,17 +279,27 @@ def test_a_skipped_step_moves_no_selection_bias(tmp_path: Path, skips: bool) -> 
     assert any(bool(value.any()) for value in biases) == (not skips)
 
 
-def test_losses_that_balance_experts_are_a_mean_over_batches_without_the_weight_of_the_task() -> None:
+class Weighing(Fixed):
+    """Weighs the two tasks apart."""
+
+    def weights(self, losses: Mapping[str, float], step: int) -> Mapping[str, float]:
+        return {"a": 0.5, "b": 3.0}
+
+
+@pytest.mark.parametrize("weighs", [False, True])
+def test_losses_that_balance_experts_are_a_mean_over_batches_without_any_weight_of_the_task(weighs: bool) -> None:
     state, plain = tiny_state(), tiny_state()
+    state.method = Weighing({}, TaskBalanceConfig(), 0) if weighs else state.method
     made = iter(
         BatchLoss(terms={"nll": loss_of(state)}, factor=0.5, balance={"switch": loss_of(state, factor)})
         for factor in (2.0, 4.0)
     )
-    report = train_step(state, work("a", "a"), lambda batch, plan: next(made), CONFIG, 0.5)
-    step(plain, loss_of(plain, 0.5 + 3.0))
+    report = train_step(state, work("b", "b"), lambda batch, plan: next(made), CONFIG, 0.5)
+    step(plain, loss_of(plain, 0.5 * (3.0 if weighs else 1.0) + 3.0))
     for mine, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
-    assert len(report.balance["a"]) == 2
+    found = torch.stack(report.balance["b"]) / torch.stack(report.losses["b"])
+    torch.testing.assert_close(found, torch.tensor([2.0, 4.0]))
 
 
 def test_who_looks_at_gradients_is_told_what_they_are_multiplied_by() -> None:
@@ -304,13 +314,6 @@ def test_who_looks_at_gradients_is_told_what_they_are_multiplied_by() -> None:
         lambda task, factor: told.append((task, factor)),
     )
     assert told == [("a", 0.5 * 4.0), ("b", 0.5 * 4.0)]  # the task's own weight is part of its gradient
-
-
-class Weighing(Fixed):
-    """Weighs the two tasks apart."""
-
-    def weights(self, losses: Mapping[str, float], step: int) -> Mapping[str, float]:
-        return {"a": 0.5, "b": 3.0}
 
 
 def test_who_looks_at_gradients_is_told_the_weight_that_the_method_gives() -> None:

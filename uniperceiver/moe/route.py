@@ -71,14 +71,13 @@ class SegmentRoute:
         return self.prefix(self.sequences)
 
     def prefix(self, tokens: int) -> "SegmentRoute":
-        group = self.spans[0][2]
-        return replace(
+        return replace(  # groups are numbered as they come: the first segment is of the first
             self,
             spans=((0, tokens, 0),),
-            codes=(self.codes[group],),
-            chosen=(self.chosen[group],),
-            weight_Gk=None if self.weight_Gk is None else self.weight_Gk[group : group + 1],
-            value_Gk=None if self.value_Gk is None else self.value_Gk[group : group + 1],
+            codes=self.codes[:1],
+            chosen=self.chosen[:1],
+            weight_Gk=None if self.weight_Gk is None else self.weight_Gk[:1],
+            value_Gk=None if self.value_Gk is None else self.value_Gk[:1],
         )
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
