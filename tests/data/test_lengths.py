@@ -6,7 +6,7 @@ from tests.small_run import BASE, merged
 from tests.tiny import tiny_codec
 from uniperceiver.config import Recipe
 from uniperceiver.data.batch import prepare
-from uniperceiver.data.lengths import cut_notes
+from uniperceiver.data.lengths import cut_notes, split_facts
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.streams import numpy_stream
 from uniperceiver.strict import parse
@@ -29,6 +29,12 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
         "pairs/train: 2 of the first 3 texts are longer than length 24 and are cut; raise length, if they matter"
     )
     assert cut_notes([pairs(tmp_path, 200)], tiny_codec()) == []
+
+
+def test_a_split_is_said_with_its_samples_and_classes(tmp_path: Path) -> None:
+    (facts,) = split_facts([pairs(tmp_path, 24)], tiny_codec())
+    assert (facts.task, facts.split, facts.samples, facts.classes) == ("pairs", "train", 3, 2)
+    assert (facts.cut, facts.texts, facts.length) == (2, 3, 24)
 
 
 def test_the_second_text_is_kept(tmp_path: Path) -> None:
