@@ -10,13 +10,15 @@ from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.data.scenes.source import ScenesSource
 
 RECIPE = """\
-steps: 1000
-model: {size: nano, vocabulary: 1000}
+steps: 800
+model: {size: nano, patch: 16, stem: conv, vocabulary: 1000}
+optimiser: {kind: muon, lr: 0.002}
 tasks:
   things:                                       # a name of your choice
     kind: image_classification
     train: {format: folder, path: train}        # train/CLASS/FILE.jpg
     val: {format: folder, path: val}
+    augment: {flip: 0.5}                        # a mirrored thing is the same thing
   captions:
     kind: image_captioning
     train: {format: coco_captions, path: captions_train.json, images: train}
@@ -41,7 +43,7 @@ def write_split(folder: Path, scenes: ScenesSource) -> None:
     (folder / f"captions_{scenes.split}.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def main(folder: Path, train: int = 700, val: int = 140) -> None:
+def main(folder: Path, train: int = 5600, val: int = 420) -> None:
     recipe = folder / "recipe.yaml"
     if recipe.is_file() and recipe.read_text(encoding="utf-8") != RECIPE:
         sys.exit(f"{recipe}: is another recipe; name a folder of its own for the data")

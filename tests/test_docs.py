@@ -111,8 +111,10 @@ def test_the_tuning_page_can_be_followed(trained: Path, tmp_path: Path, monkeypa
     """Its commands about a folder, and its program, on less data."""
     monkeypatch.chdir(tmp_path)
     own_data.main(Path("my_data"), train=40, val=40)
-    shutil.copytree(trained, "runs/mine")
-    folder, questions, recipe = blocks(TUNING, "bash")
+    for name in ("mine", "demo"):
+        shutil.copytree(trained, f"runs/{name}")
+    shutil.copytree("my_data/train", "my_photos")
+    folder, questions, recipe, photographs = blocks(TUNING, "bash")
     small = ["steps=2", "evaluation.every=0", "evaluation.train_limit=8", "data.workers=0", "log.tensorboard=false"]
     for words in (*commands(folder), *commands(questions)):
         assert cli.main([*words[1:], *(small if words[1] == "tune" else [])]) == 0, " ".join(words)
@@ -121,6 +123,8 @@ def test_the_tuning_page_can_be_followed(trained: Path, tmp_path: Path, monkeypa
     shutil.copytree("my_data/train", "pictures")
     (words,) = commands(recipe)
     assert cli.main([*words[1:], *small, "tune.fraction=1", "evaluation.max_words=4"]) == 0
+    (words,) = commands(photographs)
+    assert cli.main([*words[1:], *small]) == 0
     (program,) = blocks(TUNING, "python")
     exec(program.text.replace('"steps": "300"', '"steps": "2"'), {})
     assert Path("small/tuned.safetensors").is_file()

@@ -84,6 +84,8 @@ def test_a_newcomer_can_follow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "runs/mine/report.html").is_file()
     assert (tmp_path / "results.json").is_file()
     assert (tmp_path / "my_model/model.safetensors").is_file()
+    merged, routed = (tmp_path / name / "model.safetensors" for name in ("my_merged", "runs/experts/model"))
+    assert merged.stat().st_size < 0.5 * routed.stat().st_size
 
 
 def _run(words: list[str]) -> None:

@@ -11,6 +11,8 @@ Every task is the same question: which candidate is most likely, given this inpu
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from uniperceiver.version import VERSION
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from uniperceiver.tasks.task import Task
     from uniperceiver.training.log import Tracker
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "AugmentConfig",
     "BalanceConfig",

@@ -1,8 +1,11 @@
-"""Where to compute."""
+"""Where to compute, and what that is."""
+
+import platform
 
 import torch
 
 from uniperceiver.errors import UserError
+from uniperceiver.version import VERSION
 
 
 def refuse_other_defaults() -> None:
@@ -58,3 +61,20 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r}: {reason}; use device=cpu, or auto") from None
+
+
+def machine_facts(device: torch.device) -> dict[str, str]:
+    """Describe what computes: the device by its own name, the system, and the versions of what matters for figures.
+
+    Args:
+        device: an accelerator, or the CPU with as many threads as torch has now.
+    """
+    threads = torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} thread{'s' * (threads != 1)}"
+    return {
+        "device": f"{device}, {name}" if device.type in ("cuda", "cpu") else str(device),
+        "system": f"{platform.system()} {platform.machine()}",
+        "uniperceiver": VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

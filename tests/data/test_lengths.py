@@ -9,7 +9,7 @@ from tests.small_run import BASE, merged, small_recipe
 from tests.tiny import tiny_codec
 from uniperceiver.config import Recipe
 from uniperceiver.data.batch import prepare
-from uniperceiver.data.lengths import cut_notes
+from uniperceiver.data.lengths import cut_notes, split_facts
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.streams import numpy_stream
 from uniperceiver.strict import parse
@@ -46,6 +46,12 @@ def test_only_what_is_longer_with_template_answer_and_end_token_is_said_to_be_cu
         notes = cut_notes([replace(data, preprocess=replace(data.preprocess, length=length))], codec)
         start = f"{name}/val: {longer} of the first {len(texts)} texts are longer than length {length} and"
         assert [note.startswith(start) for note in notes] == [True] * bool(longer)
+
+
+def test_a_split_is_said_with_its_samples_and_classes(tmp_path: Path) -> None:
+    (facts,) = split_facts([pairs(tmp_path, 24)], tiny_codec())
+    assert (facts.task, facts.split, facts.samples, facts.classes) == ("pairs", "train", 3, 2)
+    assert (facts.cut, facts.texts, facts.length) == (2, 3, 24)
 
 
 def test_the_second_text_is_kept(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import batch_of
 from uniperceiver.evaluation.answers.retrieval import gallery
-from uniperceiver.evaluation.evaluate import evaluate, not_alike
+from uniperceiver.evaluation.evaluate import evaluate, explanation, not_alike
 from uniperceiver.evaluation.predictions import ClassTable, Prediction
 from uniperceiver.evaluation.split import batches, drawn_samples
 from uniperceiver.records import Batch, Sample
@@ -135,13 +135,15 @@ def test_chance_that_is_remembered_is_that_of_the_same_samples(model: UniPerceiv
 def test_what_is_hidden_is_shown_at_its_place(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     red, circle, blue = (word[-1] for word in model.codec.encode_words("red circle blue")[:3])
     end = model.codec.end  # of each line
-    hidden = Text(ids=(red, model.codec.answer, blue, end, circle, end), ask_at=(1,), target=(circle,))
+    more = (model.codec.answer, model.codec.answer)  # the parts of another hidden word
+    hidden = Text(ids=(red, model.codec.answer, blue, end, circle, *more, end), ask_at=(1,), target=(circle,))
     monkeypatch.setattr("uniperceiver.tasks.answers.masked_words.masked", lambda *arguments: hidden)
     split = split_of("words")
     (shown,) = EVALUATIONS["masked_words"].shown(model.model, split, settings(model), [split.source.read(0)])
     before, after = (model.codec.decode(words) for words in ([red], [blue, circle]))
     assert before not in after
-    assert shown.text == f"{before} ▢ {after}"
+    assert shown.text == f"{before} ▢ {after} –"
+    assert "▢ is the hidden word" in explanation(split.task)
     assert shown.truth == (model.codec.decode([circle]),)
 
 

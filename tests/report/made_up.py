@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from uniperceiver.data.lengths import SplitFacts
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.interference.estimate import InterferenceEstimate
@@ -71,6 +72,12 @@ def some_examples(task: str) -> list[Example]:
     ]
 
 
+def some_facts(task: str = "birds", split: str = "train", **changes: Any) -> SplitFacts:
+    """A split of a hundred samples, a third of whose texts are cut."""
+    facts: dict[str, Any] = {"samples": 100, "classes": 7, "texts": 90, "cut": 30, "length": 64}
+    return SplitFacts(task=task, split=split, **(facts | changes))
+
+
 def a_report(tasks: Sequence[str] = ("birds", "words", "tales"), *, lines: int = 100, **changes: Any) -> RunReport:
     """A whole run."""
     parts: dict[str, Any] = {
@@ -81,6 +88,7 @@ def a_report(tasks: Sequence[str] = ("birds", "words", "tales"), *, lines: int =
         "results": some_results(tasks),
         "main_metrics": {task: METRICS[place % len(METRICS)] for place, task in enumerate(tasks)},
         "examples": [example for task in tasks for example in some_examples(task)],
+        "data": [some_facts(task, split) for task in tasks for split in ("train", "val")],
     }
     return RunReport(**(parts | changes))
 

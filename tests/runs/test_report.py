@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.studied import without_training, write_study
 from uniperceiver.cli import main
-from uniperceiver.runs.report import training_seconds
+from uniperceiver.runs.report import read_results, run_report, training_seconds
 
 
 @pytest.fixture
@@ -30,6 +31,22 @@ def test_the_report_is_written_anew_with_all_figures(run: Path, capsys: pytest.C
     before = {path: Path(path).read_bytes() for path in paths}
     assert main(["report", str(run), "--figures", str(run / "figures")]) == 0
     assert {path: Path(path).read_bytes() for path in paths} == before
+
+
+def test_the_report_says_what_was_trained_on_and_where(run: Path) -> None:
+    log = run / "log.jsonl"
+    moved = {"step": 3, "event": "machine", "time": 1.0, "device": "cuda:0, Card", "system": "Linux x86_64"}
+    versions = {"uniperceiver": "0.1.0", "torch": "2.99", "python": "3.12.1"}
+    log.write_text(log.read_text() + json.dumps(moved | versions) + "\n")
+    report = run_report(run, read_results(run))
+    first, then = report.facts["device"].split("; then ")
+    assert first.startswith("cpu, ")
+    assert then == "cuda:0, Card (Linux x86_64)"
+    assert f"torch {torch.__version__}" in report.facts["versions"]
+    assert report.facts["versions"].endswith("; then uniperceiver 0.1.0, torch 2.99, Python 3.12.1")
+    assert ("colours", "train", 12) in {(facts.task, facts.split, facts.samples) for facts in report.data}
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if '"machine"' not in line))
+    assert "device" not in run_report(run, read_results(run)).facts  # of an older version
 
 
 def test_what_is_no_finished_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,8 +30,15 @@ def test_a_folder_of_classes_is_parted(trained: Path, tmp_path: Path) -> None:
     assert len(names[0] | names[1]) == 15
     task = recipe.tasks["my things"]
     assert (task.kind, task.size, task.frames, task.length) == ("image_classification", 32, 2, 64)
+    assert (task.augment.crop, task.augment.flip, task.label_smoothing) == (0.5, 0.0, 0.1)
     assert recipe.model.start == str(trained)
     assert (recipe.tune.method, recipe.tune.head) == ("prompt", True)
+
+
+def test_a_key_of_the_only_task_can_be_set(trained: Path, tmp_path: Path) -> None:
+    keys = {"tasks.things.augment.crop": "1", "tasks.things.augment.flip": "0.5"}
+    task = tune_recipe(str(trained), write_pictures(tmp_path / "things"), None, keys).tasks["things"]
+    assert (task.augment.crop, task.augment.flip, task.label_smoothing) == (1.0, 0.5, 0.1)
 
 
 @pytest.mark.parametrize(

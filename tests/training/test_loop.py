@@ -13,6 +13,7 @@ from uniperceiver import load
 from uniperceiver.config import read_recipe
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.training.loop import steps_between_evaluations
 from uniperceiver.training.stop import Stopped
 
 PLAIN: dict[str, Any] = {}
@@ -177,6 +178,23 @@ def test_every_step_has_the_learning_rate_of_its_number(trained: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line["lr"] for line in lines] == [learning_rate(line["step"] - 1, 6, config) for line in lines]
     assert lines[0]["lr"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "between"),
+    [({"steps": 1200}, 120), ({"steps": 25}, 10), ({"steps": 1}, 10), ({"evaluation__every": 7}, 7)],
+)
+def test_a_recipe_that_says_nothing_has_about_ten_evaluations(changes: dict[str, Any], between: int) -> None:
+    assert steps_between_evaluations(small_recipe(**{"evaluation__every": None} | changes)) == between
+
+
+def test_evaluations_change_nothing_in_training(tmp_path: Path) -> None:
+    one = train(tmp_path / "often", small_recipe(**EVERYTHING | {"evaluation__every": 1}))
+    other = train(tmp_path / "never", small_recipe(**EVERYTHING | {"evaluation__every": 0}))
+    assert (one.state.evaluated, other.state.evaluated) == (4, -1)
+    assert same_tensors(dict(one.state.model.state_dict()), dict(other.state.model.state_dict()))
+    lines = [log_lines(tmp_path / name, "train") for name in ("often", "never")]
+    assert [line["grad_norm"] for line in lines[0]] == [line["grad_norm"] for line in lines[1]]
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ class TaskBalanceConfig:
 class EvaluationConfig:
     """What is measured during and after training."""
 
-    every: int = Field(default=500, ge=0)
-    """Steps between evaluations of the validation splits; 0: only at the end."""
+    every: int | None = Field(default=None, ge=0)
+    """Steps between evaluations of the validation splits; None: a tenth of the run's steps, 10 at least; 0: none."""
     limit: int = Field(default=256, ge=0)
     """Samples per split in evaluations during training, the same ones each time and in every run; 0: all. It does not
     shorten the final evaluation, which takes all of val and test."""

@@ -23,6 +23,11 @@ def metric_names(task: Task) -> list[str]:
     return [kind.main_metric, *kind.more_metrics, "loss"]
 
 
+def explanation(task: Task) -> str:
+    """What is seen where answers to a task are shown; "": that explains itself."""
+    return EVALUATIONS[task.answer_name].explained
+
+
 def first_metric(metrics: Mapping[str, float]) -> str | None:
     """The metric by which the task with these figures is judged first; None: none of them is one."""
     names = dict.fromkeys(evaluation.main_metric for evaluation in EVALUATIONS.values())

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.atomic import write_text
+from uniperceiver.data.lengths import split_facts
 from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError
-from uniperceiver.evaluation.evaluate import main_metric
+from uniperceiver.evaluation.evaluate import explanation, main_metric
 from uniperceiver.evaluation.examples import Example, examples_of
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
@@ -22,6 +23,7 @@ from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.experts import experts_of
 from uniperceiver.runs.folder import is_run_recipe, saved_recipe
+from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
@@ -101,6 +103,8 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
         classes=class_tables(results),
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
         examples=_examples(model, tasks, settings),
+        explained={data.task.name: explanation(data.task) for data in tasks},
+        data=split_facts(with_fraction(recipe, tasks), model.codec),
         experts=experts_of(model, tasks, settings),
         interference=read_measurements(folder, log),
     )
@@ -127,7 +131,19 @@ def _facts(model: UniPerceiver, log: Sequence[dict[str, Any]]) -> dict[str, str]
     steps = [line for line in log if line["event"] == "train"]
     if len(steps) > 1:
         facts["training time"] = f"{training_seconds(steps) / 60:.1f} minutes"
-    return facts
+    return facts | _machines(log)
+
+
+def _machines(log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Where a run was trained and with which versions, as its log says it; runs of older versions say nothing."""
+    lines = [line for line in log if line["event"] == "machine"]
+    facts = {
+        "device": [f"{line['device']} ({line['system']})" for line in lines],
+        "versions": [
+            f"uniperceiver {line['uniperceiver']}, torch {line['torch']}, Python {line['python']}" for line in lines
+        ],
+    }
+    return {name: "; then ".join(dict.fromkeys(values)) for name, values in facts.items() if values}
 
 
 def training_seconds(steps: Sequence[dict[str, Any]]) -> float:

@@ -32,6 +32,8 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test",),
 }
+# Of a folder, as a few hundred pictures are soon learnt by heart. Not mirrored: left and right may be classes.
+_FEW = {"label_smoothing": 0.1, "augment": {"crop": 0.5}}
 _TRAINED, _HELD_OUT = [0.0, 0.8], [0.8, 1.0]  # of pictures without a split to evaluate on
 
 
@@ -43,7 +45,7 @@ def tune_recipe(
     Args:
         model: a run, a saved model, or OWNER/NAME on the hub.
         data: a recipe; or a folder CLASS/FILE, or SPLIT/CLASS/FILE, of pictures or clips. For a folder, steps and
-            learning rate are those of `recipes/tune_METHOD.yaml`.
+            learning rate are those of `recipes/tune_METHOD.yaml`, and pictures are cropped at random.
         method: prompt or full; None: as the recipe says, or else prompt.
         overrides: keys of the recipe, as on the command line: {"steps": "300"}.
 
@@ -95,7 +97,7 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
         raise UserError(f"{root}: no task of the catalogue classifies a {modality} alone; give a recipe")
     preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
     sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
-    return {"kind": kind, "batch": 32, **sight, **_sources(root)}
+    return {"kind": kind, "batch": 32, **sight, **_FEW, **_sources(root)}
 
 
 def _sources(root: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.devices import refuse_without_gradients
+from uniperceiver.devices import machine_facts, refuse_without_gradients
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.records import Batch
@@ -30,6 +31,7 @@ from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
 
 _SHOWN = 10  # tasks of the first line
+_EVALUATIONS, _LEAST_BETWEEN = 10, 10  # of a run whose recipe says nothing; steps between two of them
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
@@ -113,6 +115,8 @@ class Run:
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
+            if state.step < recipe.steps:
+                log.line(state.step, "machine", machine_facts(next(state.model.parameters()).device))
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)
@@ -153,7 +157,7 @@ class Run:
     def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
         """Between steps: stop where a signal has come, evaluate and save where it is due."""
         state, recipe = self.state, self.recipe
-        last, every = state.step >= recipe.steps, recipe.evaluation.every
+        last, every = state.step >= recipe.steps, steps_between_evaluations(recipe)
         due = state.step > 0 and (last or state.step % recipe.checkpoint.every == 0)
         stop.check()
         if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
@@ -301,6 +305,16 @@ class Run:
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
         self._saved = (self.state.step, self.state.evaluated)
+
+
+def steps_between_evaluations(recipe: Recipe) -> int:
+    """Choose how many steps lie between two evaluations: as the recipe says, or so many that there are about ten.
+
+    Returns:
+        A number of steps; 0: nothing is evaluated while the run is trained.
+    """
+    every = recipe.evaluation.every
+    return max(_LEAST_BETWEEN, math.ceil(recipe.steps / _EVALUATIONS)) if every is None else every
 
 
 def refuse_second(folder: Path) -> None:

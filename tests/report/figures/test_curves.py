@@ -44,6 +44,20 @@ def test_a_long_noisy_curve_is_smoothed_with_its_values_behind() -> None:
     np.testing.assert_array_equal(short[0].get_ydata(), values[:8])
 
 
+@pytest.mark.parametrize(("held_out", "side"), [((2.5, 1.8), "bottom"), ((2.5, 1.2), "top")])
+def test_values_on_held_out_data_are_a_second_line_with_its_name(held_out: tuple[float, ...], side: str) -> None:
+    (axes,) = learning_curves([a_curve(3, 2, 1.5, beside=series(*held_out))]).axes
+    (line,) = (line for line in axes.lines if list(line.get_ydata()) == list(held_out))
+    assert line.get_color() == LIGHT.ink
+    (name,) = axes.texts
+    assert (name.get_text(), name.get_va(), name.xy) == ("val", side, (1.0, held_out[-1]))
+
+
+def test_a_high_loss_on_held_out_data_is_in_the_panel() -> None:
+    (axes,) = learning_curves([a_curve(3, 2, 1.5, beside=series(4, 9))]).axes
+    assert axes.get_ylim()[1] > 9
+
+
 def test_a_gap_breaks_the_line_and_is_marked() -> None:
     figure = learning_curves([a_curve(1, 2, np.nan, 3)])
     text = inline(figure, "birds")

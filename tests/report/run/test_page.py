@@ -11,7 +11,8 @@ import pytest
 from tests.report.html import EVIL, Page, assert_harmless
 from tests.report.made_up import METRICS, a_log, a_measurement, a_report, some_examples, some_experts, some_results
 from uniperceiver.evaluation.examples import Example
-from uniperceiver.report.run.curves import validation_metrics
+from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.report.run.curves import training_losses, validation_metrics
 from uniperceiver.report.run.figures import run_figures
 from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
@@ -49,7 +50,7 @@ def an_evil_report() -> RunReport:
 
 def test_a_whole_run_has_all_its_sections() -> None:
     page = Page(render_run(a_report()))
-    sections = ("Tasks", "Examples", "Curves", "All figures", "Recipe")
+    sections = ("Tasks", "Examples", "Curves", "All figures", "Data", "Recipe")
     for words in (*sections, "2 of 3 tasks clearly above chance on held-out data"):
         assert words in page.text
     assert page.tags.count("svg") == 3 + 3 + 3 + 4  # cards, losses, validation, the run
@@ -186,6 +187,33 @@ def test_validation_curves_have_the_main_metric_and_its_chance() -> None:
         [(task, METRICS[place], "val") for place, task in enumerate(report.tasks)]
     )
     assert all(curve.chance == 0.1 and len(curve.series) == 10 for curve, _ in curves)
+
+
+def test_loss_on_held_out_data_stands_beside_that_of_training() -> None:
+    log = a_log(["birds", "words"], 100)
+    for place, line in enumerate(line for line in log if line["event"] == "evaluate"):
+        line["birds/val/loss"] = [3.0, 2.0, 1.0, 1.25, 1.5][min(place, 4)]
+    results = some_results(["birds", "words"])
+    results["words"]["val"]["candidates"] = 90  # of a gallery: another number of candidates than a batch has
+    report = a_report(["birds", "words"], log=log, results=results)
+    birds, words = training_losses(report)
+    assert birds.beside is not None
+    assert birds.beside.value_N.tolist()[:4] == [3.0, 2.0, 1.0, 1.25]
+    assert words.beside is None
+    assert "val 1.500 · lowest 1.000 at step 600" in Page(render_run(report)).words
+
+
+def test_examples_say_what_they_show_and_no_answer_is_said() -> None:
+    silent = Example(task="birds", split="val", sample="0", answers=(("", math.nan),))
+    page = Page(render_run(a_report(examples=[silent], explained={"birds": "What the model writes.", "words": ""})))
+    assert {"What the model writes.", "(no word)"} <= set(page.words)
+
+
+@pytest.mark.parametrize(("classes", "is_open"), [(3, True), (40, False)])
+def test_figures_of_few_classes_are_open(classes: int, is_open: bool) -> None:
+    table = ClassTable.of([f"class {number}" for number in range(classes)], 2 * np.eye(classes, dtype=int))
+    page = Page(render_run(a_report(["birds"], recipe="", classes={"birds": {"val": table}})))
+    assert (("open", "") in page.attributes) == is_open
 
 
 def test_all_figures_of_a_run_stand_alone() -> None:

@@ -25,6 +25,7 @@ class CaptionsEvaluation(Evaluation):
     """BLEU-4, CIDEr-D, ROUGE-L, loss and perplexity; chance is the best single caption of the training set."""
 
     main_metric = "cider_d"
+    explained = "The caption that the model writes, word by word; as truth, captions that the data have."
     more_metrics = ("bleu4", "rouge_l", "perplexity")
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:

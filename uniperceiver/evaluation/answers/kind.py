@@ -42,6 +42,8 @@ class Evaluation:
     """The metric by which a task of this kind is judged first, and to which `chance` belongs."""
     more_metrics: tuple[str, ...] = ()
     """Its other metrics, beside the loss, by which a checkpoint may be the best."""
+    explained: str = ""
+    """What is seen where its answers are shown, for people who have not read how it works; "": that explains itself."""
     lower_is_better: frozenset[str] = frozenset()
     """Its metrics, beside loss and perplexity, of which a small value is a good value."""
 

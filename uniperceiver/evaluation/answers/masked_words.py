@@ -1,6 +1,7 @@
 """Masked words: how many hidden tokens the model finds."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 
@@ -20,11 +21,18 @@ from uniperceiver.records import Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import TextCodec, represent_in_chunks, vocabulary_candidates
 
+_ASKED, _HIDDEN = "▢", "–"  # the hidden token that is asked for, and others that are hidden at the same time
+
 
 class MaskedWordsEvaluation(Evaluation):
     """Every hidden token is an answer; those of a sample belong together; chance is that of the commonest token."""
 
     main_metric = "masked_accuracy"
+    explained = (
+        f"{_ASKED} is the hidden word that is asked for; the likeliest words for it stand below, and as truth the one "
+        f"that was there. {_HIDDEN} are other hidden words; of ten hidden words one is another word instead. What is "
+        "hidden may be a part of a word, or the end of a line."
+    )
     more_metrics = ("perplexity",)
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
@@ -43,7 +51,7 @@ class MaskedWordsEvaluation(Evaluation):
 
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
-        """The first hidden token of each text, with the words that the model would put there."""
+        """The first hidden token of each text as ▢, others as –, with the words that the model would put there."""
         task, codec = split.task, settings.codec
         candidates = vocabulary_candidates(task, codec, split.index)
         c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
@@ -56,7 +64,7 @@ class MaskedWordsEvaluation(Evaluation):
             best = compare(model, task, input_features(model, batch), c_KD)[0].softmax(dim=-1).topk(TOP)
             before, after = (_decoded(codec, part) for part in (ids[:place], ids[place + 1 :]))
             yield Shown(
-                text=f"{before} ▢ {after}",
+                text=f"{before} {_ASKED} {after}",
                 truth=(_word(codec, target),),
                 answers=tuple((_word(codec, int(word)), float(value)) for value, word in zip(*best, strict=True)),
                 right=int(best.indices[0]) == target,
@@ -64,8 +72,9 @@ class MaskedWordsEvaluation(Evaluation):
 
 
 def _decoded(codec: TextCodec, ids: list[int]) -> str:
-    """The text without the end tokens inside it, behind which `decode` would stop."""
-    return codec.decode([token for token in ids if token != codec.end])
+    """The text without the end tokens inside it, behind which `decode` would stop; what is hidden there as _HIDDEN."""
+    parts = groupby((token for token in ids if token != codec.end), key=lambda token: token == codec.answer)
+    return " ".join(_HIDDEN if hidden else codec.decode(part) for hidden, part in parts)
 
 
 def _word(codec: TextCodec, token: int) -> str:

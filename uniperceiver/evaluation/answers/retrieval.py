@@ -35,6 +35,9 @@ class RetrievalEvaluation(Evaluation):
     """Recall at 1, 5 and 10; the loss adds both directions, as in training; chance is that of a random ranking."""
 
     main_metric = "i2t_recall@1"
+    explained = (
+        "Each sample chooses among the texts of the samples that are shown here; the figures are among all texts."
+    )
     more_metrics = ("i2t_recall@5", "i2t_recall@10", "t2i_recall@1", "t2i_recall@5", "t2i_recall@10")
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:

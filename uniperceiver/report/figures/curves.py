@@ -36,6 +36,7 @@ class LearningCurve:
     tone: int = 0  # place in the palette
     chance: float | None = None
     noisy: bool = False  # smoothed where it is long, with the values faint behind
+    beside: Series | None = None  # the same on data that are held out, drawn dark with dots
 
     @property
     def line(self) -> Series:
@@ -96,6 +97,8 @@ def _draw(axes: "Axes", curve: LearningCurve, last_step: float) -> None:
         _line(axes, thinned(curve.series, MOST_POINTS), low, high, color=colour, linewidth=1, alpha=0.28)
     shown = thinned(line, MOST_POINTS)
     _line(axes, shown, low, high, color=colour, linewidth=2, label=curve.name)
+    if curve.beside is not None:
+        _beside(axes, thinned(curve.beside, MOST_POINTS), line, low, high)
     alone_N = shown.finite_N if len(shown) <= _MARKS else shown.finite_N & _lonely(shown.finite_N)
     if alone_N.any():
         axes.plot(
@@ -116,10 +119,30 @@ def _draw(axes: "Axes", curve: LearningCurve, last_step: float) -> None:
     )
 
 
+def _beside(axes: "Axes", held_out: Series, line: Series, low: float, high: float) -> None:
+    """The values on held-out data, whose last point has their name, on the side where the line is not."""
+    _line(axes, held_out, low, high, color=LIGHT.ink, linewidth=1.4, alpha=0.75, marker="o", markersize=3.6, mew=0)
+    points, trained_N = held_out.at(held_out.finite_N), line.value_N[line.finite_N]
+    if len(points):
+        step, value = float(points.step_N[-1]), float(np.clip(points.value_N[-1], low, high))
+        above = not len(trained_N) or value >= trained_N[-1]
+        axes.annotate(
+            "val",
+            (step, value),
+            (-2, 5 if above else -5),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if above else "top",
+            fontsize=TEXT,
+            color=LIGHT.ink,
+        )
+
+
 def _reach(curve: LearningCurve, line: Series) -> tuple[float, float]:
     """The ends of the upright axis: room for the line and for chance, and from 0 where there is chance."""
     values = [] if curve.chance is None else [curve.chance, 0.0]
-    values += line.value_N[line.finite_N].tolist()
+    for series in (line, *(() if curve.beside is None else (curve.beside,))):
+        values += series.value_N[series.finite_N].tolist()
     raw_N = curve.series.value_N[curve.series.finite_N]
     if line is not curve.series and len(raw_N):
         values += np.percentile(raw_N, [1, 99]).tolist()  # a single spike would flatten everything else

@@ -1,9 +1,10 @@
-"""The curves of a run's log: training losses, validation metrics with chance, and how the run went."""
+"""The curves of a run's log: losses in training and on held-out data, metrics with chance, and how the run went."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from uniperceiver.evaluation.answers.kind import CANDIDATES
 from uniperceiver.evaluation.evaluate import lower_is_better
 from uniperceiver.report.figures.curves import LearningCurve, learning_curves
 from uniperceiver.report.figures.svg import inline
@@ -50,11 +51,13 @@ def curve_groups(report: RunReport) -> list[CurveGroup]:
     last = max((finite(line.get("step")) or 0.0 for line in report.log), default=0.0)
     groups = [
         (
-            "Training loss",
-            "Nats per answer: smoothed, with the logged values behind. With what training adds (augmentation, label "
-            "smoothing) and, in retrieval, among the texts of a batch: not to be compared with losses of evaluations.",
+            "Loss",
+            "Nats per answer. In colour: training, smoothed, with the logged values behind; augmentation and label "
+            "smoothing raise it. Dark with dots: held-out data (val). Where val rises while training falls, data are "
+            "learnt by heart: train shorter, or on more. Retrieval has no val here: its loss is among the texts of a "
+            "batch in training, and among those of the split in evaluations.",
             losses,
-            [""] * len(losses),
+            [_held_out(curve) for curve in losses],
         ),
         (
             "Validation",
@@ -79,10 +82,32 @@ def curve_groups(report: RunReport) -> list[CurveGroup]:
 
 
 def training_losses(report: RunReport) -> list[LearningCurve]:
-    """Read the training loss of each task from the log."""
+    """Read the training loss of each task from the log, with that on its validation split where they compare."""
     names = [key.removesuffix("/loss") for key in read_keys(report.log, "train") if key.endswith("/loss")]
-    curves = (_curve(report, "train", f"{name}/loss", name, "loss", noisy=True) for name in _by_task(names, report))
+    curves = (
+        _curve(report, "train", f"{name}/loss", name, "loss", noisy=True, beside=_validation_loss(report, name))
+        for name in _by_task(names, report)
+    )
     return [curve for curve in curves if len(curve.series)]
+
+
+def _validation_loss(report: RunReport, task: str) -> Series | None:
+    """The loss on the validation split, as evaluations in training found it; None: none, or among other candidates."""
+    if any(metrics.get(CANDIDATES) for metrics in report.results.get(task, {}).values()):
+        return None
+    series = read_series(report.log, "evaluate", f"{task}/val/loss")
+    return series if len(series) else None
+
+
+def _held_out(curve: LearningCurve) -> str:
+    """The newest loss on held-out data, and when it was lowest, where that was earlier."""
+    points = None if curve.beside is None else curve.beside.at(curve.beside.finite_N)
+    if points is None or not len(points):
+        return ""
+    lowest = int(points.value_N.argmin())
+    newest, least = (written(float(points.value_N[place]), curve.metric) for place in (-1, lowest))
+    step = count(float(points.step_N[lowest]))
+    return f"val {newest}" + (f" · lowest {least} at step {step}" if lowest < len(points) - 1 else "")
 
 
 def validation_metrics(report: RunReport) -> list[tuple[LearningCurve, str]]:

@@ -10,6 +10,7 @@ from uniperceiver.report.run.records import RunReport
 
 _PICTURES_BYTES = 3_000_000
 _ANSWERS = 5  # shown of each example
+_NOTHING = "(no word)"  # an answer that the model ended at once
 _SHARP = 80  # below this width a picture is not smoothed where it is scaled
 
 
@@ -40,6 +41,7 @@ class ExampleGroup:
     task: str
     tone: int
     tally: str | None  # how many are right
+    explained: str  # what they show; "": that explains itself
     examples: Sequence[ShownExample]
 
 
@@ -53,7 +55,8 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
         judged = [example.right for example, _ in pairs if example.task == task and example.right is not None]
         tally = f"{sum(judged)} of {len(judged)} right" if judged else None
         if shown:
-            groups.append(ExampleGroup(task=task, tone=report.tone(task), tally=tally, examples=shown))
+            explained, tone = report.explained.get(task, ""), report.tone(task)
+            groups.append(ExampleGroup(task=task, tone=tone, tally=tally, explained=explained, examples=shown))
     return groups
 
 
@@ -63,7 +66,7 @@ def _shown(example: Example, picture: Picture | None) -> ShownExample:
     for text, probability in example.answers[:_ANSWERS]:
         share = finite(probability)
         share = None if share is None else min(max(share, 0.0), 1.0)
-        answers.append(ShownAnswer(text=text, share=share, right=_plain(text) in right))
+        answers.append(ShownAnswer(text=text or _NOTHING, share=share, right=_plain(text) in right))
     return ShownExample(
         example=example,
         picture=picture,

@@ -3,6 +3,7 @@
 from uniperceiver.report.parts.page import render_page
 from uniperceiver.report.run.classes import class_groups
 from uniperceiver.report.run.curves import curve_groups
+from uniperceiver.report.run.data import data_rows
 from uniperceiver.report.run.examples import example_groups
 from uniperceiver.report.run.experts import experts_section
 from uniperceiver.report.run.interference import interference_section
@@ -22,6 +23,7 @@ def render_run(report: RunReport) -> str:
         "Interference": interference_section(report),
         "Curves": curve_groups(report),
         "Figures": metrics,
+        "Data": data_rows(report),
         "Notes": note_tables(report),
         "Recipe": recipe_lines(report.recipe),
     }

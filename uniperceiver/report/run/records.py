@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from uniperceiver.data.lengths import SplitFacts
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.evaluation.experts import Experts
 from uniperceiver.evaluation.predictions import ClassTable
@@ -28,6 +29,8 @@ class RunReport:
         default_factory=dict
     )  # task -> split, of tasks with classes
     examples: Sequence[Example] = ()
+    explained: Mapping[str, str] = field(default_factory=dict)  # task -> what its examples show
+    data: Sequence[SplitFacts] = ()
     experts: Experts | None = None  # None: a dense model
     interference: Sequence[Interference] = ()  # measurements, in any order
 
