@@ -22,7 +22,7 @@ def test_own_copies_are_a_sentence() -> None:
 def test_a_panel_for_each_part_and_a_legend_for_each_kind_of_tokens() -> None:
     section = experts_section(some_experts())
     assert section is not None
-    assert [title for title, _ in section.panels] == ["Attention", "FFN"]
+    assert [title for title, _, _ in section.panels] == ["Attention", "FFN"]
     assert [kind for _, kind in section.kinds] == ["visual", "text candidates"]
     assert [text for _, text in section.weights][1] == "25\u202f% (all alike)"
     page = Page(render_run(a_report(experts=some_experts())))
@@ -30,6 +30,15 @@ def test_a_panel_for_each_part_and_a_legend_for_each_kind_of_tokens() -> None:
         set(page.words)
     )
     assert "layer 1" not in page.words
+
+
+def test_on_a_phone_names_stand_above_their_rows() -> None:
+    section = experts_section(some_experts())
+    assert section is not None
+    for _, wide, narrow in section.panels:
+        assert sorted(set(Page(wide).words)) == sorted(set(Page(narrow).words))
+        widths = [float(figure.split('viewBox="0 0 ')[1].split()[0]) for figure in (wide, narrow)]
+        assert widths[1] <= 330 < widths[0]
 
 
 def test_gates_that_do_nothing_are_said_above_the_panels() -> None:
@@ -58,4 +67,4 @@ def test_a_large_model_is_a_small_section() -> None:
     ]
     section = experts_section(some_experts(figures, experts=8))
     assert section is not None
-    assert sum(len(figure.encode()) for _, figure in section.panels) < 1_000_000
+    assert sum(len(figure.encode()) for _, *figures in section.panels for figure in figures) < 1_500_000

@@ -21,8 +21,10 @@ TOKEN_TONES = {"visual": 0, "text": 1, "text candidates": 2, "visual candidates"
 _PARTS = {"attention": "Attention", "ffn": "FFN"}
 _ROW, _MARK, _BREAK = 20, 15, 9  # heights of a row and of its marks, and between kinds of tokens
 _GAP = 9  # between layers
-_WIDTH = 1104.0  # of a whole panel, if that is enough
+_WIDTH, _NARROW_WIDTH = 1104.0, 322.0  # of a whole panel, if that is enough; the latter on a phone
 _NARROWEST, _WIDEST = 5.0, 22.0  # of an expert's column
+_NARROWEST_ON_A_PHONE = 3.0
+_NAME = 14  # height of a row's name, where it stands above the row
 _DIGIT = 9.0  # the width that a digit needs
 _LABEL = 50  # most characters
 _NAMED = 4  # experts that are named where one points
@@ -40,7 +42,9 @@ def panel_title(experts: Experts, part: str, gate: int) -> str:
 
 
 @drawn
-def expert_weights(experts: Experts, part: str, gate: int = 0, *, titles: bool = True) -> "Figure":
+def expert_weights(
+    experts: Experts, part: str, gate: int = 0, *, titles: bool = True, narrow: bool = False
+) -> "Figure":
     """Draw the mean weight of each expert for each group of tokens: a row for a group, a block for a layer.
 
     Tasks that every gate treats alike are one row. The stronger the colour, the larger the weight.
@@ -48,6 +52,7 @@ def expert_weights(experts: Experts, part: str, gate: int = 0, *, titles: bool =
     Args:
         part: "attention" or "ffn".
         gate: 1 is the gate of a part's second linear map, where each has its own.
+        narrow: as wide as a phone; the name of a row stands above it.
 
     Example:
         >>> from uniperceiver.figures import Experts, GateFigures, expert_weights
@@ -61,16 +66,18 @@ def expert_weights(experts: Experts, part: str, gate: int = 0, *, titles: bool =
     """
     groups = token_groups(experts.figures)
     layers = [layer for name, number, layer in gates_of(groups) if (name, number) == (part, gate)]
-    left = LETTER * max((len(_label(group)) for group in groups), default=0) + 26
-    free = (_WIDTH - left - 2 - _GAP * (len(layers) - 1)) / (len(layers) * experts.experts)
-    cell = min(max(free, _NARROWEST), _WIDEST)
+    names = [f"{shortened(', '.join(group.tasks), _LABEL - len(group.tokens))} · {group.tokens}" for group in groups]
+    left = 2.0 if narrow else LETTER * max(map(len, names), default=0) + 26
+    width, narrowest = (_NARROW_WIDTH, _NARROWEST_ON_A_PHONE) if narrow else (_WIDTH, _NARROWEST)
+    free = (width - left - 2 - _GAP * (len(layers) - 1)) / (len(layers) * experts.experts)
+    cell = min(max(free, narrowest), _WIDEST)
     block = cell * experts.experts + _GAP
-    tops = _tops(groups)
+    tops = _tops(groups, above=_NAME if narrow else 0)
     right, bottom = block * len(layers) - _GAP, tops[-1] + _ROW if tops else _ROW
     box = Box(width=left + right + 6, height=bottom + 40, left=left, right=6, top=36, bottom=4)
     figure, (axes,) = grid([panel_title(experts, part, gate) if titles else ""], box, columns=1)
     axes.set(xlim=(0, right), ylim=(bottom, 0))
-    axes.set_yticks([top + _MARK / 2 for top in tops], [_label(group) for group in groups])
+    axes.set_yticks([] if narrow else [top + _MARK / 2 for top in tops], [] if narrow else names)
     axes.set_xticks([])
     axes.tick_params(axis="y", labelsize=11.5)
     digits = len(str(experts.experts - 1))
@@ -82,18 +89,20 @@ def expert_weights(experts: Experts, part: str, gate: int = 0, *, titles: bool =
         for expert in range(0, experts.experts, every):
             x = place * block + (expert + 0.5) * cell
             axes.text(x, -6, str(expert), ha="center", va="baseline", fontsize=9.5, color=LIGHT.faint)
-    for group, top in zip(groups, tops, strict=True):
+    for group, name, top in zip(groups, names, tops, strict=True):
+        if narrow:
+            axes.text(0, top - 3, name, ha="left", va="baseline", fontsize=11, color=LIGHT.ink)
         _draw_row(axes, group, [(part, gate, layer) for layer in layers], top, cell, block)
     return figure
 
 
-def _tops(groups: Sequence[TokenGroup]) -> list[float]:
-    """Where the rows begin, with a break between kinds of tokens."""
+def _tops(groups: Sequence[TokenGroup], above: float) -> list[float]:
+    """Where the rows begin, with room above each and a break between kinds of tokens."""
     tops: list[float] = []
     for place, group in enumerate(groups):
         before = groups[place - 1] if place else group
         new_kind = (before.side, before.kind) != (group.side, group.kind)
-        tops.append((tops[-1] + _ROW if tops else 0.0) + _BREAK * new_kind)
+        tops.append((tops[-1] + _ROW if tops else 0.0) + above + _BREAK * new_kind)
     return tops
 
 
@@ -149,7 +158,3 @@ def _asides(figures: GateFigures) -> Iterator[str]:
 def opacity_of(weight: float) -> float:
     """Turn a weight into opacity, more than itself, so that small weights can be seen."""
     return round(float(min(max(weight, 0.0), 1.0) ** 0.7), 2)
-
-
-def _label(group: TokenGroup) -> str:
-    return f"{shortened(', '.join(group.tasks), _LABEL - len(group.tokens))} · {group.tokens}"

@@ -21,7 +21,7 @@ class ExpertsSection:
     explained: str
     weights: Sequence[tuple[float, str]]  # of the legend: opacity, what it means
     kinds: Sequence[tuple[int, str]]  # of the legend: place in the palette, kind of tokens
-    panels: Sequence[tuple[str, "Markup"]]
+    panels: Sequence[tuple[str, "Markup", "Markup"]]  # title, figure, the same for narrow screens
     idle: Sequence[str] = ()  # what gates do not do
 
 
@@ -49,7 +49,11 @@ def experts_section(experts: Experts | None) -> ExpertsSection | None:
     for part, gate in expert_panels(experts):
         title = panel_title(experts, part, gate)
         label = f"{title}: mean weight of each expert for each group of tokens"
-        panels.append((title, inline(expert_weights(experts, part, gate, titles=False), label)))
+        wide, narrow = (
+            inline(expert_weights(experts, part, gate, titles=False, narrow=on_a_phone), label)
+            for on_a_phone in (False, True)
+        )
+        panels.append((title, wide, narrow))
     return ExpertsSection(
         explained=explained,
         weights=[(opacity_of(weight), text) for weight, text in sorted(weights.items())],
