@@ -34,8 +34,8 @@ def test_files_are_named_after_what_they_show(tmp_path: Path) -> None:
     assert picture.shape == (96, 96, 3)
     assert (picture > 200).all(axis=2).any()  # it is white
     frames = decode_clip((tmp_path / "examples" / clip).read_bytes(), "c", lambda count: np.arange(count))
-    assert frames.shape == (16, 96, 96, 3)
-    assert np.abs(frames[0].astype(int) - frames[8]).max() > 50  # it moves
+    assert frames.shape == (8, 96, 96, 3)
+    assert np.abs(frames[0].astype(int) - frames[4]).max() > 50  # it moves
     assert [shlex.split(command)[3:6] for command in written] == [
         ["classify", "--task", "colours"],
         ["caption", "--task", "captions"],

@@ -20,7 +20,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 _PICTURES, _CLIPS = 6, 2
 _CLASSIFIED = 4  # of the pictures; the others are captioned
 _PIXELS = 96
-_FRAMES = 16
+_FRAMES = 8  # as many as the clips that it was trained on
 
 
 @dataclass(frozen=True, kw_only=True)
