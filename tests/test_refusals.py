@@ -84,7 +84,7 @@ def test_one_damaged_checkpoint_is_passed_over_and_said(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uniperceiver.runs.train.evaluate", lambda *args, **more: {"tasks": {}})
-    monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more: folder / "report.html")
+    monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more, **options: folder / "report.html")
     monkeypatch.setenv("COLUMNS", "1000")
     expected = checkpoint.read(place / "run" / "checkpoints" / "step-000004")[1]
     (path,) = files_of(place, "run/checkpoints/step-000004/optimiser.safetensors")

@@ -31,7 +31,7 @@ def picture(tmp_path: Path) -> str:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has tests of its own."""
-    monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more: folder / "report.html")
+    monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more, **options: folder / "report.html")
 
 
 def test_help_needs_no_torch_and_no_second() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from tests.small_run import small_recipe, train
 from tests.studied import without_training, write_study
 from uniperceiver.cli import main
-from uniperceiver.runs.report import read_results, run_report, training_seconds
+from uniperceiver.runs.report import read_results, run_report, training_seconds, write_report
 
 
 @pytest.fixture
@@ -47,6 +49,24 @@ def test_the_report_says_what_was_trained_on_and_where(run: Path) -> None:
     assert ("colours", "train", 12) in {(facts.task, facts.split, facts.samples) for facts in report.data}
     log.write_text("".join(line for line in log.read_text().splitlines(True) if '"machine"' not in line))
     assert "device" not in run_report(run, read_results(run)).facts  # of an older version
+
+
+def test_gates_that_tell_nothing_apart_are_said_where_a_report_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, small_recipe(("colours", "words"), steps=1, moe={"condition": "attribute", "experts": 4}))
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    same = {name: tensor * 0 for name, tensor in tensors.items() if ".router." in name}
+    assert same
+    save_file(tensors | same, weights)
+    capsys.readouterr()
+    write_report(tmp_path, {"tasks": {}})
+    assert capsys.readouterr().err == ""
+    write_report(tmp_path, {"tasks": {}}, quiet=False)
+    first, said = capsys.readouterr().err.splitlines()
+    assert first == "writing the report"
+    assert said.startswith("experts: 2 of 2 gates (layer 0 attention, layer 0 ffn): all groups of tokens have the same")
 
 
 def test_what_is_no_finished_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

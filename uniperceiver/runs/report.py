@@ -13,6 +13,7 @@ from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.evaluate import explanation, main_metric
 from uniperceiver.evaluation.examples import Example, examples_of
+from uniperceiver.evaluation.experts import idle_gates
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
 from uniperceiver.report.figures import save_figures
@@ -27,23 +28,32 @@ from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
+from uniperceiver.waiting import say
 
 _EXAMPLES = 4  # per task
 _BEAMS, _WORDS = 2, 21  # of captions, as a model's `caption` has them
 _ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
 
 
-def write_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None = None) -> Path:
+def write_report(
+    folder: Path, results: Results, tasks: Sequence[TaskData] | None = None, *, quiet: bool = True
+) -> Path:
     """Write the report of a run; returns its path.
 
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
+        quiet: else a line that it is written, and one for what gates do not do.
 
     Raises:
         UserError: the folder holds no run with a model, or its data are gone.
     """
-    path = folder / "report.html"
-    write_text(path, render_run(run_report(folder, results, tasks)))
+    if not quiet:
+        say("writing the report")
+    path, report = folder / "report.html", run_report(folder, results, tasks)
+    write_text(path, render_run(report))
+    if report.experts is not None and not quiet:
+        for line in idle_gates(report.experts):
+            say(f"experts: {line}")
     return path
 
 

@@ -16,7 +16,6 @@ from uniperceiver.runs.report import write_report
 from uniperceiver.runs.steps import Step, load_saved, trust_model
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import Tracker, read_log
-from uniperceiver.waiting import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +91,5 @@ def train(
     limit = recipe.evaluation.train_limit
     results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet)
     write_results(folder, results)
-    if not quiet:
-        say("writing the report")
-    return TrainedRun(folder=folder, results=results, report=write_report(folder, results, tasks))
+    report = write_report(folder, results, tasks, quiet=quiet)
+    return TrainedRun(folder=folder, results=results, report=report)
