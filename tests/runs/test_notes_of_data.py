@@ -6,6 +6,7 @@ import pytest
 
 from tests.made_data import items, write_files
 from tests.small_run import BASE, log_lines, merged, write_recipe
+from tests.tuned import write_pictures
 from uniperceiver.cli import main
 from uniperceiver.config import Recipe
 from uniperceiver.runs.prepare import prepare_run
@@ -36,3 +37,32 @@ def test_files_that_are_not_taken_are_said_once(tmp_path: Path, capsys: pytest.C
     for _ in range(2):
         assert main(["data", "prepare", str(tmp_path / "r.yaml"), "--out", out, "--workers", "0"]) == 0
         assert said in capsys.readouterr().out
+
+
+def test_classes_without_a_sample_are_said(tmp_path: Path) -> None:
+    """A part is drawn sample by sample: of a class with one picture, the picture is in one of the parts."""
+    write_pictures(tmp_path / "things", each=3)
+    only = min(path.name for path in (tmp_path / "things").iterdir())
+    for extra in sorted((tmp_path / "things" / only).iterdir())[1:]:
+        extra.unlink()
+    (tmp_path / "train.txt").write_text(
+        "".join(f"{line}\n" for line in listed_files(tmp_path / "things", without=only))
+    )
+    source = {"format": "folder", "path": "things"}
+    task = {"kind": "image_classification", "train": {**source, "only": "train.txt"}, "val": source, "size": 32}
+    values = merged(BASE, {"tasks": {"things": task}, "steps": 2})
+    notes = prepare_run(parse(Recipe, values, "r"), tmp_path, tmp_path / "run", quiet=True).notes
+    said = [note for note in notes if "without a sample" in note]
+    assert said == [
+        f"things/train: classes without a sample: {only!r}; they are not learnt here: add samples, or remove them from "
+        "the classes"
+    ]
+    task |= {"train": source, "val": {**source, "only": "train.txt"}}
+    notes = prepare_run(parse(Recipe, values, "r"), tmp_path, tmp_path / "run2", quiet=True).notes
+    said = [note for note in notes if "without a sample" in note]
+    assert said == [f"things/val: classes without a sample: {only!r}; its figures say nothing of them"]
+
+
+def listed_files(folder: Path, without: str) -> list[str]:
+    """The files of all classes but one."""
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*")) if path.parent.name != without]

@@ -87,10 +87,11 @@ def test_a_tuned_model_is_saved_again_beside_its_base_or_whole(both: Path, made:
     assert load(both / "deep/er/small").saved.base is None
 
 
-def test_it_is_never_saved_over_its_base(both: Path) -> None:
+def test_it_is_never_saved_over_its_base(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in (both / "base").iterdir()}
     with pytest.raises(UserError, match=r"base: is the model that this one was tuned on, .*; give another folder, or"):
         load(both / "tuned").save_pretrained(both / "tuned" / ".." / "base")
+    assert "is replaced" not in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (both / "base").iterdir()} == before
 
 

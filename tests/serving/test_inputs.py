@@ -152,10 +152,24 @@ def test_pictures_of_more_than_eight_bits_are_no_black_ones() -> None:
     for picture in (Image.fromarray(deep), Image.fromarray(deep.astype(np.int32))):
         (sample,) = image_samples(picture)
         assert np.array_equal(np.asarray(sample.image)[..., 0], expected)
+    for dark in (0, 4096):  # all black, and just not nearly
+        (sample,) = image_samples(Image.new("I;16", (2, 2), dark))
+        assert np.asarray(sample.image).max() == dark >> 8
     (sample,) = image_samples(Image.fromarray(ramp.astype(np.float32)))
     assert np.array_equal(np.asarray(sample.image)[..., 1], (ramp.astype(np.float32) * 255).round())
     for wrong, reason in (
-        (Image.fromarray((ramp * 255).astype(np.int32)), "mode I would all be black; scale them, or save 8 bits"),
+        (
+            Image.fromarray((ramp * 255).astype(np.int32)),
+            "mode I would all be black; scale them to 0 to 65535, or save 8 bits",
+        ),
+        (
+            Image.fromarray((ramp * 4095).astype(np.uint16)),
+            "to 4095 in mode I;16 would be nearly black, as 12 bits in 16",
+        ),
+        (
+            Image.fromarray((ramp * -9).astype(np.int32)),
+            "from -9 to 0 in mode I do not fit into 16 bits; scale them, or",
+        ),
         (Image.fromarray((ramp * 255).astype(np.uint16)), "mode I;16 would all be black"),
         (Image.fromarray((ramp * 70000).astype(np.int32)), "from 0 to 70000 in mode I do not fit into 16 bits"),
         (Image.fromarray((ramp * 255).astype(np.float32)), "from 0 to 255 in mode F; scale them to 0 to 1"),

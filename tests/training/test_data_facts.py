@@ -58,6 +58,20 @@ def test_a_recipe_with_fewer_steps_than_are_done_is_said(run: Path) -> None:
     assert goes_on(run, 1)[-1] == less
 
 
+def test_a_learning_rate_that_jumps_where_steps_are_raised_is_said(tmp_path: Path) -> None:
+    """It had come down to its least at the last step; half a cosine of ten steps is higher there."""
+    rates = {"optimiser__lr": 0.01, "optimiser__warmup": 0, "optimiser__min_lr": 0.0}
+
+    def goes_on(steps: int) -> str:
+        train(tmp_path / "run", small_recipe(("colours",), steps=steps, **rates))
+        return [line["text"] for line in log_lines(tmp_path / "run", "note")][-1]
+
+    train(tmp_path / "run", small_recipe(("colours",), steps=2, **rates))
+    jump = "steps was 2 and is 4, so the learning rate jumps from 0 to 0.005, and the run is not one that had so many"
+    assert goes_on(4).startswith(f"going on after step 2; {jump} steps from the start")
+    assert goes_on(4) == "going on after step 4"
+
+
 def test_a_renamed_class_is_refused_by_its_name(run: Path) -> None:
     (run.parent / "pictures" / "ring").rename(run.parent / "pictures" / "zebra")
     before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
@@ -87,7 +101,9 @@ def test_more_samples_are_noted(run: Path) -> None:
     shutil.copy(run.parent / "pictures" / "ring" / "0.png", run.parent / "pictures" / "ring" / "9.png")
     changed = "the data have changed: colours/train has 7 samples, 6 when the run was saved"
     assert goes_on(run) == [changed, "going on after step 2"]
-    assert goes_on(run, 4) == [changed, "going on after step 2", "going on after step 3"]  # it is saved with them now
+    *before, last = goes_on(run, 4)
+    assert before == [changed, "going on after step 2"]  # it is saved with them now
+    assert last.startswith("going on after step 3; steps was 3")
 
 
 def test_other_samples_are_noted(run: Path) -> None:

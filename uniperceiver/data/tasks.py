@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.config import Recipe, TaskConfig
-from uniperceiver.data.formats import Source, class_names, classes_of, notes_of, open_source
+from uniperceiver.data.formats import Source, class_names, classes_of, labels_there, notes_of, open_source
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
@@ -106,6 +106,25 @@ def repeated_notes(data: TaskData) -> list[str]:
         for split, spec in specs.items()
         if spec is not None and spec == data.config.train
     ]
+
+
+def lacking_notes(data: TaskData) -> list[str]:
+    """A line about each split of a task in which classes have no sample, as far as that is known before any is read."""
+    if not data.task.answer.has_labels:
+        return []
+    lines = []
+    for split, source in data.sources.items():
+        names, there = class_names(source) or (), labels_there(source)
+        lacking = [] if there is None else [name for label, name in enumerate(names) if label not in there]
+        if not lacking:
+            continue
+        so = (
+            "they are not learnt here: add samples, or remove them from the classes"
+            if split == "train"
+            else "its figures say nothing of them"
+        )
+        lines.append(f"{data.task.name}/{split}: classes without a sample: {listed(map(repr, lacking), 4)}; {so}")
+    return lines
 
 
 def alike_notes(data: TaskData, read: Callable[[str], Hashable]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.lengths import cut_notes
-from uniperceiver.data.tasks import TaskData, alike_notes, open_tasks, repeated_notes, source_notes
+from uniperceiver.data.tasks import TaskData, alike_notes, lacking_notes, open_tasks, repeated_notes, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.model.architecture import Architecture, notes_on
@@ -131,7 +131,7 @@ def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: 
             f"{steps / warmup:.0%} of optimiser.lr; set optimiser.warmup to a tenth of the steps, say"
         )
     yield from source_notes(tasks)
-    yield from (note for data in tasks for note in repeated_notes(data))
+    yield from (note for data in tasks for note in (*repeated_notes(data), *lacking_notes(data)))
     yield from cut_notes(tasks, codec)
     # A class that has parameters of its own may share its text.
     if not (recipe.tune.head or recipe.tune.labels):

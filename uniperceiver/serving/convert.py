@@ -78,9 +78,9 @@ def convert_checkpoint(
         _write_report(report, error.lines)
         raise
     saved = _saved(path, converted, words)
-    files.refuse_other_model(out, saved, replace=replace)
-    _write_report(report, converted.lines)
-    files.save(out, saved)
+    with files.replacing(out, saved, replace=replace):
+        _write_report(report, converted.lines)
+        files.save(out, saved)
     return Conversion(saved=saved, converted=converted)
 
 

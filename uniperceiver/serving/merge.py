@@ -86,8 +86,8 @@ def merge_run(
         raise UserError(f"--out {out}: is the model itself, whose experts would be lost; give another folder")
     files.refuse_foreign(out)
     merged = merge(saved or files.load(folder), tasks)
-    files.refuse_other_model(out, merged.saved, replace=replace)
-    files.save(out, merged.saved)
+    with files.replacing(out, merged.saved, replace=replace):
+        files.save(out, merged.saved)
     sizes = merged.merging
     return {
         "model": str(out),

@@ -133,8 +133,8 @@ class UniPerceiver:
         """
         saved = replace(self.saved, base=None) if whole else self.saved
         files.refuse_foreign(Path(path))
-        files.refuse_other_model(Path(path), saved, replace=True)
-        files.save(Path(path), saved)
+        with files.replacing(Path(path), saved, replace=True):
+            files.save(Path(path), saved)
 
     def merge(self, tasks: str | Task | Iterable[str | Task] | None = None) -> "UniPerceiver":
         """A new model that answers these tasks alike, without experts: at the cost of a dense model.

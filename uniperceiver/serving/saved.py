@@ -6,7 +6,8 @@ model.safetensors, and in config.json the place and the SHA-256 of the model tha
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -88,26 +89,35 @@ def foreign_files(folder: Path) -> list[str]:
     return sorted(name for name in names - _FILES - own.keys() if not fnmatch(name, ENCODED.format("*")))
 
 
-def refuse_other_model(folder: Path, saved: SavedModel, *, replace: bool) -> None:
-    """Refuse a folder with another model than an earlier writing of this one; or say that it is replaced.
+@contextmanager
+def replacing(folder: Path, saved: SavedModel, *, replace: bool) -> Iterator[None]:
+    """A time in which the model is saved: a folder with another one than an earlier writing of it is refused, or
+    said to be replaced, once it is.
 
     Raises:
         UserError: there is one, and it is not to be replaced.
     """
+    other = _other_model(folder, saved)
+    if other and not replace:
+        raise UserError(f"{folder}: holds {other}, which would be lost; give another folder, or --replace")
+    yield
+    if other:
+        warn(f"{folder}: {other} was there, and is replaced")
+
+
+def _other_model(folder: Path, saved: SavedModel) -> str:
+    """What is in a folder that is another model; empty where there is none."""
     if not (folder / "config.json").exists():
-        return
+        return ""
     try:
         there = read_json(folder / "config.json")
     except UserError:
         there = {"trained": "its config.json is damaged"}
     if there == json.loads(json.dumps(_config(folder, saved))):
-        return
+        return ""
     merged = (there.get("architecture") or {}).get("merged")
     tasks = f", merged for {', '.join(merged.get('tasks', ()))}" if isinstance(merged, Mapping) else ""
-    what = f"another model ({there.get('trained') or 'not trained'}{tasks})"
-    if not replace:
-        raise UserError(f"{folder}: holds {what}, which would be lost; give another folder, or --replace")
-    warn(f"{folder}: {what} was there, and is replaced")
+    return f"another model ({there.get('trained') or 'not trained'}{tasks})"
 
 
 def save(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None = None) -> None:

@@ -272,13 +272,8 @@ class Run:
                 for name, sha256 in self.code.items()
                 if code.get(name, sha256) != sha256
             ),
-            f"going on after step {self.state.step}{self._nothing_to_train()}",
+            f"going on after step {self.state.step}{_other_steps(self.state.step, counters.get('steps'), self.recipe)}",
         ]
-
-    def _nothing_to_train(self) -> str:
-        if self.state.step <= self.recipe.steps:
-            return ""
-        return f", more than the recipe's {self.recipe.steps:,}: nothing is trained, and figures are of that step"
 
     @cached_property
     def _data(self) -> dict[str, Any]:
@@ -295,7 +290,8 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
         tensors, counters = pack(self.state, self._tasks())
-        counters |= {"tokenizer": self.tokenizer, "data": self._data} | ({"code": self.code} if self.code else {})
+        counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
+        counters |= {"code": self.code} if self.code else {}
         root = self.folder / "checkpoints"
         checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
         for path in checkpoint.list_checkpoints(root):
@@ -339,4 +335,17 @@ def _introduction(run: Run) -> str:
     return (
         f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {run.recipe.steps:,} steps; "
         f"log: {run.folder / 'log.jsonl'}"
+    )
+
+
+def _other_steps(step: int, before: int | None, recipe: Recipe) -> str:
+    """What it means that the recipe had `before` steps when the checkpoint was written; empty where nothing."""
+    if step > recipe.steps:
+        return f", more than the recipe's {recipe.steps:,}: nothing is trained, and figures are of that step"
+    was, rate = (learning_rate(step, steps, recipe.optimiser) for steps in (before or recipe.steps, recipe.steps))
+    if step == recipe.steps or was == rate:
+        return ""
+    return (
+        f"; steps was {before:,} and is {recipe.steps:,}, so the learning rate jumps from {was:.2g} to {rate:.2g}, and "
+        "the run is not one that had so many steps from the start"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uniperceiver.data.formats import Source, class_names, open_source
+from uniperceiver.data.formats import Source, class_names, labels_there, open_source
 from uniperceiver.errors import UserError
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 4, 6), dtype=np.uint8)
@@ -57,6 +57,9 @@ def test_labels_for_each_class(tmp_path: Path) -> None:
     assert class_names(source) == ("0", "1", "2")
     samples = [source.read(index) for index in range(3)]
     assert [(sample.label, sample.labels) for sample in samples] == [(None, (0, 2)), (1, ()), (None, ())]
+    assert labels_there(source) == {0, 1, 2}
+    (tmp_path / "first.txt").write_text("a.npz:0")
+    assert labels_there(opened(tmp_path, path="a.npz", labels="labels", only="first.txt")) == {0, 2}
     with pytest.raises(UserError, match="labels for 3 classes, but 2 are named"):
         opened(tmp_path, path="a.npz", labels="labels", classes=["x", "y"])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.made_data import CLASSES, every_format, items
-from uniperceiver.data.formats import Source, class_names, open_source
+from uniperceiver.data.formats import Source, class_names, labels_there, open_source
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import UserError
@@ -21,6 +21,7 @@ NAMES = (
     "huggingface of parquet", "coco_captions", "webdataset",
 )  # fmt: skip
 WITHOUT_CLASSES, WITHOUT_CAPTIONS = {"coco_captions"}, {"folder", "files"}
+UNREAD = {"coco_captions", "webdataset"}  # without labels that are known before a sample is read
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,10 @@ def test_the_samples_are_the_same(made: Any, name: str) -> None:
     if name not in WITHOUT_CLASSES:
         assert class_names(source) == CLASSES
         assert [CLASSES[sample.label or 0] for sample in samples] == [item.class_name for item in wanted]
+    if name not in UNREAD:
+        assert labels_there(source) == {sample.label for sample in samples}
+        last = opened(made, name, part=[0.9, 1])
+        assert labels_there(last) == {sample.label for sample in read(last)}
     if name not in WITHOUT_CAPTIONS:
         line_break = " " if name == "tsv" else "\n"
         captions = [tuple(text.replace("\n", line_break) for text in item.captions) for item in wanted]

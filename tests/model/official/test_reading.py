@@ -168,6 +168,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         for text in ("", "hello\n", "<!DOCTYPE html><p>Quota exceeded</p>" * 50):
             (tmp_path / name).write_text(text)
             refused(tmp_path / name, "fetch it again")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    refused(
+        tmp_path / "model.safetensors.index.json", "is JSON, such as an index of files, and holds no weights; give a"
+    )
     torch.save({"model": STATES["dense"]}, tmp_path / "named.safetensors")
     refused(tmp_path / "named.safetensors", "damaged")
 

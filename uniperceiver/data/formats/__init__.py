@@ -1,9 +1,11 @@
 """SAMPLES: where data comes from. One file per format; the table below is all that a recipe's `format` can name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
 
 from uniperceiver import strict
 from uniperceiver.data.formats.arrays import ArraysSource
@@ -28,8 +30,8 @@ from uniperceiver.records import Sample
 class Source(Protocol):
     """An opened data set: an index in memory, samples on demand. It can be pickled and forked.
 
-    A source may have three things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
-    `only` needs, and `notes` (see `notes_of`).
+    A source may have four things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
+    `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`).
     """
 
     @property
@@ -165,6 +167,13 @@ def notes_of(source: Source) -> tuple[str, ...]:
     """What was left out, cut or merged when a source was opened: lines that begin with the place, for people."""
     notes: tuple[str, ...] = getattr(source, "notes", ())
     return notes
+
+
+def labels_there(source: Source) -> frozenset[int] | None:
+    """The classes that some sample has, by index, where they are known without reading the samples; None: they are
+    not."""
+    labels_of: Callable[[np.ndarray], frozenset[int] | None] | None = getattr(source, "labels_of", None)
+    return None if labels_of is None else labels_of(np.arange(len(source)))
 
 
 def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:

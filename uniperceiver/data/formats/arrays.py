@@ -137,6 +137,13 @@ class ArraysData:
         """File and number of each picture."""
         return ((f"{self.path.name}:{index}",) for index in range(len(self)))
 
+    def labels_of(self, index_I: np.ndarray) -> frozenset[int] | None:
+        """The classes that some of these pictures have; None without labels."""
+        if self.label_I is None:
+            return None
+        labels = self.label_I[index_I]
+        return frozenset((np.flatnonzero(labels.any(axis=0)) if labels.ndim == 2 else np.unique(labels)).tolist())
+
     def texts(self) -> Iterator[str]:
         """The class texts."""
         return (text for texts in self.classes or () for text in texts)

@@ -132,6 +132,10 @@ class FolderData:
         """The path of each file below the folder."""
         return ((printable(file),) for file in self.files)
 
+    def labels_of(self, index_I: np.ndarray) -> frozenset[int]:
+        """The classes that some of these samples have."""
+        return frozenset(np.unique(self.label_I[index_I]).tolist())
+
     def texts(self) -> Iterator[str]:
         """The class texts."""
         return (text for texts in self.classes for text in texts)

@@ -3,7 +3,7 @@
 Shape suffixes: I samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -90,6 +90,11 @@ class Subset:
     def read(self, index: int) -> Sample:
         """The sample of the whole."""
         return self.whole.read(int(self.index_I[index]))
+
+    def labels_of(self, index_I: np.ndarray) -> frozenset[int] | None:
+        """The classes that some of these samples have; None: not known without reading them."""
+        labels_of: Callable[[np.ndarray], frozenset[int] | None] | None = getattr(self.whole, "labels_of", None)
+        return None if labels_of is None else labels_of(self.index_I[index_I])
 
     def texts(self) -> Iterator[str]:
         """The texts of the whole: its files are not read again to find out which of them belong to these samples."""

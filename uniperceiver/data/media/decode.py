@@ -32,6 +32,7 @@ _PILLOW_ERRORS = (
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 _ORIENTATION = 0x0112
+_TWELVE_BITS = 4095  # of cameras whose 12 bits are stored in 16: their upper 8 are 0 to 15
 # EXIF orientation -> the turn that makes an (H, W, C) array upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda x_HWC: x_HWC[:, ::-1],
@@ -164,9 +165,11 @@ def _eight_bits(grey_HW: np.ndarray, name: str, mode: str) -> np.ndarray:
         if not (least >= 0 and most <= 1):  # also NaN
             raise BrokenSample(name, f"values from {least:g} to {most:g} in mode F; scale them to 0 to 1, or to 8 bits")
         return (grey_HW * 255).round().astype(np.uint8)
-    if least < 0 or most > 65535 or 0 < most < 256:
-        reason = "would all be black" if 0 < most < 256 else "do not fit into 16 bits"
-        raise BrokenSample(name, f"values from {least} to {most} in mode {mode} {reason}; scale them, or save 8 bits")
+    if least < 0 or most > 65535 or 0 < most <= _TWELVE_BITS:
+        black = "would all be black" if most < 256 else "would be nearly black, as 12 bits in 16 are"
+        reason = black if least >= 0 and most <= _TWELVE_BITS else "do not fit into 16 bits"
+        mend = "scale them to 0 to 65535" if reason == black else "scale them"
+        raise BrokenSample(name, f"values from {least} to {most} in mode {mode} {reason}; {mend}, or save 8 bits")
     return (grey_HW >> 8).astype(np.uint8)
 
 

@@ -58,6 +58,11 @@ def read_original(path: Path) -> Original:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a .pth, .pt or .safetensors file of the original release")
     refuse_pointer(path)
+    if path.suffix == ".json":
+        raise UserError(
+            f"{path}: is JSON, such as an index of files, and holds no weights; give a whole .pth, .pt or "
+            ".safetensors file"
+        )
     try:
         contents = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
     except OSError as error:

@@ -174,6 +174,11 @@ def test_broken_rows(tmp_path: Path, row: str, reason: str) -> None:
         (["t,k", "a,"], {"text": "t", "label": "k", "classes": ["x"]}, "no label in column 'k'; name the column with"),
         (["t,k", "a,nan"], {"text": "t", "label": "k"}, "no row says its class: column 'k' is NaN; name the column"),
         (["t,k", "a,"], {"text": "t", "label": "k", "separator": "|"}, "no row says its class: column 'k' is empty"),
+        (
+            ["t,k", "1,a,x", "2,b,y"],  # as R writes row names
+            {"text": "t", "label": "k"},
+            r"no row can be read; the first: t\.csv:2: 3 columns instead of 2",
+        ),
     ],
 )
 def test_what_a_user_can_mend(tmp_path: Path, lines: list[str], keys: dict[str, Any], message: str) -> None:

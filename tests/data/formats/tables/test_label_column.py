@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from uniperceiver.data.formats import Source, class_names, notes_of, open_source
+from uniperceiver.data.formats import Source, class_names, labels_there, notes_of, open_source
 from uniperceiver.errors import BrokenSample, UserError
 
 
@@ -24,6 +24,13 @@ def test_several_in_a_cell(tmp_path: Path) -> None:
     source = opened(tmp_path, table, label="k", separator="|")
     assert class_names(source) == ("cat", "dog", "owl")
     assert right(source) == [(None, (1, 0)), (0, ()), (None, ()), (None, (2, 1))]
+    for rows, there in ((["a"], {0, 1}), (["b", "c"], {0}), (["c", "d"], {1, 2})):
+        assert (
+            labels_there(
+                opened(tmp_path, table, label="k", separator="|", classes=["cat", "dog", "owl"], rows={"t": rows})
+            )
+            == there
+        )
     assert right(opened(tmp_path, table, label="k", separator="|", classes=["owl", "dog", "cat"]))[0] == (None, (1, 2))
     with pytest.raises(UserError, match=r"^w: t\.csv:5: label 'owl' is not in `classes`; "):
         opened(tmp_path, table, label="k", separator="|", classes=["dog", "cat"])

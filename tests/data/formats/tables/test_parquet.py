@@ -170,6 +170,24 @@ def test_files_that_list_other_classes_have_those_that_occur(tmp_path: Path) -> 
     assert [others.read(index).label for index in range(4)] == [3, 0, 2, 1]
 
 
+def test_numbers_beside_a_file_that_lists_its_classes_are_refused(tmp_path: Path) -> None:
+    """They were classes of their own, "0" and "1" beside "zoo" and "ant"."""
+    described = b'{"info": {"features": {"k": {"names": ["zoo", "ant"], "_type": "ClassLabel"}}}}'
+    numbers, words = pa.table({"t": ["a", "b"], "k": [0, 1]}), pa.table({"t": ["a", "b"], "k": ["ant", "zoo"]})
+    pq.write_table(numbers.replace_schema_metadata({b"huggingface": described}), tmp_path / "0.parquet")
+    coded = numbers.set_column(1, "k", numbers.column("k").dictionary_encode())
+    for name, table in (("1", numbers), ("2", words), ("3", coded)):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    for path, plain in (("{0..1}.parquet", 1), (["3.parquet", "0.parquet"], 3)):
+        with pytest.raises(
+            UserError, match=rf"^w: 0\.parquet lists the classes of column 'k', {plain}\.parquet has num"
+        ):
+            opened(tmp_path, path=path, text="t", label="k")
+    told = opened(tmp_path, path="{0..1}.parquet", text="t", label="k", classes=["zoo", "ant"])
+    assert [told.read(index).label for index in range(4)] == [0, 1, 0, 1]
+    assert class_names(opened(tmp_path, path=["0.parquet", "2.parquet"], text="t", label="k")) == ("ant", "zoo")
+
+
 def test_bytes_are_not_read_to_find_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "t.parquet", {"i": [{"bytes": b"1", "path": "a"}, {"bytes": b"2", "path": None}], "b": [b"", b""]})
     both, by_bytes = opened(tmp_path, image="i"), opened(tmp_path, image="b")

@@ -34,6 +34,13 @@ def is_text(type_: Any) -> bool:
     return bool(types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_))
 
 
+def is_integer(type_: Any) -> bool:
+    """Whether a column of that Arrow type holds whole numbers, each by itself or in a dictionary."""
+    from pyarrow import types
+
+    return bool(types.is_integer(type_.value_type if types.is_dictionary(type_) else type_))
+
+
 def has_path(type_: Any) -> bool:
     """Whether a column of that Arrow type holds mappings with a path, as Hugging Face writes pictures."""
     from pyarrow import types

@@ -14,7 +14,7 @@ from pydantic import Field
 from uniperceiver.data.formats.files import existing_folder
 from uniperceiver.data.formats.tables.label_column import LabelColumn
 from uniperceiver.data.formats.tables.media_column import MediaColumn
-from uniperceiver.data.formats.tables.rows import NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
+from uniperceiver.data.formats.tables.rows import LABEL_SET, NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
 from uniperceiver.data.formats.tables.values import (
     left_out_captions,
     text_of,
@@ -207,6 +207,12 @@ class ColumnsData:
                 paths[row] = path
         for row in self.row_J[first_I].tolist():
             yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)
+
+    def labels_of(self, index_I: np.ndarray) -> frozenset[int]:
+        """The classes that some of these samples have."""
+        label_I, first_I = self.label_I[index_I], np.concatenate([[0], self.stop_I[:-1]])[index_I]
+        rows = self.row_J[first_I[label_I == LABEL_SET]].tolist()
+        return frozenset(np.unique(label_I[label_I >= 0]).tolist()).union(*(self.label_sets[row] for row in rows))
 
     def texts(self) -> Iterator[str]:
         """The class texts, then the texts and captions of every row that is not broken."""

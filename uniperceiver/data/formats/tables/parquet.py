@@ -12,6 +12,7 @@ from uniperceiver.data.formats.files import list_files, others_beside
 from uniperceiver.data.formats.tables.arrow import (
     class_of,
     has_path,
+    is_integer,
     is_large,
     is_text,
     listed_classes,
@@ -20,8 +21,8 @@ from uniperceiver.data.formats.tables.arrow import (
     value_of,
 )
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
-from uniperceiver.data.formats.tables.rows import check_columns, open_all
-from uniperceiver.errors import BrokenSample, UserError, refuse_pointer
+from uniperceiver.data.formats.tables.rows import ConcatenatedRows, check_columns, open_all
+from uniperceiver.errors import BrokenSample, UserError, listed, refuse_pointer
 from uniperceiver.strict import record
 
 _KEPT_BYTES = 256 << 20  # row groups that a process keeps decoded
@@ -42,6 +43,8 @@ class ParquetSource(Columns):
         media = frozenset(column.says for column in self.media_columns(where) if not column.parts)
         memory = Memory(limit=_KEPT_BYTES)
         rows = open_all(files, lambda file, name: _open(file, name, columns, media, memory, where))
+        if isinstance(rows, ConcatenatedRows) and isinstance(self.label, str) and self.classes is None:
+            _refuse_numbers_beside_names(rows.files, self.label, where)
         return self.samples(rows, files[0].parent, base, where, others_beside(base, self.path, ".parquet"))
 
 
@@ -76,6 +79,7 @@ class ParquetRows:
     columns: tuple[str, ...]  # those that are read
     classes: dict[str, tuple[str, ...]]  # that the file lists, by column
     text_columns: frozenset[str]
+    integer_columns: frozenset[str]
     media: frozenset[str]  # columns of pictures and clips
     large_columns: frozenset[str]  # those that hold bytes
     path_columns: frozenset[str]  # those that are mappings with a path
@@ -129,6 +133,22 @@ class ParquetRows:
             return file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
+def _refuse_numbers_beside_names(files: Sequence[Any], label: str, where: str) -> None:
+    """Numbers in one file and names of classes in another would be classes of their own: what 0 means is not said.
+
+    Raises:
+        UserError: one file lists the classes of the column, another has numbers and lists none.
+    """
+    listing = next((file for file in files if file.class_names(label)), None)
+    other = next((file for file in files if label in file.integer_columns and not file.class_names(label)), None)
+    if listing is not None and other is not None:
+        raise UserError(
+            f"{where}: {listing.short} lists the classes of column {label!r}, {other.short} has numbers and none; "
+            f"say what the numbers mean with `classes`, as {listing.short} does: "
+            f"[{listed(listing.class_names(label) or (), 4)}]"
+        )
+
+
 def _open(
     path: Path, short: str, columns: tuple[str, ...], media: frozenset[str], memory: Memory, where: str
 ) -> ParquetRows:
@@ -154,6 +174,7 @@ def _open(
         columns=columns,
         classes=listed_classes(schema.metadata),
         text_columns=frozenset(name for name, type_ in types.items() if is_text(type_)),
+        integer_columns=frozenset(name for name, type_ in types.items() if is_integer(type_)),
         media=media,
         large_columns=frozenset(name for name in media if is_large(types[name])),
         path_columns=frozenset(name for name in media if has_path(types[name])),

@@ -157,6 +157,7 @@ class _Scan:
     label_sets: dict[int, tuple[int, ...]] = field(default_factory=dict)  # indices into them, of rows with LABEL_SET
     no_label: str = ""  # why the first row without a label has none
     captions_left_out: int = 0
+    any_row: bool = False  # a row can be read
     any_file: bool = False  # a file that a row names exists
     missing: Path | None = None  # the first that does not
     matched: set[str] = field(default_factory=set)  # columns in which some row has a chosen value
@@ -167,13 +168,15 @@ def index_rows(rows: Rows, query: RowQuery, base: Path, where: str) -> RowIndex:
     """Choose, gather and label the rows in one pass.
 
     Raises:
-        UserError: an unknown label, no row left, a picture twice, none of the files there.
+        UserError: an unknown label, no row that can be read, no row left, a picture twice, none of the files there.
     """
     classes = None if query.classes is None else read_classes(base, query.classes, where)
     names = None if classes is None else classes.names
     if names is None and query.label is not None:
         names = query.label.names_listed or rows.class_names(query.label.columns[0]) or None
     scan = _scan(rows, query, names or ())
+    if not scan.any_row:
+        raise UserError(f"{where}: no row can be read; the first: {_why_broken(rows, 0)}")
     if not scan.row:
         raise UserError(f"{where}: {_why_none_left(scan, query)}")
     if scan.missing is not None and not scan.any_file:
@@ -209,11 +212,12 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
     named = [column for columns in (query.label, query.media) if columns for column in columns.columns]
     columns = list(dict.fromkeys([*query.chosen, *named, *query.captions]))
     if not columns:
-        scan.row = array("q", range(len(rows)))
+        scan.row, scan.any_row = array("q", range(len(rows))), True
         return scan
     for row, cells in enumerate(rows.scan(columns)):
         # A row that is broken may belong to the chosen ones: it stays, and is named when it is read.
         values = None if cells is None else dict(zip(columns, cells, strict=True))
+        scan.any_row |= values is not None
         if query.label is not None:
             label = NO_LABEL if values is None else _label_index(row, values, scan, query.label, names)
         if values is not None and not _is_chosen(values, scan, query):
@@ -229,6 +233,14 @@ def _scan(rows: Rows, query: RowQuery, names: tuple[str, ...]) -> _Scan:
             if path is not None and not scan.any_file:
                 _look_for(query.folder / path, scan)
     return scan
+
+
+def _why_broken(rows: Rows, row: int) -> str:
+    try:
+        rows.read(row)
+    except BrokenSample as error:
+        return str(error)
+    return rows.name(row)
 
 
 def _label_index(row: int, values: Mapping[str, Any], scan: _Scan, label: LabelColumn, names: tuple[str, ...]) -> int:
