@@ -13,7 +13,6 @@ from uniperceiver import load
 from uniperceiver.config import read_recipe
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.training.loop import steps_between_evaluations
 from uniperceiver.training.stop import Stopped
 
 PLAIN: dict[str, Any] = {}
@@ -185,7 +184,7 @@ def test_every_step_has_the_learning_rate_of_its_number(trained: Path) -> None:
     [({"steps": 1200}, 120), ({"steps": 25}, 10), ({"steps": 1}, 10), ({"evaluation__every": 7}, 7)],
 )
 def test_a_recipe_that_says_nothing_has_about_ten_evaluations(changes: dict[str, Any], between: int) -> None:
-    assert steps_between_evaluations(small_recipe(**{"evaluation__every": None} | changes)) == between
+    assert small_recipe(**{"evaluation__every": None} | changes).steps_between_evaluations == between
 
 
 def test_evaluations_change_nothing_in_training(tmp_path: Path) -> None:

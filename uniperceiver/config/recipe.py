@@ -1,5 +1,6 @@
 """A whole run."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -18,6 +19,8 @@ from uniperceiver.config.training import (
     TaskBalanceConfig,
 )
 from uniperceiver.strict import record
+
+_EVALUATIONS, _LEAST_BETWEEN = 10, 10  # of a run whose recipe says nothing; steps between two of them
 
 
 @record
@@ -84,3 +87,9 @@ class Recipe:
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     interference: InterferenceConfig = InterferenceConfig()
+
+    @property
+    def steps_between_evaluations(self) -> int:
+        """As many as the recipe says, or so many that there are about ten evaluations; 0: none before the end."""
+        tenth = max(_LEAST_BETWEEN, math.ceil(self.steps / _EVALUATIONS))
+        return tenth if self.evaluation.every is None else self.evaluation.every

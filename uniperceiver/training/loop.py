@@ -1,6 +1,5 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
 
 _SHOWN = 10  # tasks of the first line
-_EVALUATIONS, _LEAST_BETWEEN = 10, 10  # of a run whose recipe says nothing; steps between two of them
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
@@ -157,7 +155,7 @@ class Run:
     def _evaluate_and_save(self, log: RunLog, stop: StopRequest) -> None:
         """Between steps: stop where a signal has come, evaluate and save where it is due."""
         state, recipe = self.state, self.recipe
-        last, every = state.step >= recipe.steps, steps_between_evaluations(recipe)
+        last, every = state.step >= recipe.steps, recipe.steps_between_evaluations
         due = state.step > 0 and (last or state.step % recipe.checkpoint.every == 0)
         stop.check()
         if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
@@ -301,16 +299,6 @@ class Run:
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
         self._saved = (self.state.step, self.state.evaluated)
-
-
-def steps_between_evaluations(recipe: Recipe) -> int:
-    """Choose how many steps lie between two evaluations: as the recipe says, or so many that there are about ten.
-
-    Returns:
-        A number of steps; 0: nothing is evaluated while the run is trained.
-    """
-    every = recipe.evaluation.every
-    return max(_LEAST_BETWEEN, math.ceil(recipe.steps / _EVALUATIONS)) if every is None else every
 
 
 def refuse_second(folder: Path) -> None:
