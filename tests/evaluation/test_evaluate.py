@@ -15,7 +15,7 @@ from uniperceiver import UniPerceiver
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.evaluation.evaluate import beats_chance, evaluate, main_metric, score
+from uniperceiver.evaluation.evaluate import beats_chance, evaluate, main_metric, score, score_by
 from uniperceiver.evaluation.examples import examples_of
 from uniperceiver.evaluation.split import Settings, Split, batches, drawn_samples
 from uniperceiver.records import Encoded, Sample, Segment, Sequences
@@ -258,6 +258,16 @@ def test_chance_is_beaten_where_the_whole_interval_is_on_the_better_side(metric:
 
 def test_the_score_of_an_evaluation_is_the_mean_loss() -> None:
     assert score({"a": {"loss": 1.0}, "b": {"loss": 4.0}}) == 2.5
+
+
+def test_the_lowest_score_by_a_metric_is_the_best() -> None:
+    results = {"a": {"loss": 1.0, "perplexity": 7.0, "accuracy@1": 0.25}, "b": {"loss": 4.0, "mAP": math.nan}}
+    assert score_by(results, "score") == 2.5
+    assert score_by(results, "a/loss") == 1.0
+    assert score_by(results, "a/perplexity") == 7.0
+    assert score_by(results, "a/accuracy@1") == -0.25
+    assert math.isnan(score_by(results, "b/mAP"))
+    assert math.isnan(score_by(results, "b/f1"))
 
 
 def test_the_weights_are_as_before(model: UniPerceiver) -> None:

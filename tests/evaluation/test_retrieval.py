@@ -1,6 +1,7 @@
 """Retrieval recall, loss and chance with several captions per image, equal texts and ties."""
 
 import math
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -50,6 +51,25 @@ def test_constant_similarities_give_chance_and_nan_gives_nothing() -> None:
             retrieval_chance(3, OWNER, texts, ranks=(1, 2))
         )
     assert set(retrieval_recall(torch.full((3, 5), torch.nan), OWNER).values()) == {0.0}
+
+
+def hit_plain(scores: list[float], right: list[bool], k: int) -> float:
+    """How often one of the best k is right, over all orders in which equal scores may come."""
+    orders = list(permutations(range(len(scores))))
+    hits = [any(right[c] for c in sorted(order, key=lambda c: -scores[c])[:k]) for order in orders]
+    return sum(hits) / len(orders)
+
+
+def test_ties_of_some_of_several_right_captions_equal_plain_counting() -> None:
+    """Right ones below the tie, and wrong ones in it."""
+    has = [{text for text, image in zip(TEXTS, OWNER.tolist(), strict=True) if image == one} for one in range(3)]
+    similarity = torch.tensor([[2.0, 1, 2, 1, 2], [0.0, 0, 1, 0, 1], [2.0, 2, 1, 2, 2]])
+    hits = retrieval_hits(similarity, OWNER, TEXTS, ranks=(1, 2, 3))
+    for k in (1, 2, 3):
+        to_text = [hit_plain(similarity[i].tolist(), [text in has[i] for text in TEXTS], k) for i in range(3)]
+        to_image = [hit_plain(similarity[:, c].tolist(), [TEXTS[c] in has[i] for i in range(3)], k) for c in range(5)]
+        assert hits[f"i2t_recall@{k}"].tolist() == pytest.approx(to_text)
+        assert hits[f"t2i_recall@{k}"].tolist() == pytest.approx(to_image)
 
 
 def test_a_single_nan_makes_its_row_and_its_column_miss() -> None:

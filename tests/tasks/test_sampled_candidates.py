@@ -95,6 +95,16 @@ def test_without_samples_only_the_targets_compete() -> None:
     assert candidates.correction_K.tolist() == [0.0, 0.0]
 
 
+def test_an_unknown_target_is_no_candidate() -> None:
+    """In particular not the first word, which is then drawn as any other."""
+    candidates = draw(0, target_R=torch.tensor([3, -1, 2]))
+    assert words(candidates) == [2, 3]
+    assert candidates.target_R.tolist() == [1, -1, 0]
+    drawn = draw(50, target_R=torch.tensor([3, -1, 2]))
+    assert words(drawn)[:2] == [2, 3]
+    assert sorted(words(drawn)[2:]) == [0, 1, 4, 5]
+
+
 def test_when_every_word_is_a_target_the_sum_is_exact() -> None:
     candidates = draw(4, target_R=torch.tensor([5, 4, 3, 2, 1, 0, 0]))
     assert words(candidates) == list(range(6))

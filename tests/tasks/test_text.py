@@ -141,6 +141,20 @@ def test_random_words_are_drawn_from_the_whole_vocabulary() -> None:
     assert set(drawn) == set(range(CODEC.size)) - {CODEC.answer}
 
 
+def test_random_tokens_of_a_word_are_drawn_one_by_one() -> None:
+    """Of five letters in a word that became others, hardly ever are all the same one."""
+    alike = total = 0
+    for seed in range(300):
+        _, after, _ = restored(" ".join(["abcde"] * 20), 200, seed)
+        for start in range(0, 100, 5):
+            word = after[start : start + 5]
+            if tuple(word) != (0, 1, 2, 3, 4) and CODEC.answer not in word:
+                alike += len(set(word)) == 1
+                total += 1
+    assert total > 50
+    assert alike <= 1
+
+
 def test_the_end_of_each_line_is_a_word_that_can_be_asked_for() -> None:
     text = "ab cd\n\n  \nef"
     assert CODEC.decode(restored(text, 20, 0)[0]) == "abcd.ef."

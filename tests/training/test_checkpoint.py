@@ -138,12 +138,12 @@ def test_state_must_be_plain_json(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_listed_by_step(tmp_path: Path) -> None:
-    for step in (20, 3, 1_000_000):
+    for step in (20, 1_000_000, 3, 200_000):
         save(tmp_path, step)
     (tmp_path / "step-000099").write_text("a file")
     (tmp_path / "step-best").mkdir()
     names = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
-    assert names == ["step-000003", "step-000020", "step-1000000"]
+    assert names == ["step-000003", "step-000020", "step-200000", "step-1000000"]
     assert checkpoint.list_checkpoints(tmp_path / "absent") == []
 
 

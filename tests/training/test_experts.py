@@ -112,6 +112,20 @@ def test_only_gates_that_read_values_are_counted() -> None:
     assert all(torch.equal(count_E, wanted_of(decisions, place)) for place, count_E in found.items())
 
 
+def test_loads_are_what_tokens_chose_whether_or_not_there_was_room() -> None:
+    """A capacity cuts an expert that everybody chooses, and would hide a collapse and a bias that is due."""
+    decisions = decisions_of("token", "vqa", evaluation_capacity=0.5)
+    (each, *_) = decisions["vqa"]
+    assert each.segment_T is not None
+    assert int(each.chosen_TE.sum()) < int(each.wanted_TE.sum())
+    tokens = int((each.segment_T >= 0).sum())
+    assert 0 < tokens < len(each.segment_T)  # there is padding
+    likeliest_T2 = each.probability_TE.argsort(dim=1, descending=True)[each.segment_T >= 0][:, :2]
+    found_E = gate_loads(decisions)[GatePlace(each.layer, each.part, each.gate)]
+    assert found_E.tolist() == [int((likeliest_T2 == expert).sum()) for expert in range(len(found_E))]
+    assert int(found_E.sum()) == 2 * tokens
+
+
 def test_biases_move_towards_experts_with_less_than_the_mean() -> None:
     model = moe_model("token", selection_bias=True)
     decisions = {"a": list(model.encode(inputs_of("vqa")).decisions)}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from uniperceiver import load
 from uniperceiver.config import read_recipe
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.training.loop import Run
 from uniperceiver.training.stop import Stopped
 
 PLAIN: dict[str, Any] = {}
@@ -179,6 +181,19 @@ def test_every_step_has_the_learning_rate_of_its_number(trained: Path) -> None:
     assert lines[0]["lr"] == 0.0
 
 
+def test_each_group_has_its_own_share_of_the_learning_rate_of_a_step() -> None:
+    groups: list[dict[str, float]] = [{}, {"lr_factor": 0.25}, {"lr_factor": 1.0}]
+    recipe = small_recipe()
+    state = SimpleNamespace(step=2, consumed=[0, 0], model=None, optimiser=SimpleNamespace(param_groups=groups))
+    mixture = SimpleNamespace(plans=lambda *given: [], batches_per_step=1)
+    callbacks = SimpleNamespace(gradients=None)
+    run: Any = SimpleNamespace(state=state, recipe=recipe, mixture=mixture, callbacks=callbacks, objective=None)
+    Run._step(run, [])  # of which every sample is broken
+    rate = learning_rate(2, recipe.steps, recipe.optimiser)
+    assert rate > 0
+    assert [group["lr"] for group in groups] == [rate, 0.25 * rate, rate]
+
+
 @pytest.mark.parametrize(
     ("changes", "between"),
     [({"steps": 1200}, 120), ({"steps": 25}, 10), ({"steps": 1}, 10), ({"evaluation__every": 7}, 7)],
@@ -219,3 +234,17 @@ def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
     assert saved == [(2, 2), (4, 4)]
     run._save_once()
     assert saved == [(2, 2), (4, 4)]
+
+
+def test_the_loss_that_is_said_is_the_mean_of_the_tasks_own() -> None:
+    """Neither losses that balance experts nor those among some of the words are in it."""
+    values = {"a/loss": 1.0, "a/balance_loss": 50.0, "b/sampled_loss": 9.0, "b/loss": 2.0, "samples_per_second": 12.3}
+    method = SimpleNamespace(shown=lambda: {"a": 0.5})
+    optimiser = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    run: Any = SimpleNamespace(state=SimpleNamespace(step=7, skipped=0, method=method, optimiser=optimiser))
+    said = list[tuple[int, str]]()
+    log: Any = SimpleNamespace(line=lambda *given: None, progress=lambda *given: said.append(given))
+    window: Any = SimpleNamespace(take=lambda: values)
+    figures: Any = SimpleNamespace(take=lambda: ({}, {}))
+    Run._log(run, log, window, figures)
+    assert said == [(7, "loss 1.500 · 12 samples/s")]

@@ -43,6 +43,21 @@ def test_cutmix_cuts_the_same_box_from_all_frames_and_mixup_blends() -> None:
     assert kinds == {"cut", "blend"}
 
 
+def test_each_of_the_two_has_its_own_alpha() -> None:
+    """A huge alpha of mixup always keeps a half; a tiny one of CutMix keeps all of the picture, or almost nothing."""
+    blends = unchanged = 0
+    for seed in range(40):
+        pixels, soft = batch(16, 16)
+        mixed = mix(pixels, soft, 1e9, 1e-3, numpy_stream(seed))
+        if bool(torch.isin(mixed.pixels_BFCHW, pixels).all()):
+            unchanged += torch.equal(mixed.soft_BK, soft)
+        else:
+            blends += 1
+            assert torch.isin((100 * mixed.soft_BK).round(), torch.tensor([0.0, 50, 100])).all()
+    assert blends > 5
+    assert unchanged > 5
+
+
 def test_a_box_is_as_high_and_wide_as_its_picture_allows() -> None:
     """Its sides are shares of the picture's sides, so that it has the picture's shape where no edge clips it."""
     boxes = [_box(12, 40, 0.75, numpy_stream(seed)) for seed in range(60)]

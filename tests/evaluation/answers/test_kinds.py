@@ -21,6 +21,7 @@ from uniperceiver.evaluation.answers.tags import _predictions
 from uniperceiver.evaluation.evaluate import evaluate
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.split import Settings, Split, batches
+from uniperceiver.records import Part, Sequences
 from uniperceiver.runs.validation import splits_of
 from uniperceiver.tasks.candidates import vocabulary_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -88,6 +89,19 @@ def test_a_gallery_holds_every_caption(model: UniPerceiver) -> None:
     torch.testing.assert_close(
         collected.c_CD, model.encode_text(collected.texts, task="retrieval"), rtol=1e-5, atol=1e-5
     )
+
+
+def test_the_captions_of_a_gallery_are_cut_to_the_length_and_end(model: UniPerceiver) -> None:
+    split = split_of("retrieval")
+    cut = replace(split, preprocess=replace(split.preprocess, length=4))
+    collected = gallery(model.model, cut, settings(model))
+    for text, c_D in zip(collected.texts[:4], collected.c_CD[:4], strict=True):
+        ids = model.codec.encode(text)
+        assert len(ids) > 3
+        part = Part(modality="text", values=torch.tensor([[*ids[:3], model.codec.end]]))
+        sequences = Sequences(facts=split.task.facts("candidate", split.index), parts=(part,))
+        x_1D = model.model.represent(model.model.encode(sequences, summary=True).x_BND[:, 0])
+        torch.testing.assert_close(c_D, x_1D[0] / x_1D[0].norm(), rtol=1e-5, atol=1e-5)
 
 
 def test_intervals_know_which_answers_belong_together(model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
