@@ -58,7 +58,7 @@ def train_command(folder: Path, recipe_values: Mapping[str, Any]) -> Callable[[]
     def work() -> int:
         quieten()
         setattr(runs, "evaluate", lambda *args, **more: {"tasks": {}})  # noqa: B010
-        setattr(runs, "write_report", lambda folder, *more: folder / "report.html")  # noqa: B010
+        setattr(runs, "write_report", lambda folder, *more, **options: folder / "report.html")  # noqa: B010
         return main(["train", str(path), "--out", str(folder / "run")])
 
     return work
