@@ -48,7 +48,8 @@ def demo(
         examples = write_examples(out)
         if not json:
             _show_answers(list(ask(load(out), recipe, examples)))
-            print("\nask it yourself:", *commands(out, recipe, examples), sep="\n  ")
+            if lines := commands(out, recipe, examples):
+                print("\nask it yourself:", *lines, sep="\n  ")
     return code
 
 

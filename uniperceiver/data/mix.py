@@ -99,7 +99,8 @@ class Mixture:
     @property
     def shares(self) -> tuple[float, ...]:
         """The sampling ratio of each task in the first step; they add up to 1."""
-        return tuple((weights := self._weights(0)) / weights.sum())
+        weights = self._weights(0)
+        return tuple((weights / weights.sum()).tolist())
 
     def tasks_of(self, step: int) -> tuple[int, ...]:
         """Indices of the tasks that a step draws: with replacement, in proportion to the weights."""
