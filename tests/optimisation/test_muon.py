@@ -135,6 +135,20 @@ def test_what_has_no_gradient_stays_with_its_momentum() -> None:
     assert torch.equal(optimiser.state[expert]["momentum"], momentum)
 
 
+def test_what_adamw_has_updated_before_goes_on_from_its_first_moment() -> None:
+    begun, moment = matrices(2, 12, 8)
+    weight, twin = nn.Parameter(begun.clone()), nn.Parameter(begun.clone())
+    group = {"weight_decay": 0.1, "orthogonal": True}
+    ours, other = (MuonAdamW([{"params": [each], **group}], CONFIG) for each in (weight, twin))
+    ours.state[weight] = {"exp_avg": moment.clone(), "exp_avg_sq": moment**2, "step": torch.tensor(3.0)}
+    other.state[twin] = {"momentum": moment.clone()}
+    weight.grad = twin.grad = matrices(3, 12, 8)[2]
+    ours.step()
+    other.step()
+    assert torch.equal(weight, twin)
+    assert set(ours.state[weight]) == {"momentum"}
+
+
 def test_updates_have_the_size_of_those_of_adamw() -> None:
     weight = nn.Parameter(torch.zeros(96, 24))
     optimiser = MuonAdamW([{"params": [weight], "weight_decay": 0.0, "orthogonal": True}], OptimiserConfig(lr=1.0))

@@ -71,8 +71,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def _by_muon(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
-            if not self.state[parameter]:
-                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            state = self.state[parameter]
+            if "momentum" not in state:  # it is new, or a kernel that an older version's AdamW has updated
+                momentum = state.get("exp_avg")
+                state.clear()
+                state["momentum"] = torch.zeros_like(parameter) if momentum is None else momentum
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)
