@@ -33,7 +33,8 @@ def test_a_panel_for_each_part_and_a_legend_for_each_kind_of_tokens() -> None:
 
 
 def test_on_a_phone_names_stand_above_their_rows() -> None:
-    section = experts_section(some_experts())
+    figures = [a_gate("birds", layer, "ffn", weight=[0.3, 0.7, *[0.0] * 6]) for layer in range(5)]
+    section = experts_section(some_experts(figures, experts=8))
     assert section is not None
     for _, wide, narrow in section.panels:
         assert sorted(set(Page(wide).words)) == sorted(set(Page(narrow).words))
