@@ -33,13 +33,21 @@ def test_a_panel_for_each_part_and_a_legend_for_each_kind_of_tokens() -> None:
 
 
 def test_on_a_phone_names_stand_above_their_rows() -> None:
-    figures = [a_gate("birds", layer, "ffn", weight=[0.3, 0.7, *[0.0] * 6]) for layer in range(5)]
-    section = experts_section(some_experts(figures, experts=8))
+    section = experts_section(some_experts())
     assert section is not None
     for _, wide, narrow in section.panels:
         assert sorted(set(Page(wide).words)) == sorted(set(Page(narrow).words))
         widths = [float(figure.split('viewBox="0 0 ')[1].split()[0]) for figure in (wide, narrow)]
         assert widths[1] <= 330 < widths[0]
+
+
+def test_many_layers_fit_a_phone() -> None:
+    figures = [a_gate("birds", layer, "ffn", weight=[0.3, 0.7, *[0.0] * 6]) for layer in range(5)]
+    section = experts_section(some_experts(figures, experts=8))
+    assert section is not None
+    ((_, wide, narrow),) = section.panels
+    widths = [float(figure.split('viewBox="0 0 ')[1].split()[0]) for figure in (wide, narrow)]
+    assert widths[1] <= 330 < 800 < widths[0]
 
 
 def test_gates_that_do_nothing_are_said_above_the_panels() -> None:
