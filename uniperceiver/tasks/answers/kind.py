@@ -68,6 +68,8 @@ class AnswerKind:
     """Whether the candidates are those of the other samples of a batch, so that a sample alone has nothing to learn."""
     needs_text: bool = False
     """Whether a text must be among the inputs."""
+    reads_objects: bool = False
+    """Whether it is about the things in a picture, whose boxes then go through the same crop and flips as its pixels."""
 
     def contradictions(self, task: "Task") -> Iterator[str]:
         """What is wrong with a task's declaration."""

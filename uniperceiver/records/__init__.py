@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.modalities import MODALITIES, TEXT
+from uniperceiver.records.regions import Masks, Objects, PictureThings, Regions
 
 Side = Literal["input", "candidate"]
 
@@ -37,7 +38,10 @@ class Sample:
     label: int | None = None  # index into the source's classes
     labels: tuple[int, ...] = ()  # several of them that are right, instead of `label`
     boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
-    masks: np.ndarray | None = None  # (objects, H, W) bool, of the first frame
+    masks: Masks | None = None  # (objects, H, W) bool, of the first frame, or what makes them when they are asked for
+    classes: np.ndarray | None = None  # (objects,) int64, what each thing in a box is: an index into the source's classes
+    crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
+    things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
     others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
 
     def value(self, modality: str) -> bytes | np.ndarray | str | None:
@@ -137,6 +141,7 @@ class Readout:
     # float32, instead of target_R: a distribution over the candidates or, in-batch, 1 where a candidate is right
     soft_RK: Tensor | None = None
     summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
+    objects: Objects | None = None  # read at every proposal: what these are compared with; targets follow from it
 
     @property
     def answers(self) -> int:
@@ -164,6 +169,7 @@ class Tokens:
     valid_BN: Tensor | None = None  # bool; None: no padding
     place_B: Tensor | None = None  # int64, as in Sequences
     planned: int = 0  # as in Sequences
+    regions: Regions | None = None  # where the picture became proposals
     # Visibility inside causal text: token a sees token b if both stand in the prefix (order 0), or if b is a
     # word with a smaller order, or if a is b. None: every valid token is seen.
     order_BN: Tensor | None = None  # int64, 0 in the prefix
@@ -198,6 +204,7 @@ class Encoded:
     segments: tuple[Segment, ...]
     layers: tuple[Tensor, ...] = ()  # (B, N, D) after each layer, when asked for
     decisions: tuple[Decision, ...] = ()  # of the gates, in the order of the layers
+    regions: Regions | None = None  # as in Tokens
 
 
 T = TypeVar("T")

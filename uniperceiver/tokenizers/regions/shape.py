@@ -1,0 +1,39 @@
+"""What config.json holds of a model that reads pictures as regions."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from uniperceiver.strict import record
+
+
+@record
+class RegionShape:
+    """The shape of the network that turns a picture into proposals, and which of its outputs become tokens."""
+
+    backbone_layers: PositiveInt = 3
+    """Blocks of attention between the stem and the pyramid of maps."""
+    levels: PositiveInt = 2
+    """Maps of the pyramid, each with half the side of the one before."""
+    decoder: PositiveInt = 3
+    """Layers of the query decoder."""
+    queries: PositiveInt = 60
+    """Places of the maps that are chosen by objectness and refined."""
+    tokens: PositiveInt = 60
+    """Proposals, the best by objectness, that become tokens; at most as many as there are queries."""
+    points: PositiveInt = 4
+    """Points that a head of deformable attention looks at in each map."""
+    pooled: PositiveInt = 1
+    """Global tokens made by attention pooling."""
+    kinds: Literal["both", "global", "proposals"] = "both"
+    """Which tokens the encoder reads behind <SPE>: global ones (pooled and coarsest map), proposals, or both."""
+    masks: bool = False
+    """Whether proposals have masks."""
+    mask_stride: Literal[2, 4] = 4
+    """Pixels along a side of a mask's pixel."""
+    denoise: NonNegativeInt = 0
+    """Noised boxes of things among the queries in training; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.tokens > self.queries:
+            raise ValueError(f"tokens: {self.tokens} proposals cannot be chosen among {self.queries} queries")
