@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Masks(Protocol):
-    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is such a sequence."""
+    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is one, too."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> np.ndarray | None:
@@ -30,7 +30,9 @@ class PictureThings:
     seen_box_G4: np.ndarray  # float32, cx cy w h as shares of what is seen
     seen_class_G: np.ndarray  # int64, -1: unknown
     seen_crowd_G: np.ndarray  # bool
-    seen_mask_GHW: np.ndarray | None = None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    seen_mask_GHW: np.ndarray | None = (
+        None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    )
     seen_has_mask_G: np.ndarray | None = None  # bool, with seen_mask_GHW
     # All of them, in the picture's pixels; only in evaluation.
     box_O4: np.ndarray | None = None  # float64, x0 y0 x1 y1
@@ -106,7 +108,7 @@ class Detections:
         entries: list[dict[str, Any]] = []
         for number, (box_4, score, label) in enumerate(zip(self.boxes, self.scores, self.labels, strict=True)):
             x0, y0, x1, y1 = (float(side) for side in box_4)
-            entry = {
+            entry: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": ids[label],
                 "bbox": [x0, y0, x1 - x0, y1 - y0],

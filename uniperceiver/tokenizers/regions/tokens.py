@@ -9,10 +9,13 @@ teach them; y is not, so every task teaches the proposals.
 Shape suffixes: B pictures, C channels, H W pixels, N proposals that are tokens, G tokens, D width.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.records import Part
 from uniperceiver.records.regions import ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
@@ -41,6 +44,14 @@ class MapPool(nn.Module):
         seen_BGD = torch.cat([mean_B1D, cell_BGD + position_GD], dim=1)
         pooled_B1D: Tensor = self.attention(mean_B1D, seen_BGD, seen_BGD)
         return pooled_B1D
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """The tokens of pictures, and the proposals among them."""
+
+    x_BGD: Tensor
+    regions: Regions
 
 
 class RegionTokenizer(nn.Module):
@@ -87,6 +98,11 @@ class RegionTokenizer(nn.Module):
         if self.shape.kinds != "global":
             tokens.append(self._proposals(decoded.query_BQD, last, chosen_BN))
         return torch.cat(tokens, dim=1), Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start)
+
+    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Proposed:
+        """As `propose`, of the part of a sequence that holds its picture; what is asked beside it is no matter."""
+        x_BGD, regions = self.propose(part.values[:, 0], stream)
+        return Proposed(x_BGD=x_BGD, regions=regions)
 
     def _whole(self, maps: Maps) -> list[Tensor]:
         """Tokens (B, G, D) of whole pictures: each pool, then the cells of the coarsest map."""
