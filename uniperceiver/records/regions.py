@@ -30,12 +30,15 @@ class PictureThings:
     seen_box_G4: np.ndarray  # float32, cx cy w h as shares of what is seen
     seen_class_G: np.ndarray  # int64, -1: unknown
     seen_crowd_G: np.ndarray  # bool
-    seen_mask_GHW: np.ndarray | None = None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    seen_mask_GHW: np.ndarray | None = (
+        None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    )
     seen_has_mask_G: np.ndarray | None = None  # bool, with seen_mask_GHW
     # All of them, in the picture's pixels; only in evaluation.
     box_O4: np.ndarray | None = None  # float64, x0 y0 x1 y1
     class_O: np.ndarray | None = None  # int64
     crowd_O: np.ndarray | None = None  # bool
+    area_O: np.ndarray | None = None  # float64, square pixels: what the file says, which COCO counts as small or large
     masks: Masks | None = None
 
 
