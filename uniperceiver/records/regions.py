@@ -36,6 +36,7 @@ class PictureThings:
     box_O4: np.ndarray | None = None  # float64, x0 y0 x1 y1
     class_O: np.ndarray | None = None  # int64
     crowd_O: np.ndarray | None = None  # bool
+    area_O: np.ndarray | None = None  # float64, square pixels: what the file says, which COCO counts as small or large
     masks: Masks | None = None
 
 
