@@ -50,7 +50,7 @@ class Objects:
     crowd_BG: Tensor  # bool
     mask_BGHW: Tensor | None = None  # bool; all False: this thing has none
     has_mask_BG: Tensor | None = None  # bool, with mask_BGHW
-    pictures: tuple[PictureThings, ...] = ()  # B of them; only in evaluation and when a loaded model is asked
+    pictures: tuple[PictureThings, ...] = ()  # B of them; none in training
 
 
 @dataclass(frozen=True, kw_only=True)

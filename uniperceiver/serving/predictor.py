@@ -17,9 +17,11 @@ from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
+from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
+from uniperceiver.serving.detect import LEAST, MOST, detections
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
@@ -211,6 +213,41 @@ class UniPerceiver:
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
         self._engine.tell_cut(chosen, samples)
         return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+
+    def detect(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """The things in every image, best first: boxes in pixels of the upright image, scores and labels.
+
+        Args:
+            labels: what may be there: a text, or several, per class; None: the labels of `task`.
+            least: score, from 0 to 1, below which a thing is left out.
+            most: things of an image.
+
+        Raises:
+            UserError: a model without proposals, neither labels nor a task with labels, an unreadable image.
+        """
+        args = self.saved, self._engine, "detect", images, labels, task
+        return detections(*args, least=least, most=most, masks=False)
+
+    def segment(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """As `detect`, with a mask for each thing."""
+        args = self.saved, self._engine, "segment", images, labels, task
+        return detections(*args, least=least, most=most, masks=True)
 
     def caption(
         self,
