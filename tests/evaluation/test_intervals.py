@@ -8,11 +8,11 @@ import pytest
 from uniperceiver.evaluation import intervals
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.intervals import (
-    resampled_weights,
     above_chance,
     bootstrap_captions,
     bootstrap_confusion,
     bootstrap_mean,
+    resampled_weights,
     wilson,
 )
 from uniperceiver.evaluation.metrics import matthews
