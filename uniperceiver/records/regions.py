@@ -30,7 +30,9 @@ class PictureThings:
     seen_box_G4: np.ndarray  # float32, cx cy w h as shares of what is seen
     seen_class_G: np.ndarray  # int64, -1: unknown
     seen_crowd_G: np.ndarray  # bool
-    seen_mask_GHW: np.ndarray | None = None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    seen_mask_GHW: np.ndarray | None = (
+        None  # bool, of what is seen, at a side of its own; None: masks are not asked for
+    )
     seen_has_mask_G: np.ndarray | None = None  # bool, with seen_mask_GHW
     # All of them, in the picture's pixels; only in evaluation.
     box_O4: np.ndarray | None = None  # float64, x0 y0 x1 y1
@@ -62,12 +64,23 @@ class ProposalLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Denoised:
+    """What the decoder makes of boxes of things that were moved on purpose; M: such queries. In training only."""
+
+    layers: tuple[ProposalLayer, ...]  # each layer of the decoder, of M queries
+    thing_BM: Tensor  # int64, which of the picture's things they shall find; -1: none
+    real_BM: Tensor  # bool; False: padding
+    groups: int  # how often every thing is there
+
+
+@dataclass(frozen=True, kw_only=True)
 class Regions:
     """What the proposal network found in the pictures of a batch."""
 
     layers: tuple[ProposalLayer, ...]  # the first choice, over all cells of the maps, then each layer of the decoder
     chosen_BN: Tensor  # int64, the queries of the last layer that are tokens, by falling objectness
     start: int  # where the first of these tokens stands in the sequence
+    denoised: Denoised | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
