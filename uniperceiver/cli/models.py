@@ -18,7 +18,9 @@ def predict(
     question: Annotated[Literal["classify", "caption", "rank", "detect", "segment"], arg()],
     files: Annotated[list[str], arg("images, clips or folders of them, after --", metavar="FILE")],
     *,
-    labels: Annotated[list[str] | None, arg("classify, detect, segment: the candidates (default: the task's)", metavar="TEXT")] = None,
+    labels: Annotated[
+        list[str] | None, arg("classify, detect, segment: the candidates (default: the task's)", metavar="TEXT")
+    ] = None,
     labels_file: Annotated[
         Path | None, arg("the same, one on each line, tabs between texts of one", metavar="FILE")
     ] = None,

@@ -1,6 +1,6 @@
 """The tasks of a run and how their samples are read."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -15,6 +15,12 @@ class AugmentConfig:
     """Smallest share of the area that a random resized crop keeps; 1: resize and centre crop."""
     flip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a horizontal flip; captions and labels that say "left" or "right" are then untrue."""
+    flip_vertical: float = Field(default=0.0, ge=0, le=1)
+    """Probability of a vertical flip, for pictures without an upside."""
+    colour: float = Field(default=0.0, ge=0, le=1)
+    """Strength of random brightness and contrast: each is multiplied by 1 - colour to 1 + colour."""
+    keep: float = Field(default=0.3, gt=0, le=1)
+    """Least share of a thing's box that a crop must leave; of which less is left, that thing is not learnt there."""
     randaugment: int = Field(default=0, ge=0)
     """Number of RandAugment operations per image."""
     magnitude: int = Field(default=9, ge=0, le=10)
@@ -63,6 +69,9 @@ class TaskConfig:
     """Share of the target that is spread over all candidates."""
     size: PositiveInt = 64
     """Pixels along an image's side after resizing and cropping."""
+    fit: Literal["crop", "squash"] | None = None
+    """What of a picture becomes the square: its central square, or all of it, squashed; None: squash for a kind that
+    is about the things in a picture, else crop."""
     frames: PositiveInt = 4
     """Frames per clip."""
     stride: PositiveInt = 1

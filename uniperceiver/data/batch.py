@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.config import AugmentConfig
+from uniperceiver.data.media.objects import framed, mask_side
 from uniperceiver.data.media.preprocess import READERS, Preprocess
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import MODALITIES, TEXT
@@ -49,12 +50,23 @@ def prepare(
         raise UserError(f"task {task.name!r}: candidates of a batch are texts; ask for pictures the other way round")
     if (what := lacking(task, sample, training=training)) is not None:
         raise BrokenSample(sample.id, f"has no {what}")
+    if task.answer.reads_objects:
+        sample, augment = _as_seen(task, sample, preprocess, augment, rng)
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
         for modality in task.media
     }
     asked = task.answer.asked(task, sample, codec, preprocess.length, rng, training=training)
     return Prepared(id=sample.id, media=media, asked=asked)
+
+
+def _as_seen(
+    task: Task, sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator
+) -> tuple[Sample, AugmentConfig | None]:
+    """The sample through its window, and what of the augmentation is still to be done."""
+    masks = mask_side(preprocess.size) if getattr(task, "masks", False) else None
+    sample = framed(sample, preprocess, augment, rng, masks=masks)
+    return sample, augment and replace(augment, crop=1.0, flip=0.0, flip_vertical=0.0)
 
 
 def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:

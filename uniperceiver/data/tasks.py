@@ -71,6 +71,7 @@ def _open_task(
         stride=config.stride,
         length=config.length,
         megapixels=megapixels,
+        fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
 

@@ -37,12 +37,13 @@ class Sample:
     )
     label: int | None = None  # index into the source's classes
     labels: tuple[int, ...] = ()  # several of them that are right, instead of `label`
-    boxes: np.ndarray | None = None  # (objects, 4) float32, x0 y0 x1 y1 in pixels of the first frame
+    boxes: np.ndarray | None = None  # (objects, 4) float32 or float64, x0 y0 x1 y1 in pixels of the first frame
     masks: Masks | None = None  # (objects, H, W) bool, of the first frame, or what makes them when they are asked for
     classes: np.ndarray | None = (
         None  # (objects,) int64, what each thing in a box is: an index into the source's classes
     )
     crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
+    areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: that of its box
     things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
     others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Masks(Protocol):
-    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is such a sequence."""
+    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is one, too."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> np.ndarray | None:
@@ -38,6 +38,7 @@ class PictureThings:
     box_O4: np.ndarray | None = None  # float64, x0 y0 x1 y1
     class_O: np.ndarray | None = None  # int64
     crowd_O: np.ndarray | None = None  # bool
+    area_O: np.ndarray | None = None  # float64, square pixels: what the file says, which COCO counts as small or large
     masks: Masks | None = None
 
 
@@ -119,7 +120,7 @@ class Detections:
         entries: list[dict[str, Any]] = []
         for number, (box_4, score, label) in enumerate(zip(self.boxes, self.scores, self.labels, strict=True)):
             x0, y0, x1, y1 = (float(side) for side in box_4)
-            entry = {
+            entry: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": ids[label],
                 "bbox": [x0, y0, x1 - x0, y1 - y0],

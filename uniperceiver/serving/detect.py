@@ -13,7 +13,7 @@ from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, refuse_other_classes
 from uniperceiver.serving.values import Media, shown
-from uniperceiver.tasks.localisation.detections import MOST, detections_of
+from uniperceiver.tasks.localisation.detections import detections_of
 from uniperceiver.tasks.task import Task
 
 LEAST = 0.3  # score from which on people are shown a detection
@@ -94,7 +94,9 @@ def _chosen(
         inputs.refuse_equal(named, saved.codec.clean)
         chosen = replace(chosen, task=replace(chosen.task, labels=named))
     if not chosen.task.labels:
-        raise UserError(f"{call}: give labels=[...], or task= the name of a task of the run: {', '.join(own) or '(none)'}")
+        raise UserError(
+            f"{call}: give labels=[...], or task= the name of a task of the run: {', '.join(own) or '(none)'}"
+        )
     refuse_other_classes(saved, chosen.task)
     return chosen
 

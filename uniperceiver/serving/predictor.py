@@ -21,7 +21,7 @@ from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
-from uniperceiver.serving.detect import LEAST, MOST, detections
+from uniperceiver.serving.detect import LEAST, detections
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
@@ -39,6 +39,7 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
+from uniperceiver.tasks.localisation.detections import MOST
 from uniperceiver.tasks.task import Task
 from uniperceiver.tokenizers.bpe import TextEncoder
 

@@ -135,7 +135,8 @@ class SequenceTokenizer(nn.Module):
         """
         # First, as gradients of the table of words are added up in the order of its uses, turned round.
         prefix_B1D = self.words.prefix(sequences.size, answer_D)
-        embedded, regions = [], None
+        embedded: list[Tensor] = []
+        regions = None
         for part in sequences.parts:
             tokens = self.tokenizer_of(part.modality).embed(part, stream, answer_D)  # type: ignore[operator]
             if isinstance(tokens, Proposed):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from uniperceiver.data.scenes.scene import COLOURS, SHAPES
-from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.data.scenes.source import Label, ScenesSource
 from uniperceiver.data.scenes.texts import PARTICIPLES, VERBS
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
@@ -143,3 +143,29 @@ def test_what_cannot_be_is_one_clear_line(fields: dict[str, object], message: st
     with pytest.raises(UserError, match=message) as caught:
         source(**fields)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["shape", "colour", "shape_colour"])
+def test_every_thing_has_a_class_of_its_own(label: Label) -> None:
+    source = ScenesSource(items=30, objects=5, label=label)
+    several = 0
+    for index in range(30):
+        sample, scene = source.read(index), source.scene(index)
+        assert sample.classes is not None
+        assert sample.boxes is not None
+        assert len(sample.classes) == len(sample.boxes) == len(scene.things)
+        assert sample.classes[0] == sample.label
+        names = [source.class_names[label] for label in sample.classes.tolist()]  # type: ignore[index]
+        facts = {
+            "shape": [thing.shape for thing in scene.things],
+            "colour": [thing.colour for thing in scene.things],
+            "shape_colour": [f"{thing.colour} {thing.shape}" for thing in scene.things],
+        }
+        assert names == facts[label]
+        several += len(set(names)) > 1
+    assert several > 10
+
+
+def test_labels_of_whole_scenes_say_nothing_of_a_thing() -> None:
+    assert ScenesSource(items=1, label="count").read(0).classes is None
+    assert ScenesSource(items=1).read(0).classes is None

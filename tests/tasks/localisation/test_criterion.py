@@ -57,9 +57,7 @@ def test_focal_loss_has_the_gradient_of_its_formula() -> None:
     logit = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     target = (torch.rand(2, 5, generator=torch.Generator().manual_seed(1)) > 0.5).double()
     p = logit.sigmoid()
-    written = torch.where(
-        target > 0, 0.25 * (1 - p) ** 2 * -p.log(), 0.75 * p**2 * -(1 - p).log()
-    )
+    written = torch.where(target > 0, 0.25 * (1 - p) ** 2 * -p.log(), 0.75 * p**2 * -(1 - p).log())
     assert torch.allclose(focal(logit, target), written, atol=1e-12, rtol=0)
     assert torch.autograd.gradcheck(lambda x: focal(x, target), (logit,))
 

@@ -11,9 +11,7 @@ from uniperceiver.tasks.localisation.detections import detections_of
 NAMES = ("cat", "dog", "fish")
 
 
-def make_picture(
-    size: tuple[int, int], window: tuple[float, float, float, float] | None = None
-) -> PictureThings:
+def make_picture(size: tuple[int, int], window: tuple[float, float, float, float] | None = None) -> PictureThings:
     return PictureThings(
         size=size,
         window=window or (0, 0, size[1], size[0]),

@@ -13,6 +13,7 @@ from uniperceiver.data.formats.captioned_files import BesideSource, FlickrCaptio
 from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.formats.folder import FolderSource
+from uniperceiver.data.formats.objects.coco_instances import CocoInstancesSource
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
@@ -78,6 +79,7 @@ FORMATS: dict[str, type[Format]] = {
     "folder": FolderSource,
     "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
+    "coco_instances": CocoInstancesSource,
     "flickr_captions": FlickrCaptionsSource,
     "beside": BesideSource,
     "arrays": ArraysSource,

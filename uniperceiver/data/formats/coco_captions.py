@@ -49,7 +49,7 @@ class CocoCaptionsSource:
         if not kept:
             raise UserError(f"{where}: {path}: no image has a caption; is this the captions file?")
         folder_I = np.array(
-            _folder_indices(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16
+            folder_indices(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16
         )
         if (folder_I < 0).all():
             names = " and ".join(map(str, folders))
@@ -159,7 +159,7 @@ def _captions(
     )
 
 
-def _folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:
+def folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:
     """The folder that holds each file, -1 where none does."""
     listed = [frozenset(os.listdir(folder)) for folder in folders]  # far faster than to ask for each file
     indices = []

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
@@ -32,6 +33,7 @@ _PILLOW_ERRORS = (
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 _ORIENTATION = 0x0112
+_ACROSS = (5, 6, 7, 8)  # orientations that lay a picture on its side
 _TWELVE_BITS = 4095  # of cameras whose 12 bits are stored in 16: their upper 8 are 0 to 15
 # EXIF orientation -> the turn that makes an (H, W, C) array upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -82,6 +84,35 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, most_pixel
         raise BrokenSample(name, _not_an_image(data)) from None
     except Image.DecompressionBombError:
         raise BrokenSample(name, f"more than {MOST_PIXELS // 10**6} megapixels") from None
+    except _PILLOW_ERRORS as error:
+        raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSize:
+    """What the header of an image says of its pixels."""
+
+    height: int
+    width: int
+    orientation: int  # of EXIF, 1 to 8
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width of the picture as it is shown."""
+        return (self.width, self.height) if self.orientation in _ACROSS else (self.height, self.width)
+
+
+def stored_size(data: bytes, name: str) -> StoredSize:
+    """The size of an encoded image, without decoding it.
+
+    Raises:
+        BrokenSample: not an image that `decode_image` takes.
+    """
+    try:
+        with _opened(data, name) as image:
+            return StoredSize(height=image.height, width=image.width, orientation=_orientation(image))
+    except UnidentifiedImageError:
+        raise BrokenSample(name, _not_an_image(data)) from None
     except _PILLOW_ERRORS as error:
         raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
 

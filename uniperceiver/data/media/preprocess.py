@@ -11,6 +11,7 @@ from torch import Tensor
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.clips import decode_clip
 from uniperceiver.data.media.decode import MOST_PIXELS, decode_image
+from uniperceiver.data.media.geometry import Fit
 from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
@@ -33,6 +34,7 @@ class Preprocess:
     clip_mean: tuple[float, float, float] = CLIP_MEAN
     clip_std: tuple[float, float, float] = CLIP_STD
     megapixels: float = MOST_PIXELS / 10**6  # most of an image or frame as it is decoded
+    fit: Fit = "crop"  # what becomes the square: the central one, or all of the picture, squashed
 
     @property
     def most_pixels(self) -> int:
@@ -40,10 +42,12 @@ class Preprocess:
         return round(self.megapixels * 10**6)
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for preprocess.json; a limit is written where it is another than the usual one."""
+        """Plain values for preprocess.json; what was not always there is written where it is another than it was."""
         values = dataclasses.asdict(self)
         if self.megapixels == MOST_PIXELS / 10**6:
             del values["megapixels"]
+        if self.fit == "crop":
+            del values["fit"]
         return values
 
 
@@ -56,7 +60,7 @@ def image_pixels(
     image = sample.image
     if isinstance(image, bytes):
         image = decode_image(image, sample.id, most_pixels=preprocess.most_pixels)
-    return _pixels(image[None], preprocess.size, preprocess.image_mean, preprocess.image_std, augment, rng)
+    return _pixels(image[None], preprocess, preprocess.image_mean, preprocess.image_std, augment, rng)
 
 
 def clip_pixels(
@@ -71,7 +75,7 @@ def clip_pixels(
         )
     else:
         frames = sample.clip[choose(len(sample.clip), preprocess, rng)]
-    return _pixels(frames, preprocess.size, preprocess.clip_mean, preprocess.clip_std, augment, rng)
+    return _pixels(frames, preprocess, preprocess.clip_mean, preprocess.clip_std, augment, rng)
 
 
 def choose(available: int, preprocess: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
@@ -116,14 +120,14 @@ READERS: dict[str, MediaReader] = {
 
 def _pixels(
     frames_THWC: np.ndarray,
-    size: int,
+    preprocess: Preprocess,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     augment: AugmentConfig | None,
     rng: np.random.Generator | None,
 ) -> Tensor:
     if rng is None or augment is None:
-        seen_THWC = eval_view(frames_THWC, size)
+        seen_THWC = eval_view(frames_THWC, preprocess.size, preprocess.fit)
     else:
-        seen_THWC = train_view(frames_THWC, size, augment, rng)
+        seen_THWC = train_view(frames_THWC, preprocess.size, augment, rng, preprocess.fit)
     return torch.from_numpy(normalise(seen_THWC, mean, std))

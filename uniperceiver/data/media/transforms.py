@@ -7,65 +7,55 @@ Shape suffixes: F frames, H W pixels, C colours.
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from uniperceiver.config import AugmentConfig
+from uniperceiver.data.media.geometry import Fit, evaluation_window, random_part, resized, training_window
 from uniperceiver.data.media.randaugment import rand_augment
 
-_ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop
-_TRIES = 10
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
-
-
-def train_view(frames_FHWC: np.ndarray, size: int, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+def train_view(
+    frames_FHWC: np.ndarray, size: int, augment: AugmentConfig, rng: np.random.Generator, fit: Fit = "crop"
+) -> np.ndarray:
     """What training sees of an image or clip, (F, size, size, 3) uint8."""
-    if augment.crop < 1:
-        frames_FHWC = random_resized_crop(frames_FHWC, size, augment.crop, rng)
-    else:
-        frames_FHWC = resize_and_centre_crop(frames_FHWC, size)
-    if rng.random() < augment.flip:
-        frames_FHWC = flip(frames_FHWC)
+    height, width = frames_FHWC.shape[1:3]
+    frames_FHWC = training_window(height, width, augment, rng, fit).pixels(frames_FHWC, size)
+    if augment.colour > 0:
+        frames_FHWC = recolour(frames_FHWC, augment.colour, rng)
     frames_FHWC = rand_augment(frames_FHWC, augment.randaugment, augment.magnitude, rng)
     if rng.random() < augment.erasing:
         frames_FHWC = erase(frames_FHWC, rng)
     return frames_FHWC
 
 
-def eval_view(frames_FHWC: np.ndarray, size: int) -> np.ndarray:
+def eval_view(frames_FHWC: np.ndarray, size: int, fit: Fit = "crop") -> np.ndarray:
     """What evaluation sees of an image or clip, (F, size, size, 3) uint8."""
-    return resize_and_centre_crop(frames_FHWC, size)
+    height, width = frames_FHWC.shape[1:3]
+    return evaluation_window(height, width, fit).pixels(frames_FHWC, size)
 
 
 def resize_and_centre_crop(frames_FHWC: np.ndarray, size: int) -> np.ndarray:
     """The central square, its side resized to `size`, (F, size, size, 3) uint8."""
-    height, width = frames_FHWC.shape[1:3]
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    # Cropped before it is resized: the long side of a 1 x 5000 picture is never blown up.
-    return _resize(frames_FHWC, (left, top, left + side, top + side), size)
+    return eval_view(frames_FHWC, size)
 
 
 def random_resized_crop(frames_FHWC: np.ndarray, size: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
     """A random part of `min_area` to all of the area, nearly square, resized to (F, size, size, 3) uint8."""
     height, width = frames_FHWC.shape[1:3]
-    for _ in range(_TRIES):
-        area = height * width * rng.uniform(min_area, 1.0)
-        aspect = np.exp(rng.uniform(*np.log(_ASPECT)))
-        part_width, part_height = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
-        if 0 < part_width <= width and 0 < part_height <= height:
-            left, top = (int(rng.integers(room + 1)) for room in (width - part_width, height - part_height))
-            return _resize(frames_FHWC, (left, top, left + part_width, top + part_height), size)
-    # No such part exists in a long and thin picture: the largest central one whose aspect is allowed.
-    part_width = min(width, max(1, round(height * _ASPECT[1])))
-    part_height = min(height, max(1, round(width / _ASPECT[0])))
-    left, top = (width - part_width) // 2, (height - part_height) // 2
-    return _resize(frames_FHWC, (left, top, left + part_width, top + part_height), size)
+    return resized(frames_FHWC, random_part(height, width, min_area, rng), size)
 
 
 def flip(frames_FHWC: np.ndarray) -> np.ndarray:
     """Mirrored left to right; makes captions that say "left" or "right" untrue, so that nothing flips by default."""
     return np.ascontiguousarray(frames_FHWC[:, :, ::-1])
+
+
+def recolour(frames_FHWC: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, then contrast around the mean, each times a random number of 1 - strength to 1 + strength."""
+    brightness, contrast = rng.uniform(1 - strength, 1 + strength, 2).tolist()
+    bright_FHWC = frames_FHWC * np.float32(brightness)
+    mean = bright_FHWC.mean(dtype=np.float64)
+    changed_FHWC = bright_FHWC * np.float32(contrast) + np.float32(mean * (1 - contrast))
+    return np.clip(changed_FHWC.round(), 0, 255).astype(np.uint8)
 
 
 def erase(frames_FHWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -105,17 +95,3 @@ def choose_frames(available: int, frames: int, stride: int, rng: np.random.Gener
     spare = max(0, available - ((frames - 1) * stride + 1))
     start = spare // 2 if rng is None else int(rng.integers(spare + 1))
     return np.minimum(start + stride * np.arange(frames), available - 1)
-
-
-def _resize(frames_FHWC: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The part in the box, resized with antialiased bicubic interpolation, (F, size, size, 3) uint8."""
-    height, width = frames_FHWC.shape[1:3]
-    whole: Box = (0.0, 0.0, float(size), float(size))
-    if height == width == size and box == whole:
-        return frames_FHWC
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(frame_HWC).resize((size, size), Image.Resampling.BICUBIC, box=box))
-            for frame_HWC in frames_FHWC
-        ]
-    )

@@ -1,9 +1,11 @@
 """The embedded data set: scenes of coloured shapes, made when they are read; no file, no download, any size."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from uniperceiver.data.scenes.drawing import boxes, masks, render
@@ -14,6 +16,8 @@ from uniperceiver.streams import numpy_stream
 from uniperceiver.strict import record
 
 Label = Literal["none", "shape", "colour", "shape_colour", "count", "motion", "relation"]
+
+_OF_THINGS = ("shape", "colour", "shape_colour", "motion")  # labels that each thing has for itself
 
 _RELATION_TEXTS = {
     "left of": ("left of the other", "to the left of the other"),
@@ -116,6 +120,7 @@ class ScenesSource:
             label=label,
             boxes=boxes(first_masks),
             masks=first_masks,
+            classes=classes_of_things(scene, self.label),
         )
 
     def names(self) -> Iterator[tuple[str, ...]]:
@@ -159,3 +164,10 @@ def label_of(scene: Scene, label: Label) -> int | None:
             return tuple(MOTIONS).index(foreground.motion)
         case "relation":
             return tuple(_RELATION_TEXTS).index(relation(*scene.things))
+
+
+def classes_of_things(scene: Scene, label: Label) -> np.ndarray | None:
+    """The class of every thing of a scene, (things,) int64; None where a label says nothing of a single thing."""
+    if label not in _OF_THINGS:
+        return None
+    return np.array([label_of(replace(scene, things=(thing,)), label) for thing in scene.things], dtype=np.int64)

@@ -14,7 +14,6 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving.detect import LEAST, as_entries
-
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
@@ -163,7 +162,9 @@ def _labels(question: Question) -> list[list[str]] | None:
     if question.labels_file is None:
         return None if question.labels is None else [[label] for label in question.labels]
     if question.labels is not None:
-        raise UserError(f"predict {question.kind}: --labels and --labels-file are two sets of candidates; give one of them")
+        raise UserError(
+            f"predict {question.kind}: --labels and --labels-file are two sets of candidates; give one of them"
+        )
     path = existing_file(Path(), str(question.labels_file), "--labels-file")
     lines = read_lines(path, "--labels-file")
     if not lines:

@@ -77,7 +77,7 @@ class AnswerKind:
     needs_text: bool = False
     """Whether a text must be among the inputs."""
     reads_objects: bool = False
-    """Whether it is about the things in a picture, whose boxes then go through the same crop and flips as its pixels."""
+    """Whether it is about the things in a picture, whose boxes go through the same crop and flips as its pixels."""
 
     def contradictions(self, task: "Task") -> Iterator[str]:
         """What is wrong with a task's declaration."""
@@ -135,7 +135,7 @@ class AnswerKind:
         return Readout(segment=0, row_R=row_R, position_R=row_R * 0, target_R=target_R, summary=True)
 
     def settled(self, encoded: Encoded, readout: Readout) -> Settled:
-        """What is right at the read-outs, where the model's own outputs decide what is asked; usually nothing changes."""
+        """What is right at the read-outs, where the model's outputs decide what is asked; usually nothing changes."""
         return Settled(readout=readout)
 
     def batch_candidates(

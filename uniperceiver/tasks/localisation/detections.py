@@ -6,7 +6,6 @@ Shape suffixes beside those of `records`: M detections.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -57,10 +56,8 @@ def _in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
     return np.clip(box_M4, 0, np.array([width, height] * 2)).astype(np.float32)
 
 
-def _masks_in_picture(
-    layer: ProposalLayer, row: int, query_M: Tensor, picture: PictureThings
-) -> np.ndarray | None:
-    """The masks of some queries in the pixels of the picture, (M, H, W) bool: logits are interpolated, then cut at 0."""
+def _masks_in_picture(layer: ProposalLayer, row: int, query_M: Tensor, picture: PictureThings) -> np.ndarray | None:
+    """The masks of some queries in the pixels of the picture, (M, H, W) bool: logits interpolated, then cut at 0."""
     if layer.mask_BQHW is None:
         return None
     height, width = picture.size

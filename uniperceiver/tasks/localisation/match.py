@@ -71,7 +71,7 @@ def mask_like(mask_BGHW: Tensor, logit_BQHW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def costs(layer: ProposalLayer, objects: Objects) -> Tensor:
-    """What it costs to take each query of a layer for each thing, (B, Q, G) float32; the class of a thing is no matter."""
+    """What it costs to take each query of a layer for each thing, (B, Q, G) float32; classes are no matter."""
     cost_BQG = OBJECTNESS * objectness_cost(at_least_float32(layer.objectness_BQ))[..., None]
     cost_BQG = cost_BQG + box_cost(at_least_float32(layer.box_BQ4), objects.box_BG4)
     if layer.mask_BQHW is not None and objects.mask_BGHW is not None:
@@ -97,7 +97,9 @@ def pairs_of(layers: Sequence[ProposalLayer], objects: Objects) -> list[Pairs]:
     single_BG = (objects.known_BG & ~objects.crowd_BG).cpu()
     paired = [_assigned(layer_BQG, single_BG) for layer_BQG in cost_BQG.split(queries, dim=1)]
     device = objects.box_BG4.device
-    return [Pairs(row_P=row.to(device), query_P=query.to(device), thing_P=thing.to(device)) for row, query, thing in paired]
+    return [
+        Pairs(row_P=row.to(device), query_P=query.to(device), thing_P=thing.to(device)) for row, query, thing in paired
+    ]
 
 
 def _assigned(cost_BQG: Tensor, single_BG: Tensor) -> tuple[Tensor, Tensor, Tensor]:

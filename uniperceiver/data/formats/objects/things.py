@@ -1,0 +1,246 @@
+"""THINGS OF MANY PICTURES in arrays: boxes, classes, crowds and outlines, checked and counted as they are taken in.
+
+Shape suffixes: I pictures, M things of all pictures, O things of one picture.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from uniperceiver.data.formats.objects.outlines import NO_OUTLINE, OutlinedMasks
+from uniperceiver.data.media.decode import StoredSize, stored_size
+from uniperceiver.data.media.geometry import upright_boxes
+from uniperceiver.errors import BrokenSample, UserError, listed
+from uniperceiver.records import Sample
+
+_SLACK = 0.5  # pixels that a box may stick out, as rounded ones do, before it is said
+_SHARES = 1.5  # no box in pixels has all its numbers below this
+_SAME_SHAPE = 0.02  # by which the sides of two pictures of one shape may differ in their ratio
+_SHOWN = 5  # things that a line names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Things:
+    """The things of all pictures, those of each picture one after the other."""
+
+    stop_I: np.ndarray  # int64, end of each picture's things
+    size_I2: np.ndarray  # int32, height and width of the picture that its boxes are in; 0: not said
+    box_M4: np.ndarray  # float64, x0 y0 x1 y1 in its pixels
+    class_M: np.ndarray  # int32
+    crowd_M: np.ndarray  # bool
+    area_M: np.ndarray | None  # float64, what the file says; NaN where it does not
+    outlines: bytes  # of all things
+    outline_stop_M: np.ndarray  # int64, end of each thing's outline
+    refused: dict[int, str]  # pictures that must not be used, and why
+    rescale: bool = False  # boxes are those of a larger or smaller copy of the picture
+
+    def __len__(self) -> int:
+        return len(self.class_M)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any thing has an outline."""
+        return len(self.outlines) > 0
+
+    def span(self, index: int) -> slice:
+        """The things of a picture."""
+        return slice(int(self.stop_I[index - 1]) if index else 0, int(self.stop_I[index]))
+
+    def classes_of(self, index_I: np.ndarray) -> frozenset[int]:
+        """The classes that things of these pictures have."""
+        return frozenset(label for index in index_I.tolist() for label in self.class_M[self.span(index)].tolist())
+
+    def added(self, index: int, sample: Sample) -> Sample:
+        """The sample of a picture with the things in it, in the pixels of the upright picture.
+
+        The declared size decides how the boxes lie: where it is that of the picture as it is stored, and EXIF says
+        that it is to be turned on its side, they are turned with it.
+
+        Raises:
+            BrokenSample: the picture has another size than its boxes are for, or something in it was refused.
+        """
+        if index in self.refused:
+            raise BrokenSample(sample.id, self.refused[index])
+        assert isinstance(sample.image, bytes)
+        stored, span = stored_size(sample.image, sample.id), self.span(index)
+        height, width = (int(side) for side in self.size_I2[index])
+        orientation, box_O4 = 1, self.box_M4[span]
+        if not height:
+            height, width = stored.upright
+            box_O4 = np.clip(box_O4, 0, [width, height, width, height])
+        elif (height, width) != stored.upright:
+            if (height, width) == (stored.height, stored.width):
+                orientation = stored.orientation
+            elif not (self.rescale and same_shape((height, width), stored.upright)):
+                raise BrokenSample(sample.id, other_size((height, width), stored, rescale=self.rescale))
+        box_O4 = upright_boxes(box_O4, orientation, height, width)
+        area_O = None if self.area_M is None else self.area_M[span]
+        masks: OutlinedMasks | None = None
+        if self.has_masks:
+            masks = OutlinedMasks(outlines=self._outlines(span), size=(height, width), orientation=orientation)
+        if orientation == 1 and (height, width) != stored.upright:
+            down, across = stored.upright[0] / height, stored.upright[1] / width
+            box_O4 = box_O4 * [across, down, across, down]
+            area_O = None if area_O is None else area_O * across * down
+            masks = masks and replace(masks, size=stored.upright, drawn=(height, width))
+        if area_O is not None:
+            area_O = np.where(np.isnan(area_O), (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1), area_O)
+        classes, crowd = self.class_M[span].astype(np.int64), self.crowd_M[span]
+        return replace(sample, boxes=box_O4, classes=classes, crowd=crowd, areas=area_O, masks=masks)
+
+    def _outlines(self, span: slice) -> tuple[bytes, ...]:
+        starts = [int(self.outline_stop_M[index - 1]) if index else 0 for index in range(span.start, span.stop)]
+        stops = self.outline_stop_M[span].tolist()
+        return tuple(self.outlines[start:stop] for start, stop in zip(starts, stops, strict=True))
+
+
+def same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) have the same ratio, but for rounding."""
+    return abs(np.log(first[0] * second[1] / (first[1] * second[0]))) < _SAME_SHAPE
+
+
+def other_size(declared: tuple[int, int], stored: StoredSize, *, rescale: bool) -> str:
+    """What to say of a picture of another size than its boxes are for."""
+    height, width = stored.upright
+    text = f"its boxes are for {declared[1]} x {declared[0]} pixels, the picture has {width} x {height}"
+    mend = not rescale and same_shape(declared, (height, width))
+    return f"{text}; if it is a smaller or larger copy, set rescale: true" if mend else text
+
+
+@dataclass
+class ThingList:
+    """Things as a file names them, in any order; `things` sorts and checks them.
+
+    Names are what the file calls a thing, for messages: "annotation 812".
+    """
+
+    noun: str  # what a thing is called: "annotation"
+    picture_M: "array[int]" = field(default_factory=lambda: array("q"))
+    box_4M: "array[float]" = field(default_factory=lambda: array("d"))
+    class_M: "array[int]" = field(default_factory=lambda: array("i"))
+    crowd_M: bytearray = field(default_factory=bytearray)
+    area_M: "array[float]" = field(default_factory=lambda: array("d"))
+    outlines: list[bytes] = field(default_factory=list)
+    names: list[object] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    left_out: defaultdict[str, list[object]] = field(default_factory=lambda: defaultdict(list))  # names by reason
+
+    def add(
+        self,
+        picture: int,
+        corners: Sequence[float],
+        label: int,
+        name: object,
+        *,
+        crowd: bool = False,
+        area: float = float("nan"),
+        outline: bytes = NO_OUTLINE,
+    ) -> None:
+        """Take in a thing: its picture, its box (x0 y0 x1 y1), its class, and what the file calls it."""
+        self.picture_M.append(picture)
+        self.box_4M.extend(corners)
+        self.class_M.append(label)
+        self.crowd_M.append(crowd)
+        self.area_M.append(area)
+        self.outlines.append(outline)
+        self.names.append(name)
+
+    def refuse(self, picture: int, name: object, fault: str) -> None:
+        """A picture that cannot be used for what is wrong with a thing."""
+        self.refused.setdefault(picture, f"{self.noun} {name}: {fault}")
+
+    def things(
+        self, sizes: Sequence[tuple[int, int]], place: str, where: str, *, rescale: bool = False
+    ) -> tuple[Things, tuple[str, ...]]:
+        """All things, and lines about those that were clipped or left out.
+
+        Args:
+            sizes: height and width of every picture; 0 where they are not said.
+            place: the file, for messages that begin with `where`.
+
+        Raises:
+            UserError: the boxes are of another kind than those of such a file.
+        """
+        order_M = np.argsort(np.array(self.picture_M, dtype=np.int64), kind="stable")
+        picture_M = np.array(self.picture_M, dtype=np.int64)[order_M]
+        box_M4 = np.array(self.box_4M).reshape(-1, 4)[order_M]
+        size_I2 = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        height_M, width_M = size_I2[picture_M].T.astype(np.float64)
+        sized_M = height_M > 0
+        limit_M4 = np.stack([width_M, height_M, width_M, height_M], axis=1)
+        limit_M4[~sized_M] = np.inf
+        self._refuse_other_kinds(box_M4, limit_M4, place, where)
+        clipped_M4 = np.clip(box_M4, 0, limit_M4)
+        empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
+        outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
+        kept_M = ~empty_M & ~outside_M
+        over_M = kept_M & (np.abs(clipped_M4 - box_M4) > _SLACK).any(axis=1)
+        names = [self.names[index] for index in order_M.tolist()]
+        for reason, flag_M in (
+            ("boxes without width or height are left out", empty_M),
+            ("boxes outside their picture are left out", outside_M),
+            ("boxes reach out of their picture and are clipped", over_M),
+            ("boxes stand there twice, with the same class", kept_M & _repeated(picture_M, box_M4, self, order_M)),
+        ):
+            self.left_out[reason] += [names[index] for index in np.flatnonzero(flag_M).tolist()]
+        chosen_M = order_M[kept_M]
+        outlines = [self.outlines[index] for index in chosen_M.tolist()]
+        area_M = np.array(self.area_M)[chosen_M]
+        counts = np.bincount(picture_M[kept_M], minlength=len(sizes)) if len(sizes) else np.zeros(0, dtype=np.int64)
+        things = Things(
+            stop_I=np.cumsum(counts, dtype=np.int64),
+            size_I2=size_I2,
+            box_M4=clipped_M4[kept_M],
+            class_M=np.array(self.class_M, dtype=np.int32)[chosen_M],
+            crowd_M=np.frombuffer(bytes(self.crowd_M), dtype=np.uint8)[chosen_M] > 0,
+            area_M=None if np.isnan(area_M).all() else area_M,
+            outlines=b"".join(outlines),
+            outline_stop_M=np.cumsum([len(outline) for outline in outlines], dtype=np.int64),
+            refused=dict(self.refused),
+            rescale=rescale,
+        )
+        return things, self.notes(place)
+
+    def notes(self, place: str) -> tuple[str, ...]:
+        """A line for each reason for which things were clipped, changed or left out, with the first of them."""
+        return tuple(
+            f"{place}: {len(names):,} {reason} ({self.noun} {listed(names, _SHOWN)})"
+            for reason, names in self.left_out.items()
+            if names
+        )
+
+    def _refuse_other_kinds(self, box_M4: np.ndarray, limit_M4: np.ndarray, place: str, where: str) -> None:
+        """Refuse boxes that are shares, or corners where width and height are meant.
+
+        Raises:
+            UserError: they are.
+        """
+        if not len(box_M4):
+            return
+        if (np.abs(box_M4) <= _SHARES).all():
+            raise UserError(
+                f"{where}: {place}: no box has a number above {_SHARES}: are these shares of the picture, as YOLO has "
+                "them? Give boxes in pixels, or use format yolo"
+            )
+        over_M = np.asarray((box_M4[:, 2:] > limit_M4[:, 2:] + 1).any(axis=1))
+        outside_M = (box_M4[:, :2] >= limit_M4[:, 2:]).any(axis=1) | (box_M4[:, 2:] <= 0).any(axis=1)
+        if 2 * over_M.sum() > len(over_M) or outside_M.all():
+            count = int(max(over_M.sum(), outside_M.sum()))
+            raise UserError(
+                f"{where}: {place}: {count:,} of {len(over_M):,} boxes reach out of their picture, such as "
+                f"{self.noun} {self.names[int(np.argmax(over_M | outside_M))]}: are these x0 y0 x1 y1? "
+                "Boxes here are x, y, width and height"
+            )
+
+
+def _repeated(picture_M: np.ndarray, box_M4: np.ndarray, things: ThingList, order_M: np.ndarray) -> np.ndarray:
+    """Which things have the box and the class of one before, in the same picture."""
+    label_M = np.array(things.class_M, dtype=np.float64)[order_M]
+    rows = np.ascontiguousarray(np.concatenate([picture_M[:, None], box_M4, label_M[:, None]], axis=1))
+    _, first = np.unique(rows, axis=0, return_index=True)
+    repeated_M = np.ones(len(rows), dtype=bool)
+    repeated_M[first] = False
+    return repeated_M
