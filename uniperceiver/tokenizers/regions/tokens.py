@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniperceiver.records import Part
+from uniperceiver.records import Part, Sequences
 from uniperceiver.records.regions import Objects, ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
@@ -116,9 +116,15 @@ class RegionTokenizer(nn.Module):
         regions = Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start, denoised=decoded.denoised)
         return torch.cat(tokens, dim=1), regions
 
-    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Proposed:
-        """As `propose`, of the part of a sequence that holds its picture; what is asked beside it is no matter."""
-        x_BGD, regions = self.propose(part.values[:, 0], stream)
+    def embed_in(self, sequences: Sequences, part: Part, stream: torch.Generator | None = None) -> Proposed:
+        """As `propose`, of the part of sequences that holds their pictures."""
+        x_BGD, regions = self.propose(
+            part.values[:, 0],
+            stream,
+            objects=sequences.objects,
+            place_B=sequences.place_B,
+            planned=sequences.planned,
+        )
         return Proposed(x_BGD=x_BGD, regions=regions)
 
     def _whole(self, maps: Maps) -> list[Tensor]:
