@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
-from uniperceiver.errors import UserError
+from uniperceiver.data.media.decode import decode_image
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.draw import draw
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, refuse_other_classes
@@ -49,6 +52,22 @@ def detections(
     for pictures, regions, logits_RK in engine.located(chosen, inputs.samples_of(chosen.task.media, images), c_KD):
         answers += detections_of(logits_RK, regions, pictures, names, most)
     return [kept(answer, least, masks=masks) for answer in answers]
+
+
+def drawn(image: Media, answer: Detections) -> Image.Image:
+    """A picture with what was found in it.
+
+    Raises:
+        UserError: the picture cannot be decoded, or is not the one that was asked about.
+    """
+    (sample,) = inputs.image_samples([image])
+    pixels = sample.image
+    try:
+        pixels_HWC = decode_image(pixels, sample.id) if isinstance(pixels, bytes) else pixels
+    except BrokenSample as error:
+        raise UserError(f"draw: {error}; give another file") from None
+    assert pixels_HWC is not None
+    return draw(pixels_HWC, answer)
 
 
 def kept(answer: Detections, least: float, *, masks: bool) -> Detections:

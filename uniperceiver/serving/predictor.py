@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from uniperceiver.data.media.preprocess import Preprocess
@@ -21,7 +22,7 @@ from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
-from uniperceiver.serving.detect import LEAST, detections
+from uniperceiver.serving.detect import LEAST, detections, drawn
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
@@ -249,6 +250,10 @@ class UniPerceiver:
         """As `detect`, with a mask for each thing."""
         args = self.saved, self._engine, "segment", images, labels, task
         return detections(*args, least=least, most=most, masks=True)
+
+    def draw(self, image: Media, detections: Detections) -> Image.Image:
+        """An image, as `detect` takes it, with what was found in it."""
+        return drawn(image, detections)
 
     def caption(
         self,

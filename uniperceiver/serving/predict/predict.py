@@ -14,6 +14,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving.detect import LEAST, as_entries
+from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
@@ -105,7 +106,8 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
         beam = 2 if question.beam is None else question.beam
         return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
     if question.kind in _DETECTED:
-        return partial(_detected, model, question, _labels(question), _DETECTED[question.kind])
+        drawn = None if question.draw is None else DrawnPictures(question.draw)
+        return partial(_detected, model, question, _labels(question), drawn, _DETECTED[question.kind])
     if question.kind == "rank":
         if not question.texts:
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
@@ -136,6 +138,7 @@ def _detected(
     model: UniPerceiver,
     question: Question,
     labels: list[list[str]] | None,
+    drawn: DrawnPictures | None,
     ask: Callable[..., list[Detections]],
     things: list[Path | str],
 ) -> list[Answer]:
@@ -143,8 +146,8 @@ def _detected(
     least = LEAST if question.least is None else question.least
     answers = []
     for thing, answer in zip(things, ask(model, things, labels, question.task, least=least), strict=True):
-        if question.draw is not None:
-            draw_into(question.draw, Path(thing), answer)
+        if drawn is not None:
+            drawn.add(Path(thing), answer)
         counts = Counter(answer.labels)
         answers.append(
             {
