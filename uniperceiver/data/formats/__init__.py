@@ -14,6 +14,9 @@ from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.formats.folder import FolderSource
 from uniperceiver.data.formats.objects.coco_instances import CocoInstancesSource
+from uniperceiver.data.formats.objects.mask_folder import MaskFolderSource
+from uniperceiver.data.formats.objects.voc import VocSource
+from uniperceiver.data.formats.objects.yolo import YoloSource
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
@@ -80,6 +83,9 @@ FORMATS: dict[str, type[Format]] = {
     "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
     "coco_instances": CocoInstancesSource,
+    "yolo": YoloSource,
+    "voc": VocSource,
+    "mask_folder": MaskFolderSource,
     "flickr_captions": FlickrCaptionsSource,
     "beside": BesideSource,
     "arrays": ArraysSource,
