@@ -8,11 +8,11 @@ import pytest
 from uniperceiver.evaluation import intervals
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.intervals import (
-    _weights,
     above_chance,
     bootstrap_captions,
     bootstrap_confusion,
     bootstrap_mean,
+    resampled_weights,
     wilson,
 )
 from uniperceiver.evaluation.metrics import matthews
@@ -97,9 +97,9 @@ def test_where_all_answers_are_alike_a_bound_is_exact() -> None:
 
 @pytest.mark.parametrize("cells", [1, 15, 10**6])
 def test_resamples_are_the_same_however_many_are_in_memory(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.concatenate(list(_weights(5, 0, 20)))
+    whole = np.concatenate(list(resampled_weights(5, 0, 20)))
     monkeypatch.setattr(intervals, "_CELLS", cells)
-    parts = list(_weights(5, 0, 20))
+    parts = list(resampled_weights(5, 0, 20))
     assert [len(part) for part in parts] == {1: [1] * 20, 15: [3] * 6 + [2], 10**6: [20]}[cells]
     assert np.array_equal(np.concatenate(parts), whole)
     assert whole.sum(axis=1).tolist() == [5] * 20

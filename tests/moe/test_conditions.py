@@ -1,7 +1,7 @@
 """What each condition looks at, and a condition of one's own."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -183,3 +183,11 @@ def test_nobody_asks_which_kind_a_condition_is() -> None:
     asking = re.compile(r"isinstance\([^)]*\b(OfSegment|OfValues)\b")
     files = [path for path in (ROOT / "uniperceiver").rglob("*.py") if asking.search(path.read_text(encoding="utf-8"))]
     assert files == []
+
+
+@pytest.mark.parametrize("layout", [paper_bits, release_bits])
+def test_detection_has_the_rows_of_classification(layout: Callable[[Segment], tuple[int, ...]]) -> None:
+    """Proposals are visual tokens of the input and class names are texts, so no row of weights is added (v2)."""
+    classification = [layout(segment) for segment in CATALOGUE["image_classification"].segments()]
+    for name in ("object_detection", "instance_segmentation"):
+        assert [layout(segment) for segment in CATALOGUE[name].segments()] == classification

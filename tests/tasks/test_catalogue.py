@@ -12,6 +12,8 @@ EXPECTED = {
     "masked_language_modelling": (("text",), "vocabulary", "masked", "text_mlm"),
     "image_captioning": (("image", "text"), "vocabulary", "next", "caption"),
     "video_captioning": (("video", "text"), "vocabulary", "next", "caption"),
+    "object_detection": (("image",), "labels", "proposals", "img_cls"),
+    "instance_segmentation": (("image",), "labels", "proposals", "img_cls"),
     "image_text_retrieval": (("image",), "in_batch", "summary", "retrieve"),
     "video_text_retrieval": (("video",), "in_batch", "summary", "retrieve"),
 }

@@ -15,12 +15,14 @@ _NOT_ALL = 1  # exit code where some files could not be used
 
 def predict(
     run: Run,
-    question: Annotated[Literal["classify", "caption", "rank"], arg()],
+    question: Annotated[Literal["classify", "caption", "rank", "detect", "segment"], arg()],
     files: Annotated[list[str], arg("images, clips or folders of them, after --", metavar="FILE")],
     *,
-    labels: Annotated[list[str] | None, arg("classify: the candidates (default: the task's)", metavar="TEXT")] = None,
+    labels: Annotated[
+        list[str] | None, arg("classify, detect, segment: the candidates (default: the task's)", metavar="TEXT")
+    ] = None,
     labels_file: Annotated[
-        Path | None, arg("classify: the candidates, one on each line, tabs between texts of one", metavar="FILE")
+        Path | None, arg("the same, one on each line, tabs between texts of one", metavar="FILE")
     ] = None,
     template: Annotated[
         list[str] | None, arg("classify: texts that each label is put into: 'a photo of {label}'", metavar="TEXT")
@@ -31,6 +33,10 @@ def predict(
     text: Annotated[bool, arg("classify: each FILE is a text itself; else a file with one on each line")] = False,
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
+    least: Annotated[float | None, arg("detect, segment: the lowest score that is shown (default: 0.3)")] = None,
+    draw: Annotated[
+        Path | None, arg("detect, segment: folder for the pictures with the things drawn", metavar="DIR")
+    ] = None,
     beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
     trust: Trust = False,
@@ -54,6 +60,8 @@ def predict(
         texts=texts,
         beam=beam,
         text=text,
+        least=least,
+        draw=draw,
     )
     if trust:
         trust_model(run)

@@ -5,6 +5,7 @@ from uniperceiver.config.model import ModelConfig, TuneConfig
 from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
 from uniperceiver.config.read import parse_recipe, read_overrides, read_recipe
 from uniperceiver.config.recipe import Recipe
+from uniperceiver.config.regions import RegionsConfig
 from uniperceiver.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "ModelConfig",
     "OptimiserConfig",
     "Recipe",
+    "RegionsConfig",
     "SamplingConfig",
     "TaskBalanceConfig",
     "TaskConfig",

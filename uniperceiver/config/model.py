@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from uniperceiver.config.regions import RegionsConfig
 from uniperceiver.strict import record
 
 
@@ -36,6 +37,11 @@ class ModelConfig:
     stem: Literal["linear", "conv"] = "linear"
     """What pictures go through first. linear: a linear map of each patch, as the original; conv: 3x3 convolutions of
     stride 2 (patch a power of 2), with which small models learn from pictures in far fewer steps."""
+    image: Literal["patches", "regions"] = "patches"
+    """What a still picture becomes. patches, as the original and v1; regions, as v2: global tokens and proposals, which
+    object_detection and instance_segmentation need, and which all tasks on pictures then read."""
+    regions: RegionsConfig = RegionsConfig()
+    """regions: the network that makes the proposals."""
     width: PositiveInt | None = None
     """Overrides the width of the named size."""
     layers: PositiveInt | None = None

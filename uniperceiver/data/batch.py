@@ -64,7 +64,7 @@ def _as_seen(
     task: Task, sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator
 ) -> tuple[Sample, AugmentConfig | None]:
     """The sample through its window, and what of the augmentation is still to be done."""
-    masks = mask_side(preprocess.size) if getattr(task, "masks", False) else None
+    masks = mask_side(preprocess.size) if task.masks else None
     sample = framed(sample, preprocess, augment, rng, masks=masks)
     return sample, augment and replace(augment, crop=1.0, flip=0.0, flip_vertical=0.0)
 

@@ -14,13 +14,12 @@ from uniperceiver.tasks.task import Task
 
 def main_metric(task: Task) -> str:
     """The metric by which a task is judged first, and to which `chance` belongs."""
-    return EVALUATIONS[task.answer_name].main_metric
+    return metric_names(task)[0]
 
 
 def metric_names(task: Task) -> list[str]:
     """The metrics by which checkpoints can be compared on a task, the first one first."""
-    kind = EVALUATIONS[task.answer_name]
-    return [kind.main_metric, *kind.more_metrics, "loss"]
+    return [*EVALUATIONS[task.answer_name].metrics_of(task), "loss"]
 
 
 def explanation(task: Task) -> str:
@@ -30,8 +29,8 @@ def explanation(task: Task) -> str:
 
 def first_metric(metrics: Mapping[str, float]) -> str | None:
     """The metric by which the task with these figures is judged first; None: none of them is one."""
-    names = dict.fromkeys(evaluation.main_metric for evaluation in EVALUATIONS.values())
-    return next((name for name in names if name in metrics), None)
+    names = (evaluation.judged_by(metrics) for evaluation in EVALUATIONS.values())
+    return next((name for name in names if name is not None), None)
 
 
 def lower_is_better(metric: str) -> bool:

@@ -61,18 +61,18 @@ def bootstrap_mean(
         raise ValueError("interval: no values")
     group_N = np.arange(len(values_N)) if groups_N is None else np.unique(groups_N, return_inverse=True)[1]
     sums_GM = np.stack([np.bincount(group_N, values_N), np.bincount(group_N)], axis=1)
-    sums_SM = np.concatenate([weights @ sums_GM for weights in _weights(len(sums_GM), seed, resamples)])
-    return _percentiles(sums_SM[:, 0] / sums_SM[:, 1], len(sums_GM))
+    sums_SM = np.concatenate([weights @ sums_GM for weights in resampled_weights(len(sums_GM), seed, resamples)])
+    return percentiles(sums_SM[:, 0] / sums_SM[:, 1], len(sums_GM))
 
 
 def bootstrap_precision(score_NK: np.ndarray, right_NK: np.ndarray, *, seed: int) -> Interval:
     """Of mean average precision, by resampling samples; fewer times than others, as each takes a ranking by class."""
     values = [
         mean_average_precision(score_NK, right_NK, weight_N)
-        for weights in _weights(len(score_NK), seed, _RANKINGS)
+        for weights in resampled_weights(len(score_NK), seed, _RANKINGS)
         for weight_N in weights
     ]
-    return _percentiles(np.array(values), len(score_NK))
+    return percentiles(np.array(values), len(score_NK))
 
 
 def bootstrap_captions(statistics: CaptionStatistics, *, seed: int, resamples: int = _RESAMPLES) -> dict[str, Interval]:
@@ -80,13 +80,13 @@ def bootstrap_captions(statistics: CaptionStatistics, *, seed: int, resamples: i
     parts = (statistics.length_I, statistics.closest_I, statistics.cider_I, statistics.rouge_I)
     table_IM = np.concatenate([statistics.correct_I4, statistics.guess_I4, np.stack(parts, axis=1)], axis=1)
     images = len(table_IM)
-    sums_SM = np.concatenate([weights @ table_IM for weights in _weights(images, seed, resamples)])
+    sums_SM = np.concatenate([weights @ table_IM for weights in resampled_weights(images, seed, resamples)])
     values = {
         "bleu4": bleu(sums_SM[:, :4], sums_SM[:, 4:8], sums_SM[:, 8], sums_SM[:, 9]),
         "cider_d": sums_SM[:, 10] / images,
         "rouge_l": sums_SM[:, 11] / images,
     }
-    return {metric: _percentiles(values_S, images) for metric, values_S in values.items()}
+    return {metric: percentiles(values_S, images) for metric, values_S in values.items()}
 
 
 def bootstrap_confusion(
@@ -101,21 +101,26 @@ def bootstrap_confusion(
     if not total:
         raise ValueError("interval: the confusion table is empty")
     tables = numpy_stream(seed, "bootstrap").multinomial(total, confusion_KK.ravel() / total, size=resamples)
-    return _percentiles(np.array([metric(table.reshape(confusion_KK.shape)) for table in tables]), total)
+    return percentiles(np.array([metric(table.reshape(confusion_KK.shape)) for table in tables]), total)
 
 
-def _weights(samples: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each sample is in each resample: (S, samples) float64 in pieces, S adding up to `resamples`."""
+def resampled_weights(samples: int, seed: int, resamples: int, wide: int = 0) -> Iterator[np.ndarray]:
+    """How often each sample is in each resample: (S, samples) float64 in pieces, S adding up to `resamples`.
+
+    Args:
+        wide: numbers that whoever asks makes of every resample, if these are more than the samples.
+    """
     stream = numpy_stream(seed, "bootstrap")
-    step = max(1, _CELLS // samples)
+    step = max(1, _CELLS // max(samples, wide))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         cell = stream.integers(samples, size=(size, samples)) + np.arange(size)[:, None] * samples
         yield np.bincount(cell.ravel(), minlength=size * samples).reshape(size, samples).astype(float)
 
 
-def _percentiles(values_S: np.ndarray, samples: int) -> Interval:
-    if samples < 2:  # every resample is the same one
+def percentiles(values_S: np.ndarray, samples: int) -> Interval:
+    """The ends of the middle 95 % of resampled values; infinite where there is one sample, or none has a value."""
+    if samples < 2 or not len(values_S):  # every resample is the same one
         return Interval(low=-math.inf, high=math.inf)
     low, high = np.percentile(values_S, (2.5, 97.5))
     return Interval(low=float(low), high=float(high))

@@ -21,6 +21,7 @@ COLUMNS: Mapping[str, type] = {
     "probability": float,
     "right": bool,
 }
+BOX_COLUMNS: Mapping[str, type] = {**COLUMNS, "box": str}  # where any answer is about a thing in a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,16 @@ class Prediction:
     answer: str
     probability: float | None = None  # of the answer, among the candidates; None: of a text that was written
     right: bool | None = None  # None: not a matter of right or wrong
+    box: str = ""  # of a thing in a picture: x0 y0 x1 y1 in its pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPrecision:
+    """How well things of each class were found."""
+
+    names: tuple[str, ...]  # of the classes
+    things: tuple[int, ...]  # how many there are to find
+    figures: Mapping[str, tuple[float | None, ...]]  # metric, or NAME_low and NAME_high; None: there is nothing to find
 
 
 @dataclass(frozen=True, kw_only=True)

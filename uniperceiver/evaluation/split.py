@@ -11,8 +11,9 @@ from uniperceiver.data.formats import Source
 from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.evaluation.predictions import ClassTable, Prediction
+from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable, Prediction
 from uniperceiver.records import Batch, Broken, Sample, to_device
+from uniperceiver.records.regions import Detections
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import Model, TextCodec
 from uniperceiver.tasks.decode import Writer
@@ -33,6 +34,7 @@ class Split:
     source: Source
     preprocess: Preprocess
     training_texts: Callable[[], Iterator[str]]  # captions that a blind answer may choose from
+    training: Source | None = None  # whose things a blind answer may choose its boxes from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,11 @@ class Settings:
     # Told of the answers of a batch; None: nobody asks, and none are gathered.
     on_predictions: Callable[[Sequence[Prediction]], None] | None = None
     on_classes: Callable[[ClassTable], None] = lambda table: None  # told how often each class was taken for another
+    on_precision: Callable[[ClassPrecision], None] = lambda precision: (
+        None
+    )  # told how well things of each class were found
+    # Told of the things that were found in each picture, with the sample's name; None: nobody asks.
+    on_detections: Callable[[str, Detections], None] | None = None
     memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
 
 

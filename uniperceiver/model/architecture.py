@@ -1,14 +1,16 @@
 """What config.json holds: everything needed to rebuild a model, and where it differs from the original release."""
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import Merged
-from uniperceiver.moe.settings import MoE
+from uniperceiver.moe.settings import KINDS, MoE
 from uniperceiver.strict import record
 from uniperceiver.tokenizers.join import USUAL
+from uniperceiver.tokenizers.regions.shape import RegionShape
 
 
 @record
@@ -70,6 +72,8 @@ class Architecture:
     """exp(temperature) is clamped to this; beyond it the temperature has no gradient."""
     moe: MoE | None = None
     """Conditional experts; None: a dense model."""
+    regions: RegionShape | None = None
+    """What turns a still picture into regions; None: patches."""
     prompts: PromptShape | None = None
     """What prompt tuning added; None: nothing."""
     merged: Merged | None = None
@@ -78,6 +82,14 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.merged is not None and self.moe is None:
             raise ValueError("merged: needs moe, which says whose rows these are")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json; what came later stands there only where it says something."""
+        values = dataclasses.asdict(self)
+        if self.moe is not None and self.moe.kinds == KINDS:
+            del values["moe"]["kinds"]
+        usual = {"tokenizers": USUAL, "stem": "linear", "regions": None}
+        return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     @property
     def needs_task(self) -> bool:

@@ -20,7 +20,8 @@ from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
 
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
     """A model of that architecture with freshly drawn weights (from `stream`, if given)."""
-    tokenizer = SequenceTokenizer({name: TOKENIZERS[name](arch) for name in arch.tokenizers}, arch.width)
+    tokenizers = {name: TOKENIZERS[name](arch) for name in arch.tokenizers}
+    tokenizer = SequenceTokenizer(tokenizers, arch.width, {} if arch.regions is None else {"image": "regions"})
     halves = HalfBlocks(arch.moe, arch.merged, width=arch.width, heads=arch.heads)
     encoder = Encoder(
         [_block(arch, halves, layer) for layer in range(arch.layers)],

@@ -94,7 +94,8 @@ class Generalist(nn.Module):
         """
         tokens = self._tokens(sequences, stream)
         prompts = None if self.prompts is None else self.prompts.deep(sequences.facts.side)
-        return self.encoder(tokens, stream, prompts, summary=summary, keep_layers=keep_layers)
+        encoded: Encoded = self.encoder(tokens, stream, prompts, summary=summary, keep_layers=keep_layers)
+        return encoded if tokens.regions is None else replace(encoded, regions=tokens.regions)
 
     def _tokens(self, sequences: Sequences, stream: torch.Generator | None = None) -> Tokens:
         if self.prompts is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Masks(Protocol):
-    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is such a sequence."""
+    """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is one, too."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> np.ndarray | None:
@@ -52,7 +52,7 @@ class Objects:
     crowd_BG: Tensor  # bool
     mask_BGHW: Tensor | None = None  # bool; all False: this thing has none
     has_mask_BG: Tensor | None = None  # bool, with mask_BGHW
-    pictures: tuple[PictureThings, ...] = ()  # B of them; only in evaluation and when a loaded model is asked
+    pictures: tuple[PictureThings, ...] = ()  # B of them; none in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Detections:
         entries: list[dict[str, Any]] = []
         for number, (box_4, score, label) in enumerate(zip(self.boxes, self.scores, self.labels, strict=True)):
             x0, y0, x1, y1 = (float(side) for side in box_4)
-            entry = {
+            entry: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": ids[label],
                 "bbox": [x0, y0, x1 - x0, y1 - y0],

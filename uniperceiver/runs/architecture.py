@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Literal
 
-from uniperceiver.config import ModelConfig, MoEConfig
+from uniperceiver.config import ModelConfig, MoEConfig, RegionsConfig
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
@@ -14,6 +14,7 @@ from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.tokenizers.join import USUAL
+from uniperceiver.tokenizers.regions.shape import RegionShape
 
 # What a recipe and a model say of experts, in one place for both ways: `experts` reads it from the left to the right,
 # `expert_words` from the right to the left. Fields of one name are the same in both, but for a `renormalise` left open.
@@ -22,6 +23,8 @@ _SAME = tuple(
 )
 _HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
 _GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
+_DERIVED = frozenset({"tokens", "mask_stride"})  # keys of `model.regions` with a value that depends on others
+_SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
 _OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
 
@@ -35,12 +38,16 @@ def architecture(
     end: int,
     answer: int,
     modalities: Iterable[str] = (),
+    masks: bool = False,
+    pixels: int = 0,
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
 
     Args:
         tasks: how many tasks the run has.
         modalities: of its tasks' inputs; images, clips and texts are always possible.
+        masks: whether a task asks for masks of things.
+        pixels: along the side of its largest pictures.
 
     Raises:
         UserError: the width cannot be split into the heads; settings of the experts that contradict each other.
@@ -67,8 +74,37 @@ def architecture(
         end=end,
         answer=answer,
         **{name: getattr(config, name) for name in _OF_MODEL},
-        tokenizers=tuple(dict.fromkeys((*USUAL, *(row.tokenizer for row in rows)))),
+        tokenizers=(
+            *dict.fromkeys((*USUAL, *(row.tokenizer for row in rows))),
+            *(("regions",) if config.image == "regions" else ()),
+        ),
+        regions=region_shape(config, masks=masks, pixels=pixels),
         moe=settings and dataclasses.replace(settings, kinds=kinds),
+    )
+
+
+def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShape | None:
+    """What makes the proposals of such a model; None: it reads pictures as patches.
+
+    Args:
+        masks: whether a task asks for masks of things.
+        pixels: along the side of its largest pictures.
+
+    Raises:
+        UserError: keys of `model.regions` that contradict each other, or that nothing reads.
+    """
+    wish = config.regions
+    if config.image == "patches":
+        if wish != RegionsConfig():
+            raise UserError("model.regions: has no effect with model.image=patches; set model.image=regions")
+        return None
+    if wish.tokens is not None and wish.tokens > wish.queries:
+        raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
+    return RegionShape(
+        **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
+        tokens=wish.tokens or wish.queries,
+        masks=masks,
+        mask_stride=wish.mask_stride or (2 if pixels <= _SMALL else 4),
     )
 
 

@@ -44,6 +44,7 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
     for data in tasks:
+        _check_regions(data, recipe.model)
         _check_learnable(data)
         _check_decoder(data)
     if moe is not None:
@@ -79,11 +80,26 @@ def _check_learnable(data: TaskData) -> None:
                 raise UserError(f"{where}.{key}: is 1, {nothing} (accumulate is no help); set 2 or, better, many more")
         if len(data.sources["train"]) == 1:
             raise UserError(f"{where}.train: has one sample, {nothing}; give more samples")
-    if answer.has_labels and len(data.task.labels) == 1:
+    if answer.has_labels and not answer.reads_objects and len(data.task.labels) == 1:
         name = data.task.labels[0][0]
         raise UserError(
             f"{where}: has one class, {name!r}, so every answer is right and nothing is learnt; add another"
         )
+
+
+def _check_regions(data: TaskData, model: ModelConfig) -> None:
+    """Refuse a task that reads proposals of a model that makes none, or does not read them.
+
+    Raises:
+        UserError: the key of the model is said.
+    """
+    if not data.task.answer.reads_objects:
+        return
+    name = f"task {data.task.name!r} reads proposals, which"
+    if model.image != "regions":
+        raise UserError(f"{name} model.image={model.image} does not make; set model.image=regions")
+    if model.regions.kinds == "global":
+        raise UserError(f"{name} are no tokens with model.regions.kinds=global; set both, or leave the task out")
 
 
 def _check_decoder(data: TaskData) -> None:

@@ -14,7 +14,7 @@ from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
-from uniperceiver.evaluation.predictions import COLUMNS, ClassTable, Prediction
+from uniperceiver.evaluation.predictions import BOX_COLUMNS, COLUMNS, ClassPrecision, ClassTable, Prediction
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.own_code import import_code
@@ -29,7 +29,8 @@ from uniperceiver.serving.task_choice import refuse_other_classes
 from uniperceiver.training.data_facts import other_classes
 from uniperceiver.waiting import bars
 
-# {"tasks": {task: {split: {metric: value}}}, "classes": {task: {split: ClassTable}}}, as in results.json
+# {"tasks": {task: {split: {metric: value}}}, "classes": {task: {split: ClassTable}}, "precision": {task: {split:
+# ClassPrecision}}}, as in results.json
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -64,7 +65,9 @@ def evaluate(
     Returns:
         {"tasks": {task: {split: {metric: value}}}}; a metric has its 95 % interval beside it (NAME_low, NAME_high), and
         there are `chance`, `loss` and the number of samples `n`. For tasks with classes also {"classes": {task:
-        {split: {"names": [...], "counts": [[right, answered, samples], ...]}}}}, the confusion matrix without zeros.
+        {split: {"names": [...], "counts": [[right, answered, samples], ...]}}}}, the confusion matrix without zeros;
+        for those that find things {"precision": {task: {split: {"names": [...], "things": [...], "figures": {"ap":
+        [...], ...}}}}}, class by class.
 
     Raises:
         UserError: no such task or split, unfit data, no recipe to take data from, a file that cannot be written.
@@ -91,7 +94,8 @@ def evaluate(
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
     if table is not None:
-        write_table(table, COLUMNS, [vars(answer) for answer in answers])
+        columns = BOX_COLUMNS if any(answer.box for answer in answers) else COLUMNS
+        write_table(table, columns, [vars(answer) for answer in answers])
     return results
 
 
@@ -166,6 +170,7 @@ def _evaluate_tasks(
 ) -> Results:
     metrics: dict[str, dict[str, Metrics]] = {}
     classes: dict[str, dict[str, Any]] = {}
+    precisions: dict[str, dict[str, Any]] = {}
     with bars(quiet=quiet) as shown:
         for data in tasks:
             for split in splits_of(data, splits):
@@ -175,13 +180,24 @@ def _evaluate_tasks(
                 def on_classes(table: ClassTable, task: str = data.task.name, split: str = split.name) -> None:
                     classes.setdefault(task, {})[split] = dataclasses.asdict(table)
 
+                def on_precision(
+                    precision: ClassPrecision, task: str = data.task.name, split: str = split.name
+                ) -> None:
+                    precisions.setdefault(task, {})[split] = dataclasses.asdict(precision)
+
                 limit = train_limit if split.name == "train" else 0
                 with_bar = dataclasses.replace(
-                    settings, on_batch=on_batch, on_broken=warn_of_broken, on_classes=on_classes, limit=limit
+                    settings,
+                    on_batch=on_batch,
+                    on_broken=warn_of_broken,
+                    on_classes=on_classes,
+                    on_precision=on_precision,
+                    limit=limit,
                 )
                 metrics.setdefault(data.task.name, {})[split.name] = evaluate_split(model.model, split, with_bar)
                 shown.remove(name)
-    return {"tasks": metrics} | ({"classes": classes} if classes else {})
+    by_class = {"classes": classes, "precision": precisions}
+    return {"tasks": metrics} | {name: tables for name, tables in by_class.items() if tables}
 
 
 def warn_of_broken(broken: Broken) -> None:

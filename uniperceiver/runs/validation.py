@@ -45,6 +45,7 @@ def splits_of(data: TaskData, names: tuple[str, ...]) -> list[Split]:
             source=data.sources[name],
             preprocess=data.preprocess,
             training_texts=training.texts,
+            training=training,
         )
         for name in names
         if name in data.sources

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from uniperceiver.data.media.preprocess import Preprocess
@@ -17,9 +18,11 @@ from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
+from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
+from uniperceiver.serving.detect import LEAST, detections, drawn
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
@@ -37,6 +40,7 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
+from uniperceiver.tasks.localisation.detections import MOST
 from uniperceiver.tasks.task import Task
 from uniperceiver.tokenizers.bpe import TextEncoder
 
@@ -211,6 +215,45 @@ class UniPerceiver:
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
         self._engine.tell_cut(chosen, samples)
         return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+
+    def detect(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """The things in every image, best first: boxes in pixels of the upright image, scores and labels.
+
+        Args:
+            labels: what may be there: a text, or several, per class; None: the labels of `task`.
+            least: score, from 0 to 1, below which a thing is left out.
+            most: things of an image.
+
+        Raises:
+            UserError: a model without proposals, neither labels nor a task with labels, an unreadable image.
+        """
+        args = self.saved, self._engine, "detect", images, labels, task
+        return detections(*args, least=least, most=most, masks=False)
+
+    def segment(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """As `detect`, with a mask for each thing."""
+        args = self.saved, self._engine, "segment", images, labels, task
+        return detections(*args, least=least, most=most, masks=True)
+
+    def draw(self, image: Media, detections: Detections) -> Image.Image:
+        """An image, as `detect` takes it, with what was found in it."""
+        return drawn(image, detections)
 
     def caption(
         self,

@@ -28,14 +28,12 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.weights import with_own_storage
-from uniperceiver.moe.settings import KINDS
 from uniperceiver.own_code import OwnCode, execute, read_code, refuse_unknown
 from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
 from uniperceiver.tasks.task import TEMPERATURES, Task
 from uniperceiver.tokenizers import bpe
-from uniperceiver.tokenizers.join import USUAL
 
 FORMAT = 1
 TUNED = "tuned.safetensors"
@@ -166,25 +164,13 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
 def _config(folder: Path, saved: SavedModel) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "architecture": _plain(saved.arch),
+        "architecture": saved.arch.to_json(),
         "tokenizer": saved.codec.fingerprint(),
         "trained": saved.trained,
         "base": None if saved.base is None else to_json(saved.base, folder),
         "origin": None if saved.origin is None else dataclasses.asdict(saved.origin),
-        "tasks": [dataclasses.asdict(trained.task) for trained in saved.tasks.values()],
+        "tasks": [trained.task.to_json() for trained in saved.tasks.values()],
     } | ({"code": {code.name: code.sha256 for code in saved.code}} if saved.code else {})
-
-
-def _plain(arch: Architecture) -> dict[str, Any]:
-    """The architecture for JSON; what came later stands there only where it says something."""
-    values = dataclasses.asdict(arch)
-    if arch.moe is not None and arch.moe.kinds == KINDS:
-        del values["moe"]["kinds"]
-    if arch.tokenizers == USUAL:
-        del values["tokenizers"]
-    if arch.stem == "linear":
-        del values["stem"]
-    return values
 
 
 def load(folder: Path) -> SavedModel:

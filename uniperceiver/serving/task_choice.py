@@ -158,7 +158,9 @@ def _composed(labels: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...
 def media_alone(chosen: KnownTask) -> KnownTask:
     """A task without the text that it reads behind its media, such as a caption or a question."""
     media = chosen.task.media or chosen.task.inputs
-    task = replace(chosen.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None)
+    task = replace(
+        chosen.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None, masks=False
+    )
     return replace(chosen, task=task)
 
 

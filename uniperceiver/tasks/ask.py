@@ -4,21 +4,26 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs, K candidates.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from uniperceiver.records import Batch, Decision, Encoded, Readout
+from uniperceiver.records.regions import Regions
 from uniperceiver.tasks.candidates import Candidates, Model, representations
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.task import Task
 
 
 def read(encoded: Encoded, readout: Readout) -> Tensor:
-    """Encoder outputs at the read-out positions, (R, D)."""
+    """Encoder outputs at the read-out positions, (R, D); where things are asked for, at every proposal, row by row."""
     if readout.summary:
         return encoded.x_BND[:, 0]
+    if readout.objects is not None:
+        assert encoded.regions is not None, "read at proposals, which this model does not make"
+        start, (rows, proposals) = encoded.regions.start, encoded.regions.chosen_BN.shape
+        return encoded.x_BND[:, start : start + proposals].reshape(rows * proposals, -1)
     position_R = readout.position_R + encoded.segments[readout.segment].start
     n, d = encoded.x_BND.shape[1:]
     return encoded.x_BND.reshape(-1, d).index_select(0, readout.row_R * n + position_R)
@@ -30,6 +35,9 @@ class Answered:
 
     logits_RK: Tensor
     decisions: tuple[Decision, ...]  # of the inputs, then of the candidates
+    readout: Readout  # with what is right at each
+    terms: Mapping[str, Tensor] = field(default_factory=dict)  # of the loss, beside that of the likelihood
+    regions: Regions | None = None  # where the answers are read at proposals
 
 
 def represent_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
@@ -65,9 +73,26 @@ def answer(
     feature_RD = model.represent(read(inputs, batch.readout))
     encoded = model.encode(candidates.sequences, stream, summary=True)
     c_KD = representations(model, candidates, encoded)
+    settled = task.answer.settled(inputs, batch.readout)
     return Answered(
         logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
         decisions=inputs.decisions + encoded.decisions,
+        readout=settled.readout,
+        terms=settled.terms,
+        regions=inputs.regions,
+    )
+
+
+def answer_among(model: Model, task: Task, batch: Batch, c_KD: Tensor) -> Answered:
+    """As `answer`, with candidates that are represented already; nothing is random."""
+    inputs = model.encode(batch.inputs, summary=batch.readout.summary)
+    settled = task.answer.settled(inputs, batch.readout)
+    return Answered(
+        logits_RK=compare(model, task, model.represent(read(inputs, batch.readout)), c_KD),
+        decisions=inputs.decisions,
+        readout=settled.readout,
+        terms=settled.terms,
+        regions=inputs.regions,
     )
 
 

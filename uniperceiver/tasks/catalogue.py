@@ -13,6 +13,8 @@ _TASKS = (
     Task(name="masked_language_modelling", inputs=("text",), candidates="vocabulary", read_at="masked", temperature="text_mlm"),
     Task(name="image_captioning", inputs=("image", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
     Task(name="video_captioning", inputs=("video", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
+    Task(name="object_detection", inputs=("image",), candidates="labels", read_at="proposals", temperature="img_cls"),
+    Task(name="instance_segmentation", inputs=("image",), candidates="labels", read_at="proposals", masks=True, temperature="img_cls"),
     Task(name="image_text_retrieval", inputs=("image",), candidates="in_batch", temperature="retrieve"),
     Task(name="video_text_retrieval", inputs=("video",), candidates="in_batch", temperature="retrieve"),
 )

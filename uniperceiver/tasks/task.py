@@ -1,7 +1,9 @@
 """A task: a question of the form *which candidate is most likely, given this input?*, declared in one record."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from uniperceiver.modalities import MODALITIES, TEXT, kind_of
 from uniperceiver.records import Facts, Segment, Side
@@ -42,9 +44,10 @@ class Task:
     inputs: tuple[str, ...]  # different modalities (modalities.py), joined in this order; a text is the last
     candidates: str  # where the possible answers come from: "labels", "vocabulary", "in_batch"
     temperature: str  # one of TEMPERATURES
-    read_at: str = "summary"  # which positions of the input answer: "summary", "masked", "next"
+    read_at: str = "summary"  # which positions of the input answer: "summary", "masked", "next", "proposals"
     target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
+    masks: bool = False  # whether a thing at a proposal has a mask beside its box
     template: str | None = None  # wraps an input text: "{text}" and, where the answer is read in the text, "{answer}"
 
     def __post_init__(self) -> None:
@@ -75,6 +78,13 @@ class Task:
         """What routing may know of this task's sequences on one side."""
         kinds = tuple(dict.fromkeys(map(kind_of, self.inputs)))
         return Facts(side=side, inputs=kinds, targets=(kind_of(self.target),), task=index)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json; what came later stands there only where it says something."""
+        values = dataclasses.asdict(self)
+        if not self.masks:
+            del values["masks"]
+        return values
 
     def segments(self, index: int | None = None) -> tuple[Segment, ...]:
         """The segments of the inputs, then those of the candidates, in training, evaluation and generation alike.
@@ -114,6 +124,8 @@ class Task:
             yield str(error)
             return
         yield from kind.contradictions(self)
+        if self.masks and not kind.reads_objects:
+            yield "masks go with read_at='proposals' only"
         if self.labels and not kind.has_labels:
             yield "labels go with candidates='labels' only"
         if any(not isinstance(texts, tuple) or not texts for texts in self.labels):

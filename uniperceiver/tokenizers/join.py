@@ -1,6 +1,7 @@
 """BATCH -> TOKENS: <SPE> and the tokens of every part joined into one sequence under one LayerNorm."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Segment, Sequences, Tokens
+from uniperceiver.tokenizers.regions.shape import RegionShape
+from uniperceiver.tokenizers.regions.tokens import Proposed, RegionTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
 from uniperceiver.tokenizers.words import WordTokenizer
 
@@ -41,6 +44,10 @@ class Shape(Protocol):
     def random_still_row(self) -> bool: ...
     @property
     def frame_offset(self) -> bool: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def regions(self) -> RegionShape | None: ...
 
 
 def words_of(shape: Shape) -> WordTokenizer:
@@ -65,10 +72,20 @@ def patches_of(shape: Shape) -> PatchTokenizer:
     )
 
 
+def regions_of(shape: Shape) -> RegionTokenizer:
+    """The tokenizer of images whose tokens are regions."""
+    assert shape.regions is not None
+    return RegionTokenizer(shape.width, heads=shape.heads, patch=shape.patch, shape=shape.regions)
+
+
 USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
-# What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, and where it
+# What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, or `Proposed`, and where it
 # draws weights that are not those of linears, a method `initialise(stream)`.
-TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {"words": words_of, "patches": patches_of}
+TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {
+    "words": words_of,
+    "patches": patches_of,
+    "regions": regions_of,
+}
 
 
 class SequenceTokenizer(nn.Module):
@@ -76,16 +93,24 @@ class SequenceTokenizer(nn.Module):
 
     Args:
         tokenizers: by the names that rows of modalities.py have as `tokenizer`; "words" also embeds <SPE>.
+        instead: another tokenizer for a modality than its row says, by modality.
     """
 
     words: WordTokenizer
     patches: PatchTokenizer
 
-    def __init__(self, tokenizers: Mapping[str, nn.Module], width: int) -> None:
+    def __init__(
+        self, tokenizers: Mapping[str, nn.Module], width: int, instead: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
+        self.instead = dict(instead or {})
         for name, tokenizer in tokenizers.items():
             self.add_module(name, tokenizer)
         self.norm = nn.LayerNorm(width, eps=1e-5)
+
+    def tokenizer_of(self, modality: str) -> nn.Module:
+        """The tokenizer that embeds a modality in this model."""
+        return self.get_submodule(self.instead.get(modality, MODALITIES[modality].tokenizer))
 
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables of all tokenizers that have some; linears are drawn like all others of the model."""
@@ -110,10 +135,15 @@ class SequenceTokenizer(nn.Module):
         """
         # First, as gradients of the table of words are added up in the order of its uses, turned round.
         prefix_B1D = self.words.prefix(sequences.size, answer_D)
-        embedded = [
-            self.get_submodule(MODALITIES[part.modality].tokenizer).embed(part, stream, answer_D)  # type: ignore[operator]
-            for part in sequences.parts
-        ]
+        embedded: list[Tensor] = []
+        regions = None
+        for part in sequences.parts:
+            tokens = self.tokenizer_of(part.modality).embed(part, stream, answer_D)  # type: ignore[operator]
+            if isinstance(tokens, Proposed):
+                start = 1 + sum(part_BND.shape[1] for part_BND in embedded)
+                regions = replace(tokens.regions, start=tokens.regions.start + start)
+                tokens = tokens.x_BGD
+            embedded.append(tokens)
         x_BND = self.norm(torch.cat([prefix_B1D, *embedded], dim=1))
         lengths = [part_BND.shape[1] for part_BND in embedded]
         lengths[0] += 1  # <SPE> belongs to the first segment
@@ -122,6 +152,7 @@ class SequenceTokenizer(nn.Module):
             lengths[0] += 1
         return Tokens(
             x_BND=x_BND,
+            regions=regions,
             segments=tuple(_segments(sequences, lengths)),
             place_B=sequences.place_B,
             planned=sequences.planned,

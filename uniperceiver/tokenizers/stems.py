@@ -84,6 +84,16 @@ class ConvStem(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth
+        self.channels = tuple(channels[1:])  # of each stage
+
+    def stages(self, x_BCHW: Tensor) -> list[Tensor]:
+        """(B, C, H, W) maps of pictures after each convolution: with strides of 2, 4, ... pixels, up to a patch."""
+        maps = []
+        for layer in self.layers:
+            x_BCHW = layer(x_BCHW)
+            if isinstance(layer, nn.GELU):
+                maps.append(x_BCHW)
+        return maps
 
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
         """(B, G, D)."""

@@ -74,9 +74,10 @@ class TrainingObjective(nn.Module):
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(self.model, task, batch, candidates, stream)
         logits_RK = answered.logits_RK
-        terms = dict(loss_terms(task, logits_RK, batch.readout, candidates, config.label_smoothing))
+        terms = dict(loss_terms(task, logits_RK, answered.readout, candidates, config.label_smoothing))
+        terms |= answered.terms
         if self.accuracy_in_loss:
-            terms |= task.answer.accuracies(logits_RK, batch.readout, candidates)
+            terms |= task.answer.accuracies(logits_RK, answered.readout, candidates)
         return BatchLoss(
             terms=terms,
             factor=config.loss_weight,

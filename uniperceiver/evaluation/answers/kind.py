@@ -4,7 +4,7 @@ Shape suffixes: R read-outs, K candidates.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluate
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.task import Task
 
 Metrics = dict[str, float]
 
@@ -39,13 +40,21 @@ class Evaluation:
     """The evaluation of a kind of answer; the other half of `tasks.answers.AnswerKind`."""
 
     main_metric: str
-    """The metric by which a task of this kind is judged first, and to which `chance` belongs."""
+    """The metric by which a task of this kind is usually judged first, and to which `chance` belongs."""
     more_metrics: tuple[str, ...] = ()
     """Its other metrics, beside the loss, by which a checkpoint may be the best."""
     explained: str = ""
     """What is seen where its answers are shown, for people who have not read how it works; "": that explains itself."""
     lower_is_better: frozenset[str] = frozenset()
     """Its metrics, beside loss and perplexity, of which a small value is a good value."""
+
+    def metrics_of(self, task: Task) -> tuple[str, ...]:
+        """The metrics, beside the loss, by which a checkpoint may be the best; the first is the task's main metric."""
+        return (self.main_metric, *self.more_metrics)
+
+    def judged_by(self, metrics: Mapping[str, float]) -> str | None:
+        """The main metric among the figures of a task; None: they are not of this kind."""
+        return self.main_metric if self.main_metric in metrics else None
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         """All metrics of a split, with NAME_low and NAME_high (95 %), `loss`, `chance` and `n`."""

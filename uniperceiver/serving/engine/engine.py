@@ -12,11 +12,12 @@ from torch import Tensor
 from uniperceiver.data.batch import Batch, collate, prepare
 from uniperceiver.errors import BrokenSample, UserError, warn
 from uniperceiver.records import Decision, Sample, to_device
+from uniperceiver.records.regions import PictureThings, Regions
 from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.engine.vocabulary import KeptVocabulary, is_worth_keeping
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.ask import compare, input_features, represent_inputs
+from uniperceiver.tasks.ask import answer_among, compare, input_features, represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 from uniperceiver.tasks.sequences import text_sequences
 
@@ -72,6 +73,17 @@ class Engine:
         features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
         parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
         return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
+
+    @torch.no_grad()
+    def located(
+        self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor
+    ) -> Iterator[tuple[tuple[PictureThings, ...], Regions, Tensor]]:
+        """The proposals in every batch of pictures and the logits of the candidates at each, (R, K)."""
+        for batch in self.batches(chosen, samples):
+            answered = answer_among(self.model, chosen.task, batch, c_KD)
+            assert answered.regions is not None
+            assert batch.readout.objects is not None
+            yield batch.readout.objects.pictures, answered.regions, answered.logits_RK
 
     @torch.no_grad()
     def decisions(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[tuple[Batch, tuple[Decision, ...]]]:

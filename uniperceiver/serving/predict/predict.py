@@ -1,7 +1,9 @@
 """The answers of `uniperceiver predict`: files, folders or texts in, plain values out."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
+from uniperceiver.records.regions import Detections
+from uniperceiver.serving.detect import LEAST, as_entries
+from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
@@ -25,7 +30,10 @@ _READ = {
     "classify": ("labels", "labels_file", "template", "question", "text"),
     "caption": ("beam",),
     "rank": ("texts",),
+    "detect": ("labels", "labels_file", "least", "draw"),
+    "segment": ("labels", "labels_file", "least", "draw"),
 }
+_DETECTED = {"detect": UniPerceiver.detect, "segment": UniPerceiver.segment}
 _NAMED = 10  # files that could not be used, in the lines about them
 
 
@@ -33,7 +41,7 @@ _NAMED = 10  # files that could not be used, in the lines about them
 class Question:
     """What is asked, as the command line says it."""
 
-    kind: str  # "classify", "caption" or "rank"
+    kind: str  # "classify", "caption", "rank", "detect" or "segment"
     task: str | None = None
     labels: Sequence[str] | None = None
     labels_file: Path | None = None
@@ -42,6 +50,8 @@ class Question:
     texts: Sequence[str] | None = None
     beam: int | None = None
     text: bool = False  # the words are texts themselves
+    least: float | None = None  # score below which a thing is left out
+    draw: Path | None = None  # folder for pictures with the things drawn into them
 
 
 def predict(
@@ -70,7 +80,7 @@ def predict(
     """
     for kind, options in _READ.items():
         for option in options:
-            if kind != question.kind and getattr(question, option) not in (None, False):
+            if option not in _READ[question.kind] and getattr(question, option) not in (None, False):
                 name = option.replace("_", "-")
                 raise UserError(f"predict {question.kind}: does not read --{name}, which is for {kind}; leave it out")
     place = device_of(device)
@@ -95,6 +105,9 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
     if question.kind == "caption":
         beam = 2 if question.beam is None else question.beam
         return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
+    if question.kind in _DETECTED:
+        drawn = None if question.draw is None else DrawnPictures(question.draw)
+        return partial(_detected, model, question, _labels(question), drawn, _DETECTED[question.kind])
     if question.kind == "rank":
         if not question.texts:
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
@@ -121,12 +134,40 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
     )
 
 
+def _detected(
+    model: UniPerceiver,
+    question: Question,
+    labels: list[list[str]] | None,
+    drawn: DrawnPictures | None,
+    ask: Callable[..., list[Detections]],
+    things: list[Path | str],
+) -> list[Answer]:
+    """The things in each picture, and the pictures with them drawn where that is asked for."""
+    least = LEAST if question.least is None else question.least
+    answers = []
+    for thing, answer in zip(things, ask(model, things, labels, question.task, least=least), strict=True):
+        if drawn is not None:
+            drawn.add(Path(thing), answer)
+        counts = Counter(answer.labels)
+        answers.append(
+            {
+                "answer": ", ".join(f"{count} {label}" for label, count in counts.most_common()) or "nothing",
+                "height": answer.size[0],
+                "width": answer.size[1],
+                "detections": as_entries(answer),
+            }
+        )
+    return answers
+
+
 def _labels(question: Question) -> list[list[str]] | None:
     """The texts of each class; in a file a line is a class, with tabs between its texts."""
     if question.labels_file is None:
         return None if question.labels is None else [[label] for label in question.labels]
     if question.labels is not None:
-        raise UserError("predict classify: --labels and --labels-file are two sets of candidates; give one of them")
+        raise UserError(
+            f"predict {question.kind}: --labels and --labels-file are two sets of candidates; give one of them"
+        )
     path = existing_file(Path(), str(question.labels_file), "--labels-file")
     lines = read_lines(path, "--labels-file")
     if not lines:

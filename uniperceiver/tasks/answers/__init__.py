@@ -4,12 +4,14 @@ from uniperceiver.tasks.answers.captions import Captions
 from uniperceiver.tasks.answers.kind import AnswerKind
 from uniperceiver.tasks.answers.labels import Labels
 from uniperceiver.tasks.answers.masked_words import MaskedWords
+from uniperceiver.tasks.answers.regions import RegionLabels
 from uniperceiver.tasks.answers.retrieval import Retrieval
 from uniperceiver.tasks.answers.tags import Tags
 
 ANSWERS: dict[str, AnswerKind] = {
     "labels": Labels(),
     "tags": Tags(),
+    "regions": RegionLabels(),
     "masked_words": MaskedWords(),
     "captions": Captions(),
     "retrieval": Retrieval(),

@@ -4,7 +4,7 @@ Shape suffixes: R read-outs, K candidates, V vocabulary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.modalities import TEXT
-from uniperceiver.records import Part, Readout, Sample, Sequences
+from uniperceiver.records import Encoded, Part, Readout, Sample, Sequences
 from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.tasks.loss import cross_entropy, soft_cross_entropy
 from uniperceiver.tasks.sequences import pad
@@ -45,6 +45,14 @@ class CandidateDraw:
     proposal_V: Tensor | None = None  # float, weight of each entry when it is drawn
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What is right at the read-outs of a batch, once its inputs are encoded."""
+
+    readout: Readout
+    terms: Mapping[str, Tensor] = field(default_factory=dict)  # of the loss, beside that of the likelihood
+
+
 class AnswerKind:
     """A kind of answer: everything about a task that depends on what its candidates are and where they are read.
 
@@ -69,7 +77,7 @@ class AnswerKind:
     needs_text: bool = False
     """Whether a text must be among the inputs."""
     reads_objects: bool = False
-    """Whether it is about the things in a picture, whose boxes then go through the same crop and flips as its pixels."""
+    """Whether it is about the things in a picture, whose boxes go through the same crop and flips as its pixels."""
 
     def contradictions(self, task: "Task") -> Iterator[str]:
         """What is wrong with a task's declaration."""
@@ -125,6 +133,10 @@ class AnswerKind:
         row_R = torch.arange(len(asked))
         target_R = torch.tensor([sample.target for sample in asked])
         return Readout(segment=0, row_R=row_R, position_R=row_R * 0, target_R=target_R, summary=True)
+
+    def settled(self, encoded: Encoded, readout: Readout) -> Settled:
+        """What is right at the read-outs, where the model's outputs decide what is asked; usually nothing changes."""
+        return Settled(readout=readout)
 
     def batch_candidates(
         self, task: "Task", asked: Sequence[Asked], codec: TextCodec, index: int | None

@@ -22,7 +22,7 @@ class Labels(AnswerKind):
     """Classes with one or several texts each, read at the first <SPE> or at an <SPE> in a template."""
 
     candidates = "labels"
-    read_at = ("summary", "masked")
+    read_at: tuple[str, ...] = ("summary", "masked")
     question = "classify"
     has_labels = True
 

@@ -1,0 +1,170 @@
+"""Things in pictures: average precision of their boxes and masks over a split.
+
+Shape suffixes: K classes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from uniperceiver.errors import UserError
+from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of
+from uniperceiver.evaluation.localisation.collected import MASK, FoundThings
+from uniperceiver.evaluation.localisation.constant_boxes import best_constant_boxes
+from uniperceiver.evaluation.localisation.matching import Matches
+from uniperceiver.evaluation.predictions import Prediction
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
+from uniperceiver.records import Batch, Sample, to_device
+from uniperceiver.records.regions import Detections, PictureThings
+from uniperceiver.tasks.ask import Answered, answer_among
+from uniperceiver.tasks.candidates import represent_in_chunks
+from uniperceiver.tasks.localisation.detections import detections_of
+from uniperceiver.tasks.loss import cross_entropy
+from uniperceiver.tasks.task import Task
+
+_LEARNT_FROM = 500  # training pictures that chance looks at
+_NLL = "nll"
+
+
+class RegionsEvaluation(Evaluation):
+    """COCO's average precision; chance is that of the best constant boxes of the training set, in every picture."""
+
+    main_metric = "ap"
+    more_metrics = ("ap50", "ap75")
+    explained = (
+        "Solid boxes: what the model finds with a score of 0.3 or more, in the colour of the class. Dashed boxes: what "
+        "people have marked."
+    )
+
+    def metrics_of(self, task: Task) -> tuple[str, ...]:
+        boxes = super().metrics_of(task)
+        return (*(MASK + name for name in boxes), *boxes) if task.masks else boxes
+
+    def judged_by(self, metrics: Mapping[str, float]) -> str | None:
+        return next((name for name in (MASK + self.main_metric, self.main_metric) if name in metrics), None)
+
+    def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
+        task, names = split.task, split.task.answer.names(split.task, settings.codec)
+        found, losses = FoundThings(names=names, masks=task.masks), _Losses()
+        truth: list[PictureThings] = []
+        for batch, answered, detections in _answers(model, split, settings):
+            losses.add(task, batch, answered)
+            for sample, picture, things in zip(batch.ids, detections, _pictures(batch), strict=True):
+                matches = found.add(picture, things)
+                truth.append(things)
+                if settings.on_detections is not None:
+                    settings.on_detections(sample, picture)
+                if settings.on_predictions is not None:
+                    settings.on_predictions(list(_predictions(split, sample, picture, matches)))
+        if not found.things.any():
+            raise UserError(f"{task.name}/{split.name}: no picture has a thing in it, so there is nothing to find")
+        key = ("constant boxes", task.name, split.name, settings.limit)
+        if key not in settings.memory:
+            settings.memory[key] = _chance(split, settings, names, truth)
+        chance = settings.memory[key]
+        figures, by_class = found.precision()
+        settings.on_precision(by_class)
+        metrics: Metrics = {}
+        for name, (value, interval) in figures.items():
+            metrics |= {name: value, **interval_of(name, interval), f"chance_{name}": chance[name]}
+        return metrics | losses.means() | {"chance": chance[self.metrics_of(task)[0]], "n": len(found.boxes)}
+
+    @torch.no_grad()
+    def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
+        batch = batch_of(split, settings, samples)
+        c_KD = _represented(model, split, settings)
+        answered = answer_among(model, split.task, batch, c_KD)
+        for picture in _detections(split, settings, batch, answered):
+            yield Shown(answers=tuple(zip(picture.labels[:3], picture.scores[:3].tolist(), strict=True)))
+
+
+class _Losses:
+    """The terms of the loss over a split: means over all things, which do not depend on the batches."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts = {"answers": 0, "things": 0}
+
+    def add(self, task: Task, batch: Batch, answered: Answered) -> None:
+        """Take in the terms of a batch, each of which is divided by the number of its things, 1 at least."""
+        objects = batch.readout.objects
+        assert objects is not None
+        things = int((objects.known_BG & ~objects.crowd_BG).sum())
+        likelihood = cross_entropy(answered.logits_RK, answered.readout.target_R)
+        terms = {_NLL: likelihood * answered.readout.answers}
+        terms |= {name: term * max(1, things) for name, term in answered.terms.items()}
+        for name, term in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(term)
+        self._counts["answers"] += answered.readout.answers
+        self._counts["things"] += things
+
+    def means(self) -> Metrics:
+        """`nll` of the classes, `localisation` of all else, and their sum."""
+        nll = self._sums.pop(_NLL, 0.0) / max(1, self._counts["answers"])
+        localisation = sum(self._sums.values()) / max(1, self._counts["things"])
+        return {"loss": nll + localisation, "nll": nll, "localisation": localisation}
+
+
+def _answers(model: AnyModel, split: Split, settings: Settings) -> Iterator[tuple[Batch, Answered, list[Detections]]]:
+    """What the model finds in every batch of a split."""
+    with torch.no_grad(), autocast(settings):
+        c_KD = _represented(model, split, settings)
+        for batch, _ in batches(split, settings):
+            answered = answer_among(model, split.task, batch, c_KD)
+            yield batch, answered, _detections(split, settings, batch, answered)
+
+
+def _represented(model: AnyModel, split: Split, settings: Settings) -> Tensor:
+    """The texts of the classes, (K, D)."""
+    candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)
+    assert candidates is not None
+    return represent_in_chunks(model, to_device(candidates, settings.device))
+
+
+def _detections(split: Split, settings: Settings, batch: Batch, answered: Answered) -> list[Detections]:
+    assert answered.regions is not None
+    names = split.task.answer.names(split.task, settings.codec)
+    return detections_of(answered.logits_RK, answered.regions, _pictures(batch), names)
+
+
+def _pictures(batch: Batch) -> tuple[PictureThings, ...]:
+    assert batch.readout.objects is not None
+    return batch.readout.objects.pictures
+
+
+def _chance(split: Split, settings: Settings, names: Sequence[str], truth: Iterable[PictureThings]) -> Metrics:
+    """The figures of the best constant boxes of the training set."""
+    training = replace(split, name="train", source=split.training or split.source)
+    quiet = Settings(
+        codec=settings.codec, device=torch.device("cpu"), batch=settings.batch, limit=_LEARNT_FROM, max_broken=1.0
+    )
+    marked = (things for batch, _ in batches(training, quiet) for things in _pictures(batch))
+    constant = best_constant_boxes(things for things in marked if things.box_O4 is not None)
+    found = FoundThings(names=names, masks=split.task.masks)
+    for things in truth:
+        found.add(constant.in_picture(things.size, names), things)
+    return found.figures()
+
+
+def _predictions(split: Split, sample: str, picture: Detections, matches: Matches | None) -> Iterator[Prediction]:
+    """Every thing that was found, best first; right is what overlaps a thing of its class by half."""
+    right: dict[int, bool | None] = {}
+    if matches is not None:
+        for place, is_right, ignored in zip(
+            matches.place_D, matches.right_ATD[0, 0], matches.ignored_ATD[0, 0], strict=True
+        ):
+            right[int(place)] = None if ignored else bool(is_right)
+    for place, (label, score, box_4) in enumerate(zip(picture.labels, picture.scores, picture.boxes, strict=True)):
+        is_right = right.get(place)
+        yield Prediction(
+            task=split.task.name,
+            split=split.name,
+            sample=sample,
+            truth=(label,) if is_right else (),
+            answer=label,
+            probability=float(score),
+            right=is_right,
+            box=" ".join(f"{side:.2f}" for side in box_4.tolist()),
+        )

@@ -1,0 +1,134 @@
+"""What is where: things in pictures, with labels that may be exchanged at will."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from uniperceiver.data.media.decode import decode_image
+from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.records.regions import Detections
+from uniperceiver.serving import inputs
+from uniperceiver.serving.draw import draw
+from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.task_choice import fitting, refuse_other_classes
+from uniperceiver.serving.values import Media, shown
+from uniperceiver.tasks.localisation.detections import detections_of
+from uniperceiver.tasks.task import Task
+
+LEAST = 0.3  # score from which on people are shown a detection
+
+
+def detections(
+    saved: SavedModel,
+    engine: Engine,
+    call: str,
+    images: Media | Iterable[Media],
+    labels: Iterable[str | Iterable[str]] | None,
+    task: str | Task | None,
+    *,
+    least: float,
+    most: int,
+    masks: bool,
+) -> list[Detections]:
+    """The things in every picture whose score is at least `least`, best first.
+
+    Args:
+        call: the method that is asked, for messages.
+        labels: a text, or several, per class; None: the labels of `task`, or of the model's only such task.
+        masks: ask for masks, too.
+
+    Raises:
+        UserError: the model makes no proposals, or no masks; no labels; `least` or `most` is no such number.
+    """
+    _check(saved, call, least, most, masks)
+    chosen = _chosen(saved, call, labels, task, masks)
+    names = chosen.task.answer.names(chosen.task, saved.codec)
+    c_KD = engine.all_candidates(chosen)
+    answers = []
+    for pictures, regions, logits_RK in engine.located(chosen, inputs.samples_of(chosen.task.media, images), c_KD):
+        answers += detections_of(logits_RK, regions, pictures, names, most)
+    return [kept(answer, least, masks=masks) for answer in answers]
+
+
+def drawn(image: Media, answer: Detections) -> Image.Image:
+    """A picture with what was found in it.
+
+    Raises:
+        UserError: the picture cannot be decoded, or is not the one that was asked about.
+    """
+    (sample,) = inputs.image_samples([image])
+    pixels = sample.image
+    try:
+        pixels_HWC = decode_image(pixels, sample.id) if isinstance(pixels, bytes) else pixels
+    except BrokenSample as error:
+        raise UserError(f"draw: {error}; give another file") from None
+    assert pixels_HWC is not None
+    return draw(pixels_HWC, answer)
+
+
+def kept(answer: Detections, least: float, *, masks: bool) -> Detections:
+    """The detections whose score is at least `least`; without their masks, if those are not asked for."""
+    chosen_M = answer.scores >= np.float32(least)
+    return replace(
+        answer,
+        boxes=answer.boxes[chosen_M],
+        scores=answer.scores[chosen_M],
+        classes=answer.classes[chosen_M],
+        masks=answer.masks[chosen_M] if masks and answer.masks is not None else None,
+    )
+
+
+def _check(saved: SavedModel, call: str, least: float, most: int, masks: bool) -> None:
+    shape = saved.arch.regions
+    if shape is None:
+        raise UserError(
+            f"{call}: this model reads pictures as patches and makes no proposals; train with model.image=regions"
+        )
+    if masks and not shape.masks:
+        raise UserError(f"{call}: none of this model's tasks had masks; train a task of kind instance_segmentation")
+    if not isinstance(least, int | float) or not 0 <= least <= 1 or math.isnan(least):
+        raise UserError(f"{call}: least must lie between 0 and 1, found {shown(least)}")
+    if not isinstance(most, int) or most < 1:
+        raise UserError(f"{call}: most must be a number of detections, 1 or more, found {shown(most)}")
+
+
+def _chosen(
+    saved: SavedModel,
+    call: str,
+    labels: Iterable[str | Iterable[str]] | None,
+    task: str | Task | None,
+    masks: bool,
+) -> KnownTask:
+    """The task that is asked, with the labels."""
+    own = [name for name, trained in saved.tasks.items() if _fits(trained.task, masks)]
+    if task is None and len(own) == 1:
+        task = own[0]
+    chosen = fitting(saved, call, task, "detect", "image", lambda asked: _fits(asked, masks))
+    if labels is not None:
+        named = inputs.label_texts(labels, None)
+        inputs.refuse_equal(named, saved.codec.clean)
+        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+    if not chosen.task.labels:
+        raise UserError(
+            f"{call}: give labels=[...], or task= the name of a task of the run: {', '.join(own) or '(none)'}"
+        )
+    refuse_other_classes(saved, chosen.task)
+    return chosen
+
+
+def _fits(task: Task, masks: bool) -> bool:
+    return task.answer.reads_objects and (task.masks or not masks)
+
+
+def as_entries(answer: Detections) -> list[dict[str, object]]:
+    """Detections as plain values: label, score, the box in both conventions, and the mask as COCO's RLE."""
+    entries: list[dict[str, object]] = []
+    for entry, label in zip(answer.as_coco(0), answer.labels, strict=True):
+        x, y, width, height = entry["bbox"]
+        values = {"label": label, "score": entry["score"], "box": [x, y, x + width, y + height], "bbox": entry["bbox"]}
+        entries.append(values | {key: entry[key] for key in ("segmentation",) if key in entry})
+    return entries

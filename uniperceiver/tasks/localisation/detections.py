@@ -1,0 +1,72 @@
+"""PROPOSALS, LIKELIHOOD -> DETECTIONS: the best (proposal, label) pairs, in the pixels of the picture.
+
+Shape suffixes beside those of `records`: M detections.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from uniperceiver.boxes import corners_of
+from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer, Regions
+
+MOST = 100  # detections of a picture, as COCO counts
+
+
+def detections_of(
+    logits_RK: Tensor, regions: Regions, pictures: Sequence[PictureThings], names: Sequence[str], most: int = MOST
+) -> list[Detections]:
+    """What was found in each picture, best first; boxes are clipped to the picture.
+
+    The score of a proposal for a label is sigma(objectness) x P(label | proposal); the best `most` of all such
+    pairs are taken, without suppressing those that overlap, as in the DETR family.
+
+    Args:
+        logits_RK: of every label at every proposal, R = pictures x proposals.
+        names: of the K labels.
+        most: detections of a picture.
+    """
+    last, (rows, proposals) = regions.layers[-1], regions.chosen_BN.shape
+    thing_BN = last.objectness_BQ.float().gather(1, regions.chosen_BN).sigmoid()
+    score_BNK = thing_BN[..., None] * logits_RK.float().softmax(dim=-1).view(rows, proposals, -1)
+    best_BM, pair_BM = score_BNK.flatten(1).topk(min(most, score_BNK[0].numel()), dim=1)
+    query_BM = regions.chosen_BN.gather(1, pair_BM // len(names))
+    box_BM4 = corners_of(last.box_BQ4.float().gather(1, query_BM[..., None].expand(-1, -1, 4)))
+    return [
+        Detections(
+            size=picture.size,
+            boxes=_in_picture(box_BM4[row].cpu().numpy(), picture),
+            scores=best_BM[row].cpu().numpy(),
+            classes=(pair_BM[row] % len(names)).cpu().numpy(),
+            names=names,
+            masks=_masks_in_picture(last, row, query_BM[row], picture),
+        )
+        for row, picture in enumerate(pictures)
+    ]
+
+
+def _in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
+    """Corners as shares of what the model saw, in pixels of the picture and clipped to it, (M, 4) float32."""
+    left, top, right, bottom = picture.window
+    height, width = picture.size
+    scale_4 = np.array([right - left, bottom - top] * 2)
+    box_M4 = share_M4.astype(np.float64) * scale_4 + np.array([left, top] * 2)
+    return np.clip(box_M4, 0, np.array([width, height] * 2)).astype(np.float32)
+
+
+def _masks_in_picture(layer: ProposalLayer, row: int, query_M: Tensor, picture: PictureThings) -> np.ndarray | None:
+    """The masks of some queries in the pixels of the picture, (M, H, W) bool: logits interpolated, then cut at 0."""
+    if layer.mask_BQHW is None:
+        return None
+    height, width = picture.size
+    left, top, right, bottom = (round(side) for side in picture.window)
+    mask_MHW = np.zeros((len(query_M), height, width), dtype=bool)
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    for place, query in enumerate(query_M.tolist()):  # one by one: a hundred large ones at once are gigabytes
+        logit_HW = layer.mask_BQHW[row, query].float()[None, None]
+        seen_HW = F.interpolate(logit_HW, size=(bottom - top, right - left), mode="bilinear", align_corners=False)[0, 0]
+        inside_HW = (seen_HW > 0).cpu().numpy()
+        mask_MHW[place, y0:y1, x0:x1] = inside_HW[y0 - top : y1 - top, x0 - left : x1 - left]
+    return mask_MHW
