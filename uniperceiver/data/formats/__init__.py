@@ -35,7 +35,8 @@ class Source(Protocol):
     """An opened data set: an index in memory, samples on demand. It can be pickled and forked.
 
     A source may have four things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
-    `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`).
+    `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`). One with things in pictures
+    may have `has_masks` (see there).
     """
 
     @property
@@ -175,6 +176,12 @@ def notes_of(source: Source) -> tuple[str, ...]:
     """What was left out, cut or merged when a source was opened: lines that begin with the place, for people."""
     notes: tuple[str, ...] = getattr(source, "notes", ())
     return notes
+
+
+def has_masks(source: Source) -> bool | None:
+    """Whether any thing in a picture has an outline; None: that is not known without reading the samples."""
+    known: bool | None = getattr(source, "has_masks", None)
+    return known
 
 
 def labels_there(source: Source) -> frozenset[int] | None:

@@ -73,7 +73,7 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
     source = opened(tmp_path, classes=["dust", "dirt", "cell"])
     assert source.read(0).classes.tolist() == [0, 2]  # type: ignore[union-attr]
     assert labels_there(source) == {0, 2}
-    with pytest.raises(UserError, match="w: classes: .*dart: no such file or folder; did you mean 'dirt'"):
+    with pytest.raises(UserError, match=r"w: classes: .*dart: no such file or folder; did you mean 'dirt'"):
         opened(tmp_path, classes=["dart"])
 
 

@@ -91,7 +91,7 @@ def test_coordinates_that_were_rounded_are_clipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "yaml", "keys", "message"),
     [
-        ({"a": "2 0.5 0.5 0.1 0.1\n0 0.1 0.1 0.1 0.1"}, YAML, {}, "1 things are of classes without a name, such as 2 in a.txt:1; there are names for 0 to 1"),
+        ({"a": "2 0.5 0.5 0.1 0.1\n0 0.1 0.1 0.1 0.1"}, YAML, {}, "1 things are of classes without a name"),
         ({}, YAML, {}, "no picture has a text file, not even "),
         ({"a": ""}, YAML, {"split": "test"}, "no split 'test'; there are train, val"),
         ({"a": ""}, YAML.replace("images/train", "images/none"), {}, "no such file or folder"),

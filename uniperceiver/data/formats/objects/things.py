@@ -186,6 +186,7 @@ class ThingList:
         form: BoxForm = "xywh",
         rescale: bool = False,
         shares: bool = False,
+        checked: bool = True,
     ) -> tuple[Things, tuple[str, ...]]:
         """All things, and lines about those that were clipped or left out.
 
@@ -195,6 +196,7 @@ class ThingList:
             form: how the file writes a box.
             rescale: the pictures may be larger or smaller copies of those that the boxes are for.
             shares: the boxes are shares of the sides of their pictures.
+            checked: refuse boxes that, all together, look like those of another form.
 
         Raises:
             UserError: the boxes are of another kind than those of such a file.
@@ -207,7 +209,7 @@ class ThingList:
         sized_M = height_M > 0
         limit_M4 = np.stack([width_M, height_M, width_M, height_M], axis=1)
         limit_M4[~sized_M] = np.inf
-        if not shares:
+        if checked and not shares:
             self._refuse_other_kinds(box_M4, limit_M4, order_M, f"{where}: {place}", form)
         clipped_M4 = np.clip(box_M4, 0, limit_M4)
         empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)

@@ -6,17 +6,19 @@ Shape suffixes: J rows of all samples, one sample after the other, I samples, L 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uniperceiver.data.formats.class_list import ClassList, read_classes
 from uniperceiver.data.formats.files import class_texts, label_of, sorted_names
+from uniperceiver.data.formats.objects.outlines import NO_OUTLINE, OutlinedMasks, outline_of
 from uniperceiver.data.formats.objects.things import BoxForm, ThingList, Things
 from uniperceiver.data.formats.tables.rows import Rows
 from uniperceiver.data.formats.tables.values import plain
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import BrokenSample, UserError, nearest
+from uniperceiver.records import Sample
 
 # What others call the entries of a column with things.
 BOX_KEYS = ("bbox", "bboxes", "box", "boxes")
@@ -64,6 +66,8 @@ class _Entry(NamedTuple):
     label: str
     crowd: bool = False
     area: float = math.nan
+    outline: Any = None  # what COCO has under `segmentation`
+    outlined: bool = False  # whether that is there, be it empty
 
 
 def things_of_rows(
@@ -106,6 +110,38 @@ def things_of_rows(
     sizes = [(0, 0)] * len(stop_I)
     packed, notes = things.things(sizes, place, where, form=columns.form, shares=columns.shares)
     return MarkedRows(things=packed, classes=classes, notes=notes)
+
+
+def with_objects(sample: Sample, value: Any, index_of: Mapping[str, int], column: str) -> Sample:
+    """The sample with the things that a value of its own lists; nothing is a picture of nothing.
+
+    Args:
+        value: as in a column with all things of a picture, boxes as x, y, width, height; bytes: the same as JSON.
+        index_of: label by class name.
+        column: what the value is called in messages.
+
+    Raises:
+        BrokenSample: a thing is none, or of another class.
+    """
+    things, outlined = ThingList(noun="thing"), False
+    try:
+        for number, entry in enumerate(_of_column(value)):
+            if (label := label_of(entry.label, dict(index_of))) is None:
+                raise ValueError(f"class {entry.label!r} means none of the {len(index_of)} classes")
+            outline, outlined = outline_of(entry.outline, None), outlined or entry.outlined
+            if outline.fault is not None:
+                raise ValueError(outline.fault)
+            corners = _corners(entry.numbers, "xywh")
+            things.add(0, corners, label, number, crowd=entry.crowd, area=entry.area, outline=outline.data)
+    except ValueError as error:
+        raise BrokenSample(sample.id, f"{column}: {error}") from None
+    packed, _ = things.things([(0, 0)], column, sample.id, checked=False)
+    sample = packed.added(0, sample)
+    if sample.masks is None and outlined:  # things without a mask, in data that have masks
+        assert sample.boxes is not None
+        empty = OutlinedMasks(outlines=(NO_OUTLINE,) * len(sample.boxes), size=(1, 1), drawn=(1, 1))
+        sample = replace(sample, masks=empty)
+    return sample
 
 
 def _classes(rows: Rows, columns: BoxColumns, texts: Mapping[str, int], base: Any, where: str) -> ClassList:
@@ -165,6 +201,8 @@ def _of_column(value: Any) -> Iterator[_Entry]:
             _class(_of_keys(entry, CLASS_KEYS)),
             crowd,
             float(area) if area is not None and number else math.nan,
+            entry.get("segmentation"),
+            "segmentation" in entry,
         )
 
 
