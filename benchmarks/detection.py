@@ -137,9 +137,7 @@ def _labels(batch: Batch) -> list[dict[str, Tensor]]:
     ]
 
 
-def _detections(
-    logit_QK: Tensor, box_Q4: Tensor, things: PictureThings, names: Sequence[str]
-) -> Detections:
+def _detections(logit_QK: Tensor, box_Q4: Tensor, things: PictureThings, names: Sequence[str]) -> Detections:
     """The best (query, class) pairs, as transformers' own post-processing takes them."""
     score_M, pair_M = logit_QK.sigmoid().flatten().topk(min(_MOST, logit_QK.numel()))
     left, top, right, bottom = things.window
@@ -161,9 +159,7 @@ def _recipe(path: Path, seed: int) -> Recipe:
     tasks = {name: task for name, task in recipe.tasks.items() if task.kind == "object_detection"}
     if not tasks:
         raise UserError(f"{path}: has no task of kind object_detection")
-    return replace(
-        recipe, tasks=dict([next(iter(tasks.items()))]), sampling=replace(recipe.sampling, tasks_per_step=1)
-    )
+    return replace(recipe, tasks=dict([next(iter(tasks.items()))]), sampling=replace(recipe.sampling, tasks_per_step=1))
 
 
 def measure(path: Path, seeds: int, seconds: float) -> Iterator[Learned]:
