@@ -86,10 +86,7 @@ def evaluate(
     check_table(table, "predictions", tuple(COLUMNS))
     refuse_other_defaults()
     model = UniPerceiver(load_saved(path, step, trust=trust))
-    recipe, base = saved_recipe(path) if data is None else _read(Path(data))
-    recipe = recipe if task is None else _with_task(recipe, task)
-    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    measured = _fitting(recipe, opened, model)
+    recipe, measured = _measured(saved_recipe(path) if data is None else _read(Path(data)), task, tasks, model)
     gathered = _Gathered(things=None if detections is None else _results_file(measured, splits))
     settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
     model.model.to(settings.device)
@@ -140,6 +137,16 @@ def _results_file(measured: Sequence[TaskData], splits: tuple[str, ...]) -> Coco
         )
     ((item, split),) = places
     return CocoResults(ids=CocoIds.of(item.sources[split]))
+
+
+def _measured(
+    read: tuple[Recipe, Path], task: str | None, tasks: Sequence[TaskData] | None, model: UniPerceiver
+) -> tuple[Recipe, list[TaskData]]:
+    """The recipe with the tasks that are asked for, and these with their data, as the model was trained on them."""
+    recipe, base = read
+    recipe = recipe if task is None else _with_task(recipe, task)
+    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
+    return recipe, _fitting(recipe, opened, model)
 
 
 def _read(path: Path) -> tuple[Recipe, Path]:

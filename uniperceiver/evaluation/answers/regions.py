@@ -149,7 +149,7 @@ def _chance(split: Split, settings: Settings, names: Sequence[str], truth: Itera
 
 
 def _predictions(split: Split, sample: str, picture: Detections, matches: Matches | None) -> Iterator[Prediction]:
-    """Every thing that was collected, best first; right is what overlaps a thing of its class by half."""
+    """Every thing that was found, best first; right is what overlaps a thing of its class by half."""
     right: dict[int, bool | None] = {}
     if matches is not None:
         for place, is_right, ignored in zip(
