@@ -14,6 +14,7 @@ from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate as evaluate_split
+from uniperceiver.evaluation.localisation.coco_results import CocoIds, CocoResults
 from uniperceiver.evaluation.predictions import BOX_COLUMNS, COLUMNS, ClassPrecision, ClassTable, Prediction
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
@@ -46,6 +47,7 @@ def evaluate(
     trust: bool = False,
     device: str | None = None,
     predictions: str | Path | None = None,
+    detections: str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
     """Measure the splits of a run's (or saved model's) tasks, on its own data or on those of another recipe.
@@ -60,6 +62,8 @@ def evaluate(
         trust: execute the Python files that lie beside the model and that it needs.
         device: where to compute, instead of where the recipe says.
         predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
+        detections: a COCO results file (.json) for the things that were found in the pictures of one task and split,
+            with the data's own ids where they have some; None: no such file.
         quiet: show no progress.
 
     Returns:
@@ -90,13 +94,36 @@ def evaluate(
     model.model.to(settings.device)
     answers = list[Prediction]()
     settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend)
+    found = None if detections is None else _results_file(measured, splits)
+    if found is not None:
+        settings = dataclasses.replace(settings, on_detections=found.add)
     results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
     if table is not None:
         columns = BOX_COLUMNS if any(answer.box for answer in answers) else COLUMNS
         write_table(table, columns, [vars(answer) for answer in answers])
+    if found is not None and detections is not None:
+        found.write(Path(detections))
     return results
+
+
+def _results_file(measured: Sequence[TaskData], splits: tuple[str, ...]) -> CocoResults:
+    """What gathers the detections of the only task about things, on its only split.
+
+    Raises:
+        UserError: there are several, or none.
+    """
+    about_things = [item for item in measured if item.task.answer.reads_objects]
+    places = [(item, split) for item in about_things for split in splits if split in item.sources]
+    if len(places) != 1:
+        names = ", ".join(f"{item.task.name}/{split}" for item, split in places)
+        raise UserError(
+            "--detections: a results file is about the pictures of one task and split, and here are "
+            f"{names or 'none with things'}; name them with --task and --split"
+        )
+    ((item, split),) = places
+    return CocoResults(ids=CocoIds.of(item.sources[split]))
 
 
 def _read(path: Path) -> tuple[Recipe, Path]:
