@@ -47,5 +47,7 @@ class DrawnPictures:
             with whole_file(path) as stream:
                 draw(image, answer).save(stream, format="PNG")
         except OSError as error:
-            raise UserError(f"--draw {path}: could not be written ({error}); free space, or name another folder") from None
+            raise UserError(
+                f"--draw {path}: could not be written ({error}); free space, or name another folder"
+            ) from None
         return path
