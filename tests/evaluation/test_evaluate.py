@@ -71,7 +71,7 @@ def test_figures_do_not_depend_on_workers(model: UniPerceiver) -> None:
 
 def test_there_is_a_main_metric_for_every_kind() -> None:
     found = {main_metric(task) for task in CATALOGUE.values()}
-    assert found == {"accuracy@1", "mAP", "i2t_recall@1", "cider_d", "masked_accuracy"}
+    assert found == {"accuracy@1", "mAP", "i2t_recall@1", "cider_d", "masked_accuracy", "ap", "mask_ap"}
 
 
 def test_a_limit_is_drawn_alike_in_every_run_and_not_by_a_period() -> None:

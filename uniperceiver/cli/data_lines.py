@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from uniperceiver.errors import listed
 
 if TYPE_CHECKING:
-    from uniperceiver.data.prepare.check import DataReport, SetReport, Spread
+    from uniperceiver.data.prepare.check import DataReport, SetReport, Spread, ThingCounts
     from uniperceiver.data.prepare.prepare import PreparedData
 
+_CLASSES = 30  # that a line names
 _MOST = 200  # lines about broken samples of a source
 
 
@@ -50,6 +51,8 @@ def _set_lines(report: "SetReport") -> Iterator[str]:
         )
         if classes.empty:
             yield f"classes without a sample: {listed(classes.empty)}"
+    if report.things is not None:
+        yield from _thing_lines(report.things)
     for text in report.texts:
         longer = f"{text.longer:,} longer than length {text.length}"
         yield f"texts of {text.use}: {text.texts:,}; tokens {_range(text.tokens)}; {longer}"
@@ -64,6 +67,23 @@ def _set_lines(report: "SetReport") -> Iterator[str]:
         yield f"and {len(report.named_twice) - _MOST:,} such names more; --json names them all"
     if report.stops:
         yield f"more than data.max_broken allows; training or evaluation would stop: {', '.join(report.stops)}"
+
+
+def _thing_lines(things: "ThingCounts") -> Iterator[str]:
+    outlines = "" if things.outlines is None else f"; {things.outlines:,} with an outline"
+    yield (
+        f"things: {things.things:,}; in a picture {_range(things.per_picture)}; {things.without:,} pictures of nothing"
+        f"; {things.crowds:,} crowds{outlines}"
+    )
+    sizes = ", ".join(f"{count:,} {size}" for size, count in things.sizes.items())
+    yield f"their sides, in per cent of the picture's: {_range(things.sides)}; {sizes} (COCO: 32, 96 pixels)"
+    by_count = sorted(things.classes.items(), key=lambda pair: -pair[1])
+    yield f"things of each class: {listed((f'{count:,} {name}' for name, count in by_count), _CLASSES)}"
+    if things.more_than_queries:
+        yield (
+            f"more things than model.regions.queries {things.queries}: in {things.more_than_queries:,} pictures, up to "
+            f"{things.per_picture.most}; the surplus is not learnt there"
+        )
 
 
 def _range(size: "Spread") -> str:

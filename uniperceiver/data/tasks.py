@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.config import Recipe, TaskConfig
-from uniperceiver.data.formats import Source, class_names, classes_of, labels_there, notes_of, open_source
+from uniperceiver.data.formats import Source, class_names, classes_of, has_masks, labels_there, notes_of, open_source
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
@@ -57,6 +57,8 @@ def _open_task(
         task = dataclasses.replace(task, labels=_labels(config, sources, where))
     elif config.labels is not None:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    if task.answer.reads_objects:
+        _refuse_for_things(task, config, sources, where)
     mixes = config.augment.mixup or config.augment.cutmix
     if mixes and (not task.answer.has_labels or task.inputs != (task.visual,)):
         raise UserError(f"{where}.augment: mixup and cutmix need pictures alone as input and labels as candidates")
@@ -74,6 +76,31 @@ def _open_task(
         fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
+
+
+def _refuse_for_things(task: Task, config: TaskConfig, sources: Mapping[str, Source], where: str) -> None:
+    """Refuse what a task about the things in pictures cannot use.
+
+    Raises:
+        UserError: augmentation that boxes do not follow, training data without a thing, masks that nothing has.
+    """
+    follow = "use crop, flip, flip_vertical and colour"
+    why = {
+        "randaugment": f"its operations turn and shift a picture, and boxes would stay behind; {follow}",
+        "erasing": f"a thing that is erased would still be asked for; {follow}",
+        "mixup": "a picture of two has the things of one",
+        "cutmix": "a picture of two has the things of one",
+    }
+    for key, reason in why.items():
+        if getattr(config.augment, key):
+            raise UserError(f"{where}.augment.{key}: not for a task about things: {reason}; remove the key")
+    if "train" in sources and labels_there(sources["train"]) == frozenset():
+        raise UserError(
+            f"{where}.train: no thing is marked in any picture, so there is nothing to learn; give another file"
+        )
+    for split, source in sources.items():
+        if task.masks and has_masks(source) is False:
+            raise UserError(f"{where}.{split}: no thing has an outline, so there are no masks; use object_detection")
 
 
 def _difference(names: Sequence[str], others: Sequence[str], first: str) -> str:

@@ -106,7 +106,7 @@ class Detections:
         """The name of each detection's label."""
         return [self.names[index] for index in self.classes.tolist()]
 
-    def as_coco(self, image_id: int | str, categories: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    def as_coco(self, image_id: int | str, categories: Mapping[str, int | str] | None = None) -> list[dict[str, Any]]:
         """Entries of a COCO results file: boxes as x, y, width, height, masks as compressed RLE.
 
         Args:
@@ -116,7 +116,8 @@ class Detections:
             KeyError: a label has no category.
             ModuleNotFoundError: there are masks, and pycocotools is missing.
         """
-        ids = {name: number for number, name in enumerate(self.names, start=1)} if categories is None else categories
+        numbered: Mapping[str, int | str] = {name: number for number, name in enumerate(self.names, start=1)}
+        ids = numbered if categories is None else categories
         entries: list[dict[str, Any]] = []
         for number, (box_4, score, label) in enumerate(zip(self.boxes, self.scores, self.labels, strict=True)):
             x0, y0, x1, y1 = (float(side) for side in box_4)

@@ -185,9 +185,7 @@ def test_answers_do_not_look_at_the_truth(tmp_path: Path) -> None:
         ("boxes", {"model__regions__tokens": 9}, "tokens: 9 is more than model.regions.queries 6"),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(
-    tmp_path: Path, task: str, changes: dict[str, Any], message: str
-) -> None:
+def test_recipes_that_cannot_be_are_refused(tmp_path: Path, task: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         train(tmp_path / "run", recipe_of((task,), **changes))
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,9 @@ from uniperceiver.data.formats.coco_captions import CocoCaptionsSource
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.formats.folder import FolderSource
 from uniperceiver.data.formats.objects.coco_instances import CocoInstancesSource
+from uniperceiver.data.formats.objects.mask_folder import MaskFolderSource
+from uniperceiver.data.formats.objects.voc import VocSource
+from uniperceiver.data.formats.objects.yolo import YoloSource
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
@@ -32,7 +35,8 @@ class Source(Protocol):
     """An opened data set: an index in memory, samples on demand. It can be pickled and forked.
 
     A source may have four things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
-    `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`).
+    `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`). One with things in pictures
+    may have `has_masks` (see there).
     """
 
     @property
@@ -80,6 +84,9 @@ FORMATS: dict[str, type[Format]] = {
     "files": FileListSource,
     "coco_captions": CocoCaptionsSource,
     "coco_instances": CocoInstancesSource,
+    "yolo": YoloSource,
+    "voc": VocSource,
+    "mask_folder": MaskFolderSource,
     "flickr_captions": FlickrCaptionsSource,
     "beside": BesideSource,
     "arrays": ArraysSource,
@@ -169,6 +176,12 @@ def notes_of(source: Source) -> tuple[str, ...]:
     """What was left out, cut or merged when a source was opened: lines that begin with the place, for people."""
     notes: tuple[str, ...] = getattr(source, "notes", ())
     return notes
+
+
+def has_masks(source: Source) -> bool | None:
+    """Whether any thing in a picture has an outline; None: that is not known without reading the samples."""
+    known: bool | None = getattr(source, "has_masks", None)
+    return known
 
 
 def labels_there(source: Source) -> frozenset[int] | None:

@@ -84,6 +84,12 @@ class Subset:
         notes: tuple[str, ...] = getattr(self.whole, "notes", ())
         return notes
 
+    @property
+    def has_masks(self) -> bool | None:
+        """Whether any thing of the whole has an outline; None: not known without reading."""
+        has_masks: bool | None = getattr(self.whole, "has_masks", None)
+        return has_masks
+
     def __len__(self) -> int:
         return len(self.index_I)
 

@@ -15,6 +15,7 @@ from uniperceiver.data.formats.files import (
     others_beside,
     short_names,
 )
+from uniperceiver.data.formats.tables.box_columns import with_objects
 from uniperceiver.data.formats.tables.values import filled
 from uniperceiver.data.formats.tar_shards import Shards, index_shards
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
@@ -46,6 +47,10 @@ class WebdatasetSource:
     """Member (or json.KEY) that holds a second text to read, which follows the first after a space."""
     label: str = "cls"
     """Member (or json.KEY) that holds the class: its index or name; a list is several right classes."""
+    objects: str | None = None
+    """Member (or json.KEY) that holds the things in the picture: {bbox: [...], category: [...]}, or a list of
+    {bbox, category}, perhaps with iscrowd, area and segmentation as COCO has them; bbox is x, y, width, height in
+    pixels of the upright picture."""
     id: str | None = None
     """Member (or json.KEY) that holds the sample's name for logs; None: shard and key."""
 
@@ -67,12 +72,15 @@ class WebdatasetSource:
             text=self.text,
             text_pair=self.text_pair,
             label=self.label,
+            objects=self.objects,
             id=self.id,
             has_media=not shards.kinds.isdisjoint(media),
         )
         if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
             raise UserError(f"{where}: {files[0]}: {_nothing_wanted(data)}")
-        if names is not None and _member(self.label) not in shards.kinds:
+        if self.objects is not None and names is None:
+            raise UserError(f"{where}: key 'objects' needs key 'classes': the names of what is in the boxes")
+        if names is not None and self.objects is None and _member(self.label) not in shards.kinds:
             offer = nearest(self.label, shards.kinds)
             raise UserError(f"{where}: {files[0]}: no member .{_member(self.label)} for key 'label'; {offer}")
         return data
@@ -92,6 +100,7 @@ class WebdatasetData:
     text: str | None
     text_pair: str | None
     label: str
+    objects: str | None
     id: str | None
     has_media: bool  # the set is one of images or clips, so that a sample without is broken
 
@@ -136,7 +145,10 @@ class WebdatasetData:
         data = self.shards.read(index, kind)
         if kind in self.clips:
             return Sample(id=name, clip=data, captions=texts, captions_left_out=len(faults), **right)
-        return Sample(id=name, image=data, captions=texts, captions_left_out=len(faults), **right)
+        sample = Sample(id=name, image=data, captions=texts, captions_left_out=len(faults), **right)
+        if self.objects is None:
+            return sample
+        return with_objects(sample, values.get(self.objects, name), self.index_of, f".{self.objects}")
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """What each sample is called, by its shard and key and, where it has one, by its own name; and its key."""
@@ -179,6 +191,8 @@ class WebdatasetData:
     def _labels(self, values: "_Values", name: str) -> tuple[int, ...]:
         """The class of a sample, or the several that a list names."""
         value = values.get(self.label, name)
+        if value is None and self.objects is not None:
+            return ()
         if value is None:
             raise BrokenSample(name, f"no label (.{self.label})")
         labels = []

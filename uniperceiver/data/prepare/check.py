@@ -52,6 +52,22 @@ class ClassCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThingCounts:
+    """What is marked in the pictures of a set."""
+
+    things: int
+    per_picture: Spread
+    without: int  # pictures of nothing
+    sides: Spread  # root of a box's share of its picture, in per cent
+    sizes: dict[str, int]  # small, medium, large, as COCO counts them; without crowds
+    crowds: int
+    outlines: int | None  # things with one; None: no task asks for masks
+    classes: dict[str, int]  # things by class
+    queries: int | None  # of the recipe's model; None: it makes no proposals
+    more_than_queries: int  # pictures with more things
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetReport:
     """What was found in a source."""
 
@@ -62,6 +78,7 @@ class SetReport:
     notes: tuple[str, ...]  # what was left out when the source was opened
     sizes: dict[str, Spread]  # "image width", "clip frames", ...; in pixels
     classes: ClassCounts | None
+    things: ThingCounts | None  # None: no task asks for them
     texts: tuple[TextLengths, ...]
     faults: tuple[Fault, ...]
     named_twice: dict[str, int]  # how often, by name
@@ -157,10 +174,32 @@ def _report(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> SetRepor
         ),
         sizes={name: _spread(counts) for name, counts in findings.sizes.items()},
         classes=_classes(data_set, findings),
+        things=_things(recipe, data_set, findings),
         texts=tuple(_text_lengths(use, findings.tokens[use.name]) for use in uses if findings.tokens[use.name]),
         faults=tuple(findings.faults),
         named_twice=named_twice(data_set.samples.source, findings),
         stops=tuple(use.name for use in uses if broken[use.name] > allowed),
+    )
+
+
+def _things(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> ThingCounts | None:
+    counts = findings.things
+    if not counts.per_picture:
+        return None
+    names = class_names(data_set.samples.source) or ()
+    queries = recipe.model.regions.queries if recipe.model.image == "regions" else None
+    more = sum(count for things, count in counts.per_picture.items() if queries is not None and things > queries)
+    return ThingCounts(
+        things=counts.labels.total(),
+        per_picture=_spread(counts.per_picture),
+        without=counts.per_picture[0],
+        sides=_spread(counts.sides or Counter({0: 1})),
+        sizes={size: counts.sizes[size] for size in ("small", "medium", "large")},
+        crowds=counts.kinds["crowds"],
+        outlines=counts.kinds["outlines"] if any(use.task.masks for use in data_set.samples.uses) else None,
+        classes={name: counts.labels[label] for label, name in enumerate(names)},
+        queries=queries,
+        more_than_queries=more,
     )
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.clips import Extent, clip_extent
-from uniperceiver.data.media.decode import decode_image
+from uniperceiver.data.media.decode import decode_image, stored_size
 from uniperceiver.data.media.preprocess import READERS, Preprocess
+from uniperceiver.data.prepare.things import ThingFindings
 from uniperceiver.errors import BrokenSample
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
@@ -71,6 +72,7 @@ class Findings:
     labels: Counter[int] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)  # what samples lost: "captions"
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
+    things: ThingFindings = field(default_factory=ThingFindings)  # in the pictures, where a task asks for them
     hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
 
     def add(self, other: "Findings") -> None:
@@ -78,6 +80,7 @@ class Findings:
         self.faults.extend(other.faults)
         self.labels.update(other.labels)
         self.left_out.update(other.left_out)
+        self.things.update(other.things)
         for mine, more in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
             for name, counts in more.items():
                 mine[name].update(counts)
@@ -133,6 +136,10 @@ class Inspector:
             asking = [use for use in data_set.uses if modality in use.task.media and use.name not in reasons]
             if asking and (damage := _measure(sample, modality, asking[0].preprocess, findings)) is not None:
                 reasons |= dict.fromkeys([use.name for use in asking], damage)
+        asking = [use for use in data_set.uses if use.task.answer.reads_objects and use.name not in reasons]
+        masks = any(use.task.masks for use in asking)
+        if asking and (damage := _count_things(sample, findings, masks=masks)) is not None:
+            reasons |= dict.fromkeys([use.name for use in asking], damage)
         fit = [use for use in data_set.uses if use.name not in reasons]
         if self.codec is not None:
             for use in fit:
@@ -159,6 +166,19 @@ def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Fi
     findings.sizes[f"{noun} height"][extent.height] += 1
     if extent.frames is not None:
         findings.sizes[f"{noun} frames"][extent.frames] += 1
+    return None
+
+
+def _count_things(sample: Sample, findings: Findings, *, masks: bool) -> str | None:
+    """Count the things in a picture; what is wrong with their masks, if anything."""
+    if sample.boxes is None or sample.image is None:
+        return None
+    image = sample.image
+    size = stored_size(image, sample.id).upright if isinstance(image, bytes) else (image.shape[0], image.shape[1])
+    try:
+        findings.things.take(sample, *size, masks=masks)
+    except BrokenSample as error:
+        return error.reason
     return None
 
 

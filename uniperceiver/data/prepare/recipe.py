@@ -65,7 +65,8 @@ def _source(plan: SetPlan, *, pairs: bool) -> dict[str, Any]:
     if names is None:
         return source
     classes = f"{plan.name}/{_CLASSES}" if _fit_in_lines(names) else list(names)
-    return {**source, "label": "json.label", "classes": classes}
+    objects = {"objects": "json.objects"} if plan.has_things else {}
+    return {**source, "label": "json.label", "classes": classes, **objects}
 
 
 def _fit_in_lines(names: Sequence[str]) -> bool:

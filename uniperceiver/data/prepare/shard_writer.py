@@ -12,6 +12,7 @@ from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import class_names
 from uniperceiver.data.prepare.inspector import DataSet
 from uniperceiver.data.prepare.recode import RECODERS
+from uniperceiver.data.prepare.things import written_things
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample
@@ -25,9 +26,19 @@ class SetPlan:
 
     name: str  # of its folder
     data: DataSet
-    modality: str  # of which nothing else is kept of a sample, beside captions and class
+    modality: str  # of which nothing else is kept of a sample, beside captions, class and things
     side: int  # most pixels of the shorter side
     per_shard: int  # samples
+
+    @property
+    def has_things(self) -> bool:
+        """Whether some task asks for the things in the pictures."""
+        return any(use.task.answer.reads_objects for use in self.data.uses)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether some task asks for their masks, too."""
+        return any(use.task.masks for use in self.data.uses)
 
     @property
     def shards(self) -> int:
@@ -135,14 +146,16 @@ def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
     lacks = [lacking(use.task, sample, training=use.training) for use in plan.data.uses]
     if all(lacks):
         raise BrokenSample(sample.id, f"has no {lacks[0]}")
-    members = {"json": json.dumps(_texts_and_class(plan, sample)).encode()}
+    values = _texts_and_class(plan, sample)
     if plan.modality == TEXT:
-        return members
+        return {"json": json.dumps(values).encode()}
     value = sample.value(plan.modality)
     assert value is not None
     assert not isinstance(value, str)
     kind, data = RECODERS[plan.modality](value, plan.side, sample.id, plan.data.uses[0].preprocess.most_pixels)
-    return {kind: data, **members}
+    if plan.has_things:
+        values["objects"] = written_things(sample, data, class_names(plan.data.source), masks=plan.has_masks)
+    return {kind: data, "json": json.dumps(values).encode()}
 
 
 def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:

@@ -7,6 +7,8 @@ so that it follows the reader's choice of light or dark.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from uniperceiver.palette import DARK_TONES, LIGHT_TONES
+
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
@@ -31,9 +33,6 @@ class Theme:
     tones: tuple[str, ...]  # of tasks or arms, in their order
 
 
-# The eight tones were searched for, at given hues: any two of them stay at least 0.095 apart in OKLab (the first four
-# 0.13) for normal sight and for full protanopia, deuteranopia and tritanopia as simulated by Machado et al. 2009, and
-# their contrast to the card is 3 : 1 or more.
 LIGHT = Theme(
     ground="#f5f6f8",
     card="#ffffff",
@@ -51,7 +50,7 @@ LIGHT = Theme(
     helps="#6ea8f2",
     hurts="#f2917a",
     missing="#d6dae0",
-    tones=("#2563c9", "#c88011", "#0a4a23", "#8f2378", "#6e6d08", "#2296a8", "#987aef", "#d04a67"),
+    tones=LIGHT_TONES,
 )
 DARK = Theme(
     ground="#0f1216",
@@ -70,7 +69,7 @@ DARK = Theme(
     helps="#2c63b8",
     hurts="#a8432d",
     missing="#3a414b",
-    tones=("#3186e9", "#fca000", "#0cd6ac", "#b95a93", "#e7e64b", "#9eedfc", "#a5a0ed", "#e66639"),
+    tones=DARK_TONES,
 )
 TONES = len(LIGHT.tones)
 

@@ -226,7 +226,7 @@ def test_corners_instead_of_sides(tmp_path: Path) -> None:
 
 def test_shares_instead_of_pixels(tmp_path: Path) -> None:
     shares = [thing(bbox=[0.1, 0.2, 0.5, 0.6])]
-    assert "no box has a number above 1.5: are these shares of the picture, as YOLO has them?" in refusal(
+    assert "no box has a number above 1.5: are these shares of the picture? Give boxes in pixels" in refusal(
         tmp_path, shares
     )
 

@@ -110,7 +110,7 @@ class OutlinedMasks:
 
     outlines: tuple[bytes, ...]  # M of them
     size: tuple[int, int]  # height and width of the masks, before they are turned
-    drawn: tuple[int, int] | None = None  # of the picture that the outlines are in, where that is another size
+    drawn: tuple[int, int]  # of the picture that the outlines are in, as shares 1 x 1
     orientation: int = 1  # of EXIF: how that picture is turned to stand upright
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class OutlinedMasks:
             height, width, *counts = np.frombuffer(data, dtype="<i4", offset=1).tolist()
             mask_HW = filled(np.array(counts), height, width)
         else:
-            mask_HW = _drawn(data, self.size, self.drawn or self.size)
+            mask_HW = _drawn(data, self.size, self.drawn)
         return upright_mask(_resampled(mask_HW, *self.size), self.orientation)
 
 

@@ -5,8 +5,9 @@ Shape suffixes: I pictures, M things of all pictures, O things of one picture.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,10 +17,19 @@ from uniperceiver.data.media.geometry import upright_boxes
 from uniperceiver.errors import BrokenSample, UserError, listed
 from uniperceiver.records import Sample
 
+BoxForm = Literal["xywh", "xyxy", "cxcywh"]
+
 _SLACK = 0.5  # pixels that a box may stick out, as rounded ones do, before it is said
+_SLACK_SHARES = 0.002  # the same of boxes that are shares
 _SHARES = 1.5  # no box in pixels has all its numbers below this
 _SAME_SHAPE = 0.02  # by which the sides of two pictures of one shape may differ in their ratio
 _SHOWN = 5  # things that a line names
+# What boxes are in words, and what those probably are that do not fit.
+_FORMS: dict[BoxForm, tuple[str, str]] = {
+    "xywh": ("x, y, width and height", "x0 y0 x1 y1"),
+    "xyxy": ("x0, y0, x1 and y1", "x, y, width and height"),
+    "cxcywh": ("centre, width and height", "x0 y0 x1 y1, or x, y, width and height"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class Things:
     outline_stop_M: np.ndarray  # int64, end of each thing's outline
     refused: dict[int, str]  # pictures that must not be used, and why
     rescale: bool = False  # boxes are those of a larger or smaller copy of the picture
+    shares: bool = False  # boxes and outlines are in shares of the upright picture's sides
 
     def __len__(self) -> int:
         return len(self.class_M)
@@ -66,35 +77,45 @@ class Things:
             raise BrokenSample(sample.id, self.refused[index])
         assert isinstance(sample.image, bytes)
         stored, span = stored_size(sample.image, sample.id), self.span(index)
-        height, width = (int(side) for side in self.size_I2[index])
-        orientation, box_O4 = 1, self.box_M4[span]
-        if not height:
-            height, width = stored.upright
-            box_O4 = np.clip(box_O4, 0, [width, height, width, height])
-        elif (height, width) != stored.upright:
-            if (height, width) == (stored.height, stored.width):
-                orientation = stored.orientation
-            elif not (self.rescale and same_shape((height, width), stored.upright)):
-                raise BrokenSample(sample.id, other_size((height, width), stored, rescale=self.rescale))
-        box_O4 = upright_boxes(box_O4, orientation, height, width)
-        area_O = None if self.area_M is None else self.area_M[span]
-        masks: OutlinedMasks | None = None
+        height, width, orientation = self._declared(index, stored, sample.id)
+        down, across = 1.0, 1.0
+        size = (height, width)
+        if orientation == 1 and size != stored.upright:
+            size, down, across = stored.upright, stored.upright[0] / height, stored.upright[1] / width
+        box_O4 = upright_boxes(self.box_M4[span], orientation, height, width) * [across, down, across, down]
+        # Where the file does not say how large the picture is, this is the first look at it.
+        box_O4 = np.clip(box_O4, 0, [stored.upright[1], stored.upright[0]] * 2)
+        kept_O = (box_O4[:, 2:] > box_O4[:, :2]).all(axis=1)
+        area_O, masks = None, None
+        if self.area_M is not None:
+            own_O = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1)
+            area_O = np.where(np.isnan(self.area_M[span]), own_O, self.area_M[span] * across * down)[kept_O]
         if self.has_masks:
-            masks = OutlinedMasks(outlines=self._outlines(span), size=(height, width), orientation=orientation)
-        if orientation == 1 and (height, width) != stored.upright:
-            down, across = stored.upright[0] / height, stored.upright[1] / width
-            box_O4 = box_O4 * [across, down, across, down]
-            area_O = None if area_O is None else area_O * across * down
-            masks = masks and replace(masks, size=stored.upright, drawn=(height, width))
-        if area_O is not None:
-            area_O = np.where(np.isnan(area_O), (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1), area_O)
-        classes, crowd = self.class_M[span].astype(np.int64), self.crowd_M[span]
-        return replace(sample, boxes=box_O4, classes=classes, crowd=crowd, areas=area_O, masks=masks)
+            outlines = tuple(self._outline(span.start + place) for place in np.flatnonzero(kept_O).tolist())
+            masks = OutlinedMasks(outlines=outlines, size=size, drawn=(height, width), orientation=orientation)
+        classes, crowd = self.class_M[span][kept_O].astype(np.int64), self.crowd_M[span][kept_O]
+        return replace(sample, boxes=box_O4[kept_O], classes=classes, crowd=crowd, areas=area_O, masks=masks)
 
-    def _outlines(self, span: slice) -> tuple[bytes, ...]:
-        starts = [int(self.outline_stop_M[index - 1]) if index else 0 for index in range(span.start, span.stop)]
-        stops = self.outline_stop_M[span].tolist()
-        return tuple(self.outlines[start:stop] for start, stop in zip(starts, stops, strict=True))
+    def _declared(self, index: int, stored: StoredSize, name: str) -> tuple[int, int, int]:
+        """Height and width of the picture that the boxes are in, and how that is to be turned (EXIF) to stand upright.
+
+        Raises:
+            BrokenSample: it is another picture.
+        """
+        height, width = (int(side) for side in self.size_I2[index])
+        if self.shares or (height, width) == stored.upright:
+            return height, width, 1
+        if not height:
+            return *stored.upright, 1
+        if (height, width) == (stored.height, stored.width):
+            return height, width, stored.orientation
+        if self.rescale and same_shape((height, width), stored.upright):
+            return height, width, 1
+        raise BrokenSample(name, other_size((height, width), stored, rescale=self.rescale))
+
+    def _outline(self, thing: int) -> bytes:
+        start = int(self.outline_stop_M[thing - 1]) if thing else 0
+        return self.outlines[start : int(self.outline_stop_M[thing])]
 
 
 def same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
@@ -152,14 +173,30 @@ class ThingList:
         """A picture that cannot be used for what is wrong with a thing."""
         self.refused.setdefault(picture, f"{self.noun} {name}: {fault}")
 
+    def relabel(self, labels: Mapping[int, int]) -> None:
+        """Give every class another number."""
+        self.class_M = array("i", (labels[label] for label in self.class_M))
+
     def things(
-        self, sizes: Sequence[tuple[int, int]], place: str, where: str, *, rescale: bool = False
+        self,
+        sizes: Sequence[tuple[int, int]],
+        place: str,
+        where: str,
+        *,
+        form: BoxForm = "xywh",
+        rescale: bool = False,
+        shares: bool = False,
+        checked: bool = True,
     ) -> tuple[Things, tuple[str, ...]]:
         """All things, and lines about those that were clipped or left out.
 
         Args:
             sizes: height and width of every picture; 0 where they are not said.
             place: the file, for messages that begin with `where`.
+            form: how the file writes a box.
+            rescale: the pictures may be larger or smaller copies of those that the boxes are for.
+            shares: the boxes are shares of the sides of their pictures.
+            checked: refuse boxes that, all together, look like those of another form.
 
         Raises:
             UserError: the boxes are of another kind than those of such a file.
@@ -167,17 +204,18 @@ class ThingList:
         order_M = np.argsort(np.array(self.picture_M, dtype=np.int64), kind="stable")
         picture_M = np.array(self.picture_M, dtype=np.int64)[order_M]
         box_M4 = np.array(self.box_4M).reshape(-1, 4)[order_M]
-        size_I2 = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        size_I2 = np.ones((len(sizes), 2), dtype=np.int32) if shares else np.array(sizes, dtype=np.int32).reshape(-1, 2)
         height_M, width_M = size_I2[picture_M].T.astype(np.float64)
         sized_M = height_M > 0
         limit_M4 = np.stack([width_M, height_M, width_M, height_M], axis=1)
         limit_M4[~sized_M] = np.inf
-        self._refuse_other_kinds(box_M4, limit_M4, place, where)
+        if checked and not shares:
+            self._refuse_other_kinds(box_M4, limit_M4, order_M, f"{where}: {place}", form)
         clipped_M4 = np.clip(box_M4, 0, limit_M4)
         empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
         outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
         kept_M = ~empty_M & ~outside_M
-        over_M = kept_M & (np.abs(clipped_M4 - box_M4) > _SLACK).any(axis=1)
+        over_M = kept_M & (np.abs(clipped_M4 - box_M4) > (_SLACK_SHARES if shares else _SLACK)).any(axis=1)
         names = [self.names[index] for index in order_M.tolist()]
         for reason, flag_M in (
             ("boxes without width or height are left out", empty_M),
@@ -201,6 +239,7 @@ class ThingList:
             outline_stop_M=np.cumsum([len(outline) for outline in outlines], dtype=np.int64),
             refused=dict(self.refused),
             rescale=rescale,
+            shares=shares,
         )
         return things, self.notes(place)
 
@@ -212,8 +251,10 @@ class ThingList:
             if names
         )
 
-    def _refuse_other_kinds(self, box_M4: np.ndarray, limit_M4: np.ndarray, place: str, where: str) -> None:
-        """Refuse boxes that are shares, or corners where width and height are meant.
+    def _refuse_other_kinds(
+        self, box_M4: np.ndarray, limit_M4: np.ndarray, order_M: np.ndarray, place: str, form: BoxForm
+    ) -> None:
+        """Refuse boxes that are shares, or of another form than they should be.
 
         Raises:
             UserError: they are.
@@ -222,18 +263,21 @@ class ThingList:
             return
         if (np.abs(box_M4) <= _SHARES).all():
             raise UserError(
-                f"{where}: {place}: no box has a number above {_SHARES}: are these shares of the picture, as YOLO has "
-                "them? Give boxes in pixels, or use format yolo"
+                f"{place}: no box has a number above {_SHARES}: are these shares of the picture? Give boxes in pixels, "
+                "or say so: format yolo, or box_shares: true in a table"
             )
         over_M = np.asarray((box_M4[:, 2:] > limit_M4[:, 2:] + 1).any(axis=1))
         outside_M = (box_M4[:, :2] >= limit_M4[:, 2:]).any(axis=1) | (box_M4[:, 2:] <= 0).any(axis=1)
-        if 2 * over_M.sum() > len(over_M) or outside_M.all():
-            count = int(max(over_M.sum(), outside_M.sum()))
-            raise UserError(
-                f"{where}: {place}: {count:,} of {len(over_M):,} boxes reach out of their picture, such as "
-                f"{self.noun} {self.names[int(np.argmax(over_M | outside_M))]}: are these x0 y0 x1 y1? "
-                "Boxes here are x, y, width and height"
-            )
+        turned_M = (box_M4[:, 2:] < box_M4[:, :2]).any(axis=1)
+        wrong_M = next((m for m in (over_M, turned_M, outside_M) if 2 * m.sum() > len(m)), None)
+        if wrong_M is None or (wrong_M is outside_M and not outside_M.all()):
+            return
+        here, probably = _FORMS[form]
+        reach = "end before they begin" if wrong_M is turned_M else "reach out of their picture"
+        raise UserError(
+            f"{place}: {int(wrong_M.sum()):,} of {len(wrong_M):,} boxes {reach}, such as {self.noun} "
+            f"{self.names[int(order_M[np.argmax(wrong_M)])]}: are these {probably}? Boxes here are {here}"
+        )
 
 
 def _repeated(picture_M: np.ndarray, box_M4: np.ndarray, things: ThingList, order_M: np.ndarray) -> np.ndarray:

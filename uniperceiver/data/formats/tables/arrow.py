@@ -108,13 +108,17 @@ def listed_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[st
     """The class names, by column, that Hugging Face's `datasets` writes into the files it saves."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        inner = {  # of lists, what they hold
-            column: feature.get("feature", feature) for column, feature in features.items() if isinstance(feature, dict)
-        }
-        return {
-            column: tuple(feature["names"])
-            for column, feature in inner.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
+        names = {column: _listed_names(feature) for column, feature in features.items()}
+        return {column: tuple(listed) for column, listed in names.items() if listed is not None}
     except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's metadata
         return {}
+
+
+def _listed_names(feature: Any) -> Any:
+    """The class names of a column, of what its lists hold, or of the first part of its mappings that has some."""
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") == "ClassLabel":
+        return feature["names"]
+    parts = [feature["feature"]] if "feature" in feature else feature.values() if "_type" not in feature else ()
+    return next((names for names in map(_listed_names, parts) if names is not None), None)

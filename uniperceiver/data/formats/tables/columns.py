@@ -12,6 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from uniperceiver.data.formats.files import existing_folder
+from uniperceiver.data.formats.objects.things import BoxForm, Things
+from uniperceiver.data.formats.tables.box_columns import BoxColumns, things_of_rows
 from uniperceiver.data.formats.tables.label_column import LabelColumn
 from uniperceiver.data.formats.tables.media_column import MediaColumn
 from uniperceiver.data.formats.tables.rows import LABEL_SET, NO_LABEL, RowQuery, Rows, index_rows, notes_of_rows
@@ -49,6 +51,16 @@ class Columns:
     classes: str | tuple[str, ...] | None = None
     """Class names in label order, or a file that lists them, perhaps with their texts; None: those that the file
     lists, or else the labels that occur, sorted."""
+    box: tuple[str, str, str, str] | None = None
+    """Four columns with a box, whose class is in `label`: rows with the same image are one sample, and a row without
+    numbers says that there is nothing in it."""
+    objects: str | None = None
+    """Column with all things of a picture: {bbox: [...], category: [...]}, or a list of {bbox, category}."""
+    box_form: BoxForm | None = None
+    """The numbers of a box: xyxy (corners), xywh (a corner, width, height) or cxcywh (the centre, width, height);
+    None: xyxy for `box`, xywh for `objects`."""
+    box_shares: bool = False
+    """Whether boxes are shares of the picture's sides, not pixels."""
     files: str | None = None
     """The folder that relative paths in the columns start at; None: that of the file."""
     rows: dict[str, str | tuple[str, ...]] | None = None
@@ -88,8 +100,41 @@ class Columns:
             raise UserError(
                 f"{where}: key 'separator' needs key 'label': the one column whose cells hold several classes"
             )
+        self._refuse_odd_boxes(where)
         label = _as_tuple(self.label or ())
-        return tuple(dict.fromkeys([*media, *texts, *self.caption_columns, *label, *(self.rows or {})]))
+        boxes = (*(self.box or ()), *([self.objects] if self.objects is not None else ()))
+        return tuple(dict.fromkeys([*media, *texts, *self.caption_columns, *label, *boxes, *(self.rows or {})]))
+
+    def _refuse_odd_boxes(self, where: str) -> None:
+        """Refuse keys about boxes that have no meaning together.
+
+        Raises:
+            UserError: there are some.
+        """
+        if self.box is None and self.objects is None:
+            if self.box_form is not None or self.box_shares:
+                raise UserError(f"{where}: keys 'box_form' and 'box_shares' need key 'box' or 'objects'")
+            return
+        if self.box is not None and self.objects is not None:
+            raise UserError(
+                f"{where}: keys 'box' (a row per thing) and 'objects' (a row per picture): give one of them"
+            )
+        if self.image is None or self.text is not None or self.clip is not None:
+            raise UserError(f"{where}: boxes need key 'image', the column with their picture, and no text or clip")
+        if self.box is not None and not isinstance(self.label, str):
+            raise UserError(f"{where}: key 'box' needs key 'label': the column with the class of the thing in the box")
+        if self.objects is not None and self.label is not None:
+            raise UserError(f"{where}: key 'objects' has the classes in its own column; leave key 'label' out")
+
+    def _box_columns(self) -> BoxColumns:
+        return BoxColumns(
+            box=self.box,
+            label=self.label if isinstance(self.label, str) else None,
+            objects=self.objects,
+            form=self.box_form or ("xywh" if self.box is None else "xyxy"),
+            shares=self.box_shares,
+            classes=self.classes,
+        )
 
     def samples(self, rows: Rows, home: Path, base: Path, where: str, others: tuple[str, ...] = ()) -> "ColumnsData":
         """What the rows are as samples.
@@ -106,10 +151,11 @@ class Columns:
         query = RowQuery(
             media=next((name for name in media if name.parts or rows.holds_paths(name.says)), None),
             folder=folder,
-            label=LabelColumn.of(self.label, self.separator),
-            classes=self.classes,
+            # A row with a box has the class of a thing, not of the picture.
+            label=LabelColumn.of(self.label, self.separator) if self.box is None else None,
+            classes=self.classes if self.box is None and self.objects is None else None,
             chosen={name: _as_tuple(values) for name, values in (self.rows or {}).items()},
-            gather=bool(self.caption_columns) and self.text is None,
+            gather=bool(self.caption_columns or self.box) and self.text is None,
             once=self.text is None,
             captions=self.caption_columns,
         )
@@ -118,13 +164,18 @@ class Columns:
             f"{home}: {len(index.row_J):,} rows are {len(index.stop_I):,} samples: those with one file are one sample "
             "with all their captions"
         )
+        marked = None
+        if self.box is not None or self.objects is not None:
+            marked = things_of_rows(rows, self._box_columns(), index.row_J, index.stop_I, base, str(home), where)
+        classes = index.classes if marked is None else marked.classes
         return ColumnsData(
             rows=rows,
             keys=self,
             folder=folder,
             media={column.field: column for column in media},
-            class_names=None if index.classes is None else index.classes.names,
-            classes=None if index.classes is None else index.classes.texts,
+            class_names=None if classes is None else classes.names,
+            classes=None if classes is None else classes.texts,
+            things=None if marked is None else marked.things,
             row_J=index.row_J,
             stop_I=index.stop_I,
             label_I=index.label_I,
@@ -134,7 +185,8 @@ class Columns:
                 *(f"{home}: {note}" for note in index.notes),
                 *notes_of_rows(rows),
                 *left_out_captions(home, index.captions_left_out),
-                *([gathered] if len(index.stop_I) < len(index.row_J) else []),
+                *(() if marked is None else marked.notes),
+                *([gathered] if self.box is None and len(index.stop_I) < len(index.row_J) else []),
             ),
         )
 
@@ -154,7 +206,13 @@ class ColumnsData:
     stop_I: np.ndarray  # int64, end of each sample's rows
     label_I: np.ndarray  # int32, index into class_names, or NO_LABEL, NO_CLASS, LABEL_SET
     label_sets: Mapping[int, tuple[int, ...]]  # classes of rows with LABEL_SET
+    things: Things | None = None  # of the pictures; None: the table has no boxes
     notes: tuple[str, ...] = ()
+
+    @property
+    def has_masks(self) -> bool:
+        """Never: a table has boxes alone."""
+        return False
 
     def __len__(self) -> int:
         return len(self.stop_I)
@@ -182,7 +240,7 @@ class ColumnsData:
         if faults and not captions:
             raise faults[0]
         texts = self._texts(values[0], name)
-        return Sample(
+        sample = Sample(
             id=name,
             image=image,
             clip=clip,
@@ -192,6 +250,7 @@ class ColumnsData:
             label=label if label >= 0 else None,
             labels=self.label_sets.get(rows[0], ()),
         )
+        return sample if self.things is None else self.things.added(index, sample)
 
     def names(self) -> Iterator[tuple[str, ...]]:
         """What a list may call each sample: its row or, where the rows have one, its path."""
@@ -210,6 +269,8 @@ class ColumnsData:
 
     def labels_of(self, index_I: np.ndarray) -> frozenset[int]:
         """The classes that some of these samples have."""
+        if self.things is not None:
+            return self.things.classes_of(index_I)
         label_I, first_I = self.label_I[index_I], np.concatenate([[0], self.stop_I[:-1]])[index_I]
         rows = self.row_J[first_I[label_I == LABEL_SET]].tolist()
         return frozenset(np.unique(label_I[label_I >= 0]).tolist()).union(*(self.label_sets[row] for row in rows))

@@ -100,12 +100,11 @@ class HuggingfaceRows:
     def of(dataset: Any, short: str, media: frozenset[str]) -> "HuggingfaceRows":
         """What its features say of the columns."""
         features = dataset.features
-        inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}  # of lists
-        labels = {name: label for name, label in inner.items() if getattr(label, "_type", "") == "ClassLabel"}
+        names = {name: _listed_names(feature) for name, feature in features.items()}
         return HuggingfaceRows(
             dataset=dataset,
             short=short,
-            classes={name: tuple(label.names) for name, label in labels.items()},
+            classes={name: tuple(listed) for name, listed in names.items() if listed is not None},
             text_columns=frozenset(field.name for field in features.arrow_schema if is_text(field.type)),
             media=media,
         )
@@ -138,3 +137,13 @@ class HuggingfaceRows:
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """The classes that the feature lists."""
         return self.classes.get(column)
+
+
+def _listed_names(feature: Any) -> Sequence[str] | None:
+    """The class names of a column, of what its lists hold, or of the first part of its mappings that has some."""
+    inner = getattr(feature, "feature", feature)
+    if getattr(inner, "_type", "") == "ClassLabel":
+        names: Sequence[str] = inner.names
+        return names
+    parts = inner.values() if isinstance(inner, dict) else () if inner is feature else (inner,)
+    return next((names for names in map(_listed_names, parts) if names is not None), None)
