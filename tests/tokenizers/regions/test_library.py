@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tokenizers.regions.test_tokens import D, HEADS, PATCH, SMALL, gradients_of, layers_of, pixels
+from tests.tokenizers.regions.test_tokens import HEADS, PATCH, SMALL, D, gradients_of, layers_of, pixels
 from uniperceiver.errors import UserError
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers.regions.library import LibraryBackbone, library_shape, load_library_weights, new_body
