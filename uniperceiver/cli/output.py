@@ -22,7 +22,8 @@ def check_json(path: Path | None, option: str, keys: Collection[str]) -> None:
     """Refuse a JSON file that cannot be written, before there is anything to write.
 
     Args:
-        keys: of what is written; a file of that name is replaced only where it has them.
+        keys: of what is written, or of its first entry where it is a list; a file of that name is replaced only where
+            it has them.
 
     Raises:
         UserError: its folder is not there, it is a folder itself, or it holds something else.
@@ -41,6 +42,12 @@ def _has_keys(path: Path, keys: Collection[str]) -> bool:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
+    if isinstance(values, list):
+        return not values or _are_entries(values[0], keys)
+    return _are_entries(values, keys)
+
+
+def _are_entries(values: object, keys: Collection[str]) -> bool:
     return isinstance(values, dict) and values.keys() >= set(keys)
 
 

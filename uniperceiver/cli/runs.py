@@ -136,6 +136,9 @@ def evaluate(
     device: DeviceOfRecipe = None,
     json: Annotated[Path | None, arg("write the results to a file", metavar="FILE")] = None,
     predictions: Annotated[Path | None, arg("write all answers: .csv, .jsonl or .parquet", metavar="FILE")] = None,
+    detections: Annotated[
+        Path | None, arg("write the things that were found in a split as a COCO results file", metavar="FILE.json")
+    ] = None,
     figures: FiguresTo = None,
 ) -> int | None:
     """Measure a run or a saved model."""
@@ -145,6 +148,7 @@ def evaluate(
     from uniperceiver.strict import to_json
 
     check_json(json, "--json", {"tasks"})
+    check_json(detections, "--detections", {"image_id", "category_id", "bbox"})
     check_table(predictions, "--predictions")
     settle_for_run(run, data, trust=trust)
     results = evaluate(
@@ -155,6 +159,7 @@ def evaluate(
         step=read_step(step),
         device=device,
         predictions=predictions,
+        detections=detections,
     )
     if json is not None:
         json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")

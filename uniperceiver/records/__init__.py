@@ -115,6 +115,7 @@ class Sequences:
     # Where samples were left out: what is random for the others stays as in the batch that was planned.
     place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
     planned: int = 0  # the size of the planned batch, with place_B
+    objects: Objects | None = None  # in training: the things in the pictures, for models that learn from noised ones
 
     @property
     def size(self) -> int:

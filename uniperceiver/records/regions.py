@@ -65,12 +65,23 @@ class ProposalLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Denoised:
+    """What the decoder makes of boxes of things that were moved on purpose; M: such queries. In training only."""
+
+    layers: tuple[ProposalLayer, ...]  # each layer of the decoder, of M queries
+    thing_BM: Tensor  # int64, which of the picture's things they shall find; -1: none
+    real_BM: Tensor  # bool; False: padding
+    groups: int  # how often every thing is there
+
+
+@dataclass(frozen=True, kw_only=True)
 class Regions:
     """What the proposal network found in the pictures of a batch."""
 
     layers: tuple[ProposalLayer, ...]  # the first choice, over all cells of the maps, then each layer of the decoder
     chosen_BN: Tensor  # int64, the queries of the last layer that are tokens, by falling objectness
     start: int  # where the first of these tokens stands in the sequence
+    denoised: Denoised | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

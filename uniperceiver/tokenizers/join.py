@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Segment, Sequences, Tokens
 from uniperceiver.tokenizers.regions.shape import RegionShape
-from uniperceiver.tokenizers.regions.tokens import Proposed, RegionTokenizer
+from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
 from uniperceiver.tokenizers.words import WordTokenizer
 
@@ -79,7 +79,7 @@ def regions_of(shape: Shape) -> RegionTokenizer:
 
 
 USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
-# What they make has a method `embed(part, stream, answer_D) -> (B, N, D)`, or `Proposed`, and where it
+# What they make has a method `embed(part, stream, answer_D) -> (B, N, D)` (proposals: `embed_in`), and where it
 # draws weights that are not those of linears, a method `initialise(stream)`.
 TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {
     "words": words_of,
@@ -138,12 +138,14 @@ class SequenceTokenizer(nn.Module):
         embedded: list[Tensor] = []
         regions = None
         for part in sequences.parts:
-            tokens = self.tokenizer_of(part.modality).embed(part, stream, answer_D)  # type: ignore[operator]
-            if isinstance(tokens, Proposed):
+            tokenizer = self.tokenizer_of(part.modality)
+            if isinstance(tokenizer, RegionTokenizer):
+                proposed = tokenizer.embed_in(sequences, part, stream)
                 start = 1 + sum(part_BND.shape[1] for part_BND in embedded)
-                regions = replace(tokens.regions, start=tokens.regions.start + start)
-                tokens = tokens.x_BGD
-            embedded.append(tokens)
+                regions = replace(proposed.regions, start=proposed.regions.start + start)
+                embedded.append(proposed.x_BGD)
+            else:
+                embedded.append(tokenizer.embed(part, stream, answer_D))  # type: ignore[operator]
         x_BND = self.norm(torch.cat([prefix_B1D, *embedded], dim=1))
         lengths = [part_BND.shape[1] for part_BND in embedded]
         lengths[0] += 1  # <SPE> belongs to the first segment

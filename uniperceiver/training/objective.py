@@ -1,6 +1,7 @@
 """The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,8 @@ class TrainingObjective(nn.Module):
         candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
         stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
         batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
+        if random and batch.readout.objects is not None:
+            batch = replace(batch, inputs=replace(batch.inputs, objects=batch.readout.objects))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             answered = answer(self.model, task, batch, candidates, stream)
         logits_RK = answered.logits_RK

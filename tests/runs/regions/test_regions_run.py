@@ -1,5 +1,7 @@
 """Models that read pictures as regions, from a recipe to answers: all of v2's tasks, alone and together."""
 
+import contextlib
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from tests.regions_run import REGION_TASKS, region_values
 from tests.small_run import assert_same, train, write_recipe
@@ -18,8 +22,8 @@ from uniperceiver.data.batch import collate, prepare
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
 from uniperceiver.records.regions import Detections
-from uniperceiver.strict import parse
 from uniperceiver.streams import numpy_stream
+from uniperceiver.strict import parse
 
 ALL = tuple(REGION_TASKS)
 
@@ -197,3 +201,61 @@ def test_other_tasks_read_some_of_the_tokens(tmp_path: Path, kinds: str) -> None
     shape = run.state.model.tokenizer.get_submodule("regions").shape
     assert shape.kinds == kinds
     assert run.state.step == 2
+
+
+def test_a_results_file_is_scored_alike_by_pycocotools(run: Path, tmp_path: Path) -> None:
+    """COCO files go in, a results file with their ids comes out."""
+    write_coco(tmp_path)
+    values = region_values(("boxes",), steps=2)
+    source = {"format": "coco_instances", "path": "instances.json", "images": "."}
+    values["tasks"]["boxes"] |= {"train": source, "val": source}
+    recipe = write_recipe(tmp_path / "recipe.yaml", values)
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    file = tmp_path / "found.json"
+    for _ in range(2):  # a results file may be replaced by another
+        assert main(["evaluate", str(tmp_path / "run"), "--detections", str(file), "--json", str(tmp_path / "r")]) == 0
+    metrics = json.loads((tmp_path / "r").read_text())["tasks"]["boxes"]["val"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(tmp_path / "instances.json"))
+        scored = COCOeval(truth, truth.loadRes(str(file)), "bbox")
+        scored.evaluate()
+        scored.accumulate()
+        scored.summarize()
+    assert metrics["ap"] == pytest.approx(scored.stats[0], abs=1e-6)
+    assert metrics["ap50"] == pytest.approx(scored.stats[1], abs=1e-6)
+    assert metrics["ar100"] == pytest.approx(scored.stats[8], abs=1e-6)
+
+
+def write_coco(folder: Path) -> None:
+    """Twelve scenes as COCO instances, with ids that have gaps."""
+    source = ScenesSource(items=12, pixels=32, objects=3, label="shape")
+    assert source.class_names is not None
+    images, annotations = [], []
+    for index in range(12):
+        sample = source.read(index)
+        assert isinstance(sample.image, np.ndarray)
+        assert sample.boxes is not None
+        assert sample.classes is not None
+        Image.fromarray(sample.image).save(folder / f"{index}.png")
+        images.append({"id": 5 * index + 2, "file_name": f"{index}.png", "width": 32, "height": 32})
+        for (x0, y0, x1, y1), label in zip(sample.boxes.tolist(), sample.classes.tolist(), strict=True):
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 5 * index + 2,
+                    "category_id": 3 * label + 7,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 3 * label + 7, "name": name} for label, name in enumerate(source.class_names)]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_results_file_is_about_one_task(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--detections", str(tmp_path / "found.json")]) == 2
+    assert "boxes/val, shapes/val; name them with --task and --split" in capsys.readouterr().err
+    assert not (tmp_path / "found.json").exists()

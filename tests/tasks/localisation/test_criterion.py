@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.tasks.localisation.test_match import giou_by_hand, make_layer, make_objects
-from uniperceiver.records.regions import Objects, ProposalLayer, Regions
+from uniperceiver.records.regions import Denoised, Objects, ProposalLayer, Regions
 from uniperceiver.tasks.localisation.criterion import binary_distance, dice_distance, focal, localise
 
 
@@ -125,3 +125,24 @@ def test_classes_follow_the_tokens_and_not_the_queries() -> None:
     assert every.shape == (1, 6)
     assert (every >= 0).sum() == 3
     assert some.tolist() == every[:, :2].tolist()
+
+
+def test_noised_queries_shall_find_their_things_and_the_farther_ones_none() -> None:
+    objects = make_objects(2, 2, [2, 1])
+    layer = make_layer(2, 8)
+    thing_BM = torch.tensor([0, -1, 1, -1] * 2).expand(2, 8)
+    real_BM = torch.tensor([[True] * 8, [True, True, False, False] * 2])
+    denoised = Denoised(layers=(layer, layer), thing_BM=thing_BM, real_BM=real_BM, groups=2)
+    regions = replace(make_regions([layer], 3), denoised=denoised)
+    expected = 0.0
+    for row, query in real_BM.nonzero().tolist():
+        logit, thing = layer.objectness_BQ[row, query], int(thing_BM[row, query])
+        expected += focal(logit, torch.tensor(float(thing >= 0))).item()
+        if thing >= 0:
+            box, truth = layer.box_BQ4[row, query], objects.box_BG4[row, thing]
+            expected += 5 * (box - truth).abs().sum().item()
+            expected += 2 * (1 - giou_by_hand(box.tolist(), truth.tolist()))
+    located, without = localise(regions, objects), localise(make_regions([layer], 3), objects)
+    assert located.terms["denoised"].item() == pytest.approx(2 * expected / (3 * 2), rel=1e-4)
+    assert {name: term for name, term in located.terms.items() if name != "denoised"} == dict(without.terms)
+    assert torch.equal(located.class_BN, without.class_BN)

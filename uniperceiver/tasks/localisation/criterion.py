@@ -12,8 +12,8 @@ from torch import Tensor
 
 from uniperceiver.boxes import areas, corners_of, giou, overlaps
 from uniperceiver.precision import at_least_float32
-from uniperceiver.records.regions import Objects, ProposalLayer, Regions
-from uniperceiver.tasks.localisation.match import BALANCE, FOCUS, Pairs, mask_like, pairs_of
+from uniperceiver.records.regions import Denoised, Objects, ProposalLayer, Regions
+from uniperceiver.tasks.localisation.match import BALANCE, FOCUS, MatchedThings, mask_like, pairs_of
 
 # Weights of the terms (Mask DINO); only their ratios act where a method balances the tasks.
 WEIGHTS: Mapping[str, float] = {"objectness": 1.0, "l1": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0}
@@ -24,7 +24,7 @@ _COVERED = 0.5  # share of a query's box within a crowd from which on it is neit
 class Located:
     """How well the proposals of a batch lie, and what the last of them are."""
 
-    terms: Mapping[str, Tensor]  # weighted; objectness, l1, giou and, with masks, mask and dice
+    terms: Mapping[str, Tensor]  # weighted; objectness, l1, giou, with masks mask and dice, with noise denoised
     class_BN: Tensor  # int64, the class of the thing that each token was taken for; -1: of none
 
 
@@ -51,19 +51,45 @@ def localise(regions: Regions, objects: Objects) -> Located:
         for name, term in _layer_terms(layer, layer_pairs, objects).items():
             weighted = WEIGHTS[name] * term / things
             terms[name] = terms[name] + weighted if name in terms else weighted
+    if regions.denoised is not None:
+        terms["denoised"] = denoised_term(regions.denoised, objects)
     last = pairs[-1]
     class_BQ = torch.full_like(regions.layers[-1].objectness_BQ, -1, dtype=torch.int64)
     class_BQ[last.row_P, last.query_P] = objects.class_BG[last.row_P, last.thing_P]
     return Located(terms=terms, class_BN=class_BQ.gather(1, regions.chosen_BN))
 
 
-def _layer_terms(layer: ProposalLayer, pairs: Pairs, objects: Objects) -> dict[str, Tensor]:
-    """The terms of one layer, added up over its queries or pairs."""
+def denoised_term(denoised: Denoised, objects: Objects) -> Tensor:
+    """The weighted sum of all terms of noised queries; each knows its thing, or that it is none (DINO, Sec. 3.3).
+
+    As every thing is there once in a group, it is divided by the number of things and that of groups.
+    """
+    row_P, query_P = ((denoised.thing_BM >= 0) & denoised.real_BM).nonzero(as_tuple=True)
+    pairs = MatchedThings(row_P=row_P, query_P=query_P, thing_P=denoised.thing_BM[row_P, query_P])
+    things = (objects.known_BG & ~objects.crowd_BG).sum().clamp(min=1)
+    weighted = [
+        WEIGHTS[name] * term
+        for layer in denoised.layers
+        for name, term in _layer_terms(layer, pairs, objects, denoised.real_BM).items()
+    ]
+    return torch.stack(weighted).sum() / (things * denoised.groups)
+
+
+def _layer_terms(
+    layer: ProposalLayer, pairs: MatchedThings, objects: Objects, real_BQ: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The terms of one layer, added up over its queries or pairs.
+
+    Args:
+        real_BQ: bool, False: a query that is only padding.
+    """
     at, of = (pairs.row_P, pairs.query_P), (pairs.row_P, pairs.thing_P)
     box_BQ4, logit_BQ = at_least_float32(layer.box_BQ4), at_least_float32(layer.objectness_BQ)
     target_BQ = torch.zeros_like(logit_BQ)
     target_BQ[at] = 1.0
     counted_BQ = (target_BQ > 0) | ~_in_crowd(box_BQ4.detach(), objects)
+    if real_BQ is not None:
+        counted_BQ = counted_BQ & real_BQ
     box_P4, truth_P4 = box_BQ4[at], objects.box_BG4[of]
     terms = {
         "objectness": (focal(logit_BQ, target_BQ) * counted_BQ).sum(),

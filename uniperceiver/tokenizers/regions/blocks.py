@@ -83,15 +83,26 @@ class RegionBlock(nn.Module):
         self.attention = PlainAttention(width, heads)
         self.ffn = nn.Sequential(nn.Linear(width, _FFN * width), nn.GELU(), nn.Linear(_FFN * width, width))
 
-    def forward(self, x_BND: Tensor, position_BND: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BND: Tensor,
+        position_BND: Tensor | None = None,
+        beside: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """(B, N, D).
 
         Args:
             position_BND: added to what queries and keys are made of, not to values.
-            mask: bool, (N, N); False: not looked at.
+            beside: tokens that are looked at, too, behind their own, and their positions, (B, Q, D) each.
+            mask: bool, broadcast to (B, h, N, N + Q); False: not looked at.
         """
-        normed_BND = self.norm1(x_BND)
-        placed_BND = normed_BND if position_BND is None else normed_BND + position_BND
-        x_BND = x_BND + self.attention(placed_BND, placed_BND, normed_BND, mask)
+        value_BMD = self.norm1(x_BND)
+        query_BND = key_BMD = value_BMD if position_BND is None else value_BMD + position_BND
+        if beside is not None:
+            beside_BQD = self.norm1(beside[0])
+            value_BMD = torch.cat([value_BMD, beside_BQD], dim=1)
+            key_BMD = torch.cat([key_BMD, beside_BQD + beside[1]], dim=1)
+        x_BND = x_BND + self.attention(query_BND, key_BMD, value_BMD, mask)
         residual_BND: Tensor = x_BND + self.ffn(self.norm2(x_BND))
         return residual_BND

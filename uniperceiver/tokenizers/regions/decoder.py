@@ -6,17 +6,19 @@ a thing or not (Uni-Perceiver v2, section 4.1).
 Shape suffixes: B pictures, S cells of all maps, Q queries, H W pixels of a mask, D width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from uniperceiver.boxes import logit
-from uniperceiver.records.regions import ProposalLayer
+from uniperceiver.records.regions import Denoised, ProposalLayer
 from uniperceiver.tokenizers.regions.backbone import Maps
 from uniperceiver.tokenizers.regions.blocks import ExactLinear, Perceptron, RegionBlock
 from uniperceiver.tokenizers.regions.deformable import DeformableAttention
 from uniperceiver.tokenizers.regions.masks import MaskHead
+from uniperceiver.tokenizers.regions.noise import Noised
 from uniperceiver.tokenizers.regions.places import anchors, box_vectors
 from uniperceiver.tokenizers.regions.shape import RegionShape
 
@@ -29,6 +31,7 @@ class Decoded:
 
     layers: tuple[ProposalLayer, ...]  # the first choice, over all cells and without masks, then each layer
     query_BQD: Tensor  # of the last layer, normalised
+    denoised: Denoised | None = None
 
 
 class BoxHead(nn.Module):
@@ -62,12 +65,11 @@ class DecoderLayer(nn.Module):
         self.block = RegionBlock(width, heads)
         self.head = BoxHead(width)
 
-    def forward(self, query_BQD: Tensor, position_BQD: Tensor, reference_BQ4: Tensor, maps: Maps) -> Tensor:
-        """(B, Q, D)."""
+    def looked(self, query_BQD: Tensor, position_BQD: Tensor, reference_BQ4: Tensor, maps: Maps) -> Tensor:
+        """(B, Q, D): the queries once they have looked at the maps; `block` comes next."""
         placed_BQD = self.norm(query_BQD) + position_BQD
-        query_BQD = query_BQD + self.look(placed_BQD, reference_BQ4, maps.cell_BSD, maps.grids)
-        updated_BQD: Tensor = self.block(query_BQD, position_BQD)
-        return updated_BQD
+        seen_BQD: Tensor = self.look(placed_BQD, reference_BQ4, maps.cell_BSD, maps.grids)
+        return query_BQD + seen_BQD
 
 
 class Decoder(nn.Module):
@@ -82,6 +84,8 @@ class Decoder(nn.Module):
         self.first = BoxHead(width)
         self.content = nn.Linear(width, width)
         self.rank = nn.Parameter(torch.empty(shape.queries, width).normal_(0.0, 0.02))
+        if shape.denoise:
+            self.noised = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))  # the content of every noised query
         self.position = Perceptron(width, width, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, heads, levels=shape.levels, points=shape.points) for _ in range(shape.decoder)
@@ -93,33 +97,75 @@ class Decoder(nn.Module):
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw what is no linear map, and set what begins otherwise than these."""
         self.rank.normal_(0.0, 0.02, generator=stream)
+        if hasattr(self, "noised"):
+            self.noised.normal_(0.0, 0.02, generator=stream)
         self.first.initialise(stream)
         for layer in self.layers:
-            layer.look.initialise()  # type: ignore[operator, union-attr]
-            layer.head.initialise(stream)  # type: ignore[operator, union-attr]
+            assert isinstance(layer, DecoderLayer)
+            layer.look.initialise()
+            layer.head.initialise(stream)
         if self.masks is not None:
             self.masks.initialise()
 
-    def forward(self, maps: Maps) -> Decoded:
+    def forward(self, maps: Maps, noised: Noised | None = None) -> Decoded:
         """Proposals: as many as there are queries, or cells where these are fewer.
 
         Boxes go from layer to layer without gradient: the loss of a layer teaches that layer.
+
+        Args:
+            noised: boxes that are refined beside the proposals, which do not see them.
         """
         query_BQD, reference_BQ4, first = self._first_choice(maps)
         pixel_BDHW = None
         if self.masks is not None:
             assert maps.fine_BCHW is not None
             pixel_BDHW = self.masks.pixels(maps.fine_BCHW, maps.level(0))
-        layers, normed_BQD = [first], query_BQD
+        layers, normed_BQD, looks = [first], query_BQD, []
         for layer in self.layers:
-            position_BQD = self.position(box_vectors(reference_BQ4, query_BQD.shape[2]).to(query_BQD.dtype))
-            query_BQD = layer(query_BQD, position_BQD, reference_BQ4, maps)
+            assert isinstance(layer, DecoderLayer)
+            position_BQD = self._positions(reference_BQ4, query_BQD)
+            looked_BQD = layer.looked(query_BQD, position_BQD, reference_BQ4, maps)
+            looks.append((looked_BQD, position_BQD))
+            query_BQD = layer.block(looked_BQD, position_BQD)
             normed_BQD = self.norm(query_BQD)
-            objectness_BQ, box_BQ4 = layer.head(normed_BQD, reference_BQ4)  # type: ignore[operator]
-            mask_BQHW = None if self.masks is None else self.masks(normed_BQD, pixel_BDHW)
-            layers.append(ProposalLayer(objectness_BQ=objectness_BQ, box_BQ4=box_BQ4, mask_BQHW=mask_BQHW))
-            reference_BQ4 = box_BQ4.detach()
-        return Decoded(layers=tuple(layers), query_BQD=normed_BQD)
+            layers.append(self._answers(layer, normed_BQD, reference_BQ4, pixel_BDHW))
+            reference_BQ4 = layers[-1].box_BQ4.detach()
+        denoised = None if noised is None else self._denoised(noised, maps, pixel_BDHW, looks)
+        return Decoded(layers=tuple(layers), query_BQD=normed_BQD, denoised=denoised)
+
+    def _denoised(
+        self, noised: Noised, maps: Maps, pixel_BDHW: Tensor | None, looks: Sequence[tuple[Tensor, Tensor]]
+    ) -> Denoised:
+        """What the layers make of noised boxes.
+
+        Args:
+            looks: the proposals in each layer once they have looked at the maps, and their positions.
+        """
+        query_BMD, reference_BM4 = self.noised.expand(*noised.thing_BM.shape, -1), noised.box_BM4
+        mask = noised.visible(looks[0][0].shape[1])
+        layers = []
+        for layer, proposals in zip(self.layers, looks, strict=True):
+            assert isinstance(layer, DecoderLayer)
+            position_BMD = self._positions(reference_BM4, query_BMD)
+            looked_BMD = layer.looked(query_BMD, position_BMD, reference_BM4, maps)
+            query_BMD = layer.block(looked_BMD, position_BMD, proposals, mask)
+            layers.append(self._answers(layer, self.norm(query_BMD), reference_BM4, pixel_BDHW))
+            reference_BM4 = layers[-1].box_BQ4.detach()
+        return Denoised(layers=tuple(layers), thing_BM=noised.thing_BM, real_BM=noised.real_BM, groups=noised.groups)
+
+    def _positions(self, reference_BQ4: Tensor, query_BQD: Tensor) -> Tensor:
+        """(B, Q, D): where queries are, for attention."""
+        vectors_BQD = box_vectors(reference_BQ4, query_BQD.shape[2])
+        positions_BQD: Tensor = self.position(vectors_BQD.to(query_BQD.dtype))
+        return positions_BQD
+
+    def _answers(
+        self, layer: DecoderLayer, normed_BQD: Tensor, reference_BQ4: Tensor, pixel_BDHW: Tensor | None
+    ) -> ProposalLayer:
+        """What a layer says of its queries."""
+        objectness_BQ, box_BQ4 = layer.head(normed_BQD, reference_BQ4)
+        mask_BQHW = None if self.masks is None else self.masks(normed_BQD, pixel_BDHW)
+        return ProposalLayer(objectness_BQ=objectness_BQ, box_BQ4=box_BQ4, mask_BQHW=mask_BQHW)
 
     def _first_choice(self, maps: Maps) -> tuple[Tensor, Tensor, ProposalLayer]:
         """Queries (B, Q, D) and their boxes (B, Q, 4) from the most promising cells, and what is said of all cells."""

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniperceiver.records import Part
-from uniperceiver.records.regions import ProposalLayer, Regions
+from uniperceiver.records import Part, Sequences
+from uniperceiver.records.regions import Objects, ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
 from uniperceiver.tokenizers.regions.decoder import Decoder, best, rows
 from uniperceiver.tokenizers.regions.masks import small_masks
+from uniperceiver.tokenizers.regions.noise import noised
 from uniperceiver.tokenizers.regions.places import Grid, box_vectors, positions
 from uniperceiver.tokenizers.regions.shape import RegionShape
 
@@ -81,27 +82,49 @@ class RegionTokenizer(nn.Module):
         self.backbone.initialise()
         self.decoder.initialise(stream)
 
-    def propose(self, pixels_BCHW: Tensor, stream: torch.Generator | None = None) -> tuple[Tensor, Regions]:
+    def propose(
+        self,
+        pixels_BCHW: Tensor,
+        stream: torch.Generator | None = None,
+        *,
+        objects: Objects | None = None,
+        place_B: Tensor | None = None,
+        planned: int = 0,
+    ) -> tuple[Tensor, Regions]:
         """Tokens (B, G, D) of pictures: pooled ones, the coarsest map, proposals by falling objectness.
 
-        `Regions.start` counts from the first of them.
+        `Regions.start` counts from the first of them. With `denoise`, a stream and things there are noised queries;
+        tokens and proposals are the same without them.
 
         Args:
             stream: draws what is random in training; None: nothing is.
+            objects: the things in the pictures, of which there are noised queries.
+            place_B: as in `records.Sequences`.
+            planned: as in `records.Sequences`.
         """
+        beside = None
+        if self.shape.denoise and stream is not None and objects is not None:
+            beside = noised(objects, self.shape.denoise, stream, place_B, planned)
         maps = self.backbone(pixels_BCHW)
-        decoded = self.decoder(maps)
+        decoded = self.decoder(maps, beside)
         last = decoded.layers[-1]
         tokens = [] if self.shape.kinds == "proposals" else self._whole(maps)
         start = sum(part_BGD.shape[1] for part_BGD in tokens)
         chosen_BN = best(last.objectness_BQ, 0 if self.shape.kinds == "global" else self.shape.tokens)
         if self.shape.kinds != "global":
             tokens.append(self._proposals(decoded.query_BQD, last, chosen_BN))
-        return torch.cat(tokens, dim=1), Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start)
+        regions = Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start, denoised=decoded.denoised)
+        return torch.cat(tokens, dim=1), regions
 
-    def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Proposed:
-        """As `propose`, of the part of a sequence that holds its picture; what is asked beside it is no matter."""
-        x_BGD, regions = self.propose(part.values[:, 0], stream)
+    def embed_in(self, sequences: Sequences, part: Part, stream: torch.Generator | None = None) -> Proposed:
+        """As `propose`, of the part of sequences that holds their pictures."""
+        x_BGD, regions = self.propose(
+            part.values[:, 0],
+            stream,
+            objects=sequences.objects,
+            place_B=sequences.place_B,
+            planned=sequences.planned,
+        )
         return Proposed(x_BGD=x_BGD, regions=regions)
 
     def _whole(self, maps: Maps) -> list[Tensor]:
