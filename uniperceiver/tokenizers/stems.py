@@ -82,10 +82,10 @@ class ConvStem(nn.Module):
 
     def __init__(self, width: int, *, patch: int, depth: int) -> None:
         super().__init__()
-        halvings = patch.bit_length() - 1
-        if patch < 2 or patch != 1 << halvings:
+        times = patch.bit_length() - 1
+        if patch < 2 or patch != 1 << times:
             raise ValueError(f"a stem of convolutions halves the picture again and again: {patch} is no power of 2")
-        channels = [depth * _CHANNELS, *(max(width >> (halvings - 1 - place), 16) for place in range(halvings))]
+        channels = [depth * _CHANNELS, *(max(width >> (times - 1 - place), 16) for place in range(times))]
         self.layers = halvings(channels)
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth

@@ -31,7 +31,7 @@ class LibraryBackbone(nn.Module):
         self.body = new_body(library.config)
         self.project = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.GroupNorm(math.gcd(_GROUPS, width), width))
-            for channels in self.body.channels  # type: ignore[union-attr, arg-type]
+            for channels in self.body.channels  # type: ignore[union-attr]
         )
         extra = shape.levels - len(self.strides)
         self.down = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(extra))
