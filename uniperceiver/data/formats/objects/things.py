@@ -235,7 +235,8 @@ class ThingList:
         """Which boxes have something of their picture inside; all that is odd about boxes is noted."""
         empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
         outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
-        kept_M: np.ndarray = ~empty_M & ~outside_M
+        kept_M = np.asarray(~empty_M & ~outside_M)
+        over_M = (np.abs(clipped_M4 - box_M4) > slack).any(axis=1)
         label_M = np.array(self.class_M, dtype=np.float64)[order_M]
         rows = np.concatenate([picture_M[:, None], box_M4, label_M[:, None]], axis=1)
         _, first = np.unique(np.ascontiguousarray(rows), axis=0, return_index=True)
@@ -244,7 +245,7 @@ class ThingList:
         for reason, flag_M in (
             ("boxes without width or height are left out", empty_M),
             ("boxes outside their picture are left out", outside_M),
-            ("boxes reach out of their picture and are clipped", kept_M & _sticks_out(box_M4, clipped_M4, slack)),
+            ("boxes reach out of their picture and are clipped", kept_M & over_M),
             ("boxes stand there twice, with the same class", repeated_M),
         ):
             self.left_out[reason] += [self.names[index] for index in order_M[flag_M].tolist()]
@@ -285,8 +286,3 @@ class ThingList:
             f"{place}: {int(wrong_M.sum()):,} of {len(box_M4):,} boxes {reach}, such as {self.noun} "
             f"{self.names[int(order_M[np.argmax(wrong_M)])]}: are these {probably}? Boxes here are {here}"
         )
-
-
-def _sticks_out(box_M4: np.ndarray, clipped_M4: np.ndarray, slack: float) -> np.ndarray:
-    """Which boxes were clipped by more than that; where there is no size, nothing was clipped."""
-    return np.asarray((np.abs(clipped_M4 - box_M4) > slack).any(axis=1))
