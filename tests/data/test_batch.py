@@ -14,6 +14,8 @@ from benchmarks.parts import flat
 from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import Prepared, collate, prepare, soft_labels
+from uniperceiver.data.media.objects import framed
+from uniperceiver.data.media.preprocess import image_pixels
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.streams import numpy_stream
@@ -224,3 +226,65 @@ def test_a_template_stands_around_a_text_that_is_classified() -> None:
 def prepared_of(task: Task) -> Prepared:
     view = replace(VIEW, length=60)
     return prepare(task, replace(FULL, text="a red star"), view, tiny_codec(), None, numpy_stream(0))
+
+
+@pytest.mark.parametrize("name", ["object_detection", "instance_segmentation"])
+def test_pixels_and_things_go_through_one_window(name: str) -> None:
+    """What a batch holds is the view that `framed` draws from the same stream, and its things, in training too."""
+    task = tiny_task(name)
+    white = np.zeros((40, 60, 3), dtype=np.uint8)
+    white[10:30, 15:45] = 255
+    sample = Sample(
+        id="a",
+        image=white,
+        boxes=np.array([[15.0, 10, 45, 30]]),
+        classes=np.array([2]),
+        masks=(white[..., 0] > 0)[None],
+    )
+    augment = AugmentConfig(crop=0.5, flip=0.5, flip_vertical=0.5)
+    view = replace(VIEW, size=32, fit="squash")
+    windows = set()
+    for seed in range(20):
+        item = prepare(task, sample, view, tiny_codec(), augment, numpy_stream(seed))
+        expected = framed(sample, view, augment, numpy_stream(seed), masks=16)
+        assert torch.equal(item.media["image"], image_pixels(expected, view, None, None))
+        batch = collate(task, [item], tiny_codec())
+        objects, things = batch.readout.objects, expected.things
+        assert objects is not None
+        assert things is not None
+        windows.add(things.window)
+        assert torch.equal(objects.box_BG4[0], torch.from_numpy(things.seen_box_G4))
+        assert objects.class_BG.tolist() == [[2]]
+        assert objects.pictures == ()
+        if name == "object_detection":
+            assert objects.mask_BGHW is None
+            continue
+        assert objects.mask_BGHW is not None
+        # The thing is what is bright: its mask covers these pixels.
+        bright = item.media["image"][0, 0].unflatten(0, (16, 2)).unflatten(2, (16, 2)).mean(dim=(1, 3)) > 0.5
+        assert (bright == objects.mask_BGHW[0, 0]).float().mean() > 0.85
+    assert len(windows) == 20
+
+
+def test_evaluation_keeps_the_picture_of_a_thing_and_training_does_not() -> None:
+    kept = tiny_batch("instance_segmentation").readout.objects
+    assert kept is not None
+    assert len(kept.pictures) == 3
+    assert all(picture.box_O4 is not None and picture.masks is not None for picture in kept.pictures)
+    trained = tiny_batch("instance_segmentation", augment=AugmentConfig()).readout.objects
+    assert trained is not None
+    assert trained.pictures == ()
+    assert torch.equal(trained.box_BG4, kept.box_BG4)
+
+
+def test_pictures_of_nothing_are_learnt_and_pictures_of_which_nothing_is_told_are_not() -> None:
+    nothing = replace(FULL, boxes=np.zeros((0, 4)), classes=np.zeros(0, dtype=np.int64))
+    batch = collate(tiny_task("object_detection"), [prepared("object_detection", nothing, training=True)], tiny_codec())
+    assert batch.readout.objects is not None
+    assert not batch.readout.objects.known_BG.any()
+    with pytest.raises(BrokenSample, match="has no boxes"):
+        prepared("object_detection", FULL, training=True)
+    assert prepared("object_detection", FULL).id == "s"
+    boxed = replace(nothing, boxes=np.array([[1.0, 2, 3, 4]]), classes=np.array([0]))
+    with pytest.raises(BrokenSample, match="has no masks"):
+        prepared("instance_segmentation", boxed, training=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from uniperceiver.config import AugmentConfig
+from uniperceiver.data.media.geometry import random_part
 from uniperceiver.data.media.randaugment import OPERATIONS, rand_augment
 from uniperceiver.data.media.transforms import (
     choose_frames,
@@ -19,6 +20,7 @@ from uniperceiver.data.media.transforms import (
     flip,
     normalise,
     random_resized_crop,
+    recolour,
     resize_and_centre_crop,
     train_view,
 )
@@ -64,7 +66,9 @@ def test_long_and_thin_pictures_need_little_time_and_memory(shape: tuple[int, in
     start = time.perf_counter()
     for seed in range(5):
         eval_view(clip, 64)
+        eval_view(clip, 64, "squash")
         train_view(clip, 64, ALL_ON, numpy_stream(seed))
+        train_view(clip, 64, ALL_ON, numpy_stream(seed), "squash")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert time.perf_counter() - start < 3  # 0.05 s, if nothing long is blown up
@@ -265,14 +269,9 @@ def test_operations_go_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 70 < strengths.count(-0.4) < 130
 
 
-def test_crops_are_as_often_wide_as_high(monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes: list[tuple[float, float, float, float]] = []
-    monkeypatch.setattr(
-        "uniperceiver.data.media.transforms._resize", lambda frames, box, size: boxes.append(box) or frames
-    )
-    picture, rng = np.zeros((1, 400, 400, 3), np.uint8), numpy_stream(0)
-    for _ in range(2000):
-        random_resized_crop(picture, 8, 0.1, rng)
+def test_crops_are_as_often_wide_as_high() -> None:
+    rng = numpy_stream(0)
+    boxes = [random_part(400, 400, 0.1, rng) for _ in range(2000)]
     aspects = np.array([(right - left) / (bottom - top) for left, top, right, bottom in boxes])
     assert 0.47 < np.mean(aspects > 1) < 0.53
     assert np.percentile(aspects, 1) == pytest.approx(3 / 4, abs=0.02)
@@ -299,3 +298,21 @@ def test_the_strongest_solarisation_is_the_negative() -> None:
     picture = Image.fromarray(np.stack([ramp_HW] * 3, axis=-1))
     assert np.array_equal(np.asarray(OPERATIONS["solarise"](picture, 1.0)), 255 - np.asarray(picture))
     assert np.array_equal(np.asarray(OPERATIONS["solarise"](picture, 0.0)), np.asarray(picture))
+
+
+def test_brightness_and_contrast_change_and_nothing_else_is_drawn_without_them() -> None:
+    clip = noise(2, 20, 30)
+    changed = [recolour(clip, 0.5, numpy_stream(seed)) for seed in range(20)]
+    assert all(view.dtype == np.uint8 and view.shape == clip.shape for view in changed)
+    means = [float(view.mean()) for view in changed]
+    assert max(means) > 1.1 * clip.mean() > 0.9 * clip.mean() > min(means)
+    flat = np.full((1, 4, 4, 3), 100, dtype=np.uint8)
+    assert all(50 <= value <= 150 for seed in range(20) for value in recolour(flat, 0.5, numpy_stream(seed)).ravel())
+    brightness, contrast = numpy_stream(7).uniform(0.5, 1.5, 2)
+    expected = np.clip(((clip * brightness - clip.mean() * brightness) * contrast + clip.mean() * brightness), 0, 255)
+    assert np.abs(recolour(clip, 0.5, numpy_stream(7)) - expected).max() <= 1
+    plain, coloured = numpy_stream(1), numpy_stream(1)
+    train_view(clip, 8, AugmentConfig(), plain)
+    train_view(clip, 8, AugmentConfig(colour=0.3), coloured)
+    coloured_next, plain_draws = coloured.random(), plain.random(3)
+    assert coloured_next == plain_draws[2]

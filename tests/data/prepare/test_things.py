@@ -17,7 +17,7 @@ from uniperceiver.data.formats.tables.box_columns import with_objects
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.prepare.check import DataReport, check_data
 from uniperceiver.data.prepare.prepare import prepare_data
-from uniperceiver.data.tasks import open_tasks
+from uniperceiver.data.tasks import lacking_notes, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.serving.locate import model_folder
@@ -242,6 +242,14 @@ def test_data_without_things_or_masks(tmp_path: Path) -> None:
     write(tmp_path / "empty", [])
     tasks = {"blots": {"kind": "object_detection", "val": SOURCE, "size": 64}}
     assert open_tasks(parse_recipe({"tasks": tasks, "model": REGIONS}, {}, "recipe"), tmp_path / "empty")
+
+
+def test_a_class_without_a_thing_is_said(tmp_path: Path) -> None:
+    write(tmp_path, [THINGS[0]])
+    tasks = {"blots": {"kind": "object_detection", "train": SOURCE, "size": 64}}
+    (data,) = open_tasks(parse_recipe({"tasks": tasks, "model": REGIONS}, {}, "recipe"), tmp_path)
+    (note,) = lacking_notes(data)
+    assert note.startswith("blots/train: classes without a sample: 'spot'; they are not learnt here")
 
 
 def test_the_view_of_a_task_about_things_is_the_whole_picture(tmp_path: Path) -> None:
