@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests import made_data
+from tests.drawn import write_values
 from tests.made_data import Item
 from tests.markdown import blocks, section
 from tests.small_run import BASE, log_lines, merged
@@ -36,7 +37,64 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_texts(root)
     write_clips(root, clips)
     write_arrow(root, made)
+    write_things(root, made)
     return root
+
+
+def write_things(root: Path, made: list[Item]) -> None:
+    """Boxes, polygons and masks of the pictures, which have 24 x 16 pixels, in every format that has such."""
+    import datasets
+
+    made_data.write_files(root / "cells", made)
+    categories = [{"id": 3 * number, "name": name} for number, name in enumerate(made_data.CLASSES)]
+    images = [{"id": n, "file_name": item.file, "width": 24, "height": 16} for n, item in enumerate(made)]
+    things = [
+        {
+            "id": number,
+            "image_id": number,
+            "category_id": 3 * (1 + number % 2),
+            "bbox": [2, 3, 10, 8],
+            "segmentation": [[2, 3, 12, 3, 12, 11, 2, 11]],
+        }
+        for number in range(len(made))
+    ]
+    document = {"images": images, "annotations": things, "categories": categories}
+    for split in ("train", "val"):
+        (root / f"instances_{split}.json").write_text(json.dumps(document))
+    for folder in ("signs/images/train", "signs/images/val", "signs/plain/images"):
+        labels = root / folder.replace("images", "labels")
+        labels.mkdir(parents=True)
+        (root / folder).mkdir(parents=True)
+        for number, item in enumerate(made):
+            (root / folder / f"{number}.png").write_bytes(item.data)
+            (labels / f"{number}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.4\n")
+    splits = {split: f"images/{split}" for split in ("train", "val")}
+    (root / "signs/data.yaml").write_text(yaml.safe_dump({**splits, "names": ["stop", "give_way"]}))
+    for folder in ("street/JPEGImages", "street/Annotations", "nuclei/images", "nuclei/masks"):
+        (root / folder).mkdir(parents=True)
+    box = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>12</xmax><ymax>11</ymax></bndbox>"
+    mask = np.zeros((16, 24), dtype=np.uint8)
+    mask[3:11, 2:12] = 7
+    rows = ["image,xmin,ymin,xmax,ymax,class"]
+    for number, item in enumerate(made):
+        (root / f"street/JPEGImages/{number}.png").write_bytes(item.data)
+        (root / f"nuclei/images/{number}.png").write_bytes(item.data)
+        text = f"<annotation><object><name>{item.class_name}</name>{box}</object></annotation>"
+        (root / f"street/Annotations/{number}.xml").write_text(text)
+        for folder in ("nuclei/masks", "parts/masks/leaf", "parts/masks/flower"):
+            write_values(root / folder / f"{number}.png", mask)
+        rows += [f"{item.file},2,3,12,11,{item.class_name}", f"{item.file},5,5,9,9,owl"]
+    (root / "boxes.csv").write_text("\n".join(rows))
+    objects = {"bbox": [[2.0, 3.0, 10.0, 8.0]], "category": [1]}
+    lines = [json.dumps({"image": item.file, "objects": {**objects, "category": ["owl"]}}) for item in made]
+    (root / "products.jsonl").write_text("\n".join(lines))
+    names = datasets.ClassLabel(names=["owl", "zebra"])
+    features = datasets.Features(
+        {"image": datasets.Image(), "objects": {"bbox": [[datasets.Value("float32")]], "category": [names]}}
+    )
+    rows_of = {"image": [str(root / "cells" / item.file) for item in made], "objects": [objects] * len(made)}
+    saved = datasets.Dataset.from_dict(rows_of, features=features)
+    datasets.DatasetDict(train=saved).save_to_disk(root / "products")
 
 
 def write_pictures(root: Path, made: list[Item]) -> None:
@@ -159,7 +217,10 @@ def write_arrow(root: Path, made: list[Item]) -> None:
 
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe with a tiny model, two steps and small batches."""
-    values = merged(BASE, {"tasks": recipe["tasks"], "steps": 2, "evaluation.limit": 2, "evaluation.max_words": 2})
+    model = {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
+    values = merged(
+        BASE, {"tasks": recipe["tasks"], "steps": 2, "evaluation.limit": 2, "evaluation.max_words": 2, **model}
+    )
     for task in values["tasks"].values():
         task |= SMALL
         for split in ("train", "val"):

@@ -21,9 +21,7 @@ def predict(
     labels: Annotated[
         list[str] | None, arg("classify, detect, segment: the candidates (default: the task's)", metavar="TEXT")
     ] = None,
-    labels_file: Annotated[
-        Path | None, arg("the same, one on each line, tabs between texts of one", metavar="FILE")
-    ] = None,
+    labels_file: Annotated[Path | None, arg("the same, one on each line, tabs between texts", metavar="FILE")] = None,
     template: Annotated[
         list[str] | None, arg("classify: texts that each label is put into: 'a photo of {label}'", metavar="TEXT")
     ] = None,
@@ -34,9 +32,7 @@ def predict(
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
     least: Annotated[float | None, arg("detect, segment: the lowest score that is shown (default: 0.3)")] = None,
-    draw: Annotated[
-        Path | None, arg("detect, segment: folder for the pictures with the things drawn", metavar="DIR")
-    ] = None,
+    draw: Annotated[Path | None, arg("detect, segment: folder for pictures with the things", metavar="DIR")] = None,
     beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
     trust: Trust = False,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -62,8 +63,7 @@ def evaluate(
         trust: execute the Python files that lie beside the model and that it needs.
         device: where to compute, instead of where the recipe says.
         predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
-        detections: a COCO results file (.json) for the things that were found in the pictures of one task and split,
-            with the data's own ids where they have some; None: no such file.
+        detections: a COCO results file (.json) for what was found in one task's split, with the data's own ids.
         quiet: show no progress.
 
     Returns:
@@ -86,26 +86,39 @@ def evaluate(
     check_table(table, "predictions", tuple(COLUMNS))
     refuse_other_defaults()
     model = UniPerceiver(load_saved(path, step, trust=trust))
-    recipe, base = saved_recipe(path) if data is None else _read(Path(data))
-    recipe = recipe if task is None else _with_task(recipe, task)
-    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    measured = _fitting(recipe, opened, model)
+    recipe, measured = _measured(saved_recipe(path) if data is None else _read(Path(data)), task, tasks, model)
+    gathered = _Gathered(things=None if detections is None else _results_file(measured, splits))
     settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
     model.model.to(settings.device)
-    answers = list[Prediction]()
-    settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend)
-    found = None if detections is None else _results_file(measured, splits)
-    if found is not None:
-        settings = dataclasses.replace(settings, on_detections=found.add)
-    results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet)
+    results = _evaluate_tasks(model, measured, splits, gathered.listening(settings, table), train_limit, quiet)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
-    if table is not None:
-        columns = BOX_COLUMNS if any(answer.box for answer in answers) else COLUMNS
-        write_table(table, columns, [vars(answer) for answer in answers])
-    if found is not None and detections is not None:
-        found.write(Path(detections))
+    gathered.write(table, detections)
     return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gathered:
+    """What is gathered while splits are measured, for files beside the figures."""
+
+    things: CocoResults | None
+    answers: list[Prediction] = field(default_factory=list)
+
+    def listening(self, settings: Settings, table: Path | None) -> Settings:
+        """The settings by which answers come here, those for a table only where there is to be one."""
+        return dataclasses.replace(
+            settings,
+            on_predictions=None if table is None else self.answers.extend,
+            on_detections=None if self.things is None else self.things.add,
+        )
+
+    def write(self, table: Path | None, results_file: str | Path | None) -> None:
+        """Write the files that were asked for."""
+        if table is not None:
+            columns = BOX_COLUMNS if any(answer.box for answer in self.answers) else COLUMNS
+            write_table(table, columns, [vars(answer) for answer in self.answers])
+        if self.things is not None and results_file is not None:
+            self.things.write(Path(results_file))
 
 
 def _results_file(measured: Sequence[TaskData], splits: tuple[str, ...]) -> CocoResults:
@@ -124,6 +137,16 @@ def _results_file(measured: Sequence[TaskData], splits: tuple[str, ...]) -> Coco
         )
     ((item, split),) = places
     return CocoResults(ids=CocoIds.of(item.sources[split]))
+
+
+def _measured(
+    read: tuple[Recipe, Path], task: str | None, tasks: Sequence[TaskData] | None, model: UniPerceiver
+) -> tuple[Recipe, list[TaskData]]:
+    """The recipe with the tasks that are asked for, and these with their data, as the model was trained on them."""
+    recipe, base = read
+    recipe = recipe if task is None else _with_task(recipe, task)
+    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
+    return recipe, _fitting(recipe, opened, model)
 
 
 def _read(path: Path) -> tuple[Recipe, Path]:

@@ -42,12 +42,14 @@ def test_wrong_options(spec: dict[str, object], message: str, tmp_path: Path) ->
 @pytest.mark.parametrize("format_", sorted(set(FORMATS) - {"scenes"}))
 def test_a_missing_path_is_one_line_that_offers_the_nearest(format_: str, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    more = {"coco_captions": {"images": "."}, **{name: {"text": "t"} for name in COLUMNS}}.get(format_, {})
+    with_images = ("coco_captions", "coco_instances", "voc", "mask_folder")
+    more = {name: {"images": "."} for name in with_images} | {name: {"text": "t"} for name in COLUMNS}
+    keys = more.get(format_, {})
     with pytest.raises(UserError, match=r"trian: no such file or folder; did you mean 'train'\?") as caught:
-        open_source({"format": format_, "path": "trian", **more}, "here", tmp_path)
+        open_source({"format": format_, "path": "trian", **keys}, "here", tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="relative paths start at the recipe's folder"):
-        open_source({"format": format_, "path": "no/such/place", **more}, "here", tmp_path)
+        open_source({"format": format_, "path": "no/such/place", **keys}, "here", tmp_path)
 
 
 def test_embedded_scenes_open_without_files(tmp_path: Path) -> None:

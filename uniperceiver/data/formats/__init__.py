@@ -180,8 +180,8 @@ def notes_of(source: Source) -> tuple[str, ...]:
 
 def has_masks(source: Source) -> bool | None:
     """Whether any thing in a picture has an outline; None: that is not known without reading the samples."""
-    known: bool | None = getattr(source, "has_masks", None)
-    return known
+    some: bool | None = getattr(source, "has_masks", None)
+    return some
 
 
 def labels_there(source: Source) -> frozenset[int] | None:

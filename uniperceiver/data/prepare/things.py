@@ -31,14 +31,11 @@ class ThingFindings:
 
     def update(self, other: "ThingFindings") -> None:
         """Take in what was found in other pictures."""
-        for mine, more in (
-            (self.per_picture, other.per_picture),
-            (self.labels, other.labels),
-            (self.sizes, other.sizes),
-            (self.sides, other.sides),
-            (self.kinds, other.kinds),
-        ):
-            mine.update(more)
+        self.per_picture.update(other.per_picture)
+        self.labels.update(other.labels)
+        self.sizes.update(other.sizes)
+        self.sides.update(other.sides)
+        self.kinds.update(other.kinds)
 
     def take(self, sample: Sample, height: int, width: int, *, masks: bool) -> None:
         """Count the things of a picture of that size.

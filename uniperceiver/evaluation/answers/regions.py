@@ -48,30 +48,30 @@ class RegionsEvaluation(Evaluation):
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         task, names = split.task, split.task.answer.names(split.task, settings.codec)
-        found, losses = FoundThings(names=names, masks=task.masks), _Losses()
+        collected, losses = FoundThings(names=names, masks=task.masks), _Losses()
         key = ("constant boxes", task.name, split.name, settings.limit)
         truth: list[PictureThings] = []  # that chance is still to be worked out of
         for batch, answered, detections in _answers(model, split, settings):
             losses.add(task, batch, answered)
             for sample, picture, things in zip(batch.ids, detections, _pictures(batch), strict=True):
-                matches = found.add(picture, things)
+                matches = collected.add(picture, things)
                 if key not in settings.memory:
                     truth.append(things)
                 if settings.on_detections is not None:
                     settings.on_detections(sample, picture)
                 if settings.on_predictions is not None:
                     settings.on_predictions(list(_predictions(split, sample, picture, matches)))
-        if not found.things.any():
+        if not collected.things.any():
             raise UserError(f"{task.name}/{split.name}: no picture has a thing in it, so there is nothing to find")
         if key not in settings.memory:
             settings.memory[key] = _chance(split, settings, names, truth)
         chance = settings.memory[key]
-        figures, by_class = found.precision()
+        figures, by_class = collected.precision()
         settings.on_precision(by_class)
         metrics: Metrics = {}
         for name, (value, interval) in figures.items():
             metrics |= {name: value, **interval_of(name, interval), f"chance_{name}": chance[name]}
-        return metrics | losses.means() | {"chance": chance[self.metrics_of(task)[0]], "n": len(found.boxes)}
+        return metrics | losses.means() | {"chance": chance[self.metrics_of(task)[0]], "n": len(collected.boxes)}
 
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
@@ -160,10 +160,10 @@ def _chance(split: Split, settings: Settings, names: Sequence[str], truth: Itera
     )
     marked = (things for batch, _ in batches(training, quiet) for things in _pictures(batch))
     constant = best_constant_boxes(things for things in marked if things.box_O4 is not None)
-    found = FoundThings(names=names, masks=split.task.masks)
+    collected = FoundThings(names=names, masks=split.task.masks)
     for things in truth:
-        found.add(constant.in_picture(things.size, names), things)
-    return found.figures()
+        collected.add(constant.in_picture(things.size, names), things)
+    return collected.figures()
 
 
 def _predictions(split: Split, sample: str, picture: Detections, matches: Matches | None) -> Iterator[Prediction]:

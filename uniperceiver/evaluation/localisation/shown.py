@@ -36,7 +36,7 @@ class ShownThings:
     answers: tuple[ShownThing, ...]  # best first
     truth: tuple[ShownThing, ...] | None  # None: nobody has marked the things
     things: int = 0  # that can be found: crowds are not counted
-    found: int = 0  # of them
+    right: int = 0  # of them that were found
     surplus: int = 0  # answers that are none of them
 
     @classmethod
@@ -61,7 +61,7 @@ class ShownThings:
             answers=tuple(_answers(good, judged)),
             truth=tuple(_marked(things, picture.names)),
             things=int(matches.counted_AO[0].sum()),
-            found=int(right_D.sum()),
+            right=int(right_D.sum()),
             surplus=int((~right_D & ~ignored_D).sum()),
         )
 

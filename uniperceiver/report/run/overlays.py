@@ -47,13 +47,13 @@ class ClassKey:
 def overlay_of(things: ShownThings) -> Overlay:
     """Draw what people marked, then what was found, both from the worst to the best."""
     marked = [_shape(thing, marked=True) for thing in things.truth or ()]
-    found = [_shape(thing, marked=False) for thing in reversed(things.answers)]
+    answers = [_shape(thing, marked=False) for thing in reversed(things.answers)]
     return Overlay(
         width=things.size[1],
         height=things.size[0],
-        shapes=[*marked, *found],
+        shapes=[*marked, *answers],
         tally="" if things.truth is None else tally([things]),
-        complete=things.truth is not None and things.found == things.things and not things.surplus,
+        complete=things.truth is not None and things.right == things.things and not things.surplus,
     )
 
 
@@ -62,10 +62,10 @@ def tally(pictures: Sequence[ShownThings]) -> str:
     judged = [picture for picture in pictures if picture.truth is not None]
     if not judged:
         return ""
-    found, things, surplus = (
-        sum(getattr(picture, name) for picture in judged) for name in ("found", "things", "surplus")
+    right, things, surplus = (
+        sum(getattr(picture, name) for picture in judged) for name in ("right", "things", "surplus")
     )
-    start = f"found {found} of {things}" if things else "nothing there"
+    start = f"found {right} of {things}" if things else "nothing there"
     return f"{start}, {surplus} too many" if surplus else start
 
 

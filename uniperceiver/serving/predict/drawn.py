@@ -8,7 +8,7 @@ from uniperceiver.atomic import whole_file
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import UserError
 from uniperceiver.records.regions import Detections
-from uniperceiver.serving.draw import draw
+from uniperceiver.serving.regions.draw import draw
 
 
 class DrawnPictures:

@@ -13,11 +13,11 @@ from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records.regions import Detections
-from uniperceiver.serving.detect import LEAST, as_entries
 from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.serving.regions.detect import LEAST, as_entries
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import name_of
 from uniperceiver.waiting import bars

@@ -13,7 +13,7 @@ from torch import Tensor
 from uniperceiver.boxes import areas, corners_of, giou, overlaps
 from uniperceiver.precision import at_least_float32
 from uniperceiver.records.regions import Denoised, Objects, ProposalLayer, Regions
-from uniperceiver.tasks.localisation.match import BALANCE, FOCUS, Pairs, mask_like, pairs_of
+from uniperceiver.tasks.localisation.match import BALANCE, FOCUS, MatchedThings, mask_like, pairs_of
 
 # Weights of the terms (Mask DINO); only their ratios act where a method balances the tasks.
 WEIGHTS: Mapping[str, float] = {"objectness": 1.0, "l1": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0}
@@ -65,7 +65,7 @@ def denoised_term(denoised: Denoised, objects: Objects) -> Tensor:
     As every thing is there once in a group, it is divided by the number of things and that of groups.
     """
     row_P, query_P = ((denoised.thing_BM >= 0) & denoised.real_BM).nonzero(as_tuple=True)
-    pairs = Pairs(row_P=row_P, query_P=query_P, thing_P=denoised.thing_BM[row_P, query_P])
+    pairs = MatchedThings(row_P=row_P, query_P=query_P, thing_P=denoised.thing_BM[row_P, query_P])
     things = (objects.known_BG & ~objects.crowd_BG).sum().clamp(min=1)
     weighted = [
         WEIGHTS[name] * term
@@ -76,7 +76,7 @@ def denoised_term(denoised: Denoised, objects: Objects) -> Tensor:
 
 
 def _layer_terms(
-    layer: ProposalLayer, pairs: Pairs, objects: Objects, real_BQ: Tensor | None = None
+    layer: ProposalLayer, pairs: MatchedThings, objects: Objects, real_BQ: Tensor | None = None
 ) -> dict[str, Tensor]:
     """The terms of one layer, added up over its queries or pairs.
 

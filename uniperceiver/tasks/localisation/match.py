@@ -21,7 +21,7 @@ _PIXELS = 12_544  # most pixels of a mask that a cost looks at, as many as Mask2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class MatchedThings:
     """Which query of a layer was taken for which thing; every query and thing at most once."""
 
     row_P: Tensor  # int64, the picture in the batch
@@ -82,7 +82,7 @@ def costs(layer: ProposalLayer, objects: Objects) -> Tensor:
     return cost_BQG
 
 
-def pairs_of(layers: Sequence[ProposalLayer], objects: Objects) -> list[Pairs]:
+def pairs_of(layers: Sequence[ProposalLayer], objects: Objects) -> list[MatchedThings]:
     """The cheapest pairs of queries and things for each layer, each thing and each query at most once.
 
     Crowds are never paired. Where there are more things than queries, the dearest things stay without. All costs
@@ -98,7 +98,8 @@ def pairs_of(layers: Sequence[ProposalLayer], objects: Objects) -> list[Pairs]:
     paired = [_assigned(layer_BQG, single_BG) for layer_BQG in cost_BQG.split(queries, dim=1)]
     device = objects.box_BG4.device
     return [
-        Pairs(row_P=row.to(device), query_P=query.to(device), thing_P=thing.to(device)) for row, query, thing in paired
+        MatchedThings(row_P=row.to(device), query_P=query.to(device), thing_P=thing.to(device))
+        for row, query, thing in paired
     ]
 
 

@@ -77,6 +77,16 @@ def test_a_row_per_picture(tmp_path: Path) -> None:
     assert third.areas.tolist() == [9.5]
 
 
+def test_classes_of_a_column_of_things(tmp_path: Path) -> None:
+    keys = {"format": "jsonl", "image": "image", "objects": "objects"}
+    source = table(tmp_path, lines(OBJECTS), **keys, classes=["owl", "cat", "hot_dog"])
+    assert source.read(0).classes.tolist() == [0, 2]  # type: ignore[union-attr]
+    with pytest.raises(
+        UserError, match=r"^w: things\.jsonl:1: class 'hot_dog' is not in `classes`; did you mean 'hot_dogs'\?"
+    ):
+        table(tmp_path, lines(OBJECTS), **keys, classes=["owl", "hot_dogs"])
+
+
 def test_a_cell_of_json(tmp_path: Path) -> None:
     cells = [f"{row['image']}\t{json.dumps(row['objects'])}" for row in OBJECTS]
     check(table(tmp_path, "\n".join(["image\tobjects", *cells]), format="tsv", image="image", objects="objects"))

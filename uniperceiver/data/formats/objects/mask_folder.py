@@ -155,9 +155,15 @@ class MaskFolderData:
             shown = list(self._shown(values_HW, alone=bool(self.alone_M[place])))
             masks += shown
             labels += [int(self.label_M[place])] * len(shown)
-        boxes = np.array([_box(mask_HW) for mask_HW in masks], dtype=np.float64).reshape(-1, 4)
+        boxes = [tight_box(mask_HW) for mask_HW in masks]
         areas = np.array([mask_HW.sum() for mask_HW in masks], dtype=np.float64)
-        sample = Sample(id=name, image=image, boxes=boxes, classes=np.array(labels, dtype=np.int64), areas=areas)
+        sample = Sample(
+            id=name,
+            image=image,
+            boxes=np.array(boxes).reshape(-1, 4),
+            classes=np.array(labels, dtype=np.int64),
+            areas=areas,
+        )
         return replace(sample, crowd=np.zeros(len(masks), dtype=bool), masks=PackedMasks.of(masks))
 
     def _shown(self, values_HW: np.ndarray, *, alone: bool) -> Iterator[np.ndarray]:
@@ -207,6 +213,12 @@ class PackedMasks:
         return bits.reshape(self.size).astype(bool)
 
 
+def tight_box(mask_HW: np.ndarray) -> tuple[float, float, float, float]:
+    """The box of a mask that is not empty: x1 and y1 just outside."""
+    columns, rows = np.flatnonzero(mask_HW.any(axis=0)), np.flatnonzero(mask_HW.any(axis=1))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
 def _values(data: bytes, file: str, sample: str) -> np.ndarray:
     """The values of a mask, (H, W) int64: palette indices and greys as they are, colours as one number.
 
@@ -215,9 +227,8 @@ def _values(data: bytes, file: str, sample: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF")) as image:
-            if image.mode in ("RGBA", "LA", "PA"):
-                image = image.convert("RGBA" if image.mode == "RGBA" else "L").convert("RGB")
-            values = np.asarray(image)
+            # Of what has transparency too, the colours alone count.
+            values = np.asarray(image.convert("L") if image.mode in ("LA", "PA") else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenSample(sample, f"mask {file}: damaged, or no PNG, BMP or TIFF ({error})") from None
     if values.ndim == 3:
@@ -226,9 +237,3 @@ def _values(data: bytes, file: str, sample: str) -> np.ndarray:
         grey = (wide_HWC == wide_HWC[..., :1]).all()
         return wide_HWC[..., 0] if grey else wide_HWC @ np.array([1 << 16, 1 << 8, 1])
     return values.astype(np.int64)
-
-
-def _box(mask_HW: np.ndarray) -> tuple[float, float, float, float]:
-    """The tight box of a mask: x1 and y1 just outside."""
-    columns, rows = np.flatnonzero(mask_HW.any(axis=0)), np.flatnonzero(mask_HW.any(axis=1))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

@@ -43,7 +43,7 @@ class Things:
     crowd_M: np.ndarray  # bool
     area_M: np.ndarray | None  # float64, what the file says; NaN where it does not
     outlines: bytes  # of all things
-    outline_stop_M: np.ndarray  # int64, end of each thing's outline
+    outline_edges: np.ndarray  # (M + 1,) int64, where each thing's outline begins, and where the last ends
     refused: dict[int, str]  # pictures that must not be used, and why
     rescale: bool = False  # boxes are those of a larger or smaller copy of the picture
     shares: bool = False  # boxes and outlines are in shares of the upright picture's sides
@@ -91,7 +91,9 @@ class Things:
             own_O = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1)
             area_O = np.where(np.isnan(self.area_M[span]), own_O, self.area_M[span] * across * down)[kept_O]
         if self.has_masks:
-            outlines = tuple(self._outline(span.start + place) for place in np.flatnonzero(kept_O).tolist())
+            edges = self.outline_edges[span.start : span.stop + 1]
+            spans = zip(edges[:-1][kept_O].tolist(), edges[1:][kept_O].tolist(), strict=True)
+            outlines = tuple(self.outlines[start:stop] for start, stop in spans)
             masks = OutlinedMasks(outlines=outlines, size=size, drawn=(height, width), orientation=orientation)
         classes, crowd = self.class_M[span][kept_O].astype(np.int64), self.crowd_M[span][kept_O]
         return replace(sample, boxes=box_O4[kept_O], classes=classes, crowd=crowd, areas=area_O, masks=masks)
@@ -112,10 +114,6 @@ class Things:
         if self.rescale and same_shape((height, width), stored.upright):
             return height, width, 1
         raise BrokenSample(name, other_size((height, width), stored, rescale=self.rescale))
-
-    def _outline(self, thing: int) -> bytes:
-        start = int(self.outline_stop_M[thing - 1]) if thing else 0
-        return self.outlines[start : int(self.outline_stop_M[thing])]
 
 
 def same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
@@ -206,24 +204,12 @@ class ThingList:
         box_M4 = np.array(self.box_4M).reshape(-1, 4)[order_M]
         size_I2 = np.ones((len(sizes), 2), dtype=np.int32) if shares else np.array(sizes, dtype=np.int32).reshape(-1, 2)
         height_M, width_M = size_I2[picture_M].T.astype(np.float64)
-        sized_M = height_M > 0
         limit_M4 = np.stack([width_M, height_M, width_M, height_M], axis=1)
-        limit_M4[~sized_M] = np.inf
+        limit_M4[height_M == 0] = np.inf
         if checked and not shares:
             self._refuse_other_kinds(box_M4, limit_M4, order_M, f"{where}: {place}", form)
         clipped_M4 = np.clip(box_M4, 0, limit_M4)
-        empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
-        outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
-        kept_M = ~empty_M & ~outside_M
-        over_M = kept_M & (np.abs(clipped_M4 - box_M4) > (_SLACK_SHARES if shares else _SLACK)).any(axis=1)
-        names = [self.names[index] for index in order_M.tolist()]
-        for reason, flag_M in (
-            ("boxes without width or height are left out", empty_M),
-            ("boxes outside their picture are left out", outside_M),
-            ("boxes reach out of their picture and are clipped", over_M),
-            ("boxes stand there twice, with the same class", kept_M & _repeated(picture_M, box_M4, self, order_M)),
-        ):
-            self.left_out[reason] += [names[index] for index in np.flatnonzero(flag_M).tolist()]
+        kept_M = self._kept(picture_M, box_M4, clipped_M4, order_M, _SLACK_SHARES if shares else _SLACK)
         chosen_M = order_M[kept_M]
         outlines = [self.outlines[index] for index in chosen_M.tolist()]
         area_M = np.array(self.area_M)[chosen_M]
@@ -236,12 +222,34 @@ class ThingList:
             crowd_M=np.frombuffer(bytes(self.crowd_M), dtype=np.uint8)[chosen_M] > 0,
             area_M=None if np.isnan(area_M).all() else area_M,
             outlines=b"".join(outlines),
-            outline_stop_M=np.cumsum([len(outline) for outline in outlines], dtype=np.int64),
+            outline_edges=np.cumsum([0, *map(len, outlines)], dtype=np.int64),
             refused=dict(self.refused),
             rescale=rescale,
             shares=shares,
         )
         return things, self.notes(place)
+
+    def _kept(
+        self, picture_M: np.ndarray, box_M4: np.ndarray, clipped_M4: np.ndarray, order_M: np.ndarray, slack: float
+    ) -> np.ndarray:
+        """Which boxes have something of their picture inside; all that is odd about boxes is noted."""
+        empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
+        outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
+        kept_M = np.asarray(~empty_M & ~outside_M)
+        beyond_M = (np.abs(clipped_M4 - box_M4) > slack).any(axis=1)  # none where no size is known
+        label_M = np.array(self.class_M, dtype=np.float64)[order_M]
+        rows = np.concatenate([picture_M[:, None], box_M4, label_M[:, None]], axis=1)
+        _, first = np.unique(np.ascontiguousarray(rows), axis=0, return_index=True)
+        repeated_M = kept_M.copy()
+        repeated_M[first] = False
+        for reason, flag_M in (
+            ("boxes without width or height are left out", empty_M),
+            ("boxes outside their picture are left out", outside_M),
+            ("boxes reach out of their picture and are clipped", kept_M & beyond_M),
+            ("boxes stand there twice, with the same class", repeated_M),
+        ):
+            self.left_out[reason] += [self.names[index] for index in order_M[flag_M].tolist()]
+        return kept_M
 
     def notes(self, place: str) -> tuple[str, ...]:
         """A line for each reason for which things were clipped, changed or left out, with the first of them."""
@@ -268,23 +276,13 @@ class ThingList:
             )
         over_M = np.asarray((box_M4[:, 2:] > limit_M4[:, 2:] + 1).any(axis=1))
         outside_M = (box_M4[:, :2] >= limit_M4[:, 2:]).any(axis=1) | (box_M4[:, 2:] <= 0).any(axis=1)
-        turned_M = (box_M4[:, 2:] < box_M4[:, :2]).any(axis=1)
-        wrong_M = next((m for m in (over_M, turned_M, outside_M) if 2 * m.sum() > len(m)), None)
+        turned_M = np.asarray((box_M4[:, 2:] < box_M4[:, :2]).any(axis=1))
+        wrong_M = next((flag_M for flag_M in (over_M, turned_M, outside_M) if 2 * flag_M.sum() > len(box_M4)), None)
         if wrong_M is None or (wrong_M is outside_M and not outside_M.all()):
             return
         here, probably = _FORMS[form]
         reach = "end before they begin" if wrong_M is turned_M else "reach out of their picture"
         raise UserError(
-            f"{place}: {int(wrong_M.sum()):,} of {len(wrong_M):,} boxes {reach}, such as {self.noun} "
+            f"{place}: {int(wrong_M.sum()):,} of {len(box_M4):,} boxes {reach}, such as {self.noun} "
             f"{self.names[int(order_M[np.argmax(wrong_M)])]}: are these {probably}? Boxes here are {here}"
         )
-
-
-def _repeated(picture_M: np.ndarray, box_M4: np.ndarray, things: ThingList, order_M: np.ndarray) -> np.ndarray:
-    """Which things have the box and the class of one before, in the same picture."""
-    label_M = np.array(things.class_M, dtype=np.float64)[order_M]
-    rows = np.ascontiguousarray(np.concatenate([picture_M[:, None], box_M4, label_M[:, None]], axis=1))
-    _, first = np.unique(rows, axis=0, return_index=True)
-    repeated_M = np.ones(len(rows), dtype=bool)
-    repeated_M[first] = False
-    return repeated_M

@@ -127,8 +127,8 @@ def _read(path: Path, where: str) -> VocFile:
     except (ElementTree.ParseError, ValueError) as error:
         return VocFile("", (0, 0), [], f"not valid XML ({error})")
     sides = [_number(root, f"size/{key}") for key in ("height", "width")]
-    known = all(side is not None and side >= 1 for side in sides)
-    size = (int(sides[0] or 0), int(sides[1] or 0)) if known else (0, 0)
+    whole = all(side is not None and side >= 1 for side in sides)
+    size = (int(sides[0] or 0), int(sides[1] or 0)) if whole else (0, 0)
     return VocFile((root.findtext("filename") or "").strip(), size, root.findall("object"))
 
 

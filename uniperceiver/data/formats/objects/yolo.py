@@ -179,19 +179,15 @@ def _read_all(files: Sequence[Path], classes: int, place: str, where: str) -> tu
             f"{where}: {place}: {len(counts.unknown):,} things are of classes without a name, such as {label} in "
             f"{name}; there are names for 0 to {classes - 1}"
         )
-    strangers = _strangers({file.parent for file in label_files}, set(label_files))
+    expected, folders = set(label_files), {file.parent for file in label_files}
+    there = [file for folder in folders if folder.is_dir() for file in folder.glob("*.txt")]
+    strangers = sum(file not in expected and file.name != "classes.txt" for file in there)
     notes = {
         f"of {len(files):,} pictures have no text file and are taken for pictures of nothing": counts.without,
         "text files are empty: pictures of nothing": counts.empty,
         "text files have no picture": strangers,
     }
     return things, [f"{place}: {count:,} {what}" for what, count in notes.items() if count]
-
-
-def _strangers(folders: set[Path], expected: set[Path]) -> int:
-    """How many text files of these folders belong to no picture."""
-    there = (file for folder in folders if folder.is_dir() for file in folder.glob("*.txt"))
-    return sum(file not in expected and file.name != "classes.txt" for file in there)
 
 
 def _add(things: ThingList, picture: int, line: str, name: str, classes: int, counts: _Counts) -> None:

@@ -94,7 +94,7 @@ class Columns:
             raise UserError(f"{where}: key 'text_pair' needs key 'text': the column with the first text")
         if self.caption_columns and not media:
             raise UserError(f"{where}: key 'captions' needs key 'image' or 'clip'; for texts alone use key 'text'")
-        if self.classes is not None and self.label is None:
+        if self.classes is not None and self.label is None and self.objects is None:
             raise UserError(f"{where}: key 'classes' needs key 'label': the column with the class")
         if self.separator is not None and not isinstance(self.label, str):
             raise UserError(

@@ -11,8 +11,8 @@ from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
-from uniperceiver.serving.draw import draw
 from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.regions.draw import draw
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, refuse_other_classes
 from uniperceiver.serving.values import Media, shown

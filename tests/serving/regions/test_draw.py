@@ -9,8 +9,8 @@ from PIL import Image
 from tests.coco_reference import detections
 from uniperceiver.errors import UserError
 from uniperceiver.palette import DARK_TONES, class_tone, ink_on
-from uniperceiver.serving import draw as drawing
-from uniperceiver.serving.draw import draw
+from uniperceiver.serving.regions import draw as drawing
+from uniperceiver.serving.regions.draw import draw
 
 GREY = 120
 NAMES = ["red", "round"]

@@ -1,0 +1,253 @@
+"""The questions that a loaded model answers.
+
+Shape suffixes: N items, K candidates, D width.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError, warn
+from uniperceiver.modalities import TEXT
+from uniperceiver.records import to_device
+from uniperceiver.records.regions import Detections
+from uniperceiver.serving import inputs
+from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
+from uniperceiver.serving.regions.detect import LEAST, detections, drawn
+from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.task_choice import (
+    fitting,
+    for_texts,
+    media_alone,
+    modality_asked,
+    refuse_other_classes,
+    refuse_other_modality,
+)
+from uniperceiver.serving.values import Media, at_hand, shown
+from uniperceiver.tasks.decode import generate, prefix_with_query
+from uniperceiver.tasks.likelihood import logits, unit
+from uniperceiver.tasks.localisation.detections import MOST
+from uniperceiver.tasks.task import Task
+
+
+class Answering:
+    """A model with its tokenizer, preprocessing and tasks, which answers questions about what it is shown.
+
+    Args:
+        saved: the parts of the model.
+        device: where it computes.
+        batch: items encoded together.
+        home: the folder that it was loaded from, if any.
+    """
+
+    def __init__(
+        self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64, home: Path | None = None
+    ) -> None:
+        self.saved, self.model, self.codec = saved, saved.model, saved.codec
+        self.device, self.batch = device_of(str(device)), batch
+        self._engine = Engine(saved, self.device, batch, home)
+        self._writes = any(task.answer.causal for task in self.tasks.values()) or not self.tasks
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks that the model was trained on, by name."""
+        return MappingProxyType({name: trained.task for name, trained in self.saved.tasks.items()})
+
+    def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of images, (N, D) float32."""
+        chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
+        return self._engine.encode(media_alone(chosen), inputs.samples_of(("image",), images))
+
+    def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of clips, (N, D) float32."""
+        chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
+        return self._engine.encode(media_alone(chosen), inputs.samples_of(("video",), clips))
+
+    def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
+        """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
+        chosen = for_texts(self.saved, task)
+        candidates = inputs.text_list(texts)
+        if not candidates:
+            return torch.empty(0, self.saved.arch.width)
+        return self._engine.represent(self._engine.texts(chosen, candidates)).cpu()
+
+    def classify(
+        self,
+        images: Media | Iterable[Media] | str | Iterable[str],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        texts: str | Iterable[str] | None = None,
+        template: str | Iterable[str] | None = None,
+        modality: str | None = None,
+    ) -> Tensor:
+        """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
+
+        Args:
+            images: images, clips or texts.
+            labels: a text, or several texts, per class, two classes or more; None: the labels of `task`.
+            texts: for a task that reads a picture and a text: the text for each input, or one for all.
+            template: a text, or several, into which each label is put: "a photo of {label}".
+            modality: "image", "video" or "text", where the inputs leave it open (`inputs.modality_of`).
+
+        Raises:
+            UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
+        """
+        images, texts = at_hand(images), at_hand(texts)
+        seen = inputs.modality_of(images, modality_asked(self.saved, task) if modality is None else modality)
+        chosen = fitting(
+            self.saved,
+            "classify",
+            task,
+            "classify",
+            seen,
+            lambda task: (
+                task.answer.question == "classify" and (bool(task.media) and TEXT in task.inputs) == (texts is not None)
+            ),
+        )
+        refuse_other_modality("classify", chosen.task, images, modality)
+        if labels is not None or template is not None:
+            named = inputs.label_texts(chosen.task.labels if labels is None else labels, template)
+            chosen = replace(chosen, task=replace(chosen.task, labels=named))
+        if not chosen.task.answer.names(chosen.task, self.codec):
+            raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
+        refuse_other_classes(self.saved, chosen.task)
+        if labels is not None:
+            inputs.refuse_equal(chosen.task.labels, self.codec.clean)
+        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
+        self._engine.tell_cut(chosen, samples)
+        return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+
+    def detect(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """The things in every image, best first: boxes in pixels of the upright image, scores and labels.
+
+        Args:
+            labels: what may be there: a text, or several, per class; None: the labels of `task`.
+            least: score, from 0 to 1, below which a thing is left out.
+            most: things of an image.
+
+        Raises:
+            UserError: a model without proposals, neither labels nor a task with labels, an unreadable image.
+        """
+        args = self.saved, self._engine, "detect", images, labels, task
+        return detections(*args, least=least, most=most, masks=False)
+
+    def segment(
+        self,
+        images: Media | Iterable[Media],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        least: float = LEAST,
+        most: int = MOST,
+    ) -> list[Detections]:
+        """As `detect`, with a mask for each thing."""
+        args = self.saved, self._engine, "segment", images, labels, task
+        return detections(*args, least=least, most=most, masks=True)
+
+    def draw(self, image: Media, detections: Detections) -> Image.Image:
+        """An image, as `detect` takes it, with what was found in it."""
+        return drawn(image, detections)
+
+    def caption(
+        self,
+        images: Media | Iterable[Media],
+        beam: int = 2,
+        task: str | Task | None = None,
+        *,
+        max_words: int = 21,
+        length_penalty: float = 0.0,
+    ) -> list[str]:
+        """A caption for every image or clip, by beam search (greedy with beam=1).
+
+        Args:
+            max_words: most tokens of a caption, 1 or more.
+            length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
+        """
+        _check_caption(beam, self.codec.size, max_words, length_penalty)
+        images = at_hand(images)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
+        chosen = fitting(
+            self.saved, "caption", task, "caption", modality, lambda task: task.answer.question == "caption"
+        )
+        if not (samples := inputs.samples_of(chosen.task.media, images)):
+            return []
+        if not self._writes:
+            warn(f"none of the model's tasks writes ({', '.join(self.tasks)}): it has not learnt to, whatever it says")
+            self._writes = True  # said once
+        words_VD = self._engine.all_candidates(chosen)
+        facts, scale = chosen.task.facts("input", chosen.index), self.model.scale(chosen.task.temperature)
+        texts: list[str] = []
+        for batch in self._engine.batches(media_alone(chosen), samples):
+            prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
+            generated = generate(
+                self.model,
+                to_device(prefix, self.device),
+                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, scale),
+                end=self.codec.end,
+                beams=beam,
+                words=min(max_words, self.saved.arch.max_text),
+                length_penalty=length_penalty,
+            )
+            texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
+        return texts
+
+    def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | Task | None = None) -> Tensor:
+        """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
+        images = at_hand(images)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
+        chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
+        candidates = inputs.text_list(texts)
+        z_ND = self._engine.encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
+        if not candidates:
+            return torch.empty(len(z_ND), 0)
+        return z_ND @ self._engine.some_texts(chosen, candidates).cpu().T
+
+    def routing(
+        self,
+        images: Media | Iterable[Media] | str | Iterable[str],
+        task: str | Task | None = None,
+        *,
+        texts: str | Iterable[str] | None = None,
+    ) -> list[GateDecision]:
+        """What each gate decides about every token of these inputs, as NumPy arrays, in the order of the layers.
+
+        Args:
+            texts: as for `classify`; without them, a task that reads a text behind its media sees the media alone.
+
+        Raises:
+            UserError: the model has no gates; else as `classify`.
+        """
+        images, texts = at_hand(images), at_hand(texts)
+        modality = inputs.modality_of(images, modality_asked(self.saved, task))
+        chosen = fitting(self.saved, "routing", task, "rank", modality, lambda task: modality in task.inputs)
+        if texts is None and chosen.task.media:
+            chosen = media_alone(chosen)
+        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
+        passes = self._engine.decisions(chosen, samples)
+        return gate_decisions(self.saved.arch, passes, token_first=self.model.encoder.token_first)
+
+
+def _check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
+    if not isinstance(beam, int) or not 1 <= beam <= most:
+        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
+    if not isinstance(max_words, int) or max_words < 1:
+        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
+    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
+        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")
