@@ -13,7 +13,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import batch_of
 from uniperceiver.evaluation.answers.retrieval import gallery
-from uniperceiver.evaluation.evaluate import evaluate, explanation, not_alike
+from uniperceiver.evaluation.evaluate import absent_sizes, evaluate, explanation, not_alike, remark_on
 from uniperceiver.evaluation.predictions import ClassTable, Prediction
 from uniperceiver.evaluation.split import batches, drawn_samples
 from uniperceiver.records import Batch, Sample
@@ -163,3 +163,13 @@ def test_broken_samples_are_counted_against_the_whole_split(
     assert evaluate(model.model, split, settings(model, limit=4, max_broken=0.2))["n"] == 2
     with pytest.raises(UserError, match="2 broken samples, more than"):
         evaluate(model.model, split, settings(model, limit=4, max_broken=0.1))
+
+
+def test_splits_without_things_of_a_size_are_remarked_on() -> None:
+    whole = {"ap": 0.5, "ap_small": 0.1, "ap_medium": 0.3, "ap_large": 0.6}
+    some = {"ap": 0.5, "ap_medium": 0.3}
+    assert absent_sizes({"val": whole, "test": {"loss": 1.0}}) is None
+    assert absent_sizes({"train": some, "val": whole}) == "no small and no large things in train"
+    assert remark_on({"val": whole}) is None
+    both = {"train": {**some, "candidates": 3.0}, "val": {**whole, "candidates": 4.0}}
+    assert (remark_on(both) or "").endswith("compare with chance; no small and no large things in train")

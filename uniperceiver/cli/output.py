@@ -64,13 +64,13 @@ def print_results(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from uniperceiver.evaluation.evaluate import beats_chance, first_metric, not_alike
+    from uniperceiver.evaluation.evaluate import beats_chance, first_metric, remark_on
 
     headers = ("task", "split", "metric", "value", "95 %", "chance", "above", "loss", "n")
     table = Table(*headers, box=SIMPLE, pad_edge=False, caption="above: the 95 % interval excludes chance")
     remarks = []
     for task, splits in results["tasks"].items():
-        if (remark := not_alike(splits)) is not None:
+        if (remark := remark_on(splits)) is not None:
             remarks.append(f"{task}: {remark}")
         for split, metrics in splits.items():
             name = first_metric(metrics)

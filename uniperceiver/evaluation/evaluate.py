@@ -53,6 +53,22 @@ def not_alike(splits: Mapping[str, Mapping[str, float]]) -> str | None:
     return f"recall and loss are among different numbers of texts, {among}: the fewer, the easier; compare with chance"
 
 
+def absent_sizes(splits: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A remark on splits that have no things of a size, as COCO counts it; None: there is none to make."""
+    absent = {
+        split: [size for size in ("small", "medium", "large") if f"ap_{size}" not in metrics]
+        for split, metrics in splits.items()
+        if "ap" in metrics
+    }
+    parts = [f"no {' and no '.join(sizes)} things in {split}" for split, sizes in absent.items() if sizes]
+    return "; ".join(parts) or None
+
+
+def remark_on(splits: Mapping[str, Mapping[str, float]]) -> str | None:
+    """What people should know of the figures of a task's splits; None: nothing."""
+    return "; ".join(filter(None, (not_alike(splits), absent_sizes(splits)))) or None
+
+
 def evaluate(model: AnyModel, split: Split, settings: Settings) -> Metrics:
     """All metrics of the split under the names of docs/results.md, with NAME_low and NAME_high (95 %).
 

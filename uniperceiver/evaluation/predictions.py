@@ -46,6 +46,12 @@ class ClassPrecision:
     things: tuple[int, ...]  # how many there are to find
     figures: Mapping[str, tuple[float | None, ...]]  # metric, or NAME_low and NAME_high; None: there is nothing to find
 
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "ClassPrecision":
+        """What `results.json` holds of it."""
+        figures = {name: tuple(values_K) for name, values_K in values["figures"].items()}
+        return cls(names=tuple(values["names"]), things=tuple(values["things"]), figures=figures)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:

@@ -17,7 +17,7 @@ from uniperceiver.evaluation.experts import idle_gates
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.interference.records import read_measurements
 from uniperceiver.report.figures import save_figures
-from uniperceiver.report.run.classes import class_tables
+from uniperceiver.report.run.classes import class_precisions, class_tables
 from uniperceiver.report.run.figures import run_figures
 from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
@@ -111,6 +111,7 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
         log=log,
         results=results["tasks"],
         classes=class_tables(results),
+        precision=class_precisions(results),
         main_metrics={data.task.name: main_metric(data.task) for data in tasks},
         examples=_examples(model, tasks, settings),
         explained={data.task.name: explanation(data.task) for data in tasks},

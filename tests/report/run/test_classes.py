@@ -1,13 +1,22 @@
 """The section of classes: which class was taken for which, and figures class by class."""
 
+import dataclasses
+import json
 from typing import Any
 
 import numpy as np
 
 from tests.report.html import EVIL, Page, assert_harmless
-from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable
 from uniperceiver.report.figures.confusion import MOST_CLASSES, confusion_map
-from uniperceiver.report.run.classes import class_figures, class_groups, class_rows, class_tables
+from uniperceiver.report.run.classes import (
+    class_figures,
+    class_groups,
+    class_precisions,
+    class_rows,
+    class_tables,
+    found_groups,
+)
 from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
 
@@ -65,3 +74,38 @@ def test_tasks_whose_names_would_be_one_file_name_keep_a_figure_each() -> None:
     figures = class_figures(small(classes={task: {"val": TABLE} for task in tasks}))
     plain = ("work_life", "work_life_", "Work_life__", "work_life___", "life")
     assert list(figures) == [f"confusion_{name}" for name in plain]
+
+
+PRECISION = ClassPrecision(
+    names=("owl", "wren", "absent"),
+    things=(8, 3, 0),
+    figures={
+        "ap": (0.5, 0.25, None),
+        "ap_low": (0.4, None, None),
+        "ap_high": (0.6, None, None),
+        "ap50": (0.75, 0.5, None),
+    },
+)
+
+
+def test_things_are_listed_by_how_well_they_are_found() -> None:
+    (group,) = found_groups(small(precision={"birds": {"train": PRECISION, "val": PRECISION}}))
+    assert (group.split, group.metrics, group.total) == ("val", ["ap", "ap50"], 2)
+    assert [(row.name, row.things) for row in group.rows] == [("wren", 3), ("owl", 8)]
+    wren, owl = group.rows
+    assert [(value.value, value.low, value.high) for value in owl.values] == [(0.5, 0.4, 0.6), (0.75, None, None)]
+    assert wren.values[0].low is None
+    page = Page(render_run(small(precision={"birds": {"val": PRECISION}})))
+    assert {"Things", "owl", "0.750", "0.400 – 0.600"} <= set(page.words)
+    assert "absent" not in page.words
+    names = tuple(f"{EVIL} {place}" for place in range(70))
+    many = ClassPrecision(names=names, things=(1,) * 70, figures={"ap": (0.5,) * 70})
+    text = render_run(small(precision={EVIL: {EVIL: many}}))
+    assert_harmless(text)
+    assert "and 20 more classes" in Page(text).words
+
+
+def test_results_hold_what_was_found_of_each_class() -> None:
+    assert class_precisions({"tasks": {}}) == {}
+    values = json.loads(json.dumps(dataclasses.asdict(PRECISION)))
+    assert class_precisions({"tasks": {}, "precision": {"birds": {"val": values}}}) == {"birds": {"val": PRECISION}}

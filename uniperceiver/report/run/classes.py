@@ -1,4 +1,4 @@
-"""The section of classes: which class was taken for which, and how good the answers are class by class.
+"""The sections of classes: which class was taken for which, and how good answers and found things are class by class.
 
 Shape suffixes: K classes.
 """
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable
 from uniperceiver.report.figures.canvas import file_names
 from uniperceiver.report.figures.confusion import confusion_map
 from uniperceiver.report.figures.svg import inline
-from uniperceiver.report.parts.numbers import headline_split
+from uniperceiver.report.parts.numbers import MetricValue, headline_split, metric_names, metric_value
 from uniperceiver.report.run.records import RunReport
 
 if TYPE_CHECKING:
@@ -45,6 +45,65 @@ class ClassGroup:
     figure: "Markup"
     rows: Sequence[ClassRow]
     total: int  # classes, with those that are not shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRow:
+    """Holds how well the things of a class were found."""
+
+    name: str
+    things: int
+    values: Sequence[MetricValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundGroup:
+    """Holds the classes of a task that finds things, on its headline split."""
+
+    task: str
+    tone: int
+    split: str
+    metrics: Sequence[str]
+    rows: Sequence[FoundRow]
+    total: int  # classes of which there are things
+
+
+def class_precisions(results: Mapping[str, Any]) -> dict[str, dict[str, ClassPrecision]]:
+    """Read from results.json how well things of each class were found."""
+    return {
+        task: {split: ClassPrecision.from_values(values) for split, values in splits.items()}
+        for task, splits in results.get("precision", {}).items()
+    }
+
+
+def found_groups(report: RunReport) -> list[FoundGroup]:
+    """List the classes of each task that finds things, those that are found worst first."""
+    groups = []
+    for task, splits in report.precision.items():
+        split = headline_split(splits)
+        if split is None:
+            continue
+        precision = splits[split]
+        metrics = metric_names(dict.fromkeys(precision.figures, 0.0))
+        rows = []
+        for place, (name, things) in enumerate(zip(precision.names, precision.things, strict=True)):
+            figures = {key: values_K[place] for key, values_K in precision.figures.items()}
+            there = {key: value for key, value in figures.items() if value is not None}
+            values = [metric_value(there, metric, "") for metric in metrics]
+            if things:
+                rows.append(FoundRow(name=name, things=things, values=values))
+        rows.sort(key=lambda row: (row.values[0].value or 0.0, -row.things))
+        groups.append(
+            FoundGroup(
+                task=task,
+                tone=report.tone(task),
+                split=split,
+                metrics=metrics,
+                rows=rows[:_ROWS],
+                total=len(rows),
+            )
+        )
+    return groups
 
 
 def class_tables(results: Mapping[str, Any]) -> dict[str, dict[str, ClassTable]]:

@@ -1,7 +1,7 @@
 """report.html of a run: one file that needs nothing else, to be looked at rather than read."""
 
 from uniperceiver.report.parts.page import render_page
-from uniperceiver.report.run.classes import class_groups
+from uniperceiver.report.run.classes import class_groups, found_groups
 from uniperceiver.report.run.curves import curve_groups
 from uniperceiver.report.run.data import data_rows
 from uniperceiver.report.run.examples import example_groups
@@ -19,6 +19,7 @@ def render_run(report: RunReport) -> str:
         "Tasks": task_cards(report),
         "Examples": example_groups(report),
         "Classes": class_groups(report),
+        "Things": found_groups(report),
         "Experts": experts_section(report.experts),
         "Interference": interference_section(report),
         "Curves": curve_groups(report),

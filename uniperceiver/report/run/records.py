@@ -7,7 +7,7 @@ from typing import Any
 from uniperceiver.data.lengths import SplitFacts
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.evaluation.experts import Experts
-from uniperceiver.evaluation.predictions import ClassTable
+from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable
 from uniperceiver.interference.records import Interference
 from uniperceiver.report.parts.colours import tone_of
 from uniperceiver.report.parts.numbers import MetricValue, metric_names, metric_value
@@ -28,6 +28,9 @@ class RunReport:
     classes: Mapping[str, Mapping[str, ClassTable]] = field(
         default_factory=dict
     )  # task -> split, of tasks with classes
+    precision: Mapping[str, Mapping[str, ClassPrecision]] = field(
+        default_factory=dict
+    )  # task -> split, of tasks that find things
     examples: Sequence[Example] = ()
     explained: Mapping[str, str] = field(default_factory=dict)  # task -> what its examples show
     data: Sequence[SplitFacts] = ()

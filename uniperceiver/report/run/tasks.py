@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uniperceiver.evaluation.evaluate import lower_is_better, not_alike
+from uniperceiver.evaluation.evaluate import lower_is_better, remark_on
 from uniperceiver.report.figures.dots import metric_dots
 from uniperceiver.report.figures.svg import inline
 from uniperceiver.report.parts.numbers import (
@@ -113,5 +113,5 @@ def _metrics_of(report: RunReport, task: str, parts: Mapping[str, Metrics], spli
             values.append(metric_value(metrics, name, main) if name in metrics else None)
         rows.append(MetricsRow(name=name, is_main=is_main, lower=lower_is_better(name), values=values))
     sizes = [finite(parts.get(split, {}).get("n")) for split in splits]
-    remark = not_alike({split: parts[split] for split in splits if split in parts})
+    remark = remark_on({split: parts[split] for split in splits if split in parts})
     return TaskMetrics(task=task, tone=report.tone(task), sizes=sizes, remark=remark, rows=rows)
