@@ -37,7 +37,7 @@ def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
     return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, times * rows * columns, c * side * side)
 
 
-def halvings(channels: Sequence[int]) -> nn.Sequential:
+def halving_layers(channels: Sequence[int]) -> nn.Sequential:
     """3x3 convolutions of stride 2 between so many channels, each with GroupNorm and GELU."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(channels):
@@ -86,7 +86,7 @@ class ConvStem(nn.Module):
         if patch < 2 or patch != 1 << halvings:
             raise ValueError(f"a stem of convolutions halves the picture again and again: {patch} is no power of 2")
         channels = [depth * _CHANNELS, *(max(width >> (halvings - 1 - place), 16) for place in range(halvings))]
-        self.layers = halvings(channels)
+        self.layers = halving_layers(channels)
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth
         self.channels = tuple(channels[1:])  # of each stage
