@@ -37,7 +37,7 @@ def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
     return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, times * rows * columns, c * side * side)
 
 
-def halvings(channels: Sequence[int]) -> nn.Sequential:
+def halving_layers(channels: Sequence[int]) -> nn.Sequential:
     """3x3 convolutions of stride 2 between so many channels, each with GroupNorm and GELU."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(channels):
@@ -82,11 +82,11 @@ class ConvStem(nn.Module):
 
     def __init__(self, width: int, *, patch: int, depth: int) -> None:
         super().__init__()
-        times = patch.bit_length() - 1
-        if patch < 2 or patch != 1 << times:
+        halvings = patch.bit_length() - 1
+        if patch < 2 or patch != 1 << halvings:
             raise ValueError(f"a stem of convolutions halves the picture again and again: {patch} is no power of 2")
-        channels = [depth * _CHANNELS, *(max(width >> (times - 1 - place), 16) for place in range(times))]
-        self.layers = halvings(channels)
+        channels = [depth * _CHANNELS, *(max(width >> (halvings - 1 - place), 16) for place in range(halvings))]
+        self.layers = halving_layers(channels)
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth
         self.channels = tuple(channels[1:])  # of each stage

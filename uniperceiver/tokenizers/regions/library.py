@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from uniperceiver.errors import UserError
 from uniperceiver.tokenizers.regions.backbone import Maps, coarser, grid_of, joined
 from uniperceiver.tokenizers.regions.shape import LibraryShape, RegionShape
-from uniperceiver.tokenizers.stems import halvings
+from uniperceiver.tokenizers.stems import halving_layers
 
 _GROUPS = 32  # of channels that a GroupNorm takes together
 _PROBE = 224  # pixels along a side of the picture that tells the strides of maps
@@ -37,7 +37,7 @@ class LibraryBackbone(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(extra))
         stages = shape.mask_stride.bit_length() - 1
         self.fine_channels = max(width // 4, 16) if shape.masks else 0
-        self.fine = halvings([_INPUTS, *[self.fine_channels] * stages]) if shape.masks else None
+        self.fine = halving_layers([_INPUTS, *[self.fine_channels] * stages]) if shape.masks else None
         for module in self.body.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
