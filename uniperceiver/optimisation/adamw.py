@@ -33,7 +33,7 @@ def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
 
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
-    """The trainable parameters with and without weight decay; what learns at a rate of its own has groups of its own."""
+    """The trainable parameters with and without weight decay; what learns at a rate of its own stands apart."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
