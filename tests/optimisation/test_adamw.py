@@ -18,6 +18,7 @@ from uniperceiver.optimisation.adamw import (
     decays,
     learning_rate,
     optimiser_tensors,
+    parameter_groups,
     restore_optimiser,
 )
 from uniperceiver.runs.architecture import architecture
@@ -65,6 +66,21 @@ def test_gates_have_their_own_rate_where_it_is_asked_for() -> None:
         assert (gates["lr_factor"], gates["weight_decay"]) == (0.25, 0.0)
         assert [group["lr_factor"] for group in others] == [1.0, 1.0]
         assert sum(len(group["params"]) for group in (*others, gates)) == len(names)
+
+
+def test_a_backbone_from_elsewhere_has_its_own_rate_where_it_is_asked_for() -> None:
+    model = nn.ModuleDict({"backbone": nn.ModuleDict({"body": nn.Linear(3, 3), "down": nn.Linear(3, 3)})})
+    model = nn.ModuleDict({"regions": model})
+    assert len(parameter_groups(model, OptimiserConfig())) == 2
+    groups = parameter_groups(model, OptimiserConfig(backbone_lr=0.1, weight_decay=0.3))
+    body = model["regions"]["backbone"]["body"]
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert len(found) == 4
+    assert [(found[id(x)]["lr_factor"], found[id(x)]["weight_decay"]) for x in (body.weight, body.bias)] == [
+        (0.1, 0.3),
+        (0.1, 0.0),
+    ]
+    assert sum(len(group["params"]) for group in groups if group["lr_factor"] == 1.0) == 2
 
 
 def test_the_schedule() -> None:

@@ -11,8 +11,11 @@ from uniperceiver.strict import record
 class RegionsConfig:
     """The network that turns a picture into proposals, where `model.image` is regions; plain numbers of its parts."""
 
+    backbone: str = "plain"
+    """plain: a stem of convolutions and a few blocks, from scratch. transformers:NAME: a backbone of the library
+    transformers with its weights, by its name on the Hugging Face hub or its folder (ResNet, Swin, DINOv2, ...)."""
     backbone_layers: PositiveInt = 3
-    """Blocks of attention between the stem of convolutions and the pyramid of maps."""
+    """Blocks of attention between the stem of convolutions and the pyramid of maps, of a plain backbone."""
     levels: PositiveInt = 2
     """Maps of the pyramid; the first has a cell for each patch, each other half the side of the one before."""
     decoder: PositiveInt = 3

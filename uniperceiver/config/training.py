@@ -27,6 +27,8 @@ class OptimiserConfig:
     """muon: learning rate of what it updates, in multiples of `lr`."""
     gate_lr: float = Field(default=1.0, gt=0)
     """Learning rate of gates, in multiples of `lr`."""
+    backbone_lr: float = Field(default=1.0, gt=0)
+    """Learning rate of a backbone with weights from elsewhere (model.regions.backbone), in multiples of `lr`."""
     betas: tuple[_Share, _Share] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-6, gt=0)

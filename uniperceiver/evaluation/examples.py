@@ -45,6 +45,7 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             truth=answer.truth,
             answers=answer.answers,
             right=answer.right,
+            things=answer.things,
         )
         for sample, answer in zip(samples, shown, strict=True)
     ]

@@ -10,7 +10,9 @@ from torch.optim.adamw import adamw as fused_adamw
 
 from uniperceiver.config import OptimiserConfig
 
-_GATES = ".router."  # in the names of their parameters
+# In the names of parameters that may learn at a rate of their own:
+_GATES = ".router."
+_BODY = ".backbone.body."
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -31,14 +33,16 @@ def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
 
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
-    """The trainable parameters with and without weight decay; gates apart, if they learn at a rate of their own."""
-    with_decay, without, gates = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
+    """The trainable parameters with and without weight decay; what learns at a rate of its own has groups of its own."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            of_gate = config.gate_lr != 1.0 and _GATES in name
-            (gates if of_gate else with_decay if decays(name, parameter) else without).append(parameter)
-    groups = [group_of(with_decay, config.weight_decay), group_of(without, 0.0)]
-    return [*groups, group_of(gates, 0.0, config.gate_lr)] if gates else groups
+            rate = config.gate_lr if _GATES in name else config.backbone_lr if _BODY in name else 1.0
+            groups.setdefault((rate, decays(name, parameter)), []).append(parameter)
+    return [
+        group_of(parameters, config.weight_decay if has_decay else 0.0, rate)
+        for (rate, has_decay), parameters in groups.items()
+    ]
 
 
 def group_of(parameters: list[nn.Parameter], weight_decay: float, lr_factor: float = 1.0) -> dict[str, Any]:

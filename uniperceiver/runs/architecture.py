@@ -14,6 +14,7 @@ from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
 from uniperceiver.runs.checks import check_experts
 from uniperceiver.tokenizers.join import USUAL
+from uniperceiver.tokenizers.regions.library import library_shape
 from uniperceiver.tokenizers.regions.shape import RegionShape
 
 # What a recipe and a model say of experts, in one place for both ways: `experts` reads it from the left to the right,
@@ -23,7 +24,9 @@ _SAME = tuple(
 )
 _HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
 _GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
-_DERIVED = frozenset({"tokens", "mask_stride"})  # keys of `model.regions` with a value that depends on others
+_DERIVED = frozenset(
+    {"backbone", "tokens", "mask_stride"}
+)  # keys of `model.regions` with a value that depends on others
 _SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
 _OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
@@ -102,10 +105,23 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShap
         raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
     return RegionShape(
         **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
+        library=library_shape(name, wish.levels) if (name := library_name(wish)) else None,
         tokens=wish.tokens or wish.queries,
         masks=masks,
         mask_stride=wish.mask_stride or (2 if pixels <= _SMALL else 4),
     )
+
+
+def library_name(wish: RegionsConfig) -> str | None:
+    """What a recipe's backbone is called in the library transformers; None: it is a plain one.
+
+    Raises:
+        UserError: it is neither.
+    """
+    source, _, name = wish.backbone.partition(":")
+    if wish.backbone != "plain" and (source != "transformers" or not name):
+        raise UserError(f"model.regions.backbone: {wish.backbone!r} is unknown; write plain, or transformers:NAME")
+    return name or None
 
 
 def moe_of(config: ModelConfig, moe: MoEConfig, tasks: int) -> MoE | None:

@@ -17,7 +17,7 @@ from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.own_code import OwnCode, refuse_unknown
-from uniperceiver.runs.architecture import expert_words, experts
+from uniperceiver.runs.architecture import expert_words, experts, library_name
 from uniperceiver.runs.steps import load_saved
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
@@ -26,6 +26,7 @@ from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import refuse_other_classes
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers import bpe
+from uniperceiver.tokenizers.regions.library import LibraryBackbone, load_library_weights
 from uniperceiver.training.checkpoint import list_checkpoints
 
 _SIZE = ("width", "layers", "heads", "patch")
@@ -149,6 +150,19 @@ def load_start(model: Generalist, recipe: Recipe, arch: Architecture, start: Sav
     if misfit is not None:
         raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")
     model.load_state_dict(weights)
+
+
+def load_backbone(model: Generalist, recipe: Recipe) -> None:
+    """Give the backbone of a freshly drawn model the weights that were published under its name, if it has one.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    name = library_name(recipe.model.regions)
+    if recipe.model.image == "regions" and name is not None:
+        backbone = model.get_submodule("tokenizer.regions.backbone")
+        assert isinstance(backbone, LibraryBackbone)
+        load_library_weights(backbone, name)
 
 
 def begin_equal(model: Generalist, recipe: Recipe, arch: Architecture) -> None:

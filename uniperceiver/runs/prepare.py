@@ -22,6 +22,7 @@ from uniperceiver.runs.initial_weights import (
     base_to_keep,
     begin_equal,
     code_of_start,
+    load_backbone,
     load_start,
     read_start,
 )
@@ -34,6 +35,7 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe
+from uniperceiver.training.checkpoint import list_checkpoints
 from uniperceiver.training.log import RunLog, Tracker
 from uniperceiver.training.loop import Callbacks, Run
 from uniperceiver.training.step import TrainState
@@ -74,7 +76,7 @@ def prepare_run(
     arch = architecture_of_run(recipe, tasks, _asked(recipe, tasks, codec), start, folder)
     check_sizes(recipe, tasks, arch)
     with announced("making the model", quiet=quiet):
-        model = _first_model(recipe, arch, start)
+        model = _first_model(recipe, arch, start, folder)
     trained = [KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks]
     beside, code = base_to_keep(recipe, base, folder, start), joined(code, code_of_start(recipe, folder, start))
     saved = SavedModel(
@@ -141,9 +143,11 @@ def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: 
             yield from alike_notes(data, lambda text: tuple(codec.encode(text)))
 
 
-def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Generalist:
+def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None, folder: Path) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
     model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    if start is None and not list_checkpoints(folder / "checkpoints"):
+        load_backbone(model, recipe)
     begin_equal(model, recipe, arch)
     load_start(model, recipe, arch, start)
     freeze(recipe, model)

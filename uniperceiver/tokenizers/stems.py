@@ -6,7 +6,7 @@ then row, then column), D width.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,18 @@ def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
     rows, columns = h // side, w // side
     split = pixels_BTCHW.reshape(b, times, c, rows, side, columns, side)
     return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, times * rows * columns, c * side * side)
+
+
+def halvings(channels: Sequence[int]) -> nn.Sequential:
+    """3x3 convolutions of stride 2 between so many channels, each with GroupNorm and GELU."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(channels):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(math.gcd(_GROUPS, outputs), outputs),
+            nn.GELU(),
+        ]
+    return nn.Sequential(*layers)
 
 
 class LinearStem(nn.Linear):
@@ -70,18 +82,11 @@ class ConvStem(nn.Module):
 
     def __init__(self, width: int, *, patch: int, depth: int) -> None:
         super().__init__()
-        halvings = patch.bit_length() - 1
-        if patch < 2 or patch != 1 << halvings:
+        times = patch.bit_length() - 1
+        if patch < 2 or patch != 1 << times:
             raise ValueError(f"a stem of convolutions halves the picture again and again: {patch} is no power of 2")
-        channels = [depth * _CHANNELS, *(max(width >> (halvings - 1 - place), 16) for place in range(halvings))]
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(channels):
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-                nn.GroupNorm(math.gcd(_GROUPS, outputs), outputs),
-                nn.GELU(),
-            ]
-        self.layers = nn.Sequential(*layers)
+        channels = [depth * _CHANNELS, *(max(width >> (times - 1 - place), 16) for place in range(times))]
+        self.layers = halvings(channels)
         self.linear = nn.Linear(channels[-1], width)
         self.depth = depth
         self.channels = tuple(channels[1:])  # of each stage

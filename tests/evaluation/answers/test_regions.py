@@ -16,7 +16,7 @@ from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.evaluate import first_metric, main_metric, metric_names
 from uniperceiver.evaluation.predictions import ClassPrecision, Prediction
 from uniperceiver.evaluation.split import Settings, Split
-from uniperceiver.records.regions import Detections, PictureThings
+from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer, Regions
 from uniperceiver.tasks.answers.regions import collated
 from uniperceiver.tasks.ask import Answered
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -58,7 +58,10 @@ def told(monkeypatch: pytest.MonkeyPatch, found: list[Detections], truth: list[P
         target_R = torch.tensor([0] * single + [-1])
         readout: Any = SimpleNamespace(target_R=target_R, answers=single)
         terms = {"l1": torch.tensor(2.0 * single / max(1, single)), "objectness": torch.tensor(1.5) / max(1, single)}
-        regions: Any = [int(name[1:]) for name in batch.ids]
+        chosen_BN = torch.tensor([[int(name[1:])] for name in batch.ids])
+        masks_B111 = torch.zeros(len(chosen_BN), 1, 1, 1)
+        layer = ProposalLayer(objectness_BQ=chosen_BN.float(), box_BQ4=masks_B111, mask_BQHW=masks_B111)
+        regions = Regions(layers=(layer, layer), chosen_BN=chosen_BN, start=1)
         logits_RK = torch.zeros(single + 1, len(task.labels))
         return Answered(logits_RK=logits_RK, decisions=(), readout=readout, terms=terms, regions=regions)
 
@@ -66,7 +69,15 @@ def told(monkeypatch: pytest.MonkeyPatch, found: list[Detections], truth: list[P
     monkeypatch.setattr(f"{room}.batches", batches)
     monkeypatch.setattr(f"{room}.answer_among", answer_among)
     monkeypatch.setattr(f"{room}._represented", lambda *rest: None)
-    monkeypatch.setattr(f"{room}.detections_of", lambda logits, regions, pictures, names: [found[n] for n in regions])
+
+    def detections_of(logits_RK: Any, regions: Regions, pictures: Any, names: Any) -> list[Detections]:
+        (number,) = regions.chosen_BN.flatten().tolist()
+        (layer,) = regions.layers
+        picture = found[number]
+        assert (layer.mask_BQHW is None) == (picture.masks is None)
+        return [picture]
+
+    monkeypatch.setattr(f"{room}.detections_of", detections_of)
 
 
 def measured(split: Split, **changes: Any) -> dict[str, float]:

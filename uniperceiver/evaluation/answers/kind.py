@@ -12,6 +12,7 @@ from torch import Tensor
 
 from uniperceiver.data.batch import collate
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
+from uniperceiver.evaluation.localisation.shown import ShownThings
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
 from uniperceiver.evaluation.predictions import likeliest_of
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, batches
@@ -34,6 +35,7 @@ class Shown:
     truth: tuple[str, ...] = ()  # right answers, or the captions that people wrote
     answers: tuple[tuple[str, float], ...] = ()  # with probability, best first; NaN: without one
     right: bool | None = None  # None: not a matter of right or wrong
+    things: ShownThings | None = None  # in the picture, instead of answers
 
 
 class Evaluation:

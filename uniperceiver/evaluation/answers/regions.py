@@ -14,10 +14,11 @@ from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, bat
 from uniperceiver.evaluation.localisation.collected import MASK, FoundThings
 from uniperceiver.evaluation.localisation.constant_boxes import best_constant_boxes
 from uniperceiver.evaluation.localisation.matching import Matches
+from uniperceiver.evaluation.localisation.shown import ShownThings
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
 from uniperceiver.records import Batch, Sample, to_device
-from uniperceiver.records.regions import Detections, PictureThings
+from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer
 from uniperceiver.tasks.ask import Answered, answer_among
 from uniperceiver.tasks.candidates import represent_in_chunks
 from uniperceiver.tasks.localisation.detections import detections_of
@@ -34,8 +35,8 @@ class RegionsEvaluation(Evaluation):
     main_metric = "ap"
     more_metrics = ("ap50", "ap75")
     explained = (
-        "Solid boxes: what the model finds with a score of 0.3 or more, in the colour of the class. Dashed boxes: what "
-        "people have marked."
+        "Solid: what the model finds with a score of 0.3 or more. Dashed: what people have marked. A colour is a "
+        "class; found is what overlaps a marked thing of its class by half."
     )
 
     def metrics_of(self, task: Task) -> tuple[str, ...]:
@@ -48,19 +49,20 @@ class RegionsEvaluation(Evaluation):
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         task, names = split.task, split.task.answer.names(split.task, settings.codec)
         collected, losses = FoundThings(names=names, masks=task.masks), _Losses()
-        truth: list[PictureThings] = []
+        key = ("constant boxes", task.name, split.name, settings.limit)
+        truth: list[PictureThings] = []  # that chance is still to be worked out of
         for batch, answered, detections in _answers(model, split, settings):
             losses.add(task, batch, answered)
             for sample, picture, things in zip(batch.ids, detections, _pictures(batch), strict=True):
                 matches = collected.add(picture, things)
-                truth.append(things)
+                if key not in settings.memory:
+                    truth.append(things)
                 if settings.on_detections is not None:
                     settings.on_detections(sample, picture)
                 if settings.on_predictions is not None:
                     settings.on_predictions(list(_predictions(split, sample, picture, matches)))
         if not collected.things.any():
             raise UserError(f"{task.name}/{split.name}: no picture has a thing in it, so there is nothing to find")
-        key = ("constant boxes", task.name, split.name, settings.limit)
         if key not in settings.memory:
             settings.memory[key] = _chance(split, settings, names, truth)
         chance = settings.memory[key]
@@ -76,8 +78,8 @@ class RegionsEvaluation(Evaluation):
         batch = batch_of(split, settings, samples)
         c_KD = _represented(model, split, settings)
         answered = answer_among(model, split.task, batch, c_KD)
-        for picture in _detections(split, settings, batch, answered):
-            yield Shown(answers=tuple(zip(picture.labels[:3], picture.scores[:3].tolist(), strict=True)))
+        for picture, things in zip(_detections(split, settings, batch, answered), _pictures(batch), strict=True):
+            yield Shown(things=ShownThings.of(picture, things))
 
 
 class _Losses:
@@ -107,7 +109,9 @@ class _Losses:
         return {"loss": nll + localisation, "nll": nll, "localisation": localisation}
 
 
-def _answers(model: AnyModel, split: Split, settings: Settings) -> Iterator[tuple[Batch, Answered, list[Detections]]]:
+def _answers(
+    model: AnyModel, split: Split, settings: Settings
+) -> Iterator[tuple[Batch, Answered, Iterator[Detections]]]:
     """What the model finds in every batch of a split."""
     with torch.no_grad(), autocast(settings):
         c_KD = _represented(model, split, settings)
@@ -123,10 +127,24 @@ def _represented(model: AnyModel, split: Split, settings: Settings) -> Tensor:
     return represent_in_chunks(model, to_device(candidates, settings.device))
 
 
-def _detections(split: Split, settings: Settings, batch: Batch, answered: Answered) -> list[Detections]:
-    assert answered.regions is not None
+def _detections(split: Split, settings: Settings, batch: Batch, answered: Answered) -> Iterator[Detections]:
+    """What was found in each picture; picture by picture, as a hundred masks of each are large."""
+    regions = answered.regions
+    assert regions is not None
     names = split.task.answer.names(split.task, settings.codec)
-    return detections_of(answered.logits_RK, answered.regions, _pictures(batch), names)
+    proposals = regions.chosen_BN.shape[1]
+    for row, things in enumerate(_pictures(batch)):
+        last = _of_row(regions.layers[-1], row, masks=split.task.masks)
+        own = replace(regions, layers=(last,), chosen_BN=regions.chosen_BN[row : row + 1])
+        logits_NK = answered.logits_RK[row * proposals : (row + 1) * proposals]
+        yield from detections_of(logits_NK, own, [things], names)
+
+
+def _of_row(layer: ProposalLayer, row: int, *, masks: bool) -> ProposalLayer:
+    """The queries of a picture, with their masks if these are asked for."""
+    own = slice(row, row + 1)
+    mask_BQHW = layer.mask_BQHW[own] if masks and layer.mask_BQHW is not None else None
+    return ProposalLayer(objectness_BQ=layer.objectness_BQ[own], box_BQ4=layer.box_BQ4[own], mask_BQHW=mask_BQHW)
 
 
 def _pictures(batch: Batch) -> tuple[PictureThings, ...]:

@@ -31,14 +31,20 @@ class Picture:
         return len(self.uri) + sum(map(len, self.strip))
 
 
-def fit_pictures(clips: Sequence[tuple[np.ndarray, ...]], budget: int) -> list[Picture | None]:
+def fit_pictures(
+    clips: Sequence[tuple[np.ndarray, ...]], budget: int, factors: Sequence[int] | None = None
+) -> list[Picture | None]:
     """Make a picture of every clip or image, all within `budget` bytes; None where there is nothing to see.
 
     All become smaller until they fit; if even the smallest do not, the last ones are left out.
+
+    Args:
+        factors: how many times larger than usual each of them may be; None: none is.
     """
+    factors = [1] * len(clips) if factors is None else factors
     pictures: list[Picture | None] = []
     for side, exact in _SIZES:
-        pictures = [_picture(frames, side, exact) for frames in clips]
+        pictures = [_picture(frames, factor * side, exact) for frames, factor in zip(clips, factors, strict=True)]
         if sum(picture.bytes for picture in pictures if picture) <= budget:
             return pictures
     left = budget

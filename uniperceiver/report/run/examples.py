@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from uniperceiver.evaluation.examples import Example
 from uniperceiver.report.parts.numbers import finite
 from uniperceiver.report.parts.pictures import Picture, fit_pictures
+from uniperceiver.report.run.overlays import ClassKey, Overlay, class_keys, overlay_of, tally
 from uniperceiver.report.run.records import RunReport
 
 _PICTURES_BYTES = 3_000_000
 _ANSWERS = 5  # shown of each example
 _NOTHING = "(no word)"  # an answer that the model ended at once
+_LARGER = 3  # times the size of other pictures, where things are found in them
 _SHARP = 80  # below this width a picture is not smoothed where it is scaled
 
 
@@ -32,6 +34,7 @@ class ShownExample:
     sharp: bool  # small pictures show their pixels
     name: str  # the file's own name, without its folders
     answers: Sequence[ShownAnswer]
+    overlay: Overlay | None  # over the picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +46,39 @@ class ExampleGroup:
     tally: str | None  # how many are right
     explained: str  # what they show; "": that explains itself
     examples: Sequence[ShownExample]
+    keys: Sequence[ClassKey]  # colours of classes, where things are found in pictures
+    more_keys: int  # classes beside these
 
 
 def example_groups(report: RunReport) -> list[ExampleGroup]:
     """Gather the examples by task, with pictures that fit into the page."""
-    pictures = fit_pictures([example.frames for example in report.examples], _PICTURES_BYTES)
+    factors = [1 if example.things is None else _LARGER for example in report.examples]
+    pictures = fit_pictures([example.frames for example in report.examples], _PICTURES_BYTES, factors)
     pairs = list(zip(report.examples, pictures, strict=True))
     groups = []
     for task in report.tasks:
-        shown = [_shown(example, picture) for example, picture in pairs if example.task == task]
-        judged = [example.right for example, _ in pairs if example.task == task and example.right is not None]
-        tally = f"{sum(judged)} of {len(judged)} right" if judged else None
-        if shown:
-            explained, tone = report.explained.get(task, ""), report.tone(task)
-            groups.append(ExampleGroup(task=task, tone=tone, tally=tally, explained=explained, examples=shown))
+        own = [(example, picture) for example, picture in pairs if example.task == task]
+        if not own:
+            continue
+        things = [example.things for example, _ in own if example.things is not None]
+        keys, more_keys = class_keys(things)
+        groups.append(
+            ExampleGroup(
+                task=task,
+                tone=report.tone(task),
+                tally=_tally([example for example, _ in own]) or tally(things) or None,
+                explained=report.explained.get(task, ""),
+                examples=[_shown(*pair) for pair in own],
+                keys=keys,
+                more_keys=more_keys,
+            )
+        )
     return groups
+
+
+def _tally(examples: Sequence[Example]) -> str:
+    judged = [example.right for example in examples if example.right is not None]
+    return f"{sum(judged)} of {len(judged)} right" if judged else ""
 
 
 def _shown(example: Example, picture: Picture | None) -> ShownExample:
@@ -73,6 +94,7 @@ def _shown(example: Example, picture: Picture | None) -> ShownExample:
         sharp=picture is not None and max(picture.width, picture.height) < _SHARP,
         name=example.sample.rstrip("/").rsplit("/", 1)[-1],
         answers=answers,
+        overlay=None if example.things is None else overlay_of(example.things),
     )
 
 

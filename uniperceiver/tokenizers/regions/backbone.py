@@ -5,6 +5,7 @@ Source: ViTDet's simple pyramid (arXiv 2203.16527), downwards only.
 Shape suffixes: B pictures, C channels, H W pixels or cells, S cells of all maps, D width.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -44,19 +45,14 @@ class PlainBackbone(nn.Module):
         self.patch = patch
         self.fine_stage = shape.mask_stride.bit_length() - 2 if shape.masks else None  # stride 2: stage 0
         self.stem = ConvStem(width, patch=patch, depth=1)
+        self.fine_channels = 0 if self.fine_stage is None else self.stem.channels[self.fine_stage]
         self.blocks = nn.ModuleList(RegionBlock(width, heads) for _ in range(shape.backbone_layers))
         self.norm = nn.LayerNorm(width, eps=1e-5)
         self.down = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(shape.levels - 1))
 
-    @property
-    def fine_channels(self) -> int:
-        """Channels of the map that masks are drawn on."""
-        assert self.fine_stage is not None
-        return self.stem.channels[self.fine_stage]
-
     @torch.no_grad()
-    def initialise(self) -> None:
-        """Biases of convolutions are 0, as those of linear maps."""
+    def initialise(self, stream: torch.Generator | None) -> None:
+        """Biases of convolutions are 0, as those of linear maps; nothing is drawn."""
         for layer in self.down:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
@@ -64,22 +60,32 @@ class PlainBackbone(nn.Module):
         """Maps of pictures of any size."""
         stages = self.stem.stages(pixels_BCHW)
         height, width = pixels_BCHW.shape[2:]
-        grids = [_grid_of(stages[-1], self.patch, height, width)]
+        grids = [grid_of(stages[-1], self.patch, height, width)]
         x_BSD = self.stem.linear(stages[-1].flatten(2).transpose(1, 2))
         x_BSD = x_BSD + positions(grids[0], x_BSD.shape[2], x_BSD.device).to(x_BSD.dtype)
         for block in self.blocks:
             x_BSD = block(x_BSD)
-        cells = [self.norm(x_BSD)]
-        map_BDHW = cells[0].transpose(1, 2).unflatten(2, (grids[0].rows, grids[0].columns))
-        for level, convolution in enumerate(self.down, start=1):
-            map_BDHW = convolution(_even(map_BDHW))
-            grids.append(_grid_of(map_BDHW, self.patch << level, height, width))
-            cells.append(map_BDHW.flatten(2).transpose(1, 2))
+        map_BDHW = self.norm(x_BSD).transpose(1, 2).unflatten(2, (grids[0].rows, grids[0].columns))
+        maps = [map_BDHW]
+        coarser(maps, grids, self.down)
         fine_BCHW = None if self.fine_stage is None else stages[self.fine_stage]
-        return Maps(cell_BSD=torch.cat(cells, dim=1), grids=tuple(grids), fine_BCHW=fine_BCHW)
+        return Maps(cell_BSD=joined(maps), grids=tuple(grids), fine_BCHW=fine_BCHW)
 
 
-def _grid_of(map_BDHW: Tensor, stride: int, height: int, width: int) -> Grid:
+def coarser(maps: list[Tensor], grids: list[Grid], down: nn.ModuleList) -> None:
+    """Append a map of half the side for each convolution, made of the map before."""
+    for convolution in down:
+        maps.append(convolution(_even(maps[-1])))
+        rows, columns = maps[-1].shape[2:]
+        grids.append(Grid(rows=rows, columns=columns, height=2 * grids[-1].height, width=2 * grids[-1].width))
+
+
+def joined(maps: Iterable[Tensor]) -> Tensor:
+    """(B, S, D): the cells of all maps, map after map, row by row."""
+    return torch.cat([map_BDHW.flatten(2).transpose(1, 2) for map_BDHW in maps], dim=1)
+
+
+def grid_of(map_BDHW: Tensor, stride: int, height: int, width: int) -> Grid:
     """The grid of a map with so many pixels to a cell, of a picture of that size."""
     rows, columns = map_BDHW.shape[2:]
     return Grid(rows=rows, columns=columns, height=stride / height, width=stride / width)

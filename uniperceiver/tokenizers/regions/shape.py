@@ -1,6 +1,6 @@
 """What config.json holds of a model that reads pictures as regions."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -8,11 +8,23 @@ from uniperceiver.strict import record
 
 
 @record
+class LibraryShape:
+    """A backbone of the library transformers."""
+
+    config: dict[str, Any]
+    """Its configuration, as transformers writes it."""
+    strides: tuple[PositiveInt, ...]
+    """Pixels along a cell's side of each of its maps, finest first."""
+
+
+@record
 class RegionShape:
     """The shape of the network that turns a picture into proposals, and which of its outputs become tokens."""
 
+    library: LibraryShape | None = None
+    """A backbone of transformers; None: a plain one."""
     backbone_layers: PositiveInt = 3
-    """Blocks of attention between the stem and the pyramid of maps."""
+    """Blocks of attention between the stem and the pyramid of maps, of a plain backbone."""
     levels: PositiveInt = 2
     """Maps of the pyramid, each with half the side of the one before."""
     decoder: PositiveInt = 3

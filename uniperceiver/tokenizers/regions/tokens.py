@@ -20,6 +20,7 @@ from uniperceiver.records.regions import Objects, ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
 from uniperceiver.tokenizers.regions.decoder import Decoder, best, rows
+from uniperceiver.tokenizers.regions.library import LibraryBackbone
 from uniperceiver.tokenizers.regions.masks import small_masks
 from uniperceiver.tokenizers.regions.noise import noised
 from uniperceiver.tokenizers.regions.places import Grid, box_vectors, positions
@@ -66,9 +67,12 @@ class RegionTokenizer(nn.Module):
         if width % 8:
             raise ValueError(f"width: {width} is no multiple of 8, which vectors of boxes need")
         self.shape = shape
-        self.backbone = PlainBackbone(width, heads, patch, shape)
-        channels = self.backbone.fine_channels if shape.masks else 0
-        self.decoder = Decoder(width, heads, shape, fine_channels=channels)
+        self.backbone = (
+            PlainBackbone(width, heads, patch, shape)
+            if shape.library is None
+            else LibraryBackbone(width, shape, shape.library)
+        )
+        self.decoder = Decoder(width, heads, shape, fine_channels=self.backbone.fine_channels)
         if shape.kinds != "proposals":
             self.pools = nn.ModuleList(MapPool(width, heads) for _ in range(shape.pooled))
             self.flat = nn.Linear(width, width)
@@ -79,7 +83,7 @@ class RegionTokenizer(nn.Module):
     @torch.no_grad()
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables, and set the biases that say where refinement begins, after all linear maps were drawn."""
-        self.backbone.initialise()
+        self.backbone.initialise(stream)
         self.decoder.initialise(stream)
 
     def propose(
