@@ -236,7 +236,7 @@ class ThingList:
         empty_M = (box_M4[:, 2:] <= box_M4[:, :2]).any(axis=1)
         outside_M = ~empty_M & (clipped_M4[:, 2:] <= clipped_M4[:, :2]).any(axis=1)
         kept_M = np.asarray(~empty_M & ~outside_M)
-        over_M = (np.abs(clipped_M4 - box_M4) > slack).any(axis=1)
+        beyond_M = (np.abs(clipped_M4 - box_M4) > slack).any(axis=1)  # none where no size is known
         label_M = np.array(self.class_M, dtype=np.float64)[order_M]
         rows = np.concatenate([picture_M[:, None], box_M4, label_M[:, None]], axis=1)
         _, first = np.unique(np.ascontiguousarray(rows), axis=0, return_index=True)
@@ -245,7 +245,7 @@ class ThingList:
         for reason, flag_M in (
             ("boxes without width or height are left out", empty_M),
             ("boxes outside their picture are left out", outside_M),
-            ("boxes reach out of their picture and are clipped", kept_M & over_M),
+            ("boxes reach out of their picture and are clipped", kept_M & beyond_M),
             ("boxes stand there twice, with the same class", repeated_M),
         ):
             self.left_out[reason] += [self.names[index] for index in order_M[flag_M].tolist()]
