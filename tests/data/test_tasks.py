@@ -26,9 +26,10 @@ def test_names_of_classes_match_in_either_form_of_unicode(tmp_path: Path) -> Non
         (tmp_path / folder / "a.jpg").touch()
     train, val = ({"format": "folder", "path": split} for split in ("train", "val"))
     recipe = small_recipe(("colours",), tasks__colours__train=train, tasks__colours__val=val)
-    recipe = replace(recipe, tasks={"colours": replace(recipe.tasks["colours"], labels={joined: "a coffee house"})})
-    (data,) = open_tasks(recipe, tmp_path)
-    assert data.task.labels == (("a coffee house",), ("cat",))
+    for form in (apart, joined):
+        recipe = replace(recipe, tasks={"colours": replace(recipe.tasks["colours"], labels={form: "a coffee house"})})
+        (data,) = open_tasks(recipe, tmp_path)
+        assert data.task.labels == (("a coffee house",), ("cat",))
     listed = open_source({**train, "classes": ["cat", joined]}, "w", tmp_path)
     assert [listed.read(index).label for index in range(2)] == [0, 1]
     (tmp_path / "train" / joined).mkdir()

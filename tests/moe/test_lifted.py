@@ -125,6 +125,20 @@ def test_equal_tags_have_equal_weights_and_others_have_others() -> None:
     assert len(torch.cat(rows).unique(dim=0)) > 1
 
 
+@pytest.mark.parametrize("where", [{"condition": "token"}, {"condition": "task", "tags": 3}])
+def test_weights_are_divided_by_their_sum_unless_the_caller_says_otherwise(where: dict[str, Any]) -> None:
+    tags = NUMBERS if "tags" in where else None
+    usual, raw = (
+        drawn(MixtureRouter(WIDTH, experts=EXPERTS, **where, **settings))(tokens(), tags)
+        for settings in ({}, {"renormalise": False})
+    )
+    torch.testing.assert_close(usual.weights.sum(dim=-1), torch.ones(3, 5))
+    assert bool((raw.weights.sum(dim=-1) < 0.99).all())  # two of four probabilities
+    torch.testing.assert_close(raw.weights / raw.weights.sum(dim=-1, keepdim=True), usual.weights)
+    with pytest.raises(UserError, match=r"moe\.renormalise: with k=1"):
+        MixtureRouter(WIDTH, k=1, renormalise=True, **where)
+
+
 @pytest.mark.parametrize("shape", [(5, WIDTH), (2, 5, WIDTH), (2, 3, 5, WIDTH)])
 @pytest.mark.parametrize(
     ("settings", "tags"), [({"condition": "token"}, None), ({"condition": "task", "tags": 2}, [0, 1, 0, 1, 1])]

@@ -16,7 +16,7 @@ from uniperceiver.data.tasks import open_tasks
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
 from uniperceiver.training import checkpoint
-from uniperceiver.training.data_facts import _some, changes_of_data, data_facts
+from uniperceiver.training.data_facts import _of_split, changes_of_data, data_facts
 
 RECIPE = {
     "tasks__colours__train": {"format": "folder", "path": "pictures"},
@@ -177,6 +177,7 @@ class Few:
     ("change", "is_other"),
     [
         ({"label": 2}, True),
+        ({"label": None, "labels": (1, 2)}, True),
         ({"text": "a red dot"}, True),
         ({"captions": ("a dot", "red")}, True),
         ({"captions": ("red", "a dot")}, True),
@@ -188,6 +189,24 @@ class Few:
 def test_samples_are_others_by_what_they_hold(change: dict[str, Any], is_other: bool) -> None:
     """Of the second of two samples; a file that has moved is the same."""
     first, second = Sample(id="a", text="b"), Sample(id="b.png", image=b"picture", label=1, captions=("a dot",))
-    before, after = (_some(Few(first, each)) for each in (second, replace(second, **change)))
-    assert (before != after) == is_other
-    assert before[0] == after[0]
+    assert bool(changed(Few(first, second), Few(first, replace(second, **change)))) == is_other
+    assert bool(changed(Few(second, first), Few(replace(second, **change), first))) == is_other
+
+
+def test_other_sets_of_classes_are_other_samples() -> None:
+    def tagged(*labels: int) -> Few:
+        return Few(Sample(id="a.png", image=b"picture", labels=labels))
+
+    other = ["a/train has other samples than when the run was saved, though as many"]
+    assert changed(tagged(0, 1), tagged(0, 2)) == changed(tagged(0, 1), tagged()) == other
+    assert changed(tagged(0, 1), tagged(1, 0)) == []
+    assert changed(tagged(0, 1), tagged(0, 2), without="sets") == []  # a run of before does not know them
+
+
+def changed(before: Few, now: Few, without: str = "") -> list[str]:
+    """What is said where a split has become another one."""
+    former, present = (
+        {"a": {"classes": None, "texts": None, "splits": {"train": _of_split(source)}}} for source in (before, now)
+    )
+    former["a"]["splits"]["train"].pop(without, None)
+    return changes_of_data(former, present, "R")

@@ -158,6 +158,14 @@ def test_the_last_line_of_a_short_run_has_figures() -> None:
     assert figures.take()[0]
 
 
+def test_the_last_line_of_a_long_run_has_figures_wherever_it_ends() -> None:
+    figures, decisions = ExpertFigures(every=10, steps=1205), decisions_of("attribute", "vqa")  # a line each 40 steps
+    figures.add(1190, decisions)
+    assert figures.take() == ({}, {})
+    figures.add(1201, decisions)
+    assert figures.take()[0]
+
+
 def test_each_task_is_looked_at_once_per_line() -> None:
     figures, decisions = ExpertFigures(every=2, steps=2), decisions_of("token", "vqa", "image_captioning")
     figures.add(1, {"vqa": decisions["vqa"], "empty": []})

@@ -7,16 +7,18 @@ from typing import Any
 from uniperceiver.data.formats import Source, class_names
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.records import Sample
 
 _LOOKED_AT = 8  # samples of a split that stand for all: reading a whole set would take as long as an epoch
 _SHOWN = 5  # classes in a message
 
 
 def data_facts(tasks: Sequence[TaskData]) -> dict[str, Any]:
-    """Describe the data of tasks in plain JSON: {task: {"classes", "texts", "splits": {split: {"samples", "some"}}}}.
+    """Describe the data of tasks in plain JSON: {task: {"classes", "texts", "splits": {split: {...}}}}.
 
     `classes` are names and `texts` a SHA-256 of what the model reads of them; of a task without classes they are None.
-    `some` is a SHA-256 of the files, classes and texts of samples that lie evenly over the split.
+    Of a split there are the number of `samples`, and of some that lie evenly over it two SHA-256: `some` of their
+    files, texts and single classes, and `sets` of the classes of those with several, where there are such samples.
     """
     facts = {}
     for data in tasks:
@@ -26,10 +28,7 @@ def data_facts(tasks: Sequence[TaskData]) -> dict[str, Any]:
         facts[data.task.name] = {
             "classes": None if names is None else list(names),
             "texts": _sha256(labels) if labels else None,
-            "splits": {
-                split: {"samples": len(source), "some": _sha256(_some(source))}
-                for split, source in data.sources.items()
-            },
+            "splits": {split: _of_split(source) for split, source in data.sources.items()},
         }
     return facts
 
@@ -53,27 +52,35 @@ def changes_of_data(before: Mapping[str, Any], now: Mapping[str, Any], where: st
             old = former["splits"].get(split, there)
             if old["samples"] != there["samples"]:
                 lines.append(f"{task}/{split} has {there['samples']} samples, {old['samples']} when the run was saved")
-            elif old["some"] != there["some"]:
+            elif old["some"] != there["some"] or old.get("sets") not in (
+                None,
+                there.get("sets"),
+            ):  # None: of an older run
                 lines.append(f"{task}/{split} has other samples than when the run was saved, though as many")
     return lines
 
 
-def _some(source: Source) -> list[list[str]]:
-    """What some samples hold, and what is said of them."""
-    count = min(_LOOKED_AT, len(source))
-    described = []
+def _of_split(source: Source) -> dict[str, Any]:
+    """How many samples a split has, and what some of them hold."""
+    samples, count = list[Sample | BrokenSample](), min(_LOOKED_AT, len(source))
     for place in range(count):
-        index = place * (len(source) - 1) // max(count - 1, 1)
         try:
-            sample = source.read(index)
+            samples.append(source.read(place * (len(source) - 1) // max(count - 1, 1)))
         except BrokenSample as error:
-            described.append([error.sample])
-            continue
-        # Not by its name where there is a file: the data may have moved.
-        files = [value for value in (sample.image, sample.clip) if isinstance(value, bytes)]
-        what = [hashlib.sha256(file).hexdigest() for file in files] or [sample.id]
-        described.append([*what, str(sample.label), sample.text or "", *sample.captions])
-    return described
+            samples.append(error)
+    sets = [() if isinstance(sample, BrokenSample) else tuple(sorted(sample.labels)) for sample in samples]
+    facts = {"samples": len(source), "some": _sha256([*map(_described, samples)])}
+    return facts | ({"sets": _sha256(sets)} if any(sets) else {})
+
+
+def _described(sample: Sample | BrokenSample) -> list[str]:
+    """What a sample holds, and what is said of it."""
+    if isinstance(sample, BrokenSample):
+        return [sample.sample]
+    # Not by its name where there is a file: the data may have moved.
+    files = [value for value in (sample.image, sample.clip) if isinstance(value, bytes)]
+    what = [hashlib.sha256(file).hexdigest() for file in files] or [sample.id]
+    return [*what, str(sample.label), sample.text or "", *sample.captions]
 
 
 def other_classes(before: Sequence[str], now: Sequence[str]) -> str:

@@ -82,6 +82,13 @@ def test_gradnorm_learns_along_its_formula() -> None:
     assert max(one.shown().values()) > 1.1
 
 
+def test_gradnorm_never_turns_a_loss_round() -> None:
+    one = method("gradnorm", tasks=2, lr=2.0, restoring=0.0)
+    one.after_step(updated([1.0, 1.0], gradients=gradients_of(np.array([[3.0, 0.0], [0.0, 1.0]]))))
+    # Adam's first step is as long as its learning rate, down for the longer gradient: 1 - 2 becomes 0.001.
+    assert one.shown() == pytest.approx({"reading": 0.002 / 3.001, "seeing": 6 / 3.001})
+
+
 def test_gradnorm_brings_lengths_together() -> None:
     one = method("gradnorm", tasks=2, lr=0.05, restoring=0.0)
     gradients = gradients_of(np.array([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]))

@@ -108,6 +108,14 @@ def test_a_folder_without_what_is_asked_about_says_what_that_is(
         asked_about([str(tmp_path)], modality, as_text=False, keep_going=True)
 
 
+def test_what_is_hidden_below_a_folder_is_not_asked_about(tmp_path: Path) -> None:
+    for name in ("b/c.png", ".thumbnails/b/c.png", "b/.c.png", "a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    asked = asked_about([str(tmp_path)], "image", as_text=False, keep_going=False)
+    assert asked.things == (tmp_path / "a.png", tmp_path / "b" / "c.png")
+
+
 def test_texts_of_a_file_and_of_the_command_line(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

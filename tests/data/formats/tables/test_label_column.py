@@ -69,6 +69,17 @@ def test_rows_of_one_file_have_one_set_of_classes(tmp_path: Path) -> None:
         opened(tmp_path, "t,c,k\na.png,one,x y\na.png,two,x z\n", **keys)
 
 
+def test_classes_are_those_of_their_own_row_wherever_the_sample_stands(tmp_path: Path) -> None:
+    table = "t,k,s\na,x y,test\nb,x,train\nc,y z,train\nd,z x,test\ne,z y x,train\n"
+    source = opened(tmp_path, table, label="k", separator=" ", rows={"s": "train"})
+    assert right(source) == [(0, ()), (None, (1, 2)), (None, (2, 1, 0))]
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_text(name)
+    table = "t,c,k\na.png,one,x y\na.png,two,x y\nb.png,three,y z\n"
+    source = opened(tmp_path, table, text=None, image="t", captions="c", label="k", separator=" ")
+    assert right(source) == [(None, (0, 1)), (None, (1, 2))]
+
+
 def test_labels_that_join_others_are_said(tmp_path: Path) -> None:
     table = "t,k\na,dog|cat\nb,cat\nc,dog\nd,x|y\n"
     (note,) = notes_of(opened(tmp_path, table, label="k"))
