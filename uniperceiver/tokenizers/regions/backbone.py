@@ -73,9 +73,13 @@ class PlainBackbone(nn.Module):
 
 
 def coarser(maps: list[Tensor], grids: list[Grid], down: nn.ModuleList) -> None:
-    """Append a map of half the side for each convolution, made of the map before."""
+    """Append a map of half the side for each convolution, made of the map before.
+
+    Zeros below and at the right make its rows and columns even, so that nothing is left out.
+    """
     for convolution in down:
-        maps.append(convolution(_even(maps[-1])))
+        rows, columns = maps[-1].shape[2:]
+        maps.append(convolution(F.pad(maps[-1], (0, columns % 2, 0, rows % 2))))
         rows, columns = maps[-1].shape[2:]
         grids.append(Grid(rows=rows, columns=columns, height=2 * grids[-1].height, width=2 * grids[-1].width))
 
@@ -89,9 +93,3 @@ def grid_of(map_BDHW: Tensor, stride: int, height: int, width: int) -> Grid:
     """The grid of a map with so many pixels to a cell, of a picture of that size."""
     rows, columns = map_BDHW.shape[2:]
     return Grid(rows=rows, columns=columns, height=stride / height, width=stride / width)
-
-
-def _even(map_BDHW: Tensor) -> Tensor:
-    """The map with an even number of rows and columns: zeros below and at the right, so that nothing is left out."""
-    rows, columns = map_BDHW.shape[2:]
-    return F.pad(map_BDHW, (0, columns % 2, 0, rows % 2)) if rows % 2 or columns % 2 else map_BDHW
