@@ -73,13 +73,13 @@ class PlainBackbone(nn.Module):
 
 
 def coarser(maps: list[Tensor], grids: list[Grid], down: nn.ModuleList) -> None:
-    """Append a map of half the side for each convolution, made of the map before."""
+    """Append a map of half the side for each convolution, made of the map before.
+
+    Zeros below and at the right make its rows and columns even, so that nothing is left out.
+    """
     for convolution in down:
-        # Even numbers of rows and columns: zeros below and at the right, so that nothing is left out.
         rows, columns = maps[-1].shape[2:]
-        maps.append(
-            convolution(F.pad(maps[-1], (0, columns % 2, 0, rows % 2)) if rows % 2 or columns % 2 else maps[-1])
-        )
+        maps.append(convolution(F.pad(maps[-1], (0, columns % 2, 0, rows % 2))))
         rows, columns = maps[-1].shape[2:]
         grids.append(Grid(rows=rows, columns=columns, height=2 * grids[-1].height, width=2 * grids[-1].width))
 
