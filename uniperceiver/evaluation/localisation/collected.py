@@ -53,9 +53,8 @@ class FoundThings:
         values: dict[str, float] = {}
         for prefix, matches in self._kinds():
             figures_1KM = figures_of(by_class(matches, len(self.names)), np.ones((1, len(matches))))
-            values |= _there(
-                {prefix + name: value for name, value in zip(METRICS, class_means(figures_1KM)[0], strict=True)}
-            )
+            pairs = zip(METRICS, class_means(figures_1KM)[0].tolist(), strict=True)
+            values |= {prefix + name: value for name, value in pairs if not math.isnan(value)}
         return values
 
     def precision(self) -> tuple[dict[str, tuple[float, Interval]], ClassPrecision]:
@@ -77,7 +76,3 @@ class FoundThings:
         for prefix, matches in (("", self.boxes), (MASK, self.outlines)):
             if matches:
                 yield prefix, matches
-
-
-def _there(values: dict[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if not math.isnan(value)}

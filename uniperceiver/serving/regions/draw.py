@@ -140,10 +140,11 @@ def _label(
     left, top, right, bottom = font.getbbox(text)
     width, height = right - left + 4 * line, bottom - top + 2 * line
     for place in _places(box, width, height, pen.im.size):
-        if not any(_meet(place, other) for other in taken):
+        x0, y0, x1, y1 = place
+        if not any(x0 < other[2] and other[0] < x1 and y0 < other[3] and other[1] < y1 for other in taken):
             taken.append(place)
             pen.rectangle(place, fill=tone)
-            pen.text((place[0] + 2 * line - left, place[1] + line - top), text, fill=ink_on(tone), font=font)
+            pen.text((x0 + 2 * line - left, y0 + line - top), text, fill=ink_on(tone), font=font)
             return
 
 
@@ -155,7 +156,3 @@ def _places(box: Corners, width: float, height: float, size: tuple[int, int]) ->
             left = min(max(left, 0), max(0, size[0] - width))
             if 0 <= top <= size[1] - height:
                 yield left, top, left + width, top + height
-
-
-def _meet(first: Corners, second: Corners) -> bool:
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
