@@ -17,7 +17,7 @@ def test_what_is_found_missed_and_too_many_is_counted() -> None:
     boxes = [[0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 88, 90], [100, 100, 120, 120], [210, 0, 220, 50], [0, 0, 10, 10]]
     picture = detections(boxes, [0, 0, 1, 0, 0, 0], [0.9, 0.8, 0.7, 0.6, 0.5, 0.29], NAMES)
     shown = ShownThings.of(picture, truth)
-    assert (shown.found, shown.things, shown.surplus) == (2, 3, 2)
+    assert (shown.right, shown.things, shown.surplus) == (2, 3, 2)
     assert [(answer.label, answer.right) for answer in shown.answers] == [
         ("cat", True), ("cat", False), ("dog", True), ("cat", False), ("cat", None),
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def test_a_score_at_the_border_is_shown() -> None:
 def test_without_truth_nothing_is_judged() -> None:
     picture = detections([[0, 0, 1, 1]], [0], [0.9], NAMES)
     shown = ShownThings.of(picture, replace(things([], []), box_O4=None))
-    assert (shown.truth, shown.found, shown.things, shown.surplus) == (None, 0, 0, 0)
+    assert (shown.truth, shown.right, shown.things, shown.surplus) == (None, 0, 0, 0)
     assert shown.answers[0].right is None
 
 

@@ -53,8 +53,8 @@ class FoundThings:
         values: dict[str, float] = {}
         for prefix, matches in self._kinds():
             figures_1KM = figures_of(by_class(matches, len(self.names)), np.ones((1, len(matches))))
-            named = zip(METRICS, class_means(figures_1KM)[0].tolist(), strict=True)
-            values |= {prefix + name: value for name, value in named if not math.isnan(value)}
+            pairs = zip(METRICS, class_means(figures_1KM)[0].tolist(), strict=True)
+            values |= {prefix + name: value for name, value in pairs if not math.isnan(value)}
         return values
 
     def precision(self) -> tuple[dict[str, tuple[float, Interval]], ClassPrecision]:

@@ -60,13 +60,14 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
         own = [(example, picture) for example, picture in pairs if example.task == task]
         if not own:
             continue
+        judged = [example.right for example, _ in own if example.right is not None]
         things = [example.things for example, _ in own if example.things is not None]
         keys, more_keys = class_keys(things)
         groups.append(
             ExampleGroup(
                 task=task,
                 tone=report.tone(task),
-                tally=_tally([example for example, _ in own]) or tally(things) or None,
+                tally=f"{sum(judged)} of {len(judged)} right" if judged else tally(things) or None,
                 explained=report.explained.get(task, ""),
                 examples=[_shown(*pair) for pair in own],
                 keys=keys,
@@ -74,11 +75,6 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
             )
         )
     return groups
-
-
-def _tally(examples: Sequence[Example]) -> str:
-    judged = [example.right for example in examples if example.right is not None]
-    return f"{sum(judged)} of {len(judged)} right" if judged else ""
 
 
 def _shown(example: Example, picture: Picture | None) -> ShownExample:

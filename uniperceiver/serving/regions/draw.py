@@ -141,10 +141,10 @@ def _label(
     width, height = right - left + 4 * line, bottom - top + 2 * line
     for place in _places(box, width, height, pen.im.size):
         x0, y0, x1, y1 = place
-        if not any(x0 < right and left < x1 and y0 < bottom and top < y1 for left, top, right, bottom in taken):
+        if not any(x0 < other[2] and other[0] < x1 and y0 < other[3] and other[1] < y1 for other in taken):
             taken.append(place)
             pen.rectangle(place, fill=tone)
-            pen.text((place[0] + 2 * line - left, place[1] + line - top), text, fill=ink_on(tone), font=font)
+            pen.text((x0 + 2 * line - left, y0 + line - top), text, fill=ink_on(tone), font=font)
             return
 
 
