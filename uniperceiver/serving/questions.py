@@ -21,7 +21,7 @@ from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
-from uniperceiver.serving.regions.detect import LEAST, detections, drawn
+from uniperceiver.serving.regions.detect import detections, drawn
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import (
     fitting,
@@ -34,7 +34,7 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.localisation.detections import MOST
+from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 

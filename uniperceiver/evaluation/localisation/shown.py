@@ -10,8 +10,7 @@ import numpy as np
 
 from uniperceiver.evaluation.localisation.pictures import box_matches
 from uniperceiver.records.regions import Detections, PictureThings
-
-LEAST = 0.3  # score from which on people are shown a detection
+from uniperceiver.tasks.localisation.detections import LEAST
 
 
 @dataclass(frozen=True, kw_only=True)

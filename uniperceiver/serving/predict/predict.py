@@ -17,9 +17,10 @@ from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.serving.regions.detect import LEAST, as_entries
+from uniperceiver.serving.regions.detect import as_entries
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import name_of
+from uniperceiver.tasks.localisation.detections import LEAST
 from uniperceiver.waiting import bars
 
 Answer = dict[str, Any]

@@ -19,8 +19,6 @@ from uniperceiver.serving.values import Media, shown
 from uniperceiver.tasks.localisation.detections import detections_of
 from uniperceiver.tasks.task import Task
 
-LEAST = 0.3  # score from which on people are shown a detection
-
 
 def detections(
     saved: SavedModel,

@@ -13,6 +13,7 @@ from uniperceiver.boxes import corners_of
 from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer, Regions
 
 MOST = 100  # detections of a picture, as COCO counts
+LEAST = 0.3  # score from which on people are shown a detection
 
 
 def detections_of(
