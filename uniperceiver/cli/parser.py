@@ -1,7 +1,7 @@
 """COMMAND LINE -> CALL: all commands, and which of them a line asks for."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ GROUPS: Mapping[str, tuple[str, Sequence[Command]]] = {
 }
 
 
-def parse(arguments: Sequence[str] | None) -> Callable[[], int | None]:
+def parse(arguments: Sequence[str] | None) -> partial[int | None]:
     """Read a command line, where key=value may stand before and behind the options.
 
     Args:

@@ -11,6 +11,7 @@ from uniperceiver.config.training import (
     InterferenceConfig,
     LogConfig,
     OptimiserConfig,
+    ParallelConfig,
     SamplingConfig,
     TaskBalanceConfig,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "MoEConfig",
     "ModelConfig",
     "OptimiserConfig",
+    "ParallelConfig",
     "Recipe",
     "SamplingConfig",
     "TaskBalanceConfig",

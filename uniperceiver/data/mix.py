@@ -16,6 +16,7 @@ from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample
+from uniperceiver.parallel.deal import deal
 from uniperceiver.records import Batch, Broken
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.candidates import TextCodec
@@ -30,6 +31,7 @@ class Stage:
     preprocess: Preprocess
     batch: int
     weight: float = 1.0  # of the task, relative to the others
+    cost: float = 1.0  # of a batch beside those of other tasks, in any unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +128,19 @@ class Mixture:
             starts[index] += count
         return plans
 
-    def endless(self, step: int, consumed: Sequence[int]) -> Iterator[Plan]:
-        """The batches of that step and of all that follow."""
+    def ranks(self, plans: Sequence[Plan], size: int) -> list[int]:
+        """The process that makes each batch of a step, of so many processes."""
+        return deal([self.sets[plan.index].stages[plan.stage].cost for plan in plans], size)
+
+    def endless(self, step: int, consumed: Sequence[int], rank: int = 0, size: int = 1) -> Iterator[Plan]:
+        """The batches of that step and of all that follow: those that process `rank` of `size` makes."""
         counts = list(consumed)
         while True:
-            for plan in self.plans(step, counts):
+            plans = self.plans(step, counts)
+            for plan, owner in zip(plans, self.ranks(plans, size), strict=True):
                 counts[plan.index] += plan.count
-                yield plan
+                if owner == rank:
+                    yield plan
             step += 1
 
 

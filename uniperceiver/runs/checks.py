@@ -52,6 +52,31 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     check_balance(recipe, len(tasks))
 
 
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        UserError: a step has too few batches for them, or a key that is for one process.
+    """
+    if processes == 1:
+        return
+    sampling, batches = recipe.sampling, recipe.sampling.tasks_per_step * recipe.optimiser.accumulate
+    batches *= recipe.balance.window
+    if batches < processes:
+        more = -(-processes * sampling.tasks_per_step // batches)
+        raise UserError(
+            f"a step has {batches} {'batches' if batches > 1 else 'batch'} for {processes} processes; set "
+            f"sampling.tasks_per_step={more} or more, or use fewer processes"
+        )
+    if recipe.interference.watch:
+        raise UserError(
+            "interference.watch: is for one process; remove the key, and measure afterwards: uniperceiver interference "
+            "RUN"
+        )
+    if recipe.device.partition(":")[2]:
+        raise UserError(f"device={recipe.device}: each of several processes has a device of its own; set device=auto")
+
+
 def check_best(recipe: Recipe, tasks: Iterable[Task]) -> None:
     """Refuse a checkpoint that is best by what no evaluation measures.
 

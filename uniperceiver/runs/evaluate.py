@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.config import Recipe, read_recipe
+from uniperceiver.config import ParallelConfig, Recipe, read_recipe
 from uniperceiver.data.table_files import check_table, write_table
 from uniperceiver.data.tasks import SPLITS, TaskData, alike_notes, open_tasks
 from uniperceiver.devices import device_of, refuse_other_defaults
@@ -18,6 +18,9 @@ from uniperceiver.evaluation.predictions import COLUMNS, ClassTable, Prediction
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.own_code import import_code
+from uniperceiver.parallel.lost import missed
+from uniperceiver.parallel.start import joined
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
@@ -46,6 +49,7 @@ def evaluate(
     device: str | None = None,
     predictions: str | Path | None = None,
     quiet: bool = False,
+    world: World | None = None,
 ) -> Results:
     """Measure the splits of a run's (or saved model's) tasks, on its own data or on those of another recipe.
 
@@ -60,6 +64,7 @@ def evaluate(
         device: where to compute, instead of where the recipe says.
         predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
         quiet: show no progress.
+        world: the processes that share the batches, each of which calls this; None: those that a launcher has started.
 
     Returns:
         {"tasks": {task: {split: {metric: value}}}}; a metric has its 95 % interval beside it (NAME_low, NAME_high), and
@@ -76,22 +81,42 @@ def evaluate(
         True
     """
     path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
-    check_table(table, "predictions", tuple(COLUMNS))
     refuse_other_defaults()
-    model = UniPerceiver(load_saved(path, step, trust=trust))
-    recipe, base = saved_recipe(path) if data is None else _read(Path(data))
-    recipe = recipe if task is None else _with_task(recipe, task)
-    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    measured = _fitting(recipe, opened, model)
-    settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
-    model.model.to(settings.device)
+    if world is None:
+        with joined(timeout=ParallelConfig().timeout, accelerated=device != "cpu") as world:
+            return evaluate(
+                run,
+                splits=splits,
+                task=task,
+                data=data,
+                tasks=tasks,
+                train_limit=train_limit,
+                step=step,
+                trust=trust,
+                device=device,
+                predictions=predictions,
+                quiet=quiet,
+                world=world,
+            )
+    with world.together(UserError):
+        if world.is_first:
+            check_table(table, "predictions", tuple(COLUMNS))
+        model = UniPerceiver(load_saved(path, step, trust=trust))
+        recipe, base = saved_recipe(path) if data is None else _read(Path(data))
+        recipe = recipe if task is None else _with_task(recipe, task)
+        opened = open_tasks(recipe, base) if tasks is None else [t for t in tasks if t.task.name in recipe.tasks]
+        measured = _fitting(recipe, opened, model, world)
+        settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
+        model.model.to(settings.device)
     answers = list[Prediction]()
-    settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend)
-    results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet)
+    settings = dataclasses.replace(settings, on_predictions=None if table is None else answers.extend, world=world)
+    with missed(world, lambda rank: "while the model was evaluated"):
+        results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet or not world.is_first)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
-    if table is not None:
-        write_table(table, COLUMNS, [vars(answer) for answer in answers])
+    with world.together(UserError):
+        if table is not None and world.is_first:
+            write_table(table, COLUMNS, [vars(answer) for answer in answers])
     return results
 
 
@@ -118,13 +143,15 @@ def _names_of_splits(splits: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) -> list[TaskData]:
+def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver, world: World) -> list[TaskData]:
     """The tasks as the model was trained on them, after what does not fit it was refused."""
     measured = [as_trained(item, model) for item in with_fraction(recipe, list(opened))]
     arch = model.saved.arch
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])
+    if not world.is_first:
+        return measured
     by_class = arch.prompts is not None and (arch.prompts.classes or arch.prompts.labels)
     changed = [_changed_classes(item, model) for item in measured]
     alike = [alike_notes(item, lambda text: tuple(model.codec.encode(text))) for item in measured if not by_class]
@@ -166,6 +193,7 @@ def _evaluate_tasks(
 ) -> Results:
     metrics: dict[str, dict[str, Metrics]] = {}
     classes: dict[str, dict[str, Any]] = {}
+    on_broken = warn_of_broken if settings.world.is_first else settings.on_broken
     with bars(quiet=quiet) as shown:
         for data in tasks:
             for split in splits_of(data, splits):
@@ -177,7 +205,7 @@ def _evaluate_tasks(
 
                 limit = train_limit if split.name == "train" else 0
                 with_bar = dataclasses.replace(
-                    settings, on_batch=on_batch, on_broken=warn_of_broken, on_classes=on_classes, limit=limit
+                    settings, on_batch=on_batch, on_broken=on_broken, on_classes=on_classes, limit=limit
                 )
                 metrics.setdefault(data.task.name, {})[split.name] = evaluate_split(model.model, split, with_bar)
                 shown.remove(name)

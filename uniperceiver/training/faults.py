@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from uniperceiver.errors import UserError
-from uniperceiver.records import Batch, Broken
+from uniperceiver.records import Broken
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 
@@ -43,23 +43,26 @@ def name_broken(broken: Broken, step: int, state: TrainState, log: RunLog) -> No
     log.line(step, "broken", {"task": broken.task, "sample": broken.sample, "reason": broken.reason})
 
 
-def report_skip(reason: str, batches: Iterable[Batch], state: TrainState, log: RunLog) -> None:
+def report_skip(reason: str, batches: Iterable[tuple[str, Iterable[str]]], state: TrainState, log: RunLog) -> None:
     """Say that the step had no update, and which samples it saw.
+
+    Args:
+        batches: task and names of the samples of each.
 
     Raises:
         UserError: no later step can do better: the weights are not finite, or it was the fifth step in a row.
     """
     step, ids = state.step - 1, defaultdict[str, list[str]](list)
-    for batch in batches:  # a task may have several in a step
-        ids[batch.task] += batch.ids
+    for task, names in batches:  # a task may have several in a step
+        ids[task] += names
     log.say(f"step {step}: {reason} is not finite; no update", warning=True)
     log.line(state.step, "skipped", {"reason": reason, "samples": ids})
     refuse_weights(state.model, f"step {step}")
     if state.skipped_in_a_row >= _MOST_SKIPPED:
-        names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
+        listed = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
         raise UserError(
             f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
-            f"start anew with a lower optimiser.lr: {names}"
+            f"start anew with a lower optimiser.lr: {listed}"
         )
 
 

@@ -58,14 +58,19 @@ class TrainingObjective(nn.Module):
         self.autocast, self.sample, self.proposal_V = autocast, sample, proposal_V
         self.accuracy_in_loss, self.balance, self.least_experts = accuracy_in_loss, dict(balance or {}), least_experts
 
-    def forward(self, batch: Batch, plan: Plan, *, random: bool = True, whole_vocabulary: bool = False) -> BatchLoss:
+    def forward(
+        self, batch: Batch | None, plan: Plan | None, *, random: bool = True, whole_vocabulary: bool = False
+    ) -> BatchLoss:
         """The terms of the batch's loss and their weight.
 
         Args:
+            batch: None, with the plan, where a process has none of the step: 0, by weights that every batch uses.
             random: draw what is random in the model (DropPath, noise of gates), and compute the losses that balance its
                 experts; False: the task's terms alone, as they are measured.
             whole_vocabulary: compare with every word, also where candidates are sampled in training.
         """
+        if batch is None or plan is None:
+            return BatchLoss(terms={"nothing": 0.0 * self.used_by_all.sum()})
         data = self.tasks[plan.index]
         task, config = data.task, data.config
         candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
@@ -83,6 +88,11 @@ class TrainingObjective(nn.Module):
             balance=balance_terms(answered.decisions, self.balance, self.least_experts) if random else {},
             decisions=tuple(map(detached, answered.decisions)),
         )
+
+    @property
+    def used_by_all(self) -> nn.Parameter:
+        """Weights that every batch uses, whatever its task."""
+        return self.model.tokenizer.norm.weight
 
     def samples(self, plan: Plan) -> bool:
         """Whether the plan's task is trained with a sample of the words as candidates."""
