@@ -113,7 +113,7 @@ def tune(
 
 
 def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool = False) -> int | None:
-    with announced("loading PyTorch"):
+    with announced("loading PyTorch", quiet=not speaks()):
         from uniperceiver.runs.train import train
         from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
 

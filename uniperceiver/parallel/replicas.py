@@ -3,6 +3,7 @@
 Both leave a parameter that no process used without a gradient, as one process would: an optimiser must not touch it.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -23,8 +24,13 @@ class Replicas:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        # Buffers, the biases of gates, are moved alike by all processes; torch 2.13 has a new name for that.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        own_buffers: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+        }
         self._wrapped = DistributedDataParallel(
-            module, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            module, find_unused_parameters=True, gradient_as_bucket_view=True, **own_buffers
         )
 
     def __call__(self, *inputs: Any, last: bool) -> Any:
