@@ -64,8 +64,7 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
     named = dict(run.state.model.named_parameters())
     buffers = [value.float().sum() for name, value in run.state.model.named_buffers() if name.endswith("bias_E")]
     return {
-        "sums": {name: [float(value.double().sum()), float(value.double().norm())] for name, value in named.items()},
-        "hash": [float(value.sum(dtype=torch.float64)) for value in named.values()],
+        "hash": [float(value.detach().sum(dtype=torch.float64)) for value in named.values()],
         "without": [name for name, value in named.items() if value.grad is None],
         "moments": sorted(name for name, value in named.items() if value in run.state.optimiser.state),
         "average": [float(value.sum()) for value in (run.state.average or {}).values()],
