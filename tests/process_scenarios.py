@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tests.small_run import small_recipe
+from tests.step_gradients import gradients_of_step
 from uniperceiver import Recipe
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
@@ -104,7 +105,7 @@ def broken(label: str) -> Iterator[None]:
 
     def refuse(self: ScenesSource, index: int) -> Any:
         sample = read(self, index)
-        if self._label == label:
+        if self.label == label:
             raise BrokenSample(sample.id, "is damaged")
         return sample
 
@@ -225,6 +226,13 @@ def going_on(world: World, folder: Path) -> Any:
     return trained(world, folder.parent / "going-on", recipe, prepare)
 
 
+def exact(world: World, folder: Path) -> Any:
+    """One step in float64, with candidates that all batches of it share."""
+    changes = {"candidates__share": "step", "tasks__retrieval__negatives": "step", "sampling__tasks_per_step": 6}
+    recipe = recipe_of(("colours", "words", "retrieval"), **changes, **routed("attribute"))
+    return gradients_of_step(world, folder, recipe)
+
+
 IN_TWO: Mapping[str, Scenario] = {
     **{f"parity {condition}": partial(parity, condition) for condition in CONDITIONS},
     **{f"balance {method}": partial(balanced, method) for method in METHODS},
@@ -240,8 +248,11 @@ IN_TWO: Mapping[str, Scenario] = {
     "same model": same_model_measured,
     "refused": refused,
     "going on": going_on,
+    "exact": exact,
 }
-IN_FOUR = {name: IN_TWO[name] for name in ("parity attribute", "parity token", "broken", "same model", "going on")}
+IN_FOUR = {
+    name: IN_TWO[name] for name in ("parity attribute", "parity token", "broken", "same model", "going on", "exact")
+}
 
 
 def every(scenarios: Mapping[str, Scenario], folder: Path, world: World) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from uniperceiver.data.mix import BatchMaker
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
+from uniperceiver.training.processes.team import Team
 from uniperceiver.training.step import train_step
-from uniperceiver.training.team import Team
 
 
 def first_step(

@@ -10,6 +10,7 @@ import torch
 from tests import processes
 from tests.process_scenarios import CONDITIONS, IN_FOUR, IN_TWO, METHODS, every, going_on, recipe_of, routed, trained
 from tests.small_run import log_lines
+from tests.step_gradients import furthest
 from uniperceiver.parallel.world import World
 from uniperceiver.training import checkpoint
 
@@ -163,6 +164,17 @@ def test_evaluations_during_training_are_agreed(outcomes: tuple[Outcomes, Path])
     ours, expected = (log_lines(folder / f"measured-{size}" / "run", "evaluate") for size in (2, 1))
     assert [line["step"] for line in ours] == [line["step"] for line in expected] == [2]
     assert ours[0]["score"] == pytest.approx(expected[0]["score"], rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_candidates_of_a_step_are_exact_whoever_encodes_them(outcomes: tuple[Outcomes, Path], size: int) -> None:
+    results, _ = outcomes
+    for result in results[size]:
+        assert furthest(result["exact"], results[1]["exact"]) < 1e-12
+        for (task, loss), (other, expected) in zip(
+            result["exact"]["losses"], results[1]["exact"]["losses"], strict=True
+        ):
+            assert (task, loss) == (other, pytest.approx(expected, rel=1e-12))
 
 
 def test_what_cannot_be_done_together_is_refused(outcomes: tuple[Outcomes, Path]) -> None:

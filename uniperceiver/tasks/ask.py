@@ -39,8 +39,15 @@ def represent_inputs(model: Model, batch: Batch, stream: torch.Generator | None 
 
 def input_features(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
     """As `represent_inputs`, before they are brought to length one."""
+    return encode_inputs(model, batch, stream)[0]
+
+
+def encode_inputs(
+    model: Model, batch: Batch, stream: torch.Generator | None = None
+) -> tuple[Tensor, tuple[Decision, ...]]:
+    """As `input_features`, with the decisions of the gates."""
     encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
-    return model.represent(read(encoded, batch.readout))
+    return model.represent(read(encoded, batch.readout)), encoded.decisions
 
 
 def compare(model: Model, task: Task, feature_RD: Tensor, c_KD: Tensor, correction_K: Tensor | None = None) -> Tensor:
@@ -61,14 +68,21 @@ def answer(
     model: Model, task: Task, batch: Batch, candidates: Candidates, stream: torch.Generator | None = None
 ) -> Answered:
     """As `ask`, with the decisions of the gates."""
-    inputs = model.encode(batch.inputs, stream, summary=batch.readout.summary)
-    feature_RD = model.represent(read(inputs, batch.readout))
+    feature_RD, decisions = encode_inputs(model, batch, stream)
     encoded = model.encode(candidates.sequences, stream, summary=True)
     c_KD = representations(model, candidates, encoded)
     return Answered(
         logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
-        decisions=inputs.decisions + encoded.decisions,
+        decisions=decisions + encoded.decisions,
     )
+
+
+def answer_among(
+    model: Model, task: Task, batch: Batch, c_KD: Tensor, stream: torch.Generator | None = None
+) -> Answered:
+    """As `answer`, among candidates that were represented before; the decisions are those of the inputs."""
+    feature_RD, decisions = encode_inputs(model, batch, stream)
+    return Answered(logits_RK=compare(model, task, feature_RD, c_KD), decisions=decisions)
 
 
 def loss_terms(

@@ -25,11 +25,11 @@ from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse
 from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
 from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
-from uniperceiver.training.sharing import next_step, tasks_of_process
+from uniperceiver.training.processes.next_step import next_step, tasks_of_process
+from uniperceiver.training.processes.team import Team, team_of
 from uniperceiver.training.state import pack
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
-from uniperceiver.training.team import Team, team_of
 from uniperceiver.training.window import Window
 
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
@@ -148,7 +148,7 @@ class Run:
         world = self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        team = self._team = team_of(world, self.objective, state.method)
+        team = self._team = team_of(world, self.objective, state.method, sets=recipe.candidates.share == "step")
         window = Window(self.objective, world)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)

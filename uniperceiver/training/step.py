@@ -21,7 +21,7 @@ from uniperceiver.optimisation.adamw import average_into
 from uniperceiver.optimisation.balance.method import Fixed, Method, Updated
 from uniperceiver.optimisation.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.records import Batch, Decision
-from uniperceiver.training.team import Team
+from uniperceiver.training.processes.team import Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +157,7 @@ def _gradients(
     keeper = GradientKeeper(state.model, counts) if method.needs_gradients else None
     share *= team.factor
     scale: Callable[[Tensor], Tensor] = (lambda loss: loss) if state.scaler is None else state.scaler.scale
+    team.begin_candidates(work)
     made: Iterable[tuple[str, BatchLoss]] = (
         (batch.task, team.loss(objective, batch, plan, last=number == len(work)))
         for number, (plan, batch) in enumerate(work, start=1)
@@ -180,6 +181,10 @@ def _gradients(
             scale(team.marked(scaled)).backward()
         if after_backward is not None:
             after_backward(task, weight * part * state.loss_scale)
+    shares = {task: share * count if keeper is None else 1.0 for task, count in counts.items()}
+    gradients_of = keeper.of if keeper is not None else lambda task: nullcontext()
+    for task, decisions in team.end_candidates(work, gradients_of, scale, shares).items():
+        report.decisions[task].extend(decisions)
     if keeper is not None:
         return report, _combine(state, keeper, team)
     team.finish(state.model, scale)

@@ -7,8 +7,8 @@ from uniperceiver.data.mix import Mixture, Plan
 from uniperceiver.errors import UserError
 from uniperceiver.parallel.environment import AGREED
 from uniperceiver.records import Batch, Broken
+from uniperceiver.training.processes.team import PlaceOfStep, Team, TeamOfProcesses
 from uniperceiver.training.stop import Stopped, StopRequest
-from uniperceiver.training.team import PlaceOfStep, Team, TeamOfProcesses
 
 _READY, _STOP, _ERROR = 0, 1, 2  # what a process has come to while it waited for its data
 
@@ -74,11 +74,18 @@ def shared_step(
         stop.requested = True
         raise Stopped
     team.begin(
+        plans[0].step,
         [
-            PlaceOfStep(place=plan.place, task=mixture.sets[plan.index].task.name, answers=count - 1, rank=rank)
+            PlaceOfStep(
+                place=plan.place,
+                index=plan.index,
+                task=mixture.sets[plan.index].task.name,
+                answers=count - 1,
+                rank=rank,
+            )
             for plan, count, rank in zip(plans, answers, ranks, strict=True)
             if count
-        ]
+        ],
     )
     mine = [(plan, batch) for plan, batch, _ in step if batch is not None]
     return mine, _broken_of_all(step, plans, team) if broken else []

@@ -7,8 +7,10 @@ several processes answer is computed from what all of them have (docs/parallel.m
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +20,26 @@ from uniperceiver.moe.statistics import GatePlace
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.parallel.replicas import Replicas, add_up
 from uniperceiver.parallel.world import World
-from uniperceiver.records import Batch
+from uniperceiver.records import Batch, Decision
+
+if TYPE_CHECKING:  # they are made of batches' losses, which steps define
+    from uniperceiver.training.objective import TrainingObjective
+    from uniperceiver.training.step_candidates import StepCandidates
 
 Work = Sequence[tuple[Plan, Batch]]
 Losses = Mapping[str, Sequence[Tensor]]  # of each batch, by task
 Gradients = dict[str, Tensor]  # by parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOfStep:
+    """A batch of a step, as every process knows it."""
+
+    place: int
+    index: int  # of the task
+    task: str
+    answers: int  # that are known
+    rank: int  # the process that has it
 
 
 class Team:
@@ -31,6 +48,51 @@ class Team:
     world: World = World()
     factor: float = 1.0
     """What losses are multiplied by because their gradients are divided by it afterwards."""
+
+    def __init__(self, candidates: "StepCandidates | None" = None) -> None:
+        self._candidates = candidates
+
+    def places(self, work: Work) -> list[PlaceOfStep]:
+        """All batches of the step, in order."""
+        return [
+            PlaceOfStep(place=plan.place, index=plan.index, task=batch.task, answers=batch.readout.answers, rank=0)
+            for plan, batch in work
+        ]
+
+    def step(self, work: Work) -> int:
+        """The number of the step."""
+        return work[0][0].step
+
+    def begin_candidates(self, work: Work) -> None:
+        """Encode the candidates that batches of the step share."""
+        if self._candidates is None:
+            return
+        sizes: dict[int, dict[int, int]] = {}
+        for place in self.places(work):
+            sizes.setdefault(place.index, {})[place.place] = place.answers
+        self._candidates.begin(self.step(work), work, sizes)
+
+    def end_candidates(
+        self,
+        work: Work,
+        of_task: Callable[[str], AbstractContextManager[None]],
+        scale: Callable[[Tensor], Tensor],
+        weights: Mapping[str, float],
+    ) -> dict[str, list[Decision]]:
+        """Go on backwards through the candidates that batches of the step share. What gates decided for them, by task.
+
+        Args:
+            of_task: where the gradients of a task go.
+            scale: what a loss is put through before its backward pass.
+            weights: of the losses that balance experts, by task.
+        """
+        decisions: dict[str, list[Decision]] = {}
+        if self._candidates is not None:
+            for task, index in {place.task: place.index for place in self.places(work)}.items():
+                decisions[task] = self._candidates.decisions(index)
+                with of_task(task):
+                    self._candidates.backward(index, scale, weights[task])
+        return decisions
 
     def tasks(self, work: Work) -> list[str]:
         """The task of every batch of the step, in the order of their places."""
@@ -45,7 +107,8 @@ class Team:
 
     def loss(self, objective: Callable[[Batch, Plan], Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
         """The loss of a batch, `last` of those that this process has of the step."""
-        return objective(batch, plan)
+        among = None if self._candidates is None else self._candidates.among(plan)
+        return objective(batch, plan) if among is None else partial(objective, among=among)(batch, plan)
 
     def marked(self, loss: Tensor) -> Tensor:
         """The loss, whose gradients tell the others if it is not finite."""
@@ -101,16 +164,6 @@ def by_answers(places: Sequence[tuple[int, int]], accumulate: int) -> dict[int, 
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlaceOfStep:
-    """A batch of a step, as every process knows it."""
-
-    place: int
-    task: str
-    answers: int  # that are known
-    rank: int  # the process that has it
-
-
 class TeamOfProcesses(Team):
     """Several processes, each with its own batches of a step.
 
@@ -122,17 +175,33 @@ class TeamOfProcesses(Team):
         wraps: whether it can give that, so that a process without a batch can take part in a reduction of the wrapper.
     """
 
-    def __init__(self, world: World, objective: nn.Module, method: Method, *, wraps: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        objective: nn.Module,
+        method: Method,
+        *,
+        wraps: bool,
+        candidates: "StepCandidates | None" = None,
+    ) -> None:
+        super().__init__(candidates)
         self.world = world
-        by_hand = method.needs_gradients or method.needs_losses or not wraps
+        by_hand = method.needs_gradients or method.needs_losses or not wraps or candidates is not None
         self._replicas = None if by_hand else Replicas(objective)
         self.factor = 1.0 if by_hand else float(world.size)
         self._learns = method.needs_losses or type(method).after_step is not Method.after_step
         self._places: list[PlaceOfStep] = []
+        self._step = 0
 
-    def begin(self, places: Sequence[PlaceOfStep]) -> None:
+    def begin(self, step: int, places: Sequence[PlaceOfStep]) -> None:
         """Take note of the batches of the step that is made next."""
-        self._places = list(places)
+        self._step, self._places = step, list(places)
+
+    def places(self, work: Work) -> list[PlaceOfStep]:
+        return self._places
+
+    def step(self, work: Work) -> int:
+        return self._step
 
     def tasks(self, work: Work) -> list[str]:
         return [place.task for place in self._places]
@@ -145,7 +214,7 @@ class TeamOfProcesses(Team):
 
     def loss(self, objective: Callable[[Batch, Plan], Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
         if self._replicas is None:
-            return objective(batch, plan)
+            return super().loss(objective, batch, plan, last=last)
         return self._replicas(batch, plan, last=last)
 
     def marked(self, loss: Tensor) -> Tensor:
@@ -197,13 +266,17 @@ class TeamOfProcesses(Team):
         return {place: sums[place].to(device) for place in sorted(sums)}  # type: ignore[union-attr]
 
 
-def team_of(world: World, objective: nn.Module, method: Method) -> Team:
+def team_of(world: World, objective: "TrainingObjective", method: Method, *, sets: bool) -> Team:
     """Who makes the steps of a run: this process, or all of them, whose weights become those of the first.
 
     Args:
-        objective: what is trained, with `used_by_all`, a parameter that every batch uses.
+        sets: whether sets of candidates are encoded once for a step.
     """
+    from uniperceiver.training.step_candidates import StepCandidates
+
+    shares = sets or any(data.config.negatives == "step" for data in objective.tasks)
+    candidates = StepCandidates(objective, world, sets=sets) if shares else None
     if world.size == 1:
-        return Team()
-    anchor: Any = objective.used_by_all
-    return TeamOfProcesses(world, objective, method, wraps=anchor.requires_grad)
+        return Team(candidates)
+    wraps = objective.used_by_all.requires_grad
+    return TeamOfProcesses(world, objective, method, wraps=wraps, candidates=candidates)
