@@ -67,8 +67,8 @@ def _run(words: Sequence[str], processes: int, nodes: int, rendezvous: str | Non
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes say what there is to say
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    known = {field.name for field in dataclasses.fields(LaunchConfig)}
-    patience: dict[str, Any] = {"shutdown_timeout": _PATIENCE} if "shutdown_timeout" in known else {}  # torch >= 2.12
+    names = {field.name for field in dataclasses.fields(LaunchConfig)}
+    patience: dict[str, Any] = {"shutdown_timeout": _PATIENCE} if "shutdown_timeout" in names else {}  # torch >= 2.12
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(
             min_nodes=nodes,

@@ -51,7 +51,9 @@ def missed(world: World, doing: Callable[[int], str]) -> Iterator[None]:
         lost = [rank for rank in range(world.size) if rank not in answered]
         if not lost:
             raise
-        raise ProcessLost(_line(world, lost, doing), speaks=world.rank == min(answered)) from error
+        names = [f"process {rank} ({_name(world, rank)}) is lost {doing(rank)}".rstrip() for rank in lost]
+        line = f"{'; '.join(names)}; the same command goes on from the newest checkpoint"
+        raise ProcessLost(line, speaks=world.rank == min(answered)) from error
 
 
 def roll_call(world: World) -> set[int]:
@@ -68,11 +70,6 @@ def roll_call(world: World) -> set[int]:
     except RuntimeError:  # the store is gone, and with it the machine of the first process
         answered.add(world.rank)
     return answered
-
-
-def _line(world: World, lost: list[int], doing: Callable[[int], str]) -> str:
-    names = [f"process {rank} ({_name(world, rank)}) is lost {doing(rank)}".rstrip() for rank in lost]
-    return f"{'; '.join(names)}; the same command goes on from the newest checkpoint"
 
 
 def _name(world: World, rank: int) -> str:

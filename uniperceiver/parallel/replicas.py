@@ -25,9 +25,9 @@ class Replicas:
 
     def __init__(self, module: nn.Module) -> None:
         # Buffers, the biases of gates, are moved alike by all processes; torch 2.13 has a new name for that.
-        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        parameters = inspect.signature(DistributedDataParallel.__init__).parameters
         own_buffers: dict[str, Any] = {
-            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+            "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers": False
         }
         self._wrapped = DistributedDataParallel(
             module, find_unused_parameters=True, gradient_as_bucket_view=True, **own_buffers

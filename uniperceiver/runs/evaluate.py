@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -80,24 +81,30 @@ def evaluate(
         >>> 0 <= metrics["accuracy@1_low"] <= metrics["accuracy@1"] <= 1
         True
     """
-    path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
     refuse_other_defaults()
-    if world is None:
-        with joined(timeout=ParallelConfig().timeout, accelerated=device != "cpu") as world:
-            return evaluate(
-                run,
-                splits=splits,
-                task=task,
-                data=data,
-                tasks=tasks,
-                train_limit=train_limit,
-                step=step,
-                trust=trust,
-                device=device,
-                predictions=predictions,
-                quiet=quiet,
-                world=world,
-            )
+    names, table = _names_of_splits(splits), None if predictions is None else Path(predictions)
+    accelerated = device != "cpu"
+    processes = (
+        joined(timeout=ParallelConfig().timeout, accelerated=accelerated) if world is None else nullcontext(world)
+    )
+    with processes as together:
+        return _evaluated(Path(run), names, task, data, tasks, train_limit, step, trust, device, table, quiet, together)
+
+
+def _evaluated(
+    path: Path,
+    splits: tuple[str, ...],
+    task: str | None,
+    data: str | Path | None,
+    tasks: Sequence[TaskData] | None,
+    train_limit: int,
+    step: Step | None,
+    trust: bool,
+    device: str | None,
+    table: Path | None,
+    quiet: bool,
+    world: World,
+) -> Results:
     with world.together(UserError):
         if world.is_first:
             check_table(table, "predictions", tuple(COLUMNS))

@@ -10,6 +10,7 @@ from uniperceiver.data.tasks import SPLITS, TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.parallel.lost import missed
 from uniperceiver.parallel.start import joined
+from uniperceiver.parallel.world import World
 from uniperceiver.runs.evaluate import Results, evaluate
 from uniperceiver.runs.folder import write_results
 from uniperceiver.runs.initial_weights import place_of_start
@@ -97,10 +98,15 @@ def train(
                 with world.together(UserError):
                     trust_model(place_of_start(recipe.model.start, base))
             prepare_run(recipe, base, folder, tasks=tasks, trackers=trackers, quiet=quiet, world=world).train()
-            limit = recipe.evaluation.train_limit
-            results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet, world=world)
-            with world.together(UserError):
-                if world.is_first:
-                    write_results(folder, results)
-                    write_report(folder, results, tasks, quiet=quiet)
+            return _finished(recipe, folder, tasks, quiet, world)
+
+
+def _finished(recipe: Recipe, folder: Path, tasks: list[TaskData] | None, quiet: bool, world: World) -> TrainedRun:
+    """Measure a run that is trained, and write its results and its report."""
+    limit = recipe.evaluation.train_limit
+    results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet, world=world)
+    with world.together(UserError):
+        if world.is_first:
+            write_results(folder, results)
+            write_report(folder, results, tasks, quiet=quiet)
     return TrainedRun(folder=folder, results=results, report=folder / REPORT)

@@ -1,4 +1,4 @@
-"""HOW A RUN BEGINS: from nothing or from its newest checkpoint, and what it says of itself."""
+"""HOW A RUN BEGINS: from nothing or from its newest checkpoint; and what it says of itself, then and at its end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.parallel.world import World
 from uniperceiver.training import checkpoint
 from uniperceiver.training.data_facts import changes_of_data
+from uniperceiver.training.log import RunLog
 from uniperceiver.training.state import unpack
 from uniperceiver.training.step import TrainState
 
@@ -47,6 +48,22 @@ def other_steps(step: int, before: int | None, recipe: Recipe) -> str:
         f"; steps was {before:,} and is {recipe.steps:,}, so the learning rate jumps from {was:.2g} to {rate:.2g}, and "
         "the run is not one that had so many steps from the start"
     )
+
+
+def say_best(best: Mapping[str, Any] | None, step: int, by: str, folder: Path, log: RunLog) -> None:
+    """Say where the model of the last step is not the best.
+
+    Args:
+        by: what checkpoints are compared by.
+    """
+    if best is None or best["step"] == step:
+        return
+    text = (
+        f"the best checkpoint by {by} is that of step {best['step']}, not the last, which "
+        f'is in {folder / "model"}; to use it: --step best, or load({str(folder)!r}, step="best")'
+    )
+    log.say(text, warning=True)
+    log.line(step, "note", {"text": text, "best": best["step"]})
 
 
 def newest_of_all(folder: Path, world: World) -> checkpoint.NewestCheckpoint:

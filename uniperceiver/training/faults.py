@@ -1,13 +1,15 @@
-"""What goes wrong with single samples and steps: left out, named in the log, and bounded."""
+"""What goes wrong with single samples, steps and gates: left out, named in the log, and bounded."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
+from uniperceiver.moe.statistics import GatePlace
 from uniperceiver.records import Broken
+from uniperceiver.training.experts import CollapseAlarm, collapse_warning, move_biases
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 
@@ -64,6 +66,24 @@ def report_skip(reason: str, batches: Iterable[tuple[str, Iterable[str]]], state
             f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
             f"start anew with a lower optimiser.lr: {listed}"
         )
+
+
+def follow_gates(
+    state: TrainState, loads: Mapping[GatePlace, Tensor], rate: float, alarm: CollapseAlarm | None, log: RunLog
+) -> None:
+    """Move the gates' biases by the loads of a step, and log gates that have collapsed, or recovered, by it."""
+    move_biases(state.model, loads, rate)
+    if alarm is None:
+        return
+    collapsed, recovered = alarm.add(loads)
+    if collapsed:
+        text = collapse_warning(state.step, collapsed)
+        log.say(text, warning=True)
+        log.line(state.step, "warning", {"text": text, "gates": [gate.figures() for gate in collapsed]})
+    if recovered:
+        text = f"step {state.step}: routing has recovered at {', '.join(map(str, recovered))}"
+        log.say(text)
+        log.line(state.step, "note", {"text": text})
 
 
 def refuse_weights(model: nn.Module, where: str) -> None:

@@ -19,10 +19,10 @@ from uniperceiver.parallel.lost import missed
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
-from uniperceiver.training.beginning import go_on, introduction, newest_of_all
+from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best
 from uniperceiver.training.data_facts import data_facts
-from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, gate_loads, move_biases
-from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
+from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
+from uniperceiver.training.faults import count_broken, follow_gates, refuse_weights, report_skip
 from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.processes.next_step import next_step, tasks_of_process
@@ -90,18 +90,8 @@ class Run:
         with ExitStack() as stack, missed(self.world, self._doing):
             with self.world.together(UserError):
                 if self.world.is_first:
-                    self._take_folder(stack)
+                    _take_folder(self.folder, stack)
             self._train()
-
-    def _take_folder(self, stack: ExitStack) -> None:
-        """Make sure that nobody else trains in the folder, until the end of the stack."""
-        try:
-            stack.enter_context(folder_to_fill(self.folder))
-            alone = stack.enter_context(only_one(self.folder))
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror}); use another --out") from error
-        if not alone:
-            raise UserError(_BUSY.format(self.folder))
 
     def _train(self) -> None:
         state, recipe = self.state, self.recipe
@@ -155,7 +145,7 @@ class Run:
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
-                self._say_best(log)
+                say_best(self._best, state.step, recipe.checkpoint.best, self.folder, log)
                 return
             work = self._next_work(made, log, stop)
             report = self._step(work)
@@ -169,7 +159,9 @@ class Run:
                     report_skip(report.skipped, seen, state, log)
             else:
                 figures.add(state.step, report.decisions, team.tasks(work))
-                self._follow_gates(alarm, report, log)
+                if alarm is not None or recipe.moe.balance.bias_rate:
+                    loads = team.loads(gate_loads(report.decisions))
+                    follow_gates(state, loads, recipe.moe.balance.bias_rate, alarm, log)
             if state.step % recipe.log.every == 0 or state.step == recipe.steps:
                 self._log(log, window, figures)
 
@@ -209,18 +201,6 @@ class Run:
         best = self.state.best
         return best if best is not None and best.get("by", "score") == self.recipe.checkpoint.best else None
 
-    def _say_best(self, log: RunLog) -> None:
-        """Say where the last model is not the best."""
-        best = self._best
-        if best is None or best["step"] == self.state.step:
-            return
-        text = (
-            f"the best checkpoint by {self.recipe.checkpoint.best} is that of step {best['step']}, not the last, which "
-            f'is in {self.folder / "model"}; to use it: --step best, or load({str(self.folder)!r}, step="best")'
-        )
-        log.say(text, warning=True)
-        log.line(self.state.step, "note", {"text": text, "best": best["step"]})
-
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
         """An update by the batches of the next step, which counts as made by all that it was planned to see."""
         state, config = self.state, self.recipe.optimiser
@@ -253,26 +233,6 @@ class Run:
                     for broken in left_out:
                         count_broken(broken, size, self.recipe.data.max_broken, state, log)
         return work
-
-    def _follow_gates(self, alarm: CollapseAlarm | None, report: StepReport, log: RunLog) -> None:
-        """Move the gates' biases, and log gates that have collapsed, or recovered, by the step."""
-        rate = self.recipe.moe.balance.bias_rate
-        if alarm is None and not rate:
-            return
-        loads = self._team.loads(gate_loads(report.decisions))
-        move_biases(self.state.model, loads, rate)
-        if alarm is None:
-            return
-        step = self.state.step
-        collapsed, recovered = alarm.add(loads)
-        if collapsed:
-            text = collapse_warning(step, collapsed)
-            log.say(text, warning=True)
-            log.line(step, "warning", {"text": text, "gates": [gate.figures() for gate in collapsed]})
-        if recovered:
-            text = f"step {step}: routing has recovered at {', '.join(map(str, recovered))}"
-            log.say(text)
-            log.line(step, "note", {"text": text})
 
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
         """Write what was collected since the last log line."""
@@ -337,6 +297,17 @@ class Run:
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
+
+
+def _take_folder(folder: Path, stack: ExitStack) -> None:
+    """Make sure that nobody else trains in the folder, until the end of the stack."""
+    try:
+        stack.enter_context(folder_to_fill(folder))
+        alone = stack.enter_context(only_one(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from error
+    if not alone:
+        raise UserError(_BUSY.format(folder))
 
 
 def refuse_second(folder: Path) -> None:

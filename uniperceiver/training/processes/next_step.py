@@ -88,10 +88,8 @@ def shared_step(
         ],
     )
     mine = [(plan, batch) for plan, batch, _ in step if batch is not None]
-    return mine, _broken_of_all(step, plans, team) if broken else []
-
-
-def _broken_of_all(step: list[Any], plans: list[Plan], team: TeamOfProcesses) -> BrokenOfPlans:
+    if not broken:
+        return mine, []
     own = [[plan.place, [vars(sample) for sample in left_out]] for plan, _, left_out in step]
-    by_place = {place: samples for lines in team.world.gather(own) for place, samples in lines}
-    return [(plans[place], tuple(Broken(**sample) for sample in by_place[place])) for place in sorted(by_place)]
+    by_place = {place: samples for lines in world.gather(own) for place, samples in lines}
+    return mine, [(plans[place], tuple(Broken(**sample) for sample in by_place[place])) for place in sorted(by_place)]
