@@ -228,7 +228,12 @@ def going_on(world: World, folder: Path) -> Any:
 
 def exact(world: World, folder: Path) -> Any:
     """One step in float64, with candidates that all batches of it share."""
-    changes = {"candidates__share": "step", "tasks__retrieval__negatives": "step", "sampling__tasks_per_step": 6, "optimiser__ema": 0.0}
+    changes = {
+        "candidates__share": "step",
+        "tasks__retrieval__negatives": "step",
+        "sampling__tasks_per_step": 6,
+        "optimiser__ema": 0.0,
+    }
     recipe = recipe_of(("colours", "words", "retrieval"), **changes, **routed("attribute"))
     return gradients_of_step(world, folder, recipe)
 

@@ -15,12 +15,16 @@ from uniperceiver.data.batch import Prepared, at_places, collate, prepare, soft_
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.order import KeyedOrder
 from uniperceiver.errors import BrokenSample
 from uniperceiver.parallel.deal import deal
 from uniperceiver.records import Batch, Broken
-from uniperceiver.streams import numpy_stream
+from uniperceiver.streams import numpy_stream, seed_of
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
+
+MOST_IN_MEMORY = 2**24
+"""Samples of a set whose order is drawn at once; that of a larger one is computed place by place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +153,7 @@ class BatchMaker:
     """Plans to batches; the only state is a memory of shuffled orders, so any process makes the same batch."""
 
     mixture: Mixture
-    _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    _orders: dict[tuple[int, int], np.ndarray | KeyedOrder] = field(default_factory=dict)
 
     def __getitem__(self, plan: Plan) -> tuple[Plan, Batch | None, tuple[Broken, ...]]:
         """The batch of a plan (None if every sample is broken), and the samples that were left out."""
@@ -187,13 +191,17 @@ class BatchMaker:
                 broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
         return prepared, broken
 
-    def _order(self, index: int, epoch: int) -> np.ndarray:
+    def _order(self, index: int, epoch: int) -> np.ndarray | KeyedOrder:
         """The order of a task's samples in an epoch; the last two epochs of each task are remembered."""
         if (index, epoch) not in self._orders:
             training_set = self.mixture.sets[index]
-            rng = numpy_stream(self.mixture.seed, "order", training_set.task.name, epoch)
+            names, size = ("order", training_set.task.name, epoch), len(training_set.source)
             self._orders.pop((index, epoch - 2), None)
-            self._orders[index, epoch] = rng.permutation(len(training_set.source))
+            self._orders[index, epoch] = (
+                numpy_stream(self.mixture.seed, *names).permutation(size)
+                if size <= MOST_IN_MEMORY
+                else KeyedOrder(size, seed_of(self.mixture.seed, *names))
+            )
         return self._orders[index, epoch]
 
     def _mixed_up(

@@ -146,10 +146,10 @@ class StepCandidates:
         for plan, batch in work:
             if plan.index != index:
                 continue
-            assert batch.candidates is not None
             names_X2[rows[plan.place]] = _names(batch)
             stream = torch_stream(objective.seed, "model", plan.step, plan.place)
             batch = to_device(batch, objective.device)
+            assert batch.candidates is not None
             with objective.autocast_context():
                 feature_xD, decisions = encode_inputs(objective.model, batch, stream)
                 z_xD = unit(feature_xD, float32=objective.model.likelihood_float32)

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,10 +104,10 @@ class Team:
         places = [(plan.place, batch.readout.answers) for plan, batch in work]
         return list(by_answers(places, accumulate).values())
 
-    def loss(self, objective: Callable[[Batch, Plan], Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
+    def loss(self, objective: Callable[..., Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
         """The loss of a batch, `last` of those that this process has of the step."""
         among = None if self._candidates is None else self._candidates.among(plan)
-        return objective(batch, plan) if among is None else partial(objective, among=among)(batch, plan)
+        return objective(batch, plan) if among is None else objective(batch, plan, among=among)
 
     def marked(self, loss: Tensor) -> Tensor:
         """The loss, whose gradients tell the others if it is not finite."""
@@ -212,7 +211,7 @@ class TeamOfProcesses(Team):
         of_all = by_answers([(place.place, place.answers) for place in self._places], accumulate)
         return [of_all[plan.place] for plan, _ in work]
 
-    def loss(self, objective: Callable[[Batch, Plan], Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
+    def loss(self, objective: Callable[..., Any], batch: Batch, plan: Plan, *, last: bool) -> Any:
         if self._replicas is None:
             return super().loss(objective, batch, plan, last=last)
         return self._replicas(batch, plan, last=last)
