@@ -256,7 +256,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "exact": exact,
 }
 IN_FOUR = {
-    name: IN_TWO[name] for name in ("parity attribute", "parity token", "broken", "same model", "going on", "exact")
+    name: IN_TWO[name] for name in ("parity attribute", "broken", "same model", "going on", "exact")
 }
 
 
