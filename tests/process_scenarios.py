@@ -255,9 +255,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "going on": going_on,
     "exact": exact,
 }
-IN_FOUR = {
-    name: IN_TWO[name] for name in ("parity attribute", "broken", "same model", "going on", "exact")
-}
+IN_FOUR = {name: IN_TWO[name] for name in ("parity attribute", "broken", "same model", "going on", "exact")}
 
 
 def every(scenarios: Mapping[str, Scenario], folder: Path, world: World) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import data, interference, models, runs, study
+from uniperceiver.cli import data, embed, interference, models, runs, study
 from uniperceiver.cli.options import Command, add_command
 
 COMMANDS: Sequence[Command] = (
@@ -17,6 +17,7 @@ COMMANDS: Sequence[Command] = (
     runs.evaluate,
     runs.report,
     models.predict,
+    embed.embed,
     models.convert,
     models.merge,
     models.info,

@@ -39,6 +39,18 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if was_launched() else 1
 
 
+def place_of_process(device: str) -> tuple[int, int, str]:
+    """This process's number, how many there are, and its device, for work that needs no agreement.
+
+    Args:
+        device: of all; several processes on one machine have a GPU each.
+    """
+    if not was_launched():
+        return 0, 1, device
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), own
+
+
 @contextmanager
 def ended_by_itself() -> Iterator[None]:
     """Within the block, a launched process does not end by SIGTERM where nothing handles it.
