@@ -189,6 +189,23 @@ def stopped(world: World, folder: Path) -> Any:
     return trained(world, folder, recipe_of(("colours", "words"), steps=5), prepare)
 
 
+def drifted(world: World, folder: Path) -> Any:
+    """A weight changes in the last of the processes alone."""
+
+    def prepare(run: Run) -> None:
+        save = run._save_once
+
+        def change_and_save() -> None:
+            if world.rank == world.size - 1:
+                with torch.no_grad():
+                    run.state.model.head.linear.bias[3] += 1e-6
+            save()
+
+        run._save_once = change_and_save  # type: ignore[method-assign]
+
+    return trained(world, folder, recipe_of(("colours",), steps=2), prepare)
+
+
 def measured(world: World, folder: Path) -> Any:
     """Evaluations during training and of a finished run, over batches that are dealt."""
     changes = {"evaluation__every": 2, "evaluation__limit": 0, "evaluation__batch": 3, "steps": 2}
@@ -249,6 +266,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "five nan": five_bad_losses,
     "disk full": disk_full,
     "stopped": stopped,
+    "drifted": drifted,
     "measured": measured,
     "same model": same_model_measured,
     "refused": refused,

@@ -27,7 +27,9 @@ Outcomes = dict[int, Any]  # by number of processes; of several, the list of wha
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Path]:
     """All scenarios on one, four and two processes."""
     folder = tmp_path_factory.mktemp("processes")
-    alone = {name: scenario for name, scenario in IN_TWO.items() if name not in ("stopped", "refused", "going on")}
+    alone = {
+        name: scenario for name, scenario in IN_TWO.items() if name not in ("stopped", "drifted", "refused", "going on")
+    }
     one = every(alone, folder, World())
     four = processes.run(4, partial(every, IN_FOUR, folder), folder / "four", SECONDS)
     two = processes.run(2, partial(every, IN_TWO, folder), folder / "two", SECONDS)
@@ -149,6 +151,14 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(outcomes: tuple[O
     newest = checkpoint.newest_valid(folder / "stopped-2" / "checkpoints").path
     assert newest is not None
     assert checkpoint.step_of(newest) == step
+
+
+def test_weights_that_drift_apart_are_not_saved(outcomes: tuple[Outcomes, Path]) -> None:
+    results, folder = outcomes
+    for result in results[2]:
+        assert "the weights 'head.linear.bias' of process " in result["drifted"]["end"]
+        assert result["drifted"]["agreed"]
+    assert not list((folder / "drifted-2").glob("checkpoints/step-*"))
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -83,9 +83,9 @@ def embed(
         path = part_path(out, part)
         if not path.is_file():
             embedded = _embedded(model, part, files[part * size : (part + 1) * size], task)
-            facts = {"files": json.dumps(embedded.files), "errors": json.dumps(embedded.errors)}
+            facts = json.dumps({"files": embedded.files, "errors": embedded.errors})  # as one: several have no order
             with whole_file(path) as file:
-                file.write(save({"vectors": embedded.vectors_ND}, metadata=facts))
+                file.write(save({"vectors": embedded.vectors_ND}, metadata={"part": facts}))
             made, errors = made + 1, errors | embedded.errors
         on_files(min((part + 1) * size, len(files)), len(files))
     return EmbeddingDone(made=made, there=len(mine) - made, errors=errors)
@@ -107,12 +107,12 @@ def read_parts(out: Path) -> Iterator[EmbeddedPart]:
         raise UserError(f"{out}: holds no vectors; give the folder that embed wrote")
     for path in paths:
         with safe_open(path, framework="pt") as opened:
-            facts = opened.metadata()
+            facts = json.loads(opened.metadata()["part"])
             yield EmbeddedPart(
                 number=int(path.stem.removeprefix("part-")),
-                files=tuple(json.loads(facts["files"])),
+                files=tuple(facts["files"]),
                 vectors_ND=opened.get_tensor("vectors"),
-                errors=json.loads(facts["errors"]),
+                errors=facts["errors"],
             )
 
 

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.moe.statistics import GatePlace
+from uniperceiver.parallel.environment import AGREED
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Broken
 from uniperceiver.training.experts import CollapseAlarm, collapse_warning, move_biases
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # whole numbers of so many bytes
 _MOST_SKIPPED = 5  # steps without an update in a row
 
 
@@ -98,3 +101,29 @@ def refuse_weights(model: nn.Module, where: str) -> None:
             f"{where}: the weights {name!r} are not finite, and no loss will be; go on from the newest checkpoint "
             "(the same command does), or begin with other weights"
         )
+
+
+def refuse_drift(model: nn.Module, world: World) -> None:
+    """Refuse to save where processes that should have the same weights have not: something else has changed some.
+
+    Raises:
+        UserError: in all processes; the first weights that differ are named, and whose they are.
+    """
+    if world.size == 1:
+        return
+    weights = model.state_dict()
+    # The sum of the bits, as whole numbers: exact, and another one for any single weight that is another one.
+    bits_N = torch.stack(
+        [value.flatten().view(_BITS[value.element_size()]).long().sum().cpu() for value in weights.values()]
+    )
+    sums_RN = torch.stack(world.gather(bits_N))
+    differs_RN = sums_RN != sums_RN.mode(dim=0).values
+    if bool(differs_RN.any()):
+        place = int(differs_RN.any(dim=0).nonzero()[0])
+        ranks = ", ".join(map(str, differs_RN[:, place].nonzero().flatten().tolist()))
+        error = UserError(
+            f"the weights {list(weights)[place]!r} of process {ranks} are not those of the others, so nothing is "
+            "saved; go on from the newest checkpoint (the same command does), and look for what else changes weights"
+        )
+        error.add_note(AGREED)
+        raise error

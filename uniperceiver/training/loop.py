@@ -22,7 +22,7 @@ from uniperceiver.training import checkpoint
 from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best
 from uniperceiver.training.data_facts import data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
-from uniperceiver.training.faults import count_broken, follow_gates, refuse_weights, report_skip
+from uniperceiver.training.faults import count_broken, follow_gates, refuse_drift, refuse_weights, report_skip
 from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.processes.next_step import next_step, tasks_of_process
@@ -279,6 +279,7 @@ class Run:
 
     def _save_once(self) -> None:
         if self._saved != (self.state.step, self.state.evaluated):
+            refuse_drift(self.state.model, self.world)
             with self.world.together(UserError):
                 if self.world.is_first:
                     self.save()
