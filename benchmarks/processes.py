@@ -34,7 +34,7 @@ SHARES = ("batch", "step")
 
 def measure(pairs: int) -> list[BenchmarkRow]:
     """Time of a step with shared candidates over that with candidates of each batch."""
-    steps = 4 if pairs <= QUICK_PAIRS else 12
+    steps = 2 if pairs <= QUICK_PAIRS else 12
     rows = []
     for size in (1, 2):
         by_share = {share: _seconds_of(size, share, steps) for share in SHARES}
@@ -80,7 +80,7 @@ def _steps(world: World, share: str, steps: int) -> list[float]:
     scenes = {"format": "scenes", "items": 64, "pixels": 32, "label": "colour"}
     recipe = Recipe(
         device="cpu",
-        model=ModelConfig(width=64, layers=2, heads=2, vocabulary=300),
+        model=ModelConfig(width=48, layers=1, heads=2, vocabulary=300),
         sampling=SamplingConfig(tasks_per_step=BATCHES),
         optimiser=OptimiserConfig(warmup=0),
         candidates=CandidateConfig(share=share),  # type: ignore[arg-type]
