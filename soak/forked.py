@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,12 @@ class Child:
     def kill(self, number: signal.Signals) -> None:
         """Signal it."""
         os.kill(self.pid, number)
+
+    def end(self) -> None:
+        """Kill it, if it is still there."""
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
 
     def wait(self, seconds: float = 120) -> Ended:
         """Its end.

@@ -9,7 +9,7 @@ PACKAGE = "uniperceiver"
 # The floors of the house, from the ground up: folders and files directly under uniperceiver/. Each may import itself
 # and whatever stands on a lower floor; rooms on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "precision", "streams", "atomic", "waiting", "version", "boxes", "palette"}),
+    frozenset({"errors", "precision", "streams", "atomic", "waiting", "version", "boxes", "palette", "parallel"}),
     frozenset({"strict", "modalities", "devices", "own_code"}),
     frozenset({"records", "config", "interference"}),
     frozenset({"moe", "tasks", "tokenizers", "optimisation"}),

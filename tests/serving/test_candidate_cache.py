@@ -21,7 +21,7 @@ from uniperceiver.runs.validation import averaged_weights
 from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.tasks.candidates import label_candidates, represent_candidates
 from uniperceiver.tasks.task import Task
-from uniperceiver.training.experts import move_biases
+from uniperceiver.training.experts import gate_loads, move_biases
 from uniperceiver.training.step import BatchLoss, TrainState, train_step
 
 LABELS = (("red square", "a square that is red"), ("dot",), ("blue", "sky", "a very blue thing"))
@@ -115,7 +115,7 @@ def test_a_moved_selection_bias_empties_the_cache() -> None:
 
     before = get()
     decisions = model.encode(label_candidates(TASK, tiny_codec(), None).sequences).decisions
-    move_biases(model, {"task": decisions}, 1.0)
+    move_biases(model, gate_loads({"task": decisions}), 1.0)
     assert get() is not before
     torch.testing.assert_close(get(), represented(model).detach())
     assert not torch.equal(get(), before)

@@ -41,6 +41,13 @@ def test_the_command_of_a_cell_is_that_of_a_run(tmp_path: Path) -> None:
     assert words == ["-m", "uniperceiver", "train", recipe, *overrides, "--out", folder, "--json"]
 
 
+def test_words_in_front_of_a_command_launch_it_elsewhere(tmp_path: Path) -> None:
+    plan = read_plan(write_study(tmp_path, launch=["srun", "--gpus=1"]), tmp_path / "o")
+    words = study_run.command_of(plan, plan.cells[0])
+    assert words[:2] == ["srun", "--gpus=1"]
+    assert words[3:6] == ["-m", "uniperceiver", "train"]
+
+
 def test_figures_of_all_cells_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_training(monkeypatch)
     path = write_study(tmp_path, processes=3, single="own", set={"optimiser.clip": 0.5})

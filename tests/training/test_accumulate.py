@@ -15,7 +15,8 @@ from uniperceiver.data.mix import BatchMaker
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.loop import Run
-from uniperceiver.training.step import _by_answers, train_step
+from uniperceiver.training.processes.team import Team
+from uniperceiver.training.step import train_step
 
 
 def first_step(
@@ -90,6 +91,6 @@ def test_parts_of_a_draw_weigh_as_many_as_they_have_answers() -> None:
         (SimpleNamespace(place=place), SimpleNamespace(readout=SimpleNamespace(answers=count)))
         for place, count in enumerate(answers)
     ]
-    assert _by_answers(work, 2) == [2 * 1 / 4, 2 * 3 / 4, 1.0, 2 * 2 / 2, 1.0, 1.0]
-    assert _by_answers(work, 3) == [3 * 1 / 4, 3 * 3 / 4, 1.0, 3 * 2 / 2, 1.0, 1.0]
-    assert _by_answers(work, 1) == [1.0] * 6
+    assert Team().weights(work, 2) == [2 * 1 / 4, 2 * 3 / 4, 1.0, 2 * 2 / 2, 1.0, 1.0]
+    assert Team().weights(work, 3) == [3 * 1 / 4, 3 * 3 / 4, 1.0, 3 * 2 / 2, 1.0, 1.0]
+    assert Team().weights(work, 1) == [1.0] * 6

@@ -129,10 +129,10 @@ def test_loads_are_what_tokens_chose_whether_or_not_there_was_room() -> None:
 def test_biases_move_towards_experts_with_less_than_the_mean() -> None:
     model = moe_model("token", selection_bias=True)
     decisions = {"a": list(model.encode(inputs_of("vqa")).decisions)}
-    move_biases(model, decisions, 0.0)
+    move_biases(model, gate_loads(decisions), 0.0)
     bias_E: Tensor = model.encoder.blocks[1].ffn.router.gates[0].bias_E  # type: ignore[union-attr, index, assignment]
     assert not bias_E.any()
-    move_biases(model, decisions, 0.5)
+    move_biases(model, gate_loads(decisions), 0.5)
     count_E = gate_loads(decisions)[1, "ffn", 0].float()
     change_E = 0.5 * torch.sign(count_E.mean() - count_E)
     torch.testing.assert_close(bias_E, change_E - change_E.mean())

@@ -187,7 +187,9 @@ def test_each_group_has_its_own_share_of_the_learning_rate_of_a_step() -> None:
     state = SimpleNamespace(step=2, consumed=[0, 0], model=None, optimiser=SimpleNamespace(param_groups=groups))
     mixture = SimpleNamespace(plans=lambda *given: [], batches_per_step=1)
     callbacks = SimpleNamespace(gradients=None)
-    run: Any = SimpleNamespace(state=state, recipe=recipe, mixture=mixture, callbacks=callbacks, objective=None)
+    run: Any = SimpleNamespace(
+        state=state, recipe=recipe, mixture=mixture, callbacks=callbacks, objective=None, _team=None
+    )
     Run._step(run, [])  # of which every sample is broken
     rate = learning_rate(2, recipe.steps, recipe.optimiser)
     assert rate > 0

@@ -5,8 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from uniperceiver.cli.launch import launched
 from uniperceiver.cli.parser import parse
 from uniperceiver.errors import UserError, shortened
+from uniperceiver.parallel.environment import AGREED, ProcessLost, speaks
+from uniperceiver.parallel.environment import EXIT_CODE as LOST
 
 # Threads that spin while they wait cost more than they save where several processes share the cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -17,13 +20,23 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Exit code 0: done; 2: something the user can mend; 75: stopped by a signal after saving."""
+    """Run a command.
+
+    Exit code 0: done; 2: something the user can mend; 75: stopped by a signal after saving; 76: one of several
+    processes is lost, and the same command goes on.
+    """
     command = parse(arguments)
     try:
-        return command() or 0
+        code = launched(arguments, command.keywords)
+        return (command() or 0) if code is None else code
     except UserError as error:
-        print(f"uniperceiver: {error}", file=sys.stderr)
+        if speaks() or AGREED not in getattr(error, "__notes__", ()):
+            print(f"uniperceiver: {error}", file=sys.stderr)
         return 2
+    except ProcessLost as error:
+        if error.speaks:
+            print(f"uniperceiver: {error}", file=sys.stderr)
+        return LOST
     except KeyboardInterrupt:
         print("uniperceiver: interrupted", file=sys.stderr)
         return 130

@@ -1,12 +1,12 @@
 """COMMAND LINE -> CALL: all commands, and which of them a line asks for."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import data, interference, models, runs, study
+from uniperceiver.cli import data, embed, interference, models, runs, study
 from uniperceiver.cli.options import Command, add_command
 
 COMMANDS: Sequence[Command] = (
@@ -17,6 +17,7 @@ COMMANDS: Sequence[Command] = (
     runs.evaluate,
     runs.report,
     models.predict,
+    embed.embed,
     models.convert,
     models.merge,
     models.info,
@@ -29,7 +30,7 @@ GROUPS: Mapping[str, tuple[str, Sequence[Command]]] = {
 }
 
 
-def parse(arguments: Sequence[str] | None) -> Callable[[], int | None]:
+def parse(arguments: Sequence[str] | None) -> partial[int | None]:
     """Read a command line, where key=value may stand before and behind the options.
 
     Args:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
+from uniperceiver.parallel.environment import processes_here
+
 if TYPE_CHECKING:
     from uniperceiver.config import Recipe
 
@@ -38,6 +40,8 @@ def keep_freed_memory() -> bool:
 def settle(recipe: "Recipe", *, trains: bool = False) -> None:
     """Give this process the threads that a recipe asks for, and, for training on a CPU, memory that is kept.
 
+    Where the recipe asks for none, several processes share the machine's cores.
+
     Raises:
         UserError: there is no such device.
     """
@@ -47,6 +51,9 @@ def settle(recipe: "Recipe", *, trains: bool = False) -> None:
 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    elif processes_here() > 1:
+        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, there // processes_here()))
     if trains and device_of(recipe.device).type == "cpu":
         keep_freed_memory()
 

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from uniperceiver.cli.launch import Nodes, Processes, Rendezvous, Restarts
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import check_folder, check_json, print_json, print_results
 from uniperceiver.cli.process import settle, settle_for_run, stopped_when_unheard, trust_model
 from uniperceiver.errors import UserError
+from uniperceiver.parallel.environment import ended_by_itself, speaks
 from uniperceiver.waiting import announced
 
 if TYPE_CHECKING:
@@ -35,13 +37,17 @@ def demo(
     *,
     out: Annotated[Path, arg("folder of the run (default: %(default)s)")] = Path("runs/demo"),
     json: ResultsAsJson = False,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
+    restarts: Restarts = 0,
 ) -> int | None:
     """Train, evaluate and ask a small model on generated scenes."""
     from uniperceiver.config import read_overrides, read_recipe
 
     recipe = read_recipe(_DEMO, read_overrides(overrides))
     code = _train(recipe, _DEMO.parent, out, json)
-    if code is None:
+    if code is None and speaks():
         from uniperceiver import load
         from uniperceiver.runs.demo_examples import ask, commands, write_examples
 
@@ -68,6 +74,10 @@ def train(
     out: RunToMake,
     trust: Trust = False,
     json: ResultsAsJson = False,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
+    restarts: Restarts = 0,
 ) -> int | None:
     """Train a recipe; goes on with the run if its folder exists."""
     from uniperceiver.config import read_overrides, read_recipe
@@ -86,6 +96,10 @@ def tune(
     step: StepOfRun = None,
     trust: Trust = False,
     json: ResultsAsJson = False,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
+    restarts: Restarts = 0,
 ) -> int | None:
     """Adapt a finished model to your own data: all weights, or prompts."""
     from uniperceiver.config import read_overrides
@@ -99,12 +113,12 @@ def tune(
 
 
 def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool = False) -> int | None:
-    with announced("loading PyTorch"):
+    with announced("loading PyTorch", quiet=not speaks()):
         from uniperceiver.runs.train import train
         from uniperceiver.training.stop import EXIT_CODE, Stopped, stop_at_once
 
     settle(recipe, trains=True)
-    with stopped_when_unheard():
+    with stopped_when_unheard(), ended_by_itself():
         try:
             with stop_at_once():
                 run = train(recipe, out, base=base, trust=trust)
@@ -115,8 +129,11 @@ def _train(recipe: "Recipe", base: Path, out: Path, as_json: bool, trust: bool =
                 if saved
                 else "before the first save; the same command begins anew"
             )
-            print(f"stopped {how} ({out})", file=sys.stderr)
+            if speaks():
+                print(f"stopped {how} ({out})", file=sys.stderr)
             return EXIT_CODE
+    if not speaks():
+        return None
     if as_json:
         print_json({"run": str(out), "report": str(run.report), **run.results})
     else:
@@ -140,6 +157,7 @@ def evaluate(
         Path | None, arg("write the things that were found in a split as a COCO results file", metavar="FILE.json")
     ] = None,
     figures: FiguresTo = None,
+    processes: Processes = 1,
 ) -> int | None:
     """Measure a run or a saved model."""
     from uniperceiver.data.table_files import check_table
@@ -161,6 +179,8 @@ def evaluate(
         predictions=predictions,
         detections=detections,
     )
+    if not speaks():
+        return None
     if json is not None:
         json.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
     if figures is not None:

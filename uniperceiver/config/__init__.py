@@ -12,6 +12,7 @@ from uniperceiver.config.training import (
     InterferenceConfig,
     LogConfig,
     OptimiserConfig,
+    ParallelConfig,
     SamplingConfig,
     TaskBalanceConfig,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "MoEConfig",
     "ModelConfig",
     "OptimiserConfig",
+    "ParallelConfig",
     "Recipe",
     "RegionsConfig",
     "SamplingConfig",

@@ -63,6 +63,8 @@ class TaskConfig:
     """Samples per batch."""
     weight: float | None = Field(default=None, gt=0)
     """Sampling weight relative to the other tasks; None: size ** sampling.alpha."""
+    negatives: Literal["batch", "step"] = "batch"
+    """Retrieval: step: a text is compared with those of all batches of the task in the step, of all processes."""
     loss_weight: float = Field(default=1.0, gt=0)
     """Factor on this task's loss."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -94,6 +96,9 @@ class CandidateConfig:
 
     sample: int = Field(default=0, ge=0)
     """Number of vocabulary entries drawn per batch beside the batch's own targets; 0: the whole vocabulary."""
+    share: Literal["batch", "step"] = "batch"
+    """step: names of classes and the whole vocabulary are encoded once for all batches of a task in a step, by all
+    processes together, instead of once for each batch (docs/parallel.md)."""
 
 
 @record

@@ -15,6 +15,7 @@ from uniperceiver.config.training import (
     InterferenceConfig,
     LogConfig,
     OptimiserConfig,
+    ParallelConfig,
     SamplingConfig,
     TaskBalanceConfig,
 )
@@ -87,6 +88,7 @@ class Recipe:
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     interference: InterferenceConfig = InterferenceConfig()
+    parallel: ParallelConfig = ParallelConfig()
 
     @property
     def steps_between_evaluations(self) -> int:

@@ -134,6 +134,14 @@ class LogConfig:
 
 
 @record
+class ParallelConfig:
+    """How several processes train together (docs/parallel.md); all of it may change when a run goes on."""
+
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds after which a process that does not answer counts as lost."""
+
+
+@record
 class InterferenceConfig:
     """Measuring during training which task helps or hurts which (docs/interference.md)."""
 

@@ -15,11 +15,16 @@ from uniperceiver.data.batch import Prepared, at_places, collate, prepare, soft_
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.order import KeyedOrder
 from uniperceiver.errors import BrokenSample
+from uniperceiver.parallel.deal import deal
 from uniperceiver.records import Batch, Broken
-from uniperceiver.streams import numpy_stream
+from uniperceiver.streams import numpy_stream, seed_of
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
+
+MOST_IN_MEMORY = 2**24
+"""Samples of a set whose order is drawn at once; that of a larger one is computed place by place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class Stage:
     preprocess: Preprocess
     batch: int
     weight: float = 1.0  # of the task, relative to the others
+    cost: float = 1.0  # of a batch beside those of other tasks, in any unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +132,19 @@ class Mixture:
             starts[index] += count
         return plans
 
-    def endless(self, step: int, consumed: Sequence[int]) -> Iterator[Plan]:
-        """The batches of that step and of all that follow."""
+    def ranks(self, plans: Sequence[Plan], size: int) -> list[int]:
+        """The process that makes each batch of a step, of so many processes."""
+        return deal([self.sets[plan.index].stages[plan.stage].cost for plan in plans], size)
+
+    def endless(self, step: int, consumed: Sequence[int], rank: int = 0, size: int = 1) -> Iterator[Plan]:
+        """The batches of that step and of all that follow: those that process `rank` of `size` makes."""
         counts = list(consumed)
         while True:
-            for plan in self.plans(step, counts):
+            plans = self.plans(step, counts)
+            for plan, owner in zip(plans, self.ranks(plans, size), strict=True):
                 counts[plan.index] += plan.count
-                yield plan
+                if owner == rank:
+                    yield plan
             step += 1
 
 
@@ -141,7 +153,7 @@ class BatchMaker:
     """Plans to batches; the only state is a memory of shuffled orders, so any process makes the same batch."""
 
     mixture: Mixture
-    _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    _orders: dict[tuple[int, int], np.ndarray | KeyedOrder] = field(default_factory=dict)
 
     def __getitem__(self, plan: Plan) -> tuple[Plan, Batch | None, tuple[Broken, ...]]:
         """The batch of a plan (None if every sample is broken), and the samples that were left out."""
@@ -179,13 +191,17 @@ class BatchMaker:
                 broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
         return prepared, broken
 
-    def _order(self, index: int, epoch: int) -> np.ndarray:
+    def _order(self, index: int, epoch: int) -> np.ndarray | KeyedOrder:
         """The order of a task's samples in an epoch; the last two epochs of each task are remembered."""
         if (index, epoch) not in self._orders:
             training_set = self.mixture.sets[index]
-            rng = numpy_stream(self.mixture.seed, "order", training_set.task.name, epoch)
+            names, size = ("order", training_set.task.name, epoch), len(training_set.source)
             self._orders.pop((index, epoch - 2), None)
-            self._orders[index, epoch] = rng.permutation(len(training_set.source))
+            self._orders[index, epoch] = (
+                numpy_stream(self.mixture.seed, *names).permutation(size)
+                if size <= MOST_IN_MEMORY
+                else KeyedOrder(size, seed_of(self.mixture.seed, *names))
+            )
         return self._orders[index, epoch]
 
     def _mixed_up(

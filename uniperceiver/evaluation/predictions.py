@@ -53,6 +53,16 @@ class ClassPrecision:
         return cls(names=tuple(values["names"]), things=tuple(values["things"]), figures=figures)
 
 
+def plain(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Predictions as plain values, as they travel between processes."""
+    return [vars(prediction) for prediction in predictions]
+
+
+def of_plain(values: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    """What `plain` was given."""
+    return [Prediction(**{**value, "truth": tuple(value["truth"])}) for value in values]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:
     """How often each class of a task was answered by each class: a confusion matrix without its zeros."""

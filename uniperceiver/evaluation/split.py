@@ -1,6 +1,6 @@
 """A split of a task's data, read batch by batch: what every kind of answer is evaluated on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from uniperceiver.data.loader import load
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable, Prediction
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch, Broken, Sample, to_device
 from uniperceiver.records.regions import Detections
 from uniperceiver.streams import numpy_stream
@@ -61,6 +62,8 @@ class Settings:
     # Told of the things that were found in each picture, with the sample's name; None: nobody asks.
     on_detections: Callable[[str, Detections], None] | None = None
     memory: dict[object, dict[str, float]] = field(default_factory=dict)  # figures that depend on the data alone
+    world: World = field(default_factory=World)  # the processes that share the batches of a split
+    ends: tuple[type[BaseException], ...] = (UserError,)  # what `on_batch` may raise, for all processes to do the same
 
 
 def as_evaluated(split: Split, sample: Sample, codec: TextCodec) -> Prepared:
@@ -103,6 +106,53 @@ def drawn_samples(total: int, limit: int) -> list[int]:
     return sorted(numpy_stream(0, "limit", total).permutation(total)[:limit].tolist())
 
 
+def measured(
+    split: Split, settings: Settings, measure: Callable[[Batch, list[tuple[str, ...]]], Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """What `measure` makes of every batch of the split and its captions, in order; broken samples are left out.
+
+    Of several processes each takes whole batches, so that every batch is what it is for one process, and every process
+    has the results of all.
+
+    Args:
+        measure: gives plain values and tensors by name (`parallel.packing`).
+
+    Raises:
+        UserError: more broken samples than max(1, max_broken x size), or nothing but broken ones.
+    """
+    if settings.world.size == 1:
+        return [measure(batch, captions) for batch, captions in batches(split, settings)]
+    world, total = settings.world, len(split.source)
+    chosen = drawn_samples(total, settings.limit)
+    parts = [chosen[start : start + settings.batch] for start in range(0, len(chosen), settings.batch)]
+    mine: list[Any] = []
+    with world.together(*settings.ends):
+        numbers = range(world.rank, len(parts), world.size)
+        own = iter([parts[number] for number in numbers])
+        made = load(_BatchReader(split, settings.codec), own, settings.workers)
+        for number, (batch, captions, left_out) in zip(numbers, made, strict=True):
+            record = None if batch is None else measure(to_device(batch, settings.device), captions)
+            mine.append([number, record, [vars(sample) for sample in left_out]])
+            settings.on_batch(min((number + 1) * settings.batch, len(chosen)), len(chosen))
+    results = sorted((line for lines in world.gather(mine) for line in lines), key=lambda line: line[0])
+    broken = [Broken(**sample) for _, _, left_out in results for sample in left_out]
+    with world.together(UserError):
+        for count, sample in enumerate(broken, start=1):
+            settings.on_broken(sample)
+            if count > max(1, settings.max_broken * total):
+                raise _too_many(split, broken[:count])
+        if all(record is None for _, record, _ in results):
+            raise UserError(f"{split.task.name}/{split.name}: no sample could be read")
+    return [record for _, record, _ in results if record is not None]
+
+
+def _too_many(split: Split, broken: Sequence[Broken]) -> UserError:
+    return UserError(
+        f"{split.task.name}/{split.name}: {len(broken)} broken samples, more than data.max_broken allows; "
+        f"the last: {broken[-1].sample}: {broken[-1].reason}"
+    )
+
+
 def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tuple[str, ...]]]]:
     """The split's samples in order, batch by batch, with the captions of each; broken ones are left out.
 
@@ -119,10 +169,7 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
         for sample in left_out:
             settings.on_broken(sample)
         if len(broken) > max(1, settings.max_broken * total):
-            raise UserError(
-                f"{split.task.name}/{split.name}: {len(broken)} broken samples, more than data.max_broken allows; "
-                f"the last: {broken[-1].sample}: {broken[-1].reason}"
-            )
+            raise _too_many(split, broken)
         done += len(captions) + len(left_out)
         if batch is not None:
             good += len(captions)

@@ -49,8 +49,57 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
         _check_decoder(data)
     if moe is not None:
         check_causal(moe, [data.task for data in tasks])
+    _check_shared(recipe, tasks)
     _check_tuning(recipe, tasks)
     check_balance(recipe, len(tasks))
+
+
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        UserError: a step has too few batches for them, or a key that is for one process.
+    """
+    if processes == 1:
+        return
+    sampling, batches = recipe.sampling, recipe.sampling.tasks_per_step * recipe.optimiser.accumulate
+    batches *= recipe.balance.window
+    if batches < processes:
+        more = -(-processes * sampling.tasks_per_step // batches)
+        raise UserError(
+            f"a step has {batches} {'batches' if batches > 1 else 'batch'} for {processes} processes; set "
+            f"sampling.tasks_per_step={more} or more, or use fewer processes"
+        )
+    if recipe.interference.watch:
+        raise UserError(
+            "interference.watch: is for one process; remove the key, and measure afterwards: uniperceiver interference "
+            "RUN"
+        )
+    if recipe.device.partition(":")[2]:
+        raise UserError(f"device={recipe.device}: each of several processes has a device of its own; set device=auto")
+
+
+def _check_shared(recipe: Recipe, tasks: Iterable[TaskData]) -> None:
+    """Refuse candidates of a step where a batch must have its own.
+
+    Raises:
+        UserError: the key is said.
+    """
+    shares = {f"tasks.{data.task.name}.negatives": data for data in tasks if data.config.negatives == "step"}
+    for key, data in shares.items():
+        if not data.task.answer.among_batch:
+            raise UserError(f"{key}: only a task whose candidates are the texts of its batch has it; remove the key")
+    keys = [*shares, *(["candidates.share"] if recipe.candidates.share == "step" else [])]
+    for key in keys[:1]:
+        if recipe.moe.capacity is not None:
+            raise UserError(f"moe.capacity: depends on what is encoded together; remove it, or {key}")
+        if recipe.interference.watch:
+            raise UserError(f"interference.watch: needs the gradients of single batches; remove it, or {key}")
+        if recipe.balance.method in METHODS and METHODS[recipe.balance.method].needs_losses:
+            name = f"balance.method={recipe.balance.method}"
+            raise UserError(
+                f"{name}: needs the losses of single batches before their gradients; change it, or remove {key}"
+            )
 
 
 def check_best(recipe: Recipe, tasks: Iterable[Task]) -> None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.config import Recipe, read_recipe
+from uniperceiver.config import ParallelConfig, Recipe, read_recipe
 from uniperceiver.data.table_files import check_table, write_table
 from uniperceiver.data.tasks import SPLITS, TaskData, alike_notes, open_tasks
 from uniperceiver.devices import device_of, refuse_other_defaults
@@ -20,6 +21,9 @@ from uniperceiver.evaluation.predictions import BOX_COLUMNS, COLUMNS, ClassPreci
 from uniperceiver.evaluation.split import Settings
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.own_code import import_code
+from uniperceiver.parallel.lost import missed
+from uniperceiver.parallel.start import joined
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Broken
 from uniperceiver.runs.checks import check_causal, check_sizes
 from uniperceiver.runs.folder import saved_recipe
@@ -50,6 +54,7 @@ def evaluate(
     predictions: str | Path | None = None,
     detections: str | Path | None = None,
     quiet: bool = False,
+    world: World | None = None,
 ) -> Results:
     """Measure the splits of a run's (or saved model's) tasks, on its own data or on those of another recipe.
 
@@ -65,6 +70,7 @@ def evaluate(
         predictions: a file for what was answered to each sample, .csv, .jsonl or .parquet; None: no such file.
         detections: a COCO results file (.json) for what was found in one task's split, with the data's own ids.
         quiet: show no progress.
+        world: the processes that share the batches, each of which calls this; None: those that a launcher has started.
 
     Returns:
         {"tasks": {task: {split: {metric: value}}}}; a metric has its 95 % interval beside it (NAME_low, NAME_high), and
@@ -82,18 +88,57 @@ def evaluate(
         >>> 0 <= metrics["accuracy@1_low"] <= metrics["accuracy@1"] <= 1
         True
     """
-    path, table, splits = Path(run), None if predictions is None else Path(predictions), _names_of_splits(splits)
-    check_table(table, "predictions", tuple(COLUMNS))
     refuse_other_defaults()
-    model = UniPerceiver(load_saved(path, step, trust=trust))
-    recipe, measured = _measured(saved_recipe(path) if data is None else _read(Path(data)), task, tasks, model)
-    gathered = _Gathered(things=None if detections is None else _results_file(measured, splits))
-    settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
-    model.model.to(settings.device)
-    results = _evaluate_tasks(model, measured, splits, gathered.listening(settings, table), train_limit, quiet)
+    names, files = _names_of_splits(splits), _Files(table=predictions, detections=detections)
+    processes = (
+        joined(timeout=ParallelConfig().timeout, accelerated=device != "cpu") if world is None else nullcontext(world)
+    )
+    with processes as together:
+        return _evaluated(Path(run), names, task, data, tasks, train_limit, step, trust, device, files, quiet, together)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What is written beside the figures."""
+
+    table: str | Path | None
+    detections: str | Path | None
+
+
+def _evaluated(
+    path: Path,
+    splits: tuple[str, ...],
+    task: str | None,
+    data: str | Path | None,
+    tasks: Sequence[TaskData] | None,
+    train_limit: int,
+    step: Step | None,
+    trust: bool,
+    device: str | None,
+    files: _Files,
+    quiet: bool,
+    world: World,
+) -> Results:
+    table = None if files.table is None else Path(files.table)
+    with world.together(UserError):
+        if world.is_first:
+            check_table(table, "predictions", tuple(COLUMNS))
+        model = UniPerceiver(load_saved(path, step, trust=trust))
+        recipe, base = saved_recipe(path) if data is None else _read(Path(data))
+        recipe = recipe if task is None else _with_task(recipe, task)
+        opened = open_tasks(recipe, base) if tasks is None else [t for t in tasks if t.task.name in recipe.tasks]
+        measured = _fitting(recipe, opened, model, world)
+        settings = evaluation_settings(recipe, model.codec, device_of(device or recipe.device))
+        model.model.to(settings.device)
+        gathered = _Gathered(things=None if files.detections is None else _results_file(measured, splits))
+    settings = dataclasses.replace(gathered.listening(settings, table), world=world)
+    with missed(world, lambda rank: "while the model was evaluated"):
+        results = _evaluate_tasks(model, measured, splits, settings, train_limit, quiet or not world.is_first)
     if not any(results["tasks"].values()):
         raise UserError(f"{path}: none of the splits {', '.join(splits)} has data; name another with --split")
-    gathered.write(table, detections)
+    with world.together(UserError):
+        if world.is_first:
+            gathered.write(table, files.detections)
     return results
 
 
@@ -139,16 +184,6 @@ def _results_file(measured: Sequence[TaskData], splits: tuple[str, ...]) -> Coco
     return CocoResults(ids=CocoIds.of(item.sources[split]))
 
 
-def _measured(
-    read: tuple[Recipe, Path], task: str | None, tasks: Sequence[TaskData] | None, model: UniPerceiver
-) -> tuple[Recipe, list[TaskData]]:
-    """The recipe with the tasks that are asked for, and these with their data, as the model was trained on them."""
-    recipe, base = read
-    recipe = recipe if task is None else _with_task(recipe, task)
-    opened = open_tasks(recipe, base) if tasks is None else [item for item in tasks if item.task.name in recipe.tasks]
-    return recipe, _fitting(recipe, opened, model)
-
-
 def _read(path: Path) -> tuple[Recipe, Path]:
     """A recipe, after its own files were executed, and the folder that its paths start at."""
     recipe = read_recipe(path)
@@ -172,13 +207,15 @@ def _names_of_splits(splits: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver) -> list[TaskData]:
+def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver, world: World) -> list[TaskData]:
     """The tasks as the model was trained on them, after what does not fit it was refused."""
     measured = [as_trained(item, model) for item in with_fraction(recipe, list(opened))]
     arch = model.saved.arch
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])
+    if not world.is_first:
+        return measured
     by_class = arch.prompts is not None and (arch.prompts.classes or arch.prompts.labels)
     changed = [_changed_classes(item, model) for item in measured]
     alike = [alike_notes(item, lambda text: tuple(model.codec.encode(text))) for item in measured if not by_class]
@@ -221,6 +258,7 @@ def _evaluate_tasks(
     metrics: dict[str, dict[str, Metrics]] = {}
     classes: dict[str, dict[str, Any]] = {}
     precisions: dict[str, dict[str, Any]] = {}
+    on_broken = warn_of_broken if settings.world.is_first else settings.on_broken
     with bars(quiet=quiet) as shown:
         for data in tasks:
             for split in splits_of(data, splits):
@@ -239,7 +277,7 @@ def _evaluate_tasks(
                 with_bar = dataclasses.replace(
                     settings,
                     on_batch=on_batch,
-                    on_broken=warn_of_broken,
+                    on_broken=on_broken,
                     on_classes=on_classes,
                     on_precision=on_precision,
                     limit=limit,

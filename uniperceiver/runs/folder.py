@@ -17,7 +17,17 @@ from uniperceiver.serving.saved import foreign_files
 from uniperceiver.training.loop import refuse_second
 
 # What a resumed run's recipe may say anew; everything else decides what is computed.
-_MAY_CHANGE = ("steps", "device", "threads", "data.", "evaluation.", "checkpoint.", "log.", "optimiser.recompute")
+_MAY_CHANGE = (
+    "steps",
+    "device",
+    "threads",
+    "data.",
+    "evaluation.",
+    "checkpoint.",
+    "log.",
+    "optimiser.recompute",
+    "parallel.",
+)
 
 _MARK = "# relative paths start at"  # how recipe.yaml of a run begins, and no recipe that somebody writes
 

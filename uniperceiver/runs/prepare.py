@@ -7,15 +7,18 @@ from typing import Any
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.lengths import cut_notes
+from uniperceiver.data.mix import Mixture
 from uniperceiver.data.tasks import TaskData, alike_notes, lacking_notes, open_tasks, repeated_notes, source_notes
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of, refuse_other_defaults
+from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture, notes_on
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
-from uniperceiver.own_code import import_code, joined
+from uniperceiver.own_code import OwnCode, import_code, joined
+from uniperceiver.parallel.world import World
 from uniperceiver.runs.architecture import architecture, moe_of
-from uniperceiver.runs.checks import check_recipe, check_sizes
+from uniperceiver.runs.checks import check_processes, check_recipe, check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import (
     architecture_of_run,
@@ -27,7 +30,7 @@ from uniperceiver.runs.initial_weights import (
     read_start,
 )
 from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
-from uniperceiver.runs.training import method_of, mixture_of, objective_of, state_of
+from uniperceiver.runs.training import idle_note, method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
 from uniperceiver.runs.validation import evaluation_settings, validate
 from uniperceiver.serving import saved as saved_files
@@ -53,6 +56,7 @@ def prepare_run(
     tasks: list[TaskData] | None = None,
     trackers: Sequence[Tracker] = (),
     quiet: bool = False,
+    world: World | None = None,
 ) -> Run:
     """Make everything of a run, ready to be trained in `folder`; goes on where a run in that folder stopped.
 
@@ -61,18 +65,42 @@ def prepare_run(
     Args:
         tasks: tasks and sources made by a program, instead of those that the recipe names.
         trackers: objects of a program that are told every line of the log.
+        world: the processes that train together, each of which calls this; None: this one alone.
 
     Raises:
         UserError: something in the recipe cannot be had, or the folder holds a run of another recipe or other files.
     """
+    world = world or World()
+    quiet = quiet or not world.is_first
     refuse_other_defaults()
-    check_same_run(recipe, folder)
-    code = import_code(recipe.imports, base)
-    tasks = _opened(recipe, base, tasks, quiet)
-    with announced("reading the model to begin with", quiet=quiet):
-        start = read_start(recipe, base, folder)
+    with world.together(UserError):
+        if world.is_first:
+            check_same_run(recipe, folder)
+        check_processes(recipe, world.size)
+    with world.together(UserError):
+        code = import_code(recipe.imports, base)
+        tasks = _opened(recipe, base, tasks, quiet)
+        with announced("reading the model to begin with", quiet=quiet):
+            start = read_start(recipe, base, folder)
     with announced("making the vocabulary from the texts of the data", quiet=quiet):
-        codec = _codec_of_run(recipe, tasks, base, folder, start)
+        codec = _codec_of_run(recipe, tasks, base, folder, start, world)
+    with world.together(UserError):
+        return _made(recipe, base, folder, tasks, start, codec, code, trackers, quiet, world)
+
+
+def _made(
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    tasks: list[TaskData],
+    start: SavedModel | None,
+    codec: bpe.TextEncoder,
+    code: tuple[OwnCode, ...],
+    trackers: Sequence[Tracker],
+    quiet: bool,
+    world: World,
+) -> Run:
+    """Join the model, its training and what happens beside it to a run."""
     arch = architecture_of_run(recipe, tasks, _asked(recipe, tasks, codec), start, folder)
     check_sizes(recipe, tasks, arch)
     with announced("making the model", quiet=quiet):
@@ -82,7 +110,7 @@ def prepare_run(
     saved = SavedModel(
         model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
     )
-    mixture, objective = mixture_of(recipe, tasks, codec), objective_of(recipe, tasks, saved)
+    mixture, objective = mixture_of(recipe, tasks, codec, arch.patch), objective_of(recipe, tasks, saved)
     return Run(
         folder=folder,
         recipe=recipe,
@@ -90,15 +118,16 @@ def prepare_run(
         objective=objective,
         state=state_of(recipe, model, method_of(recipe, tasks, mixture)),
         callbacks=_callbacks(
-            recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective)
+            recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective), world
         ),
-        notes=tuple(_notes(recipe, tasks, codec, arch)),
+        notes=tuple(_notes(recipe, tasks, codec, arch, mixture, world)) if world.is_first else (),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         tasks=tuple(tasks),
         trackers=trackers,
         code={file.name: file.sha256 for file in code},
         quiet=quiet,
+        world=world,
     )
 
 
@@ -125,9 +154,13 @@ def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Arc
     )
 
 
-def _notes(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: Architecture) -> Iterator[str]:
+def _notes(
+    recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, arch: Architecture, mixture: Mixture, world: World
+) -> Iterator[str]:
     """What is said before training: of the model, of texts left out or cut, of classes that no answer tells apart."""
     yield from notes_on(arch)
+    if mixture.batches_per_step % world.size:
+        yield idle_note(mixture, world.size)
     warmup, steps = recipe.optimiser.warmup, recipe.steps
     if warmup > steps:
         yield (
@@ -155,12 +188,20 @@ def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None, f
 
 
 def _codec_of_run(
-    recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path, start: SavedModel | None
+    recipe: Recipe, tasks: list[TaskData], base: Path, folder: Path, start: SavedModel | None, world: World
 ) -> bpe.TextEncoder:
     """The text encoder that the run began with, or else its start's or a new one."""
-    if (folder / _TOKENIZER).is_file():
-        return bpe.load(folder / _TOKENIZER)
-    return text_encoder(recipe, tasks, base) if start is None else start.codec
+    codec = None if start is None else start.codec
+    with world.together(UserError):
+        if (folder / _TOKENIZER).is_file():
+            codec = bpe.load(folder / _TOKENIZER)
+        elif codec is None and world.is_first:
+            codec = text_encoder(recipe, tasks, base)
+    if world.size > 1:
+        content = world.from_first(lambda: "" if codec is None else codec.content)
+        codec = bpe.loads(content) if codec is None else codec
+    assert codec is not None
+    return codec
 
 
 def _callbacks(
@@ -170,10 +211,11 @@ def _callbacks(
     base: Path,
     folder: Path,
     watch: InterferenceCallback | None,
+    world: World,
 ) -> Callbacks:
     """What the run does beside training: it writes what it is, measures its validation splits, saves its model."""
     settings = evaluation_settings(recipe, saved.codec, device_of(recipe.device))
-    settings = dataclasses.replace(settings, limit=recipe.evaluation.limit)
+    settings = dataclasses.replace(settings, limit=recipe.evaluation.limit, world=world)
 
     def begin() -> None:
         # The recipe first: it is the mark by which the folder is known for a run.

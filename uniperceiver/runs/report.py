@@ -30,6 +30,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import read_log
 from uniperceiver.waiting import say
 
+REPORT = "report.html"
 _EXAMPLES = 4  # per task
 _BEAMS, _WORDS = 2, 21  # of captions, as a model's `caption` has them
 _ROUTED = 32  # samples per task, and texts of its candidates, whose experts are looked at
@@ -49,7 +50,7 @@ def write_report(
     """
     if not quiet:
         say("writing the report")
-    path, report = folder / "report.html", run_report(folder, results, tasks)
+    path, report = folder / REPORT, run_report(folder, results, tasks)
     write_text(path, render_run(report))
     if report.experts is not None and not quiet:
         for line in idle_gates(report.experts):
@@ -69,7 +70,7 @@ def renew_report(folder: Path, figures: Path | None = None) -> list[Path]:
     if not is_run_recipe(folder / "recipe.yaml"):
         raise UserError(f"{folder}: not a run, so no report is written there; give the folder that train wrote")
     report = run_report(folder, read_results(folder))
-    path = folder / "report.html"
+    path = folder / REPORT
     write_text(path, render_run(report))
     return [path] if figures is None else [path, *save_figures(run_figures(report), figures)]
 

@@ -8,11 +8,14 @@ from typing import Any
 from uniperceiver.config import Recipe, read_recipe
 from uniperceiver.data.tasks import SPLITS, TaskData
 from uniperceiver.errors import UserError
+from uniperceiver.parallel.lost import missed
+from uniperceiver.parallel.start import joined
+from uniperceiver.parallel.world import World
 from uniperceiver.runs.evaluate import Results, evaluate
 from uniperceiver.runs.folder import write_results
 from uniperceiver.runs.initial_weights import place_of_start
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.runs.report import write_report
+from uniperceiver.runs.report import REPORT, write_report
 from uniperceiver.runs.steps import Step, load_saved, trust_model
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.training.log import Tracker, read_log
@@ -52,6 +55,8 @@ def train(
     is: the recipe's `threads` is for the command line, here `torch.set_num_threads` decides. The call that makes a
     run without training it is `uniperceiver.runs.prepare.prepare_run`.
 
+    Where a launcher has started several processes (torchrun), each of them calls this, and all make the same run.
+
     Args:
         recipe: a Recipe, or the path of a YAML file.
         overrides: keys of the file to replace, as on the command line: {"optimiser.lr": "3e-4"}.
@@ -65,6 +70,7 @@ def train(
     Raises:
         UserError: something in the recipe cannot be had, or `out` holds a run of another recipe.
         Stopped: a signal asked for it; everything is saved, and the same call goes on.
+        ProcessLost: of several processes one is gone; the same call goes on from the newest checkpoint.
 
     Example:
         >>> import uniperceiver
@@ -83,13 +89,24 @@ def train(
         recipe = read_recipe(recipe, overrides)
     elif overrides:
         raise UserError("overrides: are for a recipe's file; change a Recipe with dataclasses.replace")
-    folder = Path(out)
+    folder, base = Path(out), Path(base or ".")
     tasks = None if tasks is None else list(tasks)
-    if trust and recipe.model.start is not None:
-        trust_model(place_of_start(recipe.model.start, Path(base or ".")))
-    prepare_run(recipe, Path(base or "."), folder, tasks=tasks, trackers=trackers, quiet=quiet).train()
+    with joined(timeout=recipe.parallel.timeout, accelerated=recipe.device != "cpu") as world:
+        quiet = quiet or not world.is_first
+        with missed(world, lambda rank: "outside of the steps"):
+            if trust and recipe.model.start is not None:
+                with world.together(UserError):
+                    trust_model(place_of_start(recipe.model.start, base))
+            prepare_run(recipe, base, folder, tasks=tasks, trackers=trackers, quiet=quiet, world=world).train()
+            return _finished(recipe, folder, tasks, quiet, world)
+
+
+def _finished(recipe: Recipe, folder: Path, tasks: list[TaskData] | None, quiet: bool, world: World) -> TrainedRun:
+    """Measure a run that is trained, and write its results and its report."""
     limit = recipe.evaluation.train_limit
-    results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet)
-    write_results(folder, results)
-    report = write_report(folder, results, tasks, quiet=quiet)
-    return TrainedRun(folder=folder, results=results, report=report)
+    results = evaluate(folder, splits=SPLITS, tasks=tasks, train_limit=limit, quiet=quiet, world=world)
+    with world.together(UserError):
+        if world.is_first:
+            write_results(folder, results)
+            write_report(folder, results, tasks, quiet=quiet)
+    return TrainedRun(folder=folder, results=results, report=folder / REPORT)

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.tasks import TaskData
+from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers.kind import Metrics
 from uniperceiver.evaluation.evaluate import evaluate, main_metric, score, score_by
 from uniperceiver.evaluation.split import Settings, Split
@@ -18,7 +19,7 @@ from uniperceiver.tokenizers import bpe
 from uniperceiver.training.faults import name_broken
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
-from uniperceiver.training.stop import StopRequest
+from uniperceiver.training.stop import Stopped, StopRequest
 
 
 def evaluation_settings(recipe: Recipe, codec: bpe.TextEncoder, device: torch.device) -> Settings:
@@ -65,13 +66,16 @@ def validate(
     """
     results: dict[str, Metrics] = {}
     values: dict[str, float] = {}
-    with averaged_weights(state), stop.waiting():
+    world = settings.world
+    settings = dataclasses.replace(settings, ends=(Stopped, UserError))
+    # Of several processes none may leave alone, wherever it is: they look between batches, and go together.
+    with averaged_weights(state), stop.waiting() if world.size == 1 else nullcontext():
         for data in tasks:
             split = splits_of(data, ("val", "train"))[0]  # never test: the best checkpoint is chosen by these figures
             name = f"{data.task.name}/{split.name}"
 
             def on_batch(done: int, total: int, name: str = name) -> None:
-                stop.check()
+                stop.check_with(world)
                 log.progress(state.step, f"{done}/{total}", stage=f"evaluating {name}")
 
             def on_broken(broken: Broken, name: str = name) -> None:
@@ -86,7 +90,8 @@ def validate(
                 f"  {name}: {main} {metrics[main]:.3f} (chance {metrics['chance']:.3f}), loss {metrics['loss']:.3f}"
             )
     log.progress(state.step, "", stage="training")
-    return score_by(results, best), {"score": score(results), **values}
+    shown = world.from_first(lambda: {"score": score(results), **values})
+    return world.from_first(lambda: score_by(results, best)), shown
 
 
 @contextmanager

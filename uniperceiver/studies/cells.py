@@ -24,7 +24,7 @@ from uniperceiver.training.log import read_log
 
 _LINES = 20  # of a failed run that are kept
 # Sections of a recipe that leave every figure as it is.
-_NO_MATTER = ("device", "threads", "checkpoint.", "log.", "data.workers")
+_NO_MATTER = ("device", "threads", "checkpoint.", "log.", "data.workers", "parallel.")
 _PAUSE = 5  # times the usual time of a step: the run was stopped meanwhile, or waited for something
 
 

@@ -40,6 +40,8 @@ class StudyConfig:
     """The seeds that each arm is trained with; a number n is 0 to n - 1."""
     processes: PositiveInt = 1
     """Runs that are trained at the same time."""
+    launch: list[str] = Field(default_factory=list)
+    """Words in front of the command of each run, which train it elsewhere: [srun, --exclusive, -n1, --gpus=1]."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of each run; 0: as the recipe says."""
     baseline: str | None = None

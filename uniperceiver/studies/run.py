@@ -97,7 +97,7 @@ def command_of(plan: StudyPlan, cell: StudyCell) -> list[str]:
     """What is run, in words."""
     words = [f"{key}={value}" for key, value in cell.overrides.items()]
     python = [sys.executable, "-m", "uniperceiver", "train"]
-    return [*python, str(plan.recipe), *words, "--out", str(cell.folder), "--json"]
+    return [*plan.config.launch, *python, str(plan.recipe), *words, "--out", str(cell.folder), "--json"]
 
 
 def _stop(running: Sequence[_RunningCell]) -> None:

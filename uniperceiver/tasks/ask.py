@@ -47,8 +47,13 @@ def represent_inputs(model: Model, batch: Batch, stream: torch.Generator | None 
 
 def input_features(model: Model, batch: Batch, stream: torch.Generator | None = None) -> Tensor:
     """As `represent_inputs`, before they are brought to length one."""
+    return encode_inputs(model, batch, stream)[0]
+
+
+def encode_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> tuple[Tensor, Encoded]:
+    """As `input_features`, with what the encoder made of the inputs."""
     encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
-    return model.represent(read(encoded, batch.readout))
+    return model.represent(read(encoded, batch.readout)), encoded
 
 
 def compare(model: Model, task: Task, feature_RD: Tensor, c_KD: Tensor, correction_K: Tensor | None = None) -> Tensor:
@@ -69,27 +74,33 @@ def answer(
     model: Model, task: Task, batch: Batch, candidates: Candidates, stream: torch.Generator | None = None
 ) -> Answered:
     """As `ask`, with the decisions of the gates."""
-    inputs = model.encode(batch.inputs, stream, summary=batch.readout.summary)
-    feature_RD = model.represent(read(inputs, batch.readout))
+    feature_RD, inputs = encode_inputs(model, batch, stream)
     encoded = model.encode(candidates.sequences, stream, summary=True)
     c_KD = representations(model, candidates, encoded)
-    settled = task.answer.settled(inputs, batch.readout)
-    return Answered(
-        logits_RK=compare(model, task, feature_RD, c_KD, candidates.correction_K),
-        decisions=inputs.decisions + encoded.decisions,
-        readout=settled.readout,
-        terms=settled.terms,
-        regions=inputs.regions,
-    )
+    logits_RK = compare(model, task, feature_RD, c_KD, candidates.correction_K)
+    return _answered(task, batch, logits_RK, inputs, encoded.decisions)
 
 
-def answer_among(model: Model, task: Task, batch: Batch, c_KD: Tensor) -> Answered:
-    """As `answer`, with candidates that are represented already; nothing is random."""
-    inputs = model.encode(batch.inputs, summary=batch.readout.summary)
+def answer_among(
+    model: Model, task: Task, batch: Batch, c_KD: Tensor, stream: torch.Generator | None = None
+) -> Answered:
+    """As `answer`, among candidates that were represented before; the decisions are those of the inputs."""
+    feature_RD, inputs = encode_inputs(model, batch, stream)
+    return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs)
+
+
+def _answered(
+    task: Task, batch: Batch, logits_RK: Tensor, inputs: Encoded, decisions: tuple[Decision, ...] = ()
+) -> Answered:
+    """Logits with what is right at each read-out, which the encoded inputs may decide.
+
+    Args:
+        decisions: of the candidates.
+    """
     settled = task.answer.settled(inputs, batch.readout)
     return Answered(
-        logits_RK=compare(model, task, model.represent(read(inputs, batch.readout)), c_KD),
-        decisions=inputs.decisions,
+        logits_RK=logits_RK,
+        decisions=inputs.decisions + decisions,
         readout=settled.readout,
         terms=settled.terms,
         regions=inputs.regions,

@@ -133,6 +133,11 @@ class TextEncoder:
         """Write the one file that `load` reads, whole or not at all; the same encoder gives the same bytes."""
         write_text(Path(path), self._content)
 
+    @property
+    def content(self) -> str:
+        """What the saved file holds, and `loads` reads."""
+        return self._content
+
     def fingerprint(self) -> str:
         """The SHA-256 of the saved file: weights name the encoder that they were trained with."""
         return hashlib.sha256(self._content.encode()).hexdigest()
@@ -205,6 +210,11 @@ def load(path: str | Path) -> TextEncoder:
         UserError: the file is missing, damaged or another one.
     """
     return _restore(tokenizer_json.read_text(path), str(path))
+
+
+def loads(content: str) -> TextEncoder:
+    """The encoder with that `TextEncoder.content`; equal to it."""
+    return _restore(content, "a text encoder")
 
 
 def from_file(path: str | Path) -> TextEncoder:

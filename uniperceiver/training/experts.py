@@ -5,7 +5,7 @@ Shape suffixes: E experts.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import moved_bias
 from uniperceiver.moe.statistics import GatePlace, Group, Statistics, gate_figures, statistics
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Decision
 
 DecisionsOfTasks = Mapping[str, Sequence[Decision]]
@@ -36,11 +37,11 @@ def gate_loads(decisions: DecisionsOfTasks) -> dict[GatePlace, Tensor]:
 
 
 @torch.no_grad()
-def move_biases(model: Generalist, decisions: DecisionsOfTasks, rate: float) -> None:
+def move_biases(model: Generalist, loads: Mapping[GatePlace, Tensor], rate: float) -> None:
     """Move the selection biases of all gates by the loads of a step; nothing at rate 0."""
     if not rate:
         return
-    for place, count_E in gate_loads(decisions).items():
+    for place, count_E in loads.items():
         block = model.encoder.blocks[place.layer]
         bias_E = block.get_submodule(f"{place.part}.router.gates.{place.gate}").get_buffer("bias_E")
         bias_E.copy_(moved_bias(bias_E, count_E, rate))
@@ -55,25 +56,47 @@ class ExpertFigures:
     Args:
         every: steps between lines of the log.
         steps: of the whole run.
+        world: the processes that make the steps.
     """
 
-    def __init__(self, every: int, steps: int) -> None:
-        self._every, self._steps = every, steps
+    def __init__(self, every: int, steps: int, world: World | None = None) -> None:
+        self._every, self._steps, self._world = every, steps, world or World()
         self._period = every * max(1, math.ceil(steps / (_LINES * every)))
         self._sums: dict[str, dict[Group, Statistics]] = {}
+        self._looked: set[str] = set()  # tasks
 
-    def add(self, step: int, decisions: DecisionsOfTasks) -> None:
-        """Take in the step of that number, counted from 1."""
+    def add(self, step: int, decisions: DecisionsOfTasks, tasks: Iterable[str] | None = None) -> None:
+        """Take in the step of that number, counted from 1.
+
+        Args:
+            tasks: those that the step has, if other processes have decisions, too.
+        """
         line = min(math.ceil(step / self._every) * self._every, self._steps)
         if line % self._period and line != self._steps:
             return
-        for task, of_task in decisions.items():
-            if of_task and task not in self._sums:
-                self._sums[task] = statistics(of_task)
+        new = [task for task in dict.fromkeys(decisions if tasks is None else tasks) if task not in self._looked]
+        if not new:
+            return
+        mine = [(task, statistics(decisions[task])) for task in new if decisions.get(task)]
+        counted = mine if self._world.size == 1 else self._gathered(mine)
+        for task, sums in counted:
+            before = self._sums.setdefault(task, {})
+            for group, values in sums.items():
+                before[group] = before[group] + values if group in before else values
+        self._looked |= {task for task in new if self._world.size > 1 or task in self._sums}
+
+    def _gathered(
+        self, mine: Sequence[tuple[str, dict[Group, Statistics]]]
+    ) -> Iterator[tuple[str, dict[Group, Statistics]]]:
+        """What all processes have counted of tasks."""
+        packed = [[task, [[asdict(group), vars(sums)] for group, sums in counted.items()]] for task, counted in mine]
+        for of_process in self._world.gather(packed):
+            for task, lines in of_process:
+                yield task, {Group(**group): Statistics(**sums) for group, sums in lines}
 
     def take(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The values of a log line and numbers for TensorBoard; empty where nothing was due, or no gate decided."""
-        by_task, self._sums = self._sums, {}
+        by_task, self._sums, self._looked = self._sums, {}, set()
         groups = [
             asdict(gate_figures(task, group, sums))
             for task, by_group in by_task.items()

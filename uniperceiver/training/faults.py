@@ -1,16 +1,21 @@
-"""What goes wrong with single samples and steps: left out, named in the log, and bounded."""
+"""What goes wrong with single samples, steps and gates: left out, named in the log, and bounded."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from uniperceiver.errors import UserError
-from uniperceiver.records import Batch, Broken
+from uniperceiver.moe.statistics import GatePlace
+from uniperceiver.parallel.environment import AGREED
+from uniperceiver.parallel.world import World
+from uniperceiver.records import Broken
+from uniperceiver.training.experts import CollapseAlarm, collapse_warning, move_biases
 from uniperceiver.training.log import RunLog
 from uniperceiver.training.step import TrainState
 
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # whole numbers of so many bytes
 _MOST_SKIPPED = 5  # steps without an update in a row
 
 
@@ -43,24 +48,45 @@ def name_broken(broken: Broken, step: int, state: TrainState, log: RunLog) -> No
     log.line(step, "broken", {"task": broken.task, "sample": broken.sample, "reason": broken.reason})
 
 
-def report_skip(reason: str, batches: Iterable[Batch], state: TrainState, log: RunLog) -> None:
+def report_skip(reason: str, batches: Iterable[tuple[str, Iterable[str]]], state: TrainState, log: RunLog) -> None:
     """Say that the step had no update, and which samples it saw.
+
+    Args:
+        batches: task and names of the samples of each.
 
     Raises:
         UserError: no later step can do better: the weights are not finite, or it was the fifth step in a row.
     """
     step, ids = state.step - 1, defaultdict[str, list[str]](list)
-    for batch in batches:  # a task may have several in a step
-        ids[batch.task] += batch.ids
+    for task, names in batches:  # a task may have several in a step
+        ids[task] += names
     log.say(f"step {step}: {reason} is not finite; no update", warning=True)
     log.line(state.step, "skipped", {"reason": reason, "samples": ids})
     refuse_weights(state.model, f"step {step}")
     if state.skipped_in_a_row >= _MOST_SKIPPED:
-        names = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
+        listed = "; ".join(f"{task}: {', '.join(samples)}" for task, samples in ids.items())
         raise UserError(
             f"step {step}: {reason} was not finite {_MOST_SKIPPED} times in a row; look at these samples, or "
-            f"start anew with a lower optimiser.lr: {names}"
+            f"start anew with a lower optimiser.lr: {listed}"
         )
+
+
+def follow_gates(
+    state: TrainState, loads: Mapping[GatePlace, Tensor], rate: float, alarm: CollapseAlarm | None, log: RunLog
+) -> None:
+    """Move the gates' biases by the loads of a step, and log gates that have collapsed, or recovered, by it."""
+    move_biases(state.model, loads, rate)
+    if alarm is None:
+        return
+    collapsed, recovered = alarm.add(loads)
+    if collapsed:
+        text = collapse_warning(state.step, collapsed)
+        log.say(text, warning=True)
+        log.line(state.step, "warning", {"text": text, "gates": [gate.figures() for gate in collapsed]})
+    if recovered:
+        text = f"step {state.step}: routing has recovered at {', '.join(map(str, recovered))}"
+        log.say(text)
+        log.line(state.step, "note", {"text": text})
 
 
 def refuse_weights(model: nn.Module, where: str) -> None:
@@ -75,3 +101,29 @@ def refuse_weights(model: nn.Module, where: str) -> None:
             f"{where}: the weights {name!r} are not finite, and no loss will be; go on from the newest checkpoint "
             "(the same command does), or begin with other weights"
         )
+
+
+def refuse_drift(model: nn.Module, world: World) -> None:
+    """Refuse to save where processes that should have the same weights have not: something else has changed some.
+
+    Raises:
+        UserError: in all processes; the first weights that differ are named, and whose they are.
+    """
+    if world.size == 1:
+        return
+    weights = model.state_dict()
+    # The sum of the bits, as whole numbers: exact, and another one for any single weight that is another one.
+    bits_N = torch.stack(
+        [value.flatten().view(_BITS[value.element_size()]).long().sum().cpu() for value in weights.values()]
+    )
+    sums_RN = torch.stack(world.gather(bits_N))
+    differs_RN = sums_RN != sums_RN.mode(dim=0).values
+    if bool(differs_RN.any()):
+        place = int(differs_RN.any(dim=0).nonzero()[0])
+        ranks = ", ".join(map(str, differs_RN[:, place].nonzero().flatten().tolist()))
+        error = UserError(
+            f"the weights {list(weights)[place]!r} of process {ranks} are not those of the others, so nothing is "
+            "saved; go on from the newest checkpoint (the same command does), and look for what else changes weights"
+        )
+        error.add_note(AGREED)
+        raise error

@@ -177,6 +177,33 @@ class RunLog:
             self._scalars.close()
 
 
+class SilentLog(RunLog):
+    """The log of a process that does not speak: another one writes and shows for all."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def line(
+        self, step: int, event: str, values: Mapping[str, Any], scalars: Mapping[str, float] | None = None
+    ) -> None:
+        """Write nothing."""
+
+    def show(self, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Show nothing."""
+
+    def progress(self, step: int, note: str, *, stage: str = "training") -> None:
+        """Show nothing."""
+
+    def moved(self, step: int) -> None:
+        """Show nothing."""
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def show_in_tensorboard(run: Path, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
     """Add numbers and pictures, image_HWC in uint8, to the events of a run, where TensorBoard is installed."""
     if find_spec("tensorboard") is None or not (run / "tensorboard").is_dir():

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from uniperceiver.atomic import folder_to_fill, in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
@@ -17,19 +15,23 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.devices import machine_facts, refuse_without_gradients
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
+from uniperceiver.parallel.lost import missed
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
-from uniperceiver.training.data_facts import changes_of_data, data_facts
-from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, collapse_warning, gate_loads, move_biases
-from uniperceiver.training.faults import count_broken, refuse_weights, report_skip
-from uniperceiver.training.log import TRACKERS, RunLog, Tracker
+from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best
+from uniperceiver.training.data_facts import data_facts
+from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
+from uniperceiver.training.faults import count_broken, follow_gates, refuse_drift, refuse_weights, report_skip
+from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
-from uniperceiver.training.state import pack, unpack
+from uniperceiver.training.processes.next_step import next_step, tasks_of_process
+from uniperceiver.training.processes.team import Team, team_of
+from uniperceiver.training.state import pack
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
 
-_SHOWN = 10  # tasks of the first line
 _BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
@@ -70,6 +72,8 @@ class Run:
     trackers: Sequence[Tracker] = ()  # beside those that the recipe names
     code: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the Python files that it needs, by name
     quiet: bool = False
+    world: World = field(default_factory=World)  # the processes that train together
+    _team: Team = field(default_factory=Team)
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
     def train(self) -> None:
@@ -77,39 +81,26 @@ class Run:
 
         Raises:
             Stopped: a signal came; everything is saved.
+            ProcessLost: another process of the run is gone.
             UserError: too many broken samples, or five steps in a row without an update; a checkpoint that cannot be
                 used, weights that are not finite, gradients switched off, a disk that takes nothing: then nothing was
                 written.
         """
         refuse_without_gradients()
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(folder_to_fill(self.folder))
-                alone = stack.enter_context(only_one(self.folder))
-            except OSError as error:
-                raise UserError(f"{self.folder}: cannot be written ({error.strerror}); use another --out") from error
-            if not alone:
-                raise UserError(_BUSY.format(self.folder))
+        with ExitStack() as stack, missed(self.world, self._doing):
+            with self.world.together(UserError):
+                if self.world.is_first:
+                    _take_folder(self.folder, stack)
             self._train()
 
     def _train(self) -> None:
         state, recipe = self.state, self.recipe
         notes = [*self.notes, *self._resume()]
-        refuse_weights(state.model, f"{self.folder}: step {state.step}")
-        self.callbacks.begin()
-        if state.step:
-            self.callbacks.export(state)  # in case the run was killed between its checkpoint and its `model` folder
-        log = RunLog(
-            self.folder,
-            first_step=state.step,
-            steps=recipe.steps,
-            tensorboard=recipe.log.tensorboard,
-            trackers=[*self.trackers, *(TRACKERS[name](self.folder) for name in recipe.log.trackers)],
-            quiet=self.quiet,
-        )
+        with self.world.together(UserError):
+            log = self._begun()
         try:
             if not self.quiet:
-                log.say(_introduction(self))
+                log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size))
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
@@ -121,22 +112,40 @@ class Run:
                 except Stopped:  # between steps, where the state is whole
                     self._save_once()
                     raise
-            stop.check()  # a signal during the last save
+            self._check(stop)  # a signal during the last save
         finally:
             log.close()
+
+    def _begun(self) -> RunLog:
+        """Write what the run is, and open its log; for all processes one of them does."""
+        if not self.world.is_first:
+            return SilentLog()
+        self.callbacks.begin()
+        if self.state.step:
+            self.callbacks.export(self.state)  # in case it was killed between its checkpoint and its `model` folder
+        return RunLog(
+            self.folder,
+            first_step=self.state.step,
+            steps=self.recipe.steps,
+            tensorboard=self.recipe.log.tensorboard,
+            trackers=[*self.trackers, *(TRACKERS[name](self.folder) for name in self.recipe.log.trackers)],
+            quiet=self.quiet,
+        )
 
     def _steps(self, log: RunLog, stop: StopRequest) -> None:
         """Steps up to the last, with all that comes between them."""
         state, recipe = self.state, self.recipe
-        keys = self.mixture.endless(state.step, state.consumed)
+        world = self.world
+        keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        window = Window(self.objective)
-        figures = ExpertFigures(recipe.log.every, recipe.steps)
+        team = self._team = team_of(world, self.objective, state.method, sets=recipe.candidates.share == "step")
+        window = Window(self.objective, world)
+        figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
             self._evaluate_and_save(log, stop)
             if state.step >= recipe.steps:
-                self._say_best(log)
+                say_best(self._best, state.step, recipe.checkpoint.best, self.folder, log)
                 return
             work = self._next_work(made, log, stop)
             report = self._step(work)
@@ -145,10 +154,14 @@ class Run:
             if self.callbacks.gradients is not None:
                 self.callbacks.gradients.after_step(state.step, log)
             if report.skipped:
-                report_skip(report.skipped, (batch for _, batch in work), state, log)
+                seen = team.seen(work)
+                with world.together(UserError):
+                    report_skip(report.skipped, seen, state, log)
             else:
-                figures.add(state.step, report.decisions)
-                self._report_collapse(alarm, report, log)
+                figures.add(state.step, report.decisions, team.tasks(work))
+                if alarm is not None or recipe.moe.balance.bias_rate:
+                    loads = team.loads(gate_loads(report.decisions))
+                    follow_gates(state, loads, recipe.moe.balance.bias_rate, alarm, log)
             if state.step % recipe.log.every == 0 or state.step == recipe.steps:
                 self._log(log, window, figures)
 
@@ -157,8 +170,10 @@ class Run:
         state, recipe = self.state, self.recipe
         last, every = state.step >= recipe.steps, recipe.steps_between_evaluations
         due = state.step > 0 and (last or state.step % recipe.checkpoint.every == 0)
-        stop.check()
-        if every and state.step > 0 and (last or state.step % every == 0) and state.evaluated != state.step:
+        measured = bool(every) and state.step > 0 and (last or state.step % every == 0)
+        if self.world.size == 1 or due or measured:  # else all processes ask when they have their batches
+            self._check(stop)
+        if measured and state.evaluated != state.step:
             score, values = self.callbacks.evaluate(state, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
             state.evaluated = state.step
@@ -169,23 +184,22 @@ class Run:
         if due:
             self._save_once()
 
+    def _check(self, stop: StopRequest) -> None:
+        """Stop, all processes together, if a signal has come to any of them."""
+        stop.requested = bool(self.world.largest([stop.requested])[0])
+        stop.check()
+
+    def _doing(self, rank: int) -> str:
+        """What a process is doing: its tasks of the step that is being made."""
+        plans = self.mixture.plans(self.state.step, self.state.consumed or [0] * len(self.mixture.sets))
+        tasks = tasks_of_process(self.mixture, plans, rank, self.world.size)
+        return f"in step {self.state.step} with {', '.join(tasks)}"
+
     @property
     def _best(self) -> dict[str, Any] | None:
         """The best evaluation by what counts now; a run that goes on may have been told something else."""
         best = self.state.best
         return best if best is not None and best.get("by", "score") == self.recipe.checkpoint.best else None
-
-    def _say_best(self, log: RunLog) -> None:
-        """Say where the last model is not the best."""
-        best = self._best
-        if best is None or best["step"] == self.state.step:
-            return
-        text = (
-            f"the best checkpoint by {self.recipe.checkpoint.best} is that of step {best['step']}, not the last, which "
-            f'is in {self.folder / "model"}; to use it: --step best, or load({str(self.folder)!r}, step="best")'
-        )
-        log.say(text, warning=True)
-        log.line(self.state.step, "note", {"text": text, "best": best["step"]})
 
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
         """An update by the batches of the next step, which counts as made by all that it was planned to see."""
@@ -200,37 +214,25 @@ class Run:
             config,
             share=1.0 / self.mixture.batches_per_step,
             after_backward=None if self.callbacks.gradients is None else self.callbacks.gradients.after_backward,
+            team=self._team,
         )
-        if report.skipped is None:
-            move_biases(state.model, report.decisions, self.recipe.moe.balance.bias_rate)
         for plan in plans:
             state.consumed[plan.index] += plan.count
         return report
 
     def _next_work(self, made: Iterator[Any], log: RunLog, stop: StopRequest) -> list[tuple[Plan, Batch]]:
         """The batches of the next step; broken samples are counted, named, and bounded."""
-        with stop.waiting():
-            step = [next(made) for _ in range(self.mixture.batches_per_step)]
-        for plan, _, left_out in step:
-            size = len(self.mixture.sets[plan.index].source)
-            for broken in left_out:
-                count_broken(broken, size, self.recipe.data.max_broken, self.state, log)
-        return [(plan, batch) for plan, batch, _ in step if batch is not None]
-
-    def _report_collapse(self, alarm: CollapseAlarm | None, report: StepReport, log: RunLog) -> None:
-        """Log gates that have collapsed, or recovered, by the step."""
-        if alarm is None:
-            return
-        step = self.state.step
-        collapsed, recovered = alarm.add(gate_loads(report.decisions))
-        if collapsed:
-            text = collapse_warning(step, collapsed)
-            log.say(text, warning=True)
-            log.line(step, "warning", {"text": text, "gates": [gate.figures() for gate in collapsed]})
-        if recovered:
-            text = f"step {step}: routing has recovered at {', '.join(map(str, recovered))}"
-            log.say(text)
-            log.line(step, "note", {"text": text})
+        state = self.state
+        work, broken_of_plans = next_step(
+            made, self.mixture, lambda: self.mixture.plans(state.step, state.consumed), self._team, stop
+        )
+        if broken_of_plans:
+            with self.world.together(UserError):
+                for plan, left_out in broken_of_plans:
+                    size = len(self.mixture.sets[plan.index].source)
+                    for broken in left_out:
+                        count_broken(broken, size, self.recipe.data.max_broken, state, log)
+        return work
 
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
         """Write what was collected since the last log line."""
@@ -247,31 +249,25 @@ class Run:
 
     def _resume(self) -> list[str]:
         """Load the newest whole checkpoint, if any. Notes for the log."""
-        data = self._data  # looked at before the first step: a stop must not wait for data that do not come
-        newest = checkpoint.newest_valid(self.folder / "checkpoints")
-        if newest.path is None:
-            self.state.consumed = [0] * len(self.mixture.sets)
-            return []
-        tensors, counters = checkpoint.read(newest.path)
-        if counters.get("tokenizer", self.tokenizer) != self.tokenizer:
-            raise UserError(
-                f"{self.folder / 'tokenizer.json'}: does not belong to the weights of {newest.path}; restore the one "
-                f"that was saved with them, {self.folder / 'model' / 'tokenizer.json'}"
+        with self.world.together(UserError):
+            # Looked at before the first step: a stop must not wait for data that do not come.
+            data = self._data if self.world.is_first else {}
+        newest, state = newest_of_all(self.folder, self.world), self.state
+        with self.world.together(UserError):
+            notes = go_on(
+                state,
+                self.recipe,
+                newest,
+                tasks=self._tasks(),
+                folder=self.folder,
+                data=data,
+                tokenizer=self.tokenizer,
+                code=self.code,
             )
-        unpack(self.state, tensors, counters, self._tasks(), newest.path)
-        changes = changes_of_data(counters.get("data", {}), data, str(newest.path))
-        code = counters.get("code", {})
-        self._saved = (self.state.step, self.state.evaluated)
-        return [
-            *(f"not used: {line}" for line in newest.skipped),
-            *(f"the data have changed: {line}" for line in changes),
-            *(
-                f"{name} is not as it was when the run was saved: what it computes may be something else from here on"
-                for name, sha256 in self.code.items()
-                if code.get(name, sha256) != sha256
-            ),
-            f"going on after step {self.state.step}{_other_steps(self.state.step, counters.get('steps'), self.recipe)}",
-        ]
+            refuse_weights(state.model, f"{self.folder}: step {state.step}")
+        if newest.path is not None:
+            self._saved = (state.step, state.evaluated)
+        return notes
 
     @cached_property
     def _data(self) -> dict[str, Any]:
@@ -283,7 +279,11 @@ class Run:
 
     def _save_once(self) -> None:
         if self._saved != (self.state.step, self.state.evaluated):
-            self.save()
+            refuse_drift(self.state.model, self.world)
+            with self.world.together(UserError):
+                if self.world.is_first:
+                    self.save()
+            self._saved = (self.state.step, self.state.evaluated)
 
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
@@ -298,7 +298,17 @@ class Run:
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
         self.callbacks.export(self.state)
-        self._saved = (self.state.step, self.state.evaluated)
+
+
+def _take_folder(folder: Path, stack: ExitStack) -> None:
+    """Make sure that nobody else trains in the folder, until the end of the stack."""
+    try:
+        stack.enter_context(folder_to_fill(folder))
+        alone = stack.enter_context(only_one(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from error
+    if not alone:
+        raise UserError(_BUSY.format(folder))
 
 
 def refuse_second(folder: Path) -> None:
@@ -309,31 +319,3 @@ def refuse_second(folder: Path) -> None:
     """
     if in_use(folder):
         raise UserError(_BUSY.format(folder))
-
-
-def _introduction(run: Run) -> str:
-    """What is trained on what, where, and where it is written down."""
-    sets = [f"{training.task.name} ({len(training.source):,} samples)" for training in run.mixture.sets]
-    more = f" and {len(sets) - _SHOWN} more tasks" if len(sets) > _SHOWN else ""
-    sizes = [(value.numel(), value.requires_grad) for value in run.state.model.parameters()]
-    count, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
-    part = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M" if trained < count else f"{count / 1e6:.2f} M"
-    device = next(run.state.model.parameters()).device
-    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
-    return (
-        f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {run.recipe.steps:,} steps; "
-        f"log: {run.folder / 'log.jsonl'}"
-    )
-
-
-def _other_steps(step: int, before: int | None, recipe: Recipe) -> str:
-    """What it means that the recipe had `before` steps when the checkpoint was written; empty where nothing."""
-    if step > recipe.steps:
-        return f", more than the recipe's {recipe.steps:,}: nothing is trained, and figures are of that step"
-    was, rate = (learning_rate(step, steps, recipe.optimiser) for steps in (before or recipe.steps, recipe.steps))
-    if step == recipe.steps or was == rate:
-        return ""
-    return (
-        f"; steps was {before:,} and is {recipe.steps:,}, so the learning rate jumps from {was:.2g} to {rate:.2g}, and "
-        "the run is not one that had so many steps from the start"
-    )

@@ -1,7 +1,7 @@
 """The loss of a batch: its candidates, the likelihood, and the terms that are added up."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,21 @@ from uniperceiver.data.mix import Plan
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import balance_terms
-from uniperceiver.records import Batch, detached, to_device
+from uniperceiver.records import Batch, Readout, detached, to_device
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.answers.kind import CandidateDraw
-from uniperceiver.tasks.ask import answer, loss_terms
+from uniperceiver.tasks.ask import answer, answer_among, loss_terms
 from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.training.step import BatchLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Among:
+    """What a batch is compared with that all batches of its task in the step share (training/step_candidates.py)."""
+
+    candidates: Candidates | None = None  # of a set
+    c_KD: Tensor | None = None  # their representations
+    terms: Callable[[Tensor, float], Mapping[str, Tensor]] | None = None  # or the loss by scale and smoothing
 
 
 class TrainingObjective(nn.Module):
@@ -59,23 +68,44 @@ class TrainingObjective(nn.Module):
         self.autocast, self.sample, self.proposal_V = autocast, sample, proposal_V
         self.accuracy_in_loss, self.balance, self.least_experts = accuracy_in_loss, dict(balance or {}), least_experts
 
-    def forward(self, batch: Batch, plan: Plan, *, random: bool = True, whole_vocabulary: bool = False) -> BatchLoss:
+    def forward(
+        self,
+        batch: Batch | None,
+        plan: Plan | None,
+        *,
+        random: bool = True,
+        whole_vocabulary: bool = False,
+        among: Among | None = None,
+    ) -> BatchLoss:
         """The terms of the batch's loss and their weight.
 
         Args:
+            batch: None, with the plan, where a process has none of the step: 0, by weights that every batch uses.
             random: draw what is random in the model (DropPath, noise of gates), and compute the losses that balance its
                 experts; False: the task's terms alone, as they are measured.
             whole_vocabulary: compare with every word, also where candidates are sampled in training.
+            among: what the batch shares with others of the step, instead of candidates of its own.
         """
+        if batch is None or plan is None:
+            return BatchLoss(terms={"nothing": 0.0 * self.used_by_all.sum()})
         data = self.tasks[plan.index]
         task, config = data.task, data.config
-        candidates = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
+        if among is not None and among.terms is not None:
+            with self.autocast_context():
+                terms = among.terms(self.model.scale(task.temperature), config.label_smoothing)
+            return BatchLoss(terms=terms, factor=config.loss_weight)
         stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
-        batch, candidates = to_device(batch, self.device), to_device(candidates, self.device)
+        batch = to_device(batch, self.device)
         if random and batch.readout.objects is not None:
             batch = replace(batch, inputs=replace(batch.inputs, objects=batch.readout.objects))
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            answered = answer(self.model, task, batch, candidates, stream)
+        if among is None or among.candidates is None or among.c_KD is None:
+            candidates = to_device(self.candidates(batch, plan, whole_vocabulary=whole_vocabulary), self.device)
+            with self.autocast_context():
+                answered = answer(self.model, task, batch, candidates, stream)
+        else:
+            candidates = among.candidates
+            with self.autocast_context():
+                answered = answer_among(self.model, task, batch, among.c_KD, stream)
         logits_RK = answered.logits_RK
         terms = dict(loss_terms(task, logits_RK, answered.readout, candidates, config.label_smoothing))
         terms |= answered.terms
@@ -87,6 +117,28 @@ class TrainingObjective(nn.Module):
             balance=balance_terms(answered.decisions, self.balance, self.least_experts) if random else {},
             decisions=tuple(map(detached, answered.decisions)),
         )
+
+    @property
+    def used_by_all(self) -> nn.Parameter:
+        """Weights that every batch uses, whatever its task."""
+        return self.model.tokenizer.norm.weight
+
+    def autocast_context(self) -> torch.autocast:
+        """The precision of the model's forward pass, as a context."""
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+    def set_of(self, index: int, step: int) -> Candidates:
+        """The candidates that all batches of a task in a step share: of several texts of a class one is drawn."""
+        task, nothing = self.tasks[index].task, torch.empty(0, dtype=torch.int64)
+        candidates = task.answer.training_candidates(
+            task,
+            self.codec,
+            self.tasks[index].index,
+            Readout(segment=0, row_R=nothing, position_R=nothing, target_R=nothing),
+            CandidateDraw(seed=self.seed, step=step, place=-1 - index),
+        )
+        assert candidates is not None
+        return candidates
 
     def samples(self, plan: Plan) -> bool:
         """Whether the plan's task is trained with a sample of the words as candidates."""

@@ -21,6 +21,7 @@ from uniperceiver.optimisation.adamw import average_into
 from uniperceiver.optimisation.balance.method import Fixed, Method, Updated
 from uniperceiver.optimisation.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.records import Batch, Decision
+from uniperceiver.training.processes.team import Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ def train_step(
     config: OptimiserConfig,
     share: float,
     after_backward: AfterBackward | None = None,
+    team: Team | None = None,
 ) -> StepReport:
     """Add up the gradients of the batches, each times `share`, or combine those of the tasks, then update once.
 
@@ -94,17 +96,19 @@ def train_step(
 
     Args:
         after_backward: called with the task of each batch whose gradients were just computed, and their factor.
+        team: the processes that make the step, where `work` is what this one has of it; None: it has all.
     """
-    work = list(work)
-    if not work:  # every sample of the step was broken
+    work, team = list(work), team or Team()
+    tasks = team.tasks(work)
+    if not tasks:  # every sample of the step was broken
         state.step += 1
         return StepReport()
-    report, gradients = _gradients(state, work, objective, share, config.accumulate, after_backward)
+    report, gradients = _gradients(state, work, objective, share, config.accumulate, after_backward, team)
     losses = report.losses
-    bad_task = next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
     norm = float(_clip(state.model, config.clip if state.method.clips else 0.0))
+    bad_task = team.bad_task(losses, norm)
     reason = None
     if bad_task is not None:
         reason = f"loss of task {bad_task!r}"
@@ -114,10 +118,10 @@ def train_step(
 
         @torch.no_grad()
         def losses_again() -> dict[str, float]:  # what is random in the batches is drawn as before
-            return _means_of((batch.task, objective(batch, plan)) for plan, batch in work)
+            return team.means(_losses_of((batch.task, objective(batch, plan)) for plan, batch in work))
 
-        updated = Updated(losses=_means(losses), again=losses_again, gradients=gradients)
-        state.method.prepare(state.optimiser, losses)
+        updated = Updated(losses=team.means(losses), again=losses_again, gradients=gradients)
+        state.method.prepare(state.optimiser, dict.fromkeys(tasks))
         _update(state, config)
         state.method.after_step(updated)
     elif state.scaler is not None:
@@ -145,18 +149,25 @@ def _gradients(
     share: float,
     accumulate: int,
     after_backward: AfterBackward | None,
+    team: Team,
 ) -> tuple[StepReport, TaskGradients | None]:
     """The gradients of all batches, in the parameters; and those of each task, where the method combines them."""
     state.optimiser.zero_grad(set_to_none=True)
-    method, report, counts = state.method, StepReport(), Counter(batch.task for _, batch in work)
+    method, report, counts = state.method, StepReport(), Counter(team.tasks(work))
     keeper = GradientKeeper(state.model, counts) if method.needs_gradients else None
-    made: Iterable[tuple[str, BatchLoss]] = ((batch.task, objective(batch, plan)) for plan, batch in work)
+    share *= team.factor
+    scale: Callable[[Tensor], Tensor] = (lambda loss: loss) if state.scaler is None else state.scaler.scale
+    team.begin_candidates(work)
+    made: Iterable[tuple[str, BatchLoss]] = (
+        (batch.task, team.loss(objective, batch, plan, last=number == len(work)))
+        for number, (plan, batch) in enumerate(work, start=1)
+    )
     means: Mapping[str, float] = {}
     if method.needs_losses:
         made = list(made)
-        means = _means_of(made)
+        means = team.means(_losses_of(made))
     weights = method.weights(means, state.step)
-    for (task, batch_loss), relative in zip(made, _by_answers(work, accumulate), strict=True):
+    for (task, batch_loss), relative in zip(made, team.weights(work, accumulate), strict=True):
         weight, part = weights.get(task, 1.0), (share if keeper is None else 1.0 / counts[task]) * relative
         loss = batch_loss.loss
         report.losses[task].append(loss.detach())
@@ -167,47 +178,35 @@ def _gradients(
             scaled = scaled + balance * part
         report.decisions[task].extend(batch_loss.decisions)
         with nullcontext() if keeper is None else keeper.of(task):
-            (scaled if state.scaler is None else state.scaler.scale(scaled)).backward()
+            scale(team.marked(scaled)).backward()
         if after_backward is not None:
             after_backward(task, weight * part * state.loss_scale)
-    return report, None if keeper is None else _combine(state, keeper)
+    shares = {task: share * count if keeper is None else 1.0 for task, count in counts.items()}
+    gradients_of = keeper.of if keeper is not None else lambda task: nullcontext()
+    for task, decisions in team.end_candidates(work, gradients_of, scale, shares).items():
+        report.decisions[task].extend(decisions)
+    if keeper is not None:
+        return report, _combine(state, keeper, team)
+    team.finish(state.model, scale)
+    return report, None
 
 
-def _by_answers(work: Sequence[tuple[Plan, Batch]], accumulate: int) -> list[float]:
-    """What each batch weighs beside the others of its draw, 1 on average: in proportion to its answers.
-
-    A batch without an answer has the loss 0, whatever its weight; one whose samples are all broken is not there.
-    """
-    if accumulate == 1:
-        return [1.0] * len(work)
-    draws = [plan.place // accumulate for plan, _ in work]
-    answers = [batch.readout.answers for _, batch in work]
-    totals, sizes = Counter[int](), Counter[int](draws)
-    for draw, count in zip(draws, answers, strict=True):
-        totals[draw] += count
-    return [sizes[draw] * count / totals[draw] if count else 1.0 for draw, count in zip(draws, answers, strict=True)]
-
-
-def _combine(state: TrainState, keeper: GradientKeeper) -> TaskGradients:
+def _combine(state: TrainState, keeper: GradientKeeper, team: Team) -> TaskGradients:
     """Put one gradient out of those of the tasks into the parameters, as a backward pass would have left it."""
     scale = state.loss_scale
     gradients = keeper.gradients(scale)
+    team.finish_tasks(state.model, gradients.by_task)
     # What is not finite must come to the eyes of the scaler and of the norm: their plain mean is not finite, too.
     combine = state.method.combine if gradients.finite else partial(Method.combine, state.method)
     keeper.put(combine(gradients, state.step), scale)
     return gradients
 
 
-def _means(losses: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
-    """The mean of each task's losses."""
-    return {task: float(torch.stack(list(values)).mean()) for task, values in losses.items()}
-
-
-def _means_of(made: Iterable[tuple[str, BatchLoss]]) -> dict[str, float]:
+def _losses_of(made: Iterable[tuple[str, BatchLoss]]) -> dict[str, list[Tensor]]:
     losses: defaultdict[str, list[Tensor]] = defaultdict(list)
     for task, batch_loss in made:
         losses[task].append(batch_loss.loss.detach())
-    return _means(losses)
+    return losses
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:

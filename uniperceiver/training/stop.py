@@ -7,11 +7,15 @@ scheduler gives before it kills.
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from uniperceiver.parallel.world import World
+
 EXIT_CODE = 75  # EX_TEMPFAIL: stopped after saving; the same command goes on
+_STOP = "stop"  # what a process tells the others
 _PATIENCE = 1.0  # seconds that a wait may go on after a signal
 
 
@@ -26,11 +30,21 @@ class StopRequest:
         self.requested = False
         self._waiting = False
         self._reminded = False
+        self._next_look = 0.0
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""
         if self.requested:
             raise Stopped
+
+    def check_with(self, world: World) -> None:
+        """Raise `Stopped` if a signal has come to any of the processes; the others are looked at once a second."""
+        if world.size > 1 and not self.requested and time.monotonic() >= self._next_look:
+            self.requested = world.was_told(_STOP)
+            self._next_look = time.monotonic() + _PATIENCE
+        if self.requested:
+            world.tell(_STOP)
+        self.check()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

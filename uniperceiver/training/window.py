@@ -2,13 +2,14 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from uniperceiver.data.mix import Plan
+from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import StepReport
@@ -22,10 +23,11 @@ class Window:
     Args:
         objective: says which tasks are trained with sampled candidates, whose losses are not comparable, and gives the
             loss over all candidates, which is logged instead.
+        world: the processes that make the steps.
     """
 
-    def __init__(self, objective: TrainingObjective) -> None:
-        self._objective = objective
+    def __init__(self, objective: TrainingObjective, world: World | None = None) -> None:
+        self._objective, self._world = objective, world or World()
         self._begin()
 
     def _begin(self) -> None:
@@ -56,17 +58,52 @@ class Window:
         the whole vocabulary.
         """
         elapsed = time.perf_counter() - self._start
-        values: dict[str, Any] = {}
-        for task, losses in self._losses.items():
-            name = "sampled_loss" if task in self._last else "loss"
-            values[f"{task}/{name}"] = float(torch.stack(losses).mean())
-        for task, (plan, batch) in self._last.items():
-            with torch.no_grad():
-                values[f"{task}/loss"] = float(self._objective(batch, plan, random=False, whole_vocabulary=True).loss)
-        for task, balance in self._balance.items():
-            if balance:
-                values[f"{task}/balance_loss"] = float(torch.stack(balance).mean())
+        losses, balance, samples, last = self._of_all()
+        values: dict[str, Any] = {
+            f"{task}/{'sampled_loss' if task in last else 'loss'}": losses[task] for task in losses
+        }
+        values |= {f"{task}/loss": loss for task, loss in self._whole_losses(last).items()}
+        values |= {f"{task}/balance_loss": loss for task, loss in balance.items()}
         values["grad_norm"] = sum(self._norms) / max(len(self._norms), 1)
-        values["samples_per_second"] = self._samples / elapsed
+        values["samples_per_second"] = samples / elapsed
         self._begin()
         return values
+
+    def _of_all(self) -> tuple[dict[str, float], dict[str, float], int, dict[str, list[int]]]:
+        """Mean losses and balancing losses by task, samples, step and place of the last batches, of all processes."""
+        last = {task: [plan.step, plan.place] for task, (plan, _) in self._last.items()}
+        if self._world.size == 1:
+            means = ({task: float(torch.stack(own).mean()) for task, own in kept.items() if own} for kept in self._kept)
+            return *means, self._samples, last  # type: ignore[return-value]
+        sums = [{task: [float(torch.stack(own).double().sum()), len(own)] for task, own in kept.items() if own}
+                for kept in self._kept]  # fmt: skip
+        parts = self._world.gather([*sums, self._samples, last])
+        losses, balance = (_means(part[kind] for part in parts) for kind in (0, 1))
+        for *_, others in parts:
+            last |= {task: place for task, place in others.items() if place > last.get(task, [-1])}
+        return losses, balance, sum(part[2] for part in parts), last
+
+    @property
+    def _kept(self) -> tuple[Mapping[str, list[Tensor]], Mapping[str, list[Tensor]]]:
+        return self._losses, self._balance
+
+    @torch.no_grad()
+    def _whole_losses(self, last: Mapping[str, list[int]]) -> dict[str, float]:
+        """The losses over the whole vocabulary of the last batches, which are where they were made."""
+        own = {
+            task: float(self._objective(batch, plan, random=False, whole_vocabulary=True).loss)
+            for task, (plan, batch) in self._last.items()
+            if last[task] == [plan.step, plan.place]
+        }
+        if self._world.size == 1 or not last:
+            return own
+        return {task: loss for losses in self._world.gather(own) for task, loss in losses.items()}
+
+
+def _means(parts: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """The mean of each task, from sums and counts."""
+    sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for part in parts:
+        for task, (value, count) in part.items():
+            sums[task] = [sums[task][0] + value, sums[task][1] + count]
+    return {task: value / count for task, (value, count) in sums.items()}

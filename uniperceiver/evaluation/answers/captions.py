@@ -4,17 +4,18 @@ Shape suffixes: R read-outs, V vocabulary, D width, S generated words.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Scores, Shown, batch_of, interval_of
+from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Scores, Shown, batch_of, interval_of, tell
 from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.constant_caption import best_constant_captions
 from uniperceiver.evaluation.intervals import bootstrap_captions
-from uniperceiver.evaluation.predictions import Prediction
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
-from uniperceiver.records import Sample, Sequences, to_device
+from uniperceiver.evaluation.predictions import Prediction, plain
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
+from uniperceiver.records import Batch, Sample, Sequences, to_device
 from uniperceiver.tasks.ask import represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks, vocabulary_candidates
 from uniperceiver.tasks.decode import generate, prefix_with_query
@@ -62,25 +63,25 @@ def captions(
     collected, written, references = Scores(), list[str](), list[tuple[str, ...]]()
     with torch.no_grad(), autocast(settings):
         words_VD = represent_in_chunks(model, to_device(vocabulary, settings.device))
-        for batch, captions_of_samples in batches(split, settings):
-            scale = model.scale(split.task.temperature)
-            collected.add(
-                logits(represent_inputs(model, batch), words_VD, scale),
-                batch.readout.target_R,
-                batch.readout.row_R + len(written),
-            )
+
+        def scored(batch: Batch, captions_of_samples: list[tuple[str, ...]]) -> dict[str, Any]:
+            scale, part = model.scale(split.task.temperature), Scores()
+            logits_RV = logits(represent_inputs(model, batch), words_VD, scale)
+            part.add(logits_RV, batch.readout.target_R, batch.readout.row_R)
             texts = write_captions(model, batch.inputs, words_VD, scale, settings)
-            if settings.on_predictions is not None:
-                rows = zip(batch.ids, captions_of_samples, texts, strict=True)
-                name = split.task.name
-                settings.on_predictions(
-                    [
-                        Prediction(task=name, split=split.name, sample=s, truth=right, answer=text)
-                        for s, right, text in rows
-                    ]
-                )
-            written += texts
-            references += captions_of_samples
+            rows = zip(batch.ids, captions_of_samples, texts, strict=True)
+            name = split.task.name
+            answers = [
+                Prediction(task=name, split=split.name, sample=s, truth=right, answer=text) for s, right, text in rows
+            ]
+            right = [list(captions) for captions in captions_of_samples]
+            return {"scores": vars(part), "texts": texts, "right": right, "answers": plain(answers)}
+
+        for part in measured(split, settings, scored):
+            collected.extend(part["scores"], len(written))
+            written += part["texts"]
+            references += [tuple(captions) for captions in part["right"]]
+            tell(settings, part["answers"])
     return collected, written, references
 
 

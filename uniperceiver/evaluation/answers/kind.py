@@ -6,6 +6,7 @@ Shape suffixes: R read-outs, K candidates.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from uniperceiver.data.batch import collate
 from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.localisation.shown import ShownThings
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
-from uniperceiver.evaluation.predictions import likeliest_of
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, batches
+from uniperceiver.evaluation.predictions import Prediction, likeliest_of, of_plain, plain
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, measured
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
@@ -89,6 +90,11 @@ class Scores:
         self.target.append(target_R.cpu())
         self.sample.append(sample_R[known_R].cpu())
 
+    def extend(self, others: Mapping[str, Sequence[Tensor]], first: int) -> None:
+        """Take in scores, as their fields by name, of samples that begin with number `first` here."""
+        for name, values in others.items():
+            getattr(self, name).extend(value + first if name == "sample" else value for value in values)
+
     def loss(self) -> Metrics:
         """The mean of -log P in nats, with its interval; a sample's read-outs belong together."""
         nll, sample = torch.cat(self.nll).double().numpy(), torch.cat(self.sample).numpy()
@@ -106,12 +112,20 @@ def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candid
     names = [] if settings.on_predictions is None else task.answer.names(task, settings.codec)
     with torch.no_grad(), autocast(settings):
         c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
-        for batch, captions in batches(split, settings):
+
+        def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
             logits_RK, target_R = compare(model, task, input_features(model, batch), c_KD), batch.readout.target_R
-            collected.add(logits_RK, target_R, batch.readout.row_R + seen)
+            part = Scores()
+            part.add(logits_RK, target_R, batch.readout.row_R)
+            answers: Sequence[Prediction] = []
             if settings.on_predictions is not None:
-                settings.on_predictions(likeliest_of(task.name, split.name, names, batch, logits_RK, target_R))
-            seen += len(captions)
+                answers = likeliest_of(task.name, split.name, names, batch, logits_RK, target_R)
+            return {"scores": vars(part), "samples": len(captions), "answers": plain(answers)}
+
+        for part in measured(split, settings, scored):
+            collected.extend(part["scores"], seen)
+            seen += part["samples"]
+            tell(settings, part["answers"])
     return collected
 
 
@@ -126,6 +140,12 @@ def likeliest(probability_K: Tensor, names: Sequence[str]) -> tuple[tuple[str, f
     """The names and probabilities of the likeliest candidates, best first."""
     best = probability_K.topk(min(TOP, len(names)))
     return tuple((names[candidate], float(value)) for value, candidate in zip(*best, strict=True))
+
+
+def tell(settings: Settings, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Hand on the answers of a batch, as `predictions.plain` gave them, if anybody asks for them."""
+    if settings.on_predictions is not None:
+        settings.on_predictions(of_plain(answers))
 
 
 def interval_of(metric: str, interval: Interval) -> Metrics:

@@ -5,6 +5,7 @@ Shape suffixes: I inputs, C captions, D width.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ from uniperceiver.evaluation.answers.kind import (
 from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
-from uniperceiver.records import Sample, to_device
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
+from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
 from uniperceiver.tasks.likelihood import logits
@@ -86,12 +87,16 @@ def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
     """Encode every input of the split and every one of its captions."""
     inputs, owners, texts, samples = list[Tensor](), list[int](), list[str](), list[str]()
     with torch.no_grad(), autocast(settings):
-        for batch, captions_of_samples in batches(split, settings):
-            first = sum(len(z_BD) for z_BD in inputs)
-            inputs.append(represent_inputs(model, batch))
-            samples += batch.ids
-            owners += [first + row for row, captions in enumerate(captions_of_samples) for _ in captions]
-            texts += [text for captions in captions_of_samples for text in captions]
+
+        def encoded(batch: Batch, captions_of_samples: list[tuple[str, ...]]) -> dict[str, Any]:
+            captions = [list(captions) for captions in captions_of_samples]
+            return {"inputs": represent_inputs(model, batch), "samples": list(batch.ids), "captions": captions}
+
+        for part in measured(split, settings, encoded):
+            inputs.append(part["inputs"].to(settings.device))
+            owners += [len(samples) + row for row, captions in enumerate(part["captions"]) for _ in captions]
+            samples += part["samples"]
+            texts += [text for captions in part["captions"] for text in captions]
         c_CD = _represented(model, split, settings, texts)
     owner_C = torch.tensor(owners, device=c_CD.device)
     return Gallery(z_ID=torch.cat(inputs), c_CD=c_CD, owner_C=owner_C, texts=texts, samples=samples)

@@ -4,16 +4,17 @@ Shape suffixes: N samples, K classes.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of, likeliest
+from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of, likeliest, tell
 from uniperceiver.evaluation.intervals import bootstrap_mean, bootstrap_precision
 from uniperceiver.evaluation.metrics import mean_average_precision
-from uniperceiver.evaluation.predictions import Prediction
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, batches
-from uniperceiver.records import Sample, to_device
+from uniperceiver.evaluation.predictions import Prediction, plain
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
+from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import represent_in_chunks
 
@@ -31,13 +32,19 @@ class TagsEvaluation(Evaluation):
         scores, targets = [], []
         with torch.no_grad(), autocast(settings):
             c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
-            for batch, _ in batches(split, settings):
+
+            def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
                 log_NK = compare(model, task, input_features(model, batch), c_KD).float().log_softmax(dim=-1).cpu()
                 assert batch.readout.soft_RK is not None
-                scores.append(log_NK)
-                targets.append(batch.readout.soft_RK.cpu())
+                target_NK, answers = batch.readout.soft_RK.cpu(), list[Prediction]()
                 if settings.on_predictions is not None:
-                    settings.on_predictions(_predictions(split, names, batch.ids, log_NK, targets[-1]))
+                    answers = _predictions(split, names, batch.ids, log_NK, target_NK)
+                return {"scores": log_NK, "targets": target_NK, "answers": plain(answers)}
+
+            for part in measured(split, settings, scored):
+                scores.append(part["scores"])
+                targets.append(part["targets"])
+                tell(settings, part["answers"])
         log_NK, target_NK = torch.cat(scores), torch.cat(targets)
         right_NK, score_NK = (target_NK > 0).numpy(), log_NK.double().numpy()
         labelled_N = right_NK.any(axis=1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class TaskGradients:
     """The gradient of each task drawn in a step: the mean over its batches, times its `loss_weight`."""
 
-    by_task: Mapping[str, Mapping[str, Tensor]]  # task -> parameter -> gradient; what a task does not touch is absent
+    by_task: Mapping[str, dict[str, Tensor]]  # task -> parameter -> gradient; what a task does not touch is absent
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -1,0 +1,90 @@
+"""Vectors of many files: each once, in parts that are whole, whoever makes them and however often they are stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from uniperceiver import UniPerceiver, UserError
+from uniperceiver.cli import main
+from uniperceiver.serving import embed as embedding
+from uniperceiver.serving.embed import embed, part_path, read_parts
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Ten pictures, and one that is none."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(10)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    (folder / "broken.png").write_bytes(b"no picture")
+    return [*map(str, paths[:6]), str(folder / "broken.png"), *map(str, paths[6:])]
+
+
+def test_vectors_are_those_of_encode_image(model: UniPerceiver, files: list[str], tmp_path: Path) -> None:
+    done = embed(model, files, tmp_path / "out", size=4)
+    assert (done.made, done.there, list(done.errors)) == (3, 0, [files[6]])
+    parts = list(read_parts(tmp_path / "out"))
+    assert [part.number for part in parts] == [0, 1, 2]
+    names = [name for part in parts for name in part.files]
+    assert names == [name for name in files if "broken" not in name]
+    assert "broken.png" in next(iter(parts[1].errors))
+    expected_ND = model.encode_image([Path(name) for name in names])
+    vectors_ND = torch.cat([part.vectors_ND for part in parts])
+    assert vectors_ND.dtype == torch.float16
+    torch.testing.assert_close(vectors_ND.float(), expected_ND, atol=1e-3, rtol=0)
+
+
+def test_what_is_there_is_left_and_shares_are_the_whole(model: UniPerceiver, files: list[str], tmp_path: Path) -> None:
+    embed(model, files, tmp_path / "whole", size=3)
+    for number in (1, 0, 1):  # the last finds all of it there
+        done = embed(model, files, tmp_path / "shares", size=3, share=(number, 2))
+    assert (done.made, done.there) == (0, 2)
+    for number in range(4):
+        assert part_path(tmp_path / "shares", number).read_bytes() == part_path(tmp_path / "whole", number).read_bytes()
+
+
+def test_a_part_that_was_not_finished_is_made_again(
+    model: UniPerceiver, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = embedding._embedded
+
+    def killed(model: UniPerceiver, number: int, *more: object) -> object:
+        if number == 1:
+            raise KeyboardInterrupt
+        return made(model, number, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(embedding, "_embedded", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, files, tmp_path, size=4)
+    assert [part.number for part in read_parts(tmp_path)] == [0]
+    monkeypatch.undo()
+    done = embed(model, files, tmp_path, size=4)
+    assert (done.made, done.there) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda files: files[:-1], "holds vectors of another list of files; use another --out"),
+        (lambda files: [*files, "notes.txt"], "notes.txt: is no picture and no clip by its name"),
+    ],
+)
+def test_another_list_is_refused(
+    model: UniPerceiver, files: list[str], tmp_path: Path, change: object, line: str
+) -> None:
+    embed(model, files, tmp_path, size=100)
+    with pytest.raises(UserError, match=line):
+        embed(model, change(files), tmp_path, size=100)  # type: ignore[operator]
+
+
+def test_the_command(trained: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(files))
+    words = ["embed", str(trained), "--files", str(tmp_path / "list.txt"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "1 parts made, 0 were there, 1 files left out" in capsys.readouterr().out
+    assert main([*words, "--share", "x"]) == 2
+    assert "--share x: give a number and how many there are" in capsys.readouterr().err
