@@ -20,7 +20,7 @@ from uniperceiver.records import to_device
 from uniperceiver.serving import inputs
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
-from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.engine.engine import Engine, finite
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
@@ -246,7 +246,7 @@ class UniPerceiver:
             generated = generate(
                 self.model,
                 to_device(prefix, self.device),
-                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, scale),
+                lambda x_RD: logits(finite(unit(self.model.represent(x_RD))), words_VD, scale),
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),
