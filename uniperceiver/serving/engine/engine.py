@@ -136,7 +136,7 @@ def finite(x: Tensor) -> Tensor:
     if not x.isfinite().all():
         raise UserError(
             "the model's numbers are not finite, so it has no answer; its training went wrong: take an earlier "
-            "checkpoint of the run (--step best), or train with a smaller optimiser.lr"
+            "checkpoint of the run (--step NUMBER), or train with a smaller optimiser.lr"
         )
     return x
 
