@@ -1,5 +1,6 @@
 """What is logged of the steps between two log lines: mean losses, gradient norm, throughput."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -50,6 +51,8 @@ class Window:
     def take(self) -> dict[str, Any]:
         """TASK/loss of every task, grad_norm and samples_per_second; the window starts anew.
 
+        Where no step made an update, there is no loss, and grad_norm is NaN.
+
         TASK/balance_loss where losses balance the experts: their weighted sum, which is not part of TASK/loss.
 
         A task with sampled candidates has its mean as TASK/sampled_loss, and as TASK/loss that of its last batch over
@@ -66,7 +69,7 @@ class Window:
         for task, balance in self._balance.items():
             if balance:
                 values[f"{task}/balance_loss"] = float(torch.stack(balance).mean())
-        values["grad_norm"] = sum(self._norms) / max(len(self._norms), 1)
+        values["grad_norm"] = sum(self._norms) / len(self._norms) if self._norms else math.nan
         values["samples_per_second"] = self._samples / elapsed
         self._begin()
         return values
