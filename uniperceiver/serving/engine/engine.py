@@ -83,7 +83,8 @@ class Engine:
             answered = answer_among(self.model, chosen.task, batch, c_KD)
             assert answered.regions is not None
             assert batch.readout.objects is not None
-            yield batch.readout.objects.pictures, answered.regions, answered.logits_RK
+            finite(answered.regions.layers[-1].objectness_BQ)
+            yield batch.readout.objects.pictures, answered.regions, finite(answered.logits_RK)
 
     @torch.no_grad()
     def decisions(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[tuple[Batch, tuple[Decision, ...]]]:
