@@ -78,7 +78,7 @@ def test_it_is_measured_merged_asked_and_begun_with(
     ("words", "message"),
     [
         (["evaluate", "{run}", "--step", "bst"], "--step: 'bst' is neither a number of steps nor best"),
-        (["evaluate", "{run}/model", "--step", "best"], "has no best checkpoint: it is no run, or was not evaluated"),
+        (["evaluate", "{run}/model", "--step", "best"], "has no best checkpoint: it is no run, was not evaluated"),
         (
             ["merge", "{run}/model", "--step", "2", "--out", "{tmp}/m"],
             "has no checkpoint of step 2, only of none; give",

@@ -224,6 +224,10 @@ def test_labels_that_are_no_texts_are_named() -> None:
         ({"a": "b"}, "labels: a dict is no list"),
         (3, "labels: a int is no list"),
         ([b"a", "b"], "labels: b'a' is no text"),
+        (np.array([1, 2]), r"labels: np\.int64\(1\) is no text"),
+        (torch.tensor([1, 2]), r"labels: tensor\(1\) is no text"),
+        (torch.tensor(1), "labels: a Tensor is no list"),
+        (np.array("a"), "labels: a ndarray is no list"),
         (["a", ""], "and a text for each"),
     ):
         with pytest.raises(UserError, match=message):

@@ -212,6 +212,18 @@ def test_gradients_that_are_never_finite_stop_the_run_with_the_names(tmp_path: P
     assert all(line["samples"] for line in lines)
 
 
+def test_steps_without_an_update_have_no_loss_and_no_norm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = prepare_run(small_recipe(steps=3, log__every=1), tmp_path, tmp_path / "run", quiet=False)
+    next(run.state.model.parameters()).register_hook(lambda gradient: gradient * (NAN if run.state.step == 1 else 1.0))
+    run.train()
+    norms = [line["grad_norm"] for line in log_lines(tmp_path / "run", "train")]
+    assert norms[1] is None
+    assert all(norm > 0 for norm in (norms[0], norms[2]))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step 2 of 3")]
+    assert said
+    assert all("loss nan" in line for line in said)
+
+
 @pytest.mark.parametrize("step", [0, 2])
 def test_weights_that_are_not_finite_are_named_at_once(tmp_path: Path, step: int) -> None:
     run = prepare_run(small_recipe(steps=9, checkpoint__every=2), tmp_path, tmp_path / "run", quiet=True)

@@ -93,7 +93,7 @@ def best_step(run: Path) -> int:
     best = None if newest is None else checkpoint.read_state(newest)["best"]
     if best is None:
         raise UserError(
-            f"{run}: has no best checkpoint: it is no run, or was not evaluated while it was trained "
-            "(evaluation.every); leave the step out"
+            f"{run}: has no best checkpoint: it is no run, was not evaluated while it was trained "
+            "(evaluation.every), or every loss was nan; leave the step out, or give the number of a checkpoint"
         )
     return int(best["step"])

@@ -20,6 +20,7 @@ from uniperceiver.serving.values import (
     array_pixels,
     as_list,
     encoded,
+    is_iterable,
     name_of,
     other_value,
     picture_pixels,
@@ -254,7 +255,7 @@ def refuse_equal(labels: Sequence[Sequence[str]], clean: Callable[[str], str]) -
 
 
 def _texts_of_class(label: Any) -> tuple[str, ...]:
-    many = isinstance(label, Iterable) and not isinstance(label, str | bytes)
+    many = is_iterable(label) and not isinstance(label, str | bytes)
     names = (label,) if isinstance(label, str) else _ordered(label, "labels") if many else ()
     for name in names or (label,):
         if not isinstance(name, str):
@@ -264,7 +265,7 @@ def _texts_of_class(label: Any) -> tuple[str, ...]:
 
 
 def _ordered(items: Any, what: str) -> tuple[Any, ...]:
-    if isinstance(items, set | frozenset | Mapping) or not isinstance(items, Iterable):
+    if isinstance(items, set | frozenset | Mapping) or not is_iterable(items):
         raise UserError(
             f"{what}: a {type(items).__name__} is no list of texts; give a list, in the order of the scores"
         )

@@ -19,7 +19,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
-from uniperceiver.serving.engine.engine import Engine
+from uniperceiver.serving.engine.engine import Engine, finite
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.regions.detect import detections, drawn
 from uniperceiver.serving.saved import SavedModel
@@ -199,7 +199,7 @@ class Answering:
             generated = generate(
                 self.model,
                 to_device(prefix, self.device),
-                lambda x_RD: logits(unit(self.model.represent(x_RD)), words_VD, scale),
+                lambda x_RD: logits(finite(unit(self.model.represent(x_RD))), words_VD, scale),
                 end=self.codec.end,
                 beams=beam,
                 words=min(max_words, self.saved.arch.max_text),

@@ -1,7 +1,7 @@
 """One thing that a user hands over as an image or a clip: told apart from many, and read as bytes or pixels."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +48,11 @@ def as_list(items: Any) -> list[Any]:
         return items.tolist() if isinstance(items, np.ndarray) and items.ndim else list(items)
     except TypeError:
         raise UserError(f"inputs: a {type(items).__name__} is no input; {_TAKEN}") from None
+
+
+def is_iterable(items: Any) -> bool:
+    """Whether there are things in it: arrays and tensors of one number are iterable by their type alone."""
+    return isinstance(items, Iterable) and getattr(items, "ndim", 1) != 0
 
 
 def at_hand(items: Any) -> Any:

@@ -1,5 +1,6 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -244,7 +245,7 @@ class Run:
         if groups:
             log.line(state.step, "experts", groups, scalars)
         losses = [value for name, value in values.items() if name.endswith("/loss")]
-        mean = sum(losses) / max(len(losses), 1)
+        mean = sum(losses) / len(losses) if losses else math.nan
         log.progress(state.step, f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s")
 
     def _resume(self) -> list[str]:

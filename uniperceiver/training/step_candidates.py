@@ -151,11 +151,11 @@ class StepCandidates:
             batch = to_device(batch, objective.device)
             assert batch.candidates is not None
             with objective.autocast_context():
-                feature_xD, decisions = encode_inputs(objective.model, batch, stream)
+                feature_xD, inputs = encode_inputs(objective.model, batch, stream)
                 z_xD = unit(feature_xD, float32=objective.model.likelihood_float32)
                 encoded = objective.model.encode(batch.candidates, stream, summary=True)
                 c_xD = representations(objective.model, Candidates(sequences=batch.candidates), encoded)
-            own.append(self._encoded(rows[plan.place], (z_xD, c_xD), decisions + encoded.decisions))
+            own.append(self._encoded(rows[plan.place], (z_xD, c_xD), inputs.decisions + encoded.decisions))
         names_X2 = self._world.sum_(names_X2.to(self._world.device))
         text_X, sample_X = names_X2.to(objective.device).unbind(1)
         same_XX = (text_X[:, None] == text_X) | (sample_X[:, None] == sample_X)

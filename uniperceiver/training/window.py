@@ -1,5 +1,6 @@
 """What is logged of the steps between two log lines: mean losses, gradient norm, throughput."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,8 @@ class Window:
     def take(self) -> dict[str, Any]:
         """TASK/loss of every task, grad_norm and samples_per_second; the window starts anew.
 
+        Where no step made an update, there is no loss, and grad_norm is NaN.
+
         TASK/balance_loss where losses balance the experts: their weighted sum, which is not part of TASK/loss.
 
         A task with sampled candidates has its mean as TASK/sampled_loss, and as TASK/loss that of its last batch over
@@ -64,7 +67,7 @@ class Window:
         }
         values |= {f"{task}/loss": loss for task, loss in self._whole_losses(last).items()}
         values |= {f"{task}/balance_loss": loss for task, loss in balance.items()}
-        values["grad_norm"] = sum(self._norms) / max(len(self._norms), 1)
+        values["grad_norm"] = sum(self._norms) / len(self._norms) if self._norms else math.nan
         values["samples_per_second"] = samples / elapsed
         self._begin()
         return values

@@ -14,9 +14,7 @@ from uniperceiver.data.formats.class_list import read_classes
 from uniperceiver.data.formats.files import (
     Strings,
     decode_text,
-    expand_braces,
     label_of,
-    list_files,
     read_bytes,
     short_names,
     sorted_names,
@@ -35,62 +33,6 @@ def test_strings_come_back(texts: list[str]) -> None:
 
 def test_strings_keep_file_names_that_are_not_utf8() -> None:
     assert list(Strings.of(["a\udcff.jpg", "b"])) == ["a\udcff.jpg", "b"]
-
-
-@given(low=st.integers(0, 300), count=st.integers(1, 40), width=st.integers(1, 5))
-def test_a_range_in_braces_counts_with_its_zeros(low: int, count: int, width: int) -> None:
-    high = low + count - 1
-    names = expand_braces(f"s-{{{low:0{width}d}..{high:0{width}d}}}.tar")
-    assert len(names) == count
-    assert [int(name[2:-4]) for name in names] == list(range(low, high + 1))
-    assert names[0] == f"s-{low:0{width}d}.tar"
-    padded = width > 1 and len(str(low)) < width
-    assert not padded or len({len(name) for name in names}) == 1 or len(str(high)) > width
-
-
-@given(st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"])))
-def test_without_braces_a_path_is_itself(path: str) -> None:
-    assert expand_braces(path) == [path]
-
-
-def test_braces() -> None:
-    assert expand_braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"]
-    assert expand_braces("{2..0}") == ["2", "1", "0"]
-    assert expand_braces("{08..10}") == ["08", "09", "10"]
-    assert expand_braces("{one}{}") == ["{one}{}"]
-    with pytest.raises(UserError, match="more than 1000000 files"):
-        expand_braces("{0..9999999999999}")
-    with pytest.raises(UserError, match="more than 1000000 files"):
-        expand_braces("{0..1999}{0..1999}")
-
-
-def test_list_files(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.txt", ".hidden.txt", "c.md"):
-        (tmp_path / name).touch()
-    (tmp_path / "empty").mkdir()
-    assert [file.name for file in list_files(tmp_path, ".", ".txt", "w")] == ["a.txt", "b.txt"]
-    assert [file.name for file in list_files(tmp_path, ["c.md", "{b,a}.txt"], ".txt", "w")] == [
-        "c.md",
-        "b.txt",
-        "a.txt",
-    ]
-    assert [file.name for file in list_files(tmp_path, ["?.txt", "[c-d].m?"], ".txt", "w")] == [
-        "a.txt",
-        "b.txt",
-        "c.md",
-    ]
-    with pytest.raises(UserError, match=r"w: .*/x\*\.txt: no file is named like this"):
-        list_files(tmp_path, "x*.txt", ".txt", "w")
-    for name in ("x*.txt", "xy.txt"):  # a file may have such a name
-        (tmp_path / name).touch()
-    assert [file.name for file in list_files(tmp_path, "x*.txt", ".txt", "w")] == ["x*.txt"]
-    for twice in (["a.txt", "?.txt"], [".", "a.txt"], "{a,a}.txt"):
-        with pytest.raises(UserError, match=r"w: key 'path' names .*/a\.txt twice"):
-            list_files(tmp_path, twice, ".txt", "w")
-    with pytest.raises(UserError, match=r"no \.txt file in this folder"):
-        list_files(tmp_path, "empty", ".txt", "w")
-    with pytest.raises(UserError, match="empty list"):
-        list_files(tmp_path, [], ".txt", "w")
 
 
 def test_short_names_are_unique() -> None:
@@ -134,6 +76,13 @@ def test_labels_are_names_first_and_indices_then() -> None:
     ]  # fmt: skip
 
 
+def test_a_whole_number_is_a_label_however_a_program_has_written_it() -> None:
+    assert [label_of(value, {"dog": 0, "cat": 1}) for value in ("1.0", "0.00", "2.0", "0.5", "-1.0")] == [
+        1, 0, None, None, None,
+    ]  # fmt: skip
+    assert [label_of(value, {"1": 0, "2": 1, "3.0": 2}) for value in ("1.0", "2.0", "3.0", "0.0")] == [0, 1, 2, None]
+
+
 def test_two_forms_of_a_name_are_one_class() -> None:
     apart, joined = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
     assert sorted_names([joined, apart, "cat", joined]) == (apart, "cat")
@@ -155,16 +104,6 @@ def test_read_classes(tmp_path: Path) -> None:
         read_classes(tmp_path, "empty.txt", "w")
     with pytest.raises(UserError, match="names 'a' twice"):
         read_classes(tmp_path, ("a", "b", "a"), "w")
-
-
-def test_of_a_series_all_files_are_there(tmp_path: Path) -> None:
-    for number in (0, 2):
-        (tmp_path / f"s-{number:03}.tar").write_bytes(b"x")
-    with pytest.raises(UserError) as caught:
-        list_files(tmp_path, "s-{000..002}.tar", ".tar", "here")
-    told = "names 3 files, of which 1 are not there: s-001.tar; to read those that are, write path: 's-*.tar'"
-    assert str(caught.value) == f"here: s-{{000..002}}.tar {told}"
-    assert [file.name for file in list_files(tmp_path, "s-*.tar", ".tar", "here")] == ["s-000.tar", "s-002.tar"]
 
 
 @pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])

@@ -250,3 +250,30 @@ def test_two_texts(tmp_path: Path) -> None:
     assert (source.read(0).text, source.read(0).second) == ("first second", 6)
     with pytest.raises(BrokenSample, match=r"^0\.tar/b: empty text in \.json\.two"):
         source.read(1)
+
+
+def test_keys_that_name_nothing_in_the_shards_are_said(tmp_path: Path) -> None:
+    says = b'{"says": "a dog", "is": 1}'
+    shard(tmp_path / "0.tar", {"a.JPG": b"A", "a.TXT": b"a cat", "a.json": says, "a.Seg.png": b"B", "b.jpg": b"C"})
+    lacking = "no value {!r} in the .json member of the first 1 samples, for key {!r}"
+    notes: list[tuple[dict[str, Any], str]] = [
+        ({"text": "TEXT"}, "no member .text for key 'text'; did you mean 'txt'?"),
+        ({"text": "json.say"}, f"{lacking.format('say', 'text')}; did you mean 'says'?"),
+        ({"id": "name"}, "no member .name for key 'id'; choose one of jpg, json, seg.png, txt"),
+        (
+            {"classes": ["x", "y"], "label": "json.label"},
+            f"{lacking.format('label', 'label')}; choose one of is, says",
+        ),
+    ]
+    for options, note in notes:
+        assert notes_of(opened(tmp_path, **options)) == (f"{tmp_path / '0.tar'}: {note}",)
+    assert notes_of(opened(tmp_path)) == notes_of(opened(tmp_path, text=None)) == ()
+    assert notes_of(opened(tmp_path, text="json.says", id="json.is")) == ()
+
+
+def test_capitals_of_a_key_do_not_matter_as_those_of_a_member_do_not(tmp_path: Path) -> None:
+    says = b'{"Says": "x"}'
+    shard(tmp_path / "0.tar", {"a.Left.JPG": b"A", "a.Caption.TXT": b"a cat", "a.Class": b"1", "a.JSON": says})
+    source = opened(tmp_path, image="Left.JPG", text="Caption.TXT", label="Class", classes=["x", "y"], id="JSON.Says")
+    sample = source.read(0)
+    assert (sample.id, sample.image, sample.captions, sample.label) == ("x", b"A", ("a cat",), 1)

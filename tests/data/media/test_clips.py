@@ -92,6 +92,57 @@ def test_a_frame_that_is_a_giant_is_refused_before_it_is_decoded(monkeypatch: py
     assert clips.MOST_PIXELS == 40_000_000
 
 
+def with_cover(film: bool, first: bool) -> bytes:
+    """An MP4 with a cover, which is a video stream to FFmpeg: before a film or behind it, or beside sound alone."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264" if film else "aac", rate=8 if film else 44100)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        if film:
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), dtype=np.uint8), format="rgb24")
+        picture.pts = 0
+        container.mux([*cover.encode(picture), *cover.encode()])
+        for index in range(4):
+            if film:
+                pixels_HWC = np.full((32, 48, 3), 16 * index + 30, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels_HWC, format="rgb24")))
+            else:
+                sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                sound.rate = 44100
+                container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    data = file.getvalue()
+    if not first:
+        return data
+    # The atom with the cover before that of the film, as some programs write them.
+    start = data.index(b"moov") - 4
+    size, rest = int.from_bytes(data[start : start + 4], "big"), start + 8
+    parts: dict[bytes, bytes] = {}
+    while rest < start + size:
+        length = int.from_bytes(data[rest : rest + 4], "big")
+        parts[data[rest + 4 : rest + 8]] = data[rest : rest + length]
+        rest += length
+    order = sorted(parts, key=[b"mvhd", b"udta", b"trak"].index)
+    return data[: start + 8] + b"".join(parts[kind] for kind in order) + data[start + size :]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_cover_is_no_clip(first: bool) -> None:
+    data = with_cover(film=True, first=first)
+    with av.open(io.BytesIO(data)) as container:
+        assert [stream.codec_context.name for stream in container.streams.video].index("mjpeg") == (not first)
+    assert which(decode_clip(data, "x", fixed(0, 2, 3))) == [0, 2, 3]
+    assert clip_extent(data, "x") == Extent(frames=4, height=32, width=48)
+
+
+def test_sound_with_a_cover_is_no_clip() -> None:
+    with pytest.raises(BrokenSample, match=r"^x: no video stream but a cover picture$"):
+        decode_clip(with_cover(film=False, first=False), "x", fixed(0))
+
+
 def test_frames_of_several_sizes_break_a_clip() -> None:
     for read in (lambda data: decode_clip(data, "x", fixed(0, 1)), lambda data: clip_extent(data, "x")):
         with pytest.raises(BrokenSample, match="the size of the frames changes"):

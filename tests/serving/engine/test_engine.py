@@ -1,12 +1,15 @@
 """What the engine says of texts that it has to cut, and which candidates it takes for the same ones."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny import VIEW, tiny_architecture, tiny_codec, tiny_model
 from uniperceiver.errors import UserError
+from uniperceiver.records import Sample
 from uniperceiver.serving.engine.engine import Engine, _tell_cut
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -73,3 +76,24 @@ def test_candidates_are_remembered_for_the_task_that_asks() -> None:
 def test_nothing_has_no_likelihood_but_a_shape() -> None:
     assert engine().likelihood(CHOSEN, [], torch.ones(5, 16)).shape == (0, 5)
     assert engine().encode(CHOSEN, []).shape == (0, 16)
+
+
+def test_what_is_not_finite_is_no_answer() -> None:
+    one = engine()
+    samples = [Sample(id=f"image {k}", image=np.full((32, 32, 3), 90 * k, dtype=np.uint8)) for k in range(3)]
+    candidates = one.all_candidates(CHOSEN)
+    assert one.likelihood(CHOSEN, samples, candidates).isfinite().all()
+    with torch.no_grad():  # finite weights, whose sums are not
+        for name, parameter in one.model.named_parameters():
+            if name.startswith("encoder"):
+                parameter.fill_(3e38)
+    one.model.weights_changed()
+    asked: tuple[Callable[[], object], ...] = (
+        lambda: one.likelihood(CHOSEN, samples, candidates),
+        lambda: one.encode(CHOSEN, samples),
+        lambda: one.all_candidates(CHOSEN),
+        lambda: one.some_texts(CHOSEN, ("a square",)),
+    )
+    for ask in asked:
+        with pytest.raises(UserError, match=r"the model's numbers are not finite, so it has no answer; .*--step"):
+            ask()

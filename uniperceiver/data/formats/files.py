@@ -3,9 +3,7 @@
 Shape suffixes: U strings.
 """
 
-import glob
 import io
-import itertools
 import json
 import os
 import re
@@ -24,11 +22,8 @@ from uniperceiver.errors import POINTER, BrokenSample, UserError, is_pointer, ki
 from uniperceiver.modalities import MODALITIES
 
 LINKED, HIDDEN = "/", "."  # links to folders, and hidden names, among the suffixes of what is not taken
-_MOST_FILES = 1_000_000
 _MAY_MOVE = ("gif", "webp")
-_BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
-_WILD = re.compile(r"[*?[]")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_WHOLE = re.compile(r"([0-9]+)\.0+")  # as programs write integers where a column lacks a value
 # How compressed files begin, and what unpacks them.
 _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 
@@ -124,37 +119,6 @@ def existing_file(base: Path, path: str, where: str) -> Path:
     return full
 
 
-def list_files(base: Path, path: str | Sequence[str], suffix: str, where: str) -> tuple[Path, ...]:
-    """The files that a file, a folder (its files with that suffix, sorted), a pattern (braces such as {00..12}, or
-    *, ? and [...] for what is there, sorted) or a list of these name, each once.
-
-    Raises:
-        UserError: a name without a file, or a file that is named twice.
-    """
-    files: dict[Path, None] = {}
-    for entry in [path] if isinstance(path, str) else path:
-        patterns = expand_braces(entry, where)
-        _check_series(base, entry, patterns, where)
-        for pattern in patterns:
-            for file in _matching_files(base, pattern, suffix, where):
-                if file in files:
-                    raise UserError(f"{where}: key 'path' names {file} twice; name each file once")
-                files[file] = None
-    if not files:
-        raise UserError(f"{where}: key 'path' is an empty list; name at least one file")
-    return tuple(files)
-
-
-def _check_series(base: Path, entry: str, patterns: Sequence[str], where: str) -> None:
-    """Refuse a pattern with braces of whose files some are there and some are not."""
-    absent = [pattern for pattern in patterns if not _WILD.search(pattern) and not (base / pattern).exists()]
-    if 0 < len(absent) < len(patterns):
-        raise UserError(
-            f"{where}: {entry} names {len(patterns):,} files, of which {len(absent):,} are not there: "
-            f"{listed(absent, 3)}; to read those that are, write path: '{_BRACES.sub('*', entry)}'"
-        )
-
-
 def others_beside(base: Path, path: str | Sequence[str], suffix: str) -> tuple[str, ...]:
     """What the folders hold that a path names, beside the files with that suffix: a line for each folder."""
     notes: list[str] = []
@@ -165,35 +129,10 @@ def others_beside(base: Path, path: str | Sequence[str], suffix: str) -> tuple[s
     return tuple(notes)
 
 
-def _matching_files(base: Path, path: str, suffix: str, where: str) -> list[Path]:
-    pattern = base / Path(path).expanduser()
-    if _WILD.search(path) and not pattern.exists():
-        files = [Path(file) for file in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(file)]
-        if not files:
-            raise UserError(f"{where}: {pattern}: no file is named like this; check the pattern")
-        return files
-    full = existing(base, path, where)
-    inside = [file for file in sorted(full.iterdir()) if file.name[0] != "."] if full.is_dir() else []
-    taken = [file for file in inside if file.name.lower().endswith(suffix)] if full.is_dir() else [full]
-    files = [file for file in taken if file.is_file()]
-    if not files:
-        raise UserError(f"{where}: {full}: no {suffix} file in this folder; give the folder that holds them")
-    return files
-
-
 def short_names(files: Sequence[Path]) -> tuple[str, ...]:
     """Each file's name below the folder that all share: unique and readable."""
     shared = os.path.commonpath([file.parent for file in files])
     return tuple(printable(Path(os.path.relpath(file, shared)).as_posix()) for file in files)
-
-
-def expand_braces(pattern: str, where: str = "path") -> list[str]:
-    """`a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar; `{a,b}.tar` is a.tar, b.tar; several braces multiply."""
-    pieces = _BRACES.split(pattern)  # text, inside of braces, text, ...
-    choices = [[piece] if number % 2 == 0 else _brace(piece) for number, piece in enumerate(pieces)]
-    if np.prod([float(len(choice)) for choice in choices]) > _MOST_FILES:
-        raise UserError(f"{where}: {pattern} names more than {_MOST_FILES} files; check the numbers in braces")
-    return ["".join(parts) for parts in itertools.product(*choices)]
 
 
 def listed_suffixes() -> dict[str, str]:
@@ -316,27 +255,17 @@ def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
 def label_of(value: str, index_of: dict[str, int]) -> int | None:
     """The class that a label means: a class name, or else an index of one; None: neither.
 
-    Where a class is called by a number, numbers are names: "0" among the classes 1 to 5 is none of them.
+    Where a class is called by a number, numbers are names: "0" among the classes 1 to 5 is none of them. "1.0" is 1.
     """
     if value in index_of:
         return index_of[value]
+    if whole := _WHOLE.fullmatch(value):
+        return label_of(whole[1], index_of)
     if not value.isascii():
         return next((label for name, label in index_of.items() if composed(name) == composed(value)), None)
     if not value.isdigit() or any(name.isascii() and name.isdigit() for name in index_of):
         return None
     return int(value) if int(value) < len(index_of) else None
-
-
-def _brace(inside: str) -> list[str]:
-    match = _RANGE.fullmatch(inside)
-    if match is None:
-        return inside.split(",")
-    first, last = match.groups()
-    padded = any(end.startswith("0") and len(end) > 1 for end in (first, last))
-    width = max(len(first), len(last)) if padded else 0
-    step = 1 if int(first) <= int(last) else -1
-    numbers = range(int(first), int(last) + step, step)[: _MOST_FILES + 1]  # one too many is refused by the caller
-    return [f"{number:0{width}d}" for number in numbers]
 
 
 def _offer(full: Path) -> str:

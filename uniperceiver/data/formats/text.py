@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from uniperceiver.data.formats.files import decode_text, list_files, others_beside, short_names
+from uniperceiver.data.formats.files import decode_text, others_beside, short_names
 from uniperceiver.data.formats.line_index import Lines, index_lines
+from uniperceiver.data.formats.patterns import list_files
 from uniperceiver.data.formats.text_file import TextFile, open_text
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample

@@ -11,10 +11,10 @@ from uniperceiver.data.formats.class_list import read_classes
 from uniperceiver.data.formats.files import (
     decode_text,
     label_of,
-    list_files,
     others_beside,
     short_names,
 )
+from uniperceiver.data.formats.patterns import list_files
 from uniperceiver.data.formats.tables.box_columns import with_objects
 from uniperceiver.data.formats.tables.values import filled
 from uniperceiver.data.formats.tar_shards import Shards, index_shards
@@ -24,7 +24,8 @@ from uniperceiver.strict import record
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif")
 _CLIP = ("mp4", "avi", "webm", "mov", "mkv", "m4v", "3gp")
-_JSON = "json."
+_JSON, _TEXT = "json.", "txt"
+_LOOKED_AT = 20  # samples, for whether they have what the recipe names
 _SPLIT_AT_DOT = "a sample's name ends at the first dot: if {!r} is a sample of its own, put another character there"
 
 
@@ -40,7 +41,7 @@ class WebdatasetSource:
     """Member that holds an image; the first one that a sample has."""
     clip: str | tuple[str, ...] = _CLIP
     """Member that holds a clip."""
-    text: str | None = "txt"
+    text: str | None = _TEXT
     """Member that holds the text: a caption of the image or clip, or else the text to read. json.KEY: that value
     of the .json member; a list is several captions. None: texts are not read."""
     text_pair: str | None = None
@@ -60,7 +61,7 @@ class WebdatasetSource:
         shards = index_shards(files, short_names(files), where)
         classes = None if self.classes is None else read_classes(base, self.classes, where)
         names = None if classes is None else classes.names
-        media = (*_as_tuple(self.image), *_as_tuple(self.clip))
+        media = tuple(key.lower() for key in (*_as_tuple(self.image), *_as_tuple(self.clip)))
         data = WebdatasetData(
             shards=shards,
             others=others_beside(base, self.path, ".tar"),
@@ -68,7 +69,7 @@ class WebdatasetSource:
             classes=None if classes is None else classes.texts,
             index_of={name: label for label, name in enumerate(names or ())},
             media=media,
-            clips=frozenset(_as_tuple(self.clip)),
+            clips=frozenset(key.lower() for key in _as_tuple(self.clip)),
             text=self.text,
             text_pair=self.text_pair,
             label=self.label,
@@ -115,7 +116,7 @@ class WebdatasetData:
         if self.has_media and (dotted := _with_dots(self)):
             files = "file is" if len(dotted) == 1 else "files are"
             lines.append(f"{place}: {len(dotted):,} {files} not taken: {_SPLIT_AT_DOT.format(dotted[0])}")
-        return tuple(lines)
+        return (*lines, *(f"{place}: {line}" for line in _naming_nothing(self)))
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -217,14 +218,18 @@ class _Values:
         member = _member(key)
         if member not in self.shards.members(self.index):
             return None
-        if not key.startswith(_JSON):
+        if (value := _json_key(key)) is None:
             return self.shards.read(self.index, member)
+        return self.document(name).get(value)
+
+    def document(self, name: str) -> dict[str, Any]:
+        """What the .json member says, empty where it is no object; a BrokenSample where it is no JSON."""
         if self._document is None:
             try:
-                self._document = json.loads(self.shards.read(self.index, member))
+                self._document = json.loads(self.shards.read(self.index, "json"))
             except (ValueError, RecursionError) as error:
                 raise BrokenSample(name, f"not valid JSON ({error})") from None
-        return self._document.get(key.removeprefix(_JSON)) if isinstance(self._document, dict) else None
+        return self._document if isinstance(self._document, dict) else {}
 
 
 def _nothing_wanted(data: WebdatasetData) -> str:
@@ -249,12 +254,44 @@ def _with_dots(data: WebdatasetData) -> list[str]:
     return files
 
 
+def _naming_nothing(data: WebdatasetData) -> Iterator[str]:
+    """Lines about keys of the recipe that name a member which no sample has, or a value that the first ones lack."""
+    keys = {"text": data.text, "text_pair": data.text_pair, "id": data.id, "label": data.label}
+    if data.text == _TEXT:  # not asked for
+        del keys["text"]
+    if data.class_names is None:  # not read
+        del keys["label"]
+    first = [index for index in range(len(data)) if index not in data.shards.refused][:_LOOKED_AT]
+    first = [index for index in first if "json" in data.shards.members(index)]
+    for name, key in keys.items():
+        if key is None:
+            continue
+        if (member := _member(key)) not in data.shards.kinds:
+            yield f"no member .{member} for key {name!r}; {nearest(member, data.shards.kinds)}"
+        elif (value := _json_key(key)) is not None:
+            values: set[str] = set()
+            for index in first:
+                with suppress(BrokenSample):
+                    values.update(_Values(data.shards, index).document(""))
+            if values and value not in values:
+                yield (
+                    f"no value {value!r} in the .json member of the first {len(first):,} samples, for key {name!r}; "
+                    f"{nearest(value, values)}"
+                )
+
+
 def _as_text(value: Any, key: str, name: str) -> str:
     return decode_text(value, name) if isinstance(value, bytes) else filled(value, f".{key}", name)
 
 
+def _json_key(key: str) -> str | None:
+    """The key of a value of the .json member; None: a key names a member itself."""
+    return key[len(_JSON) :] if key.lower().startswith(_JSON) else None
+
+
 def _member(key: str) -> str:
-    return "json" if key.startswith(_JSON) else key
+    """Members are kept in lower case."""
+    return "json" if _json_key(key) is not None else key.lower()
 
 
 def _as_tuple(keys: str | tuple[str, ...]) -> tuple[str, ...]:

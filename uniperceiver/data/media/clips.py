@@ -125,9 +125,12 @@ def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[list["Packet"]
 
 def _packets(container: "InputContainer", name: str, most_pixels: int) -> list["Packet"]:
     """The packets of the first video stream. They are counted as frames: headers often omit the number or err."""
-    if not container.streams.video:
-        raise BrokenSample(name, "no video stream")
-    stream = container.streams.video[0]
+    from av.stream import Disposition
+
+    streams = container.streams.video
+    stream = next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
+    if stream is None:
+        raise BrokenSample(name, "no video stream but a cover picture" if streams else "no video stream")
     if stream.codec_context is None:
         raise BrokenSample(name, "a video stream that no decoder knows")
     stream.codec_context.thread_count = 1  # the loader's processes are the parallelism

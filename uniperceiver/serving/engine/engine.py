@@ -65,14 +65,14 @@ class Engine:
     def encode(self, chosen: KnownTask, samples: Sequence[Sample]) -> Tensor:
         """Unit representations at the task's read-outs, (N, D)."""
         parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
-        return torch.cat(parts).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
+        return finite(torch.cat(parts)).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
     @torch.no_grad()
     def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
         """P(candidate | sample), (N, K)."""
         features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
         parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
-        return torch.cat(parts) if parts else torch.empty(0, len(c_KD))
+        return finite(torch.cat(parts)) if parts else torch.empty(0, len(c_KD))
 
     @torch.no_grad()
     def located(
@@ -83,7 +83,8 @@ class Engine:
             answered = answer_among(self.model, chosen.task, batch, c_KD)
             assert answered.regions is not None
             assert batch.readout.objects is not None
-            yield batch.readout.objects.pictures, answered.regions, answered.logits_RK
+            finite(answered.regions.layers[-1].objectness_BQ)
+            yield batch.readout.objects.pictures, answered.regions, finite(answered.logits_RK)
 
     @torch.no_grad()
     def decisions(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[tuple[Batch, tuple[Decision, ...]]]:
@@ -125,18 +126,32 @@ class Engine:
     def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
         """Keyed by texts and by what routing sees."""
         key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
-        return self.cache.get(key, self.model, make)
+        return self.cache.get(key, self.model, lambda: finite(make()))
 
     def represent(self, candidates: Candidates) -> Tensor:
         """Representations of candidates, (K, D) float32.
 
         Raises:
-            UserError: a text is longer than the model's positions.
+            UserError: a text is longer than the model's positions, or what it comes to is not finite.
         """
         text, most = candidates.sequences.text, self.saved.arch.max_text
         if text is not None and text.values.shape[1] > most:
             raise UserError(f"a text has {text.values.shape[1]} tokens, more than the model's {most}; shorten it")
-        return represent_in_chunks(self.model, to_device(candidates, self.device)).float()
+        return finite(represent_in_chunks(self.model, to_device(candidates, self.device)).float())
+
+
+def finite(x: Tensor) -> Tensor:
+    """What a model has computed, which is no answer where it is not finite: of NaN, any candidate would be the first.
+
+    Raises:
+        UserError: it is not finite.
+    """
+    if not x.isfinite().all():
+        raise UserError(
+            "the model's numbers are not finite, so it has no answer; its training went wrong: take an earlier "
+            "checkpoint of the run (--step NUMBER), or train with a smaller optimiser.lr"
+        )
+    return x
 
 
 def _tell_cut(lengths: Sequence[int], length: int, chosen: KnownTask) -> None:

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from uniperceiver.data.formats.files import Strings, list_files, others_beside, read_json
+from uniperceiver.data.formats.files import Strings, others_beside, read_json
+from uniperceiver.data.formats.patterns import list_files
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.jsonl import lookup, parse_object, present_columns
 from uniperceiver.data.formats.tables.rows import check_columns, open_all

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import list_files, others_beside
+from uniperceiver.data.formats.files import others_beside
 from uniperceiver.data.formats.line_index import index_lines
+from uniperceiver.data.formats.patterns import list_files
 from uniperceiver.data.formats.tables.columns import Columns, ColumnsData
 from uniperceiver.data.formats.tables.rows import check_columns, open_all
 from uniperceiver.data.formats.text_file import UTF8, TextFile, open_text

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from uniperceiver.data.formats.files import list_files, others_beside
+from uniperceiver.data.formats.files import others_beside
+from uniperceiver.data.formats.patterns import list_files
 from uniperceiver.data.formats.tables.arrow import (
     class_of,
     has_path,
