@@ -26,7 +26,7 @@ def embed(
 ) -> int | None:
     """Write the vectors of any number of files, in parts; goes on where it was stopped."""
     from uniperceiver.runs.steps import load_saved, read_step
-    from uniperceiver.serving.embed import embed
+    from uniperceiver.serving.predict.embed import embed
     from uniperceiver.serving.predictor import UniPerceiver
     from uniperceiver.waiting import bars
 
@@ -41,14 +41,14 @@ def embed(
         ) from None
     if trust:
         trust_model(run)
-    place, several, device = place_of_process(device)
+    place, processes, device = place_of_process(device)
     model = UniPerceiver(load_saved(run, read_step(step)), device)
     with bars(quiet=not speaks()) as shown:
         done = embed(
             model,
             [line for line in lines if line.strip()],
             out,
-            share=(int(number) * several + place, int(shares) * several),
+            share=(int(number) * processes + place, int(shares) * processes),
             task=task,
             on_files=lambda ready, total: shown.move("embedding", ready, total),
         )
