@@ -15,7 +15,7 @@ from uniperceiver.data.formats import open_source
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.captions import captions
-from uniperceiver.evaluation.answers.kind import Scores, scores
+from uniperceiver.evaluation.answers.kind import Scores, likeliest, scores
 from uniperceiver.evaluation.answers.retrieval import gallery
 from uniperceiver.evaluation.answers.tags import _predictions
 from uniperceiver.evaluation.evaluate import evaluate
@@ -54,6 +54,18 @@ def test_batches_are_in_order_and_complete(model: UniPerceiver) -> None:
     assert [len(batch.ids) for batch, _ in made] == [5, 5, 2]
     assert [name for batch, _ in made for name in batch.ids] == [f"scenes/val/{place:06d}" for place in range(12)]
     assert all(len(given) == len(batch.ids) and all(given) for batch, given in made)
+
+
+def test_routing_knows_the_task_of_a_split(model: UniPerceiver) -> None:
+    for index in (None, 3):
+        batch, _ = next(batches(replace(split_of("captions"), index=index), settings(model)))
+        assert batch.inputs.facts.task == index
+
+
+def test_fewer_candidates_than_are_shown_are_all_shown() -> None:
+    assert likeliest(torch.tensor([0.25, 0.75]), ["cat", "dog"]) == (("dog", 0.75), ("cat", 0.25))
+    names = [str(number) for number in range(6)]
+    assert [name for name, _ in likeliest(torch.arange(6) / 15, names)] == ["5", "4", "3", "2"]
 
 
 @pytest.mark.parametrize("task", ["words", "captions"])
