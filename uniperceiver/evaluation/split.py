@@ -149,6 +149,8 @@ def _too_many(split: Split, broken: Sequence[Broken]) -> UserError:
 def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tuple[str, ...]]]]:
     """The split's samples in order, batch by batch, with the captions of each; broken ones are left out.
 
+    Of several processes each has all of them, and none stops on its way: `measured` shares them.
+
     Raises:
         UserError: more broken samples than max(1, max_broken x size), or nothing but broken ones.
     """
@@ -167,7 +169,8 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
         if batch is not None:
             good += len(captions)
             yield to_device(batch, settings.device), captions
-        settings.on_batch(done, len(chosen))
+        if settings.world.size == 1:
+            settings.on_batch(done, len(chosen))
     if not good:
         raise UserError(f"{split.task.name}/{split.name}: no sample could be read")
 
