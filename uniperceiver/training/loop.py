@@ -139,7 +139,7 @@ class Run:
         world = self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        team = self._team = team_of(world, self.objective, state.method, sets=recipe.candidates.share == "step")
+        team = self._team = team_of(world, self.objective, state.method, recipe)
         window = Window(self.objective, world)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
