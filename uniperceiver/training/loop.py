@@ -114,7 +114,8 @@ class Run:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
             if state.step < recipe.steps:
-                log.line(state.step, "machine", machine_facts(next(state.model.parameters()).device))
+                facts = machine_facts(next(state.model.parameters()).device)
+                log.line(state.step, "machine", facts | {"precision": _type_of(self)})
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)
@@ -320,10 +321,16 @@ def _introduction(run: Run) -> str:
     part = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M" if trained < count else f"{count / 1e6:.2f} M"
     device = next(run.state.model.parameters()).device
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    where += f", {_type_of(run)}"
     return (
         f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {run.recipe.steps:,} steps; "
         f"log: {run.folder / 'log.jsonl'}"
     )
+
+
+def _type_of(run: Run) -> str:
+    """What the model computes in, such as bfloat16."""
+    return str(run.objective.autocast or torch.float32).removeprefix("torch.")
 
 
 def _other_steps(step: int, before: int | None, recipe: Recipe) -> str:
