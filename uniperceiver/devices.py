@@ -64,7 +64,10 @@ def device_of(name: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device has instructions for products of bfloat16; a CPU without takes many times that of float32."""
+    """Tell whether a device has instructions for products of bfloat16.
+
+    A CPU without takes many times as long for them as for those of float32 (docs/performance.md).
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
