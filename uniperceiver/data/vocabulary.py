@@ -37,7 +37,8 @@ def _all_texts(tasks: list[TaskData]) -> Iterator[str]:
     """
     sharing: list[list[TaskData]] = []  # tasks that are trained on the same data
     for data in tasks:
-        others = next((others for others in sharing if _same_data(data, others[0])), None)
+        described = data.config.train if "train" in data.sources else None
+        others = next((others for others in sharing if described and described == others[0].config.train), None)
         if others is None:
             sharing.append([data])
         else:
@@ -46,10 +47,6 @@ def _all_texts(tasks: list[TaskData]) -> Iterator[str]:
         yield from chain.from_iterable(map(_task_texts, owners))
         for text in islice(_training_source(owners[0]).texts(), _TOKENIZER_TEXTS):
             yield from repeat(text, len(owners))
-
-
-def _same_data(data: TaskData, other: TaskData) -> bool:
-    return data.config.train is not None and data.config.train == other.config.train and "train" in data.sources
 
 
 def _training_texts(data: TaskData, most: int) -> Iterator[str]:
