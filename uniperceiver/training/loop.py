@@ -101,12 +101,15 @@ class Run:
             log = self._begun()
         try:
             if not self.quiet:
-                log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size))
+                log.say(
+                    introduction(state, recipe, self.mixture, self.folder, self.world.size, self.objective.computes_in)
+                )
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
             if state.step < recipe.steps:
-                log.line(state.step, "machine", machine_facts(next(state.model.parameters()).device))
+                facts = machine_facts(next(state.model.parameters()).device)
+                log.line(state.step, "machine", facts | {"precision": self.objective.computes_in})
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)
