@@ -33,6 +33,9 @@ TABLE = {
     "masked_language_modelling": [("0101 0100", "0101 0101"), ("1101 0110", "0101 0100")],
     "image_captioning": [("1101 1000", "1101 1001"), ("1101 0101", "1101 0111"), ("1101 0110", "1101 0100")],
     "video_captioning": [("1101 1000", "1101 1001"), ("1101 0101", "1101 0111"), ("1101 0110", "1101 0100")],
+    # v2's: rows of the original's classification, as proposals are visual tokens of the input and names are texts.
+    "object_detection": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
+    "instance_segmentation": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
     "image_text_retrieval": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
     "video_text_retrieval": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
 }

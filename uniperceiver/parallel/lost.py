@@ -5,7 +5,6 @@ Where a process dies, an agreement or a reduction of the others fails within mom
 not answer is lost.
 """
 
-import json
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
 
 from uniperceiver.parallel.environment import ProcessLost
 from uniperceiver.parallel.world import World
@@ -22,10 +21,10 @@ _PATIENCE = 5.0  # seconds for an answer
 _SIGNS = ("gloo", "nccl", "connection", "socket", "timed out", "tcpstore", "peer")  # in messages about a lost process
 
 
-def register(world: World) -> None:
-    """Leave the name of this process where a roll call finds it."""
-    if world.store is not None:
-        world.store.set(f"name/{world.rank}", json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+def introduced(world: World) -> World:
+    """The same world, in which every process knows the others' names: later there may be nobody to ask."""
+    names = world.gather([f"host {socket.gethostname()}, pid {os.getpid()}"])
+    return replace(world, names=tuple(name for (name,) in names))
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def missed(world: World, doing: Callable[[int], str]) -> Iterator[None]:
         lost = [rank for rank in range(world.size) if rank not in answered]
         if not lost:
             raise
-        names = [f"process {rank} ({_name(world, rank)}) is lost {doing(rank)}".rstrip() for rank in lost]
+        names = [f"process {rank} ({world.names[rank]}) is lost {doing(rank)}".rstrip() for rank in lost]
         line = f"{'; '.join(names)}; the same command goes on from the newest checkpoint"
         raise ProcessLost(line, speaks=world.rank == min(answered)) from error
 
@@ -70,16 +69,6 @@ def roll_call(world: World) -> set[int]:
     except RuntimeError:  # the store is gone, and with it the machine of the first process
         answered.add(world.rank)
     return answered
-
-
-def _name(world: World, rank: int) -> str:
-    try:
-        assert world.store is not None
-        world.store.set_timeout(timedelta(seconds=1))
-        facts = json.loads(world.store.get(f"name/{rank}"))
-    except (RuntimeError, AssertionError):
-        return "of a machine that does not answer"
-    return f"host {facts['host']}, pid {facts['pid']}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from uniperceiver.parallel.environment import AGREED, ALONE, ProcessLost, processes_here, was_launched
-from uniperceiver.parallel.lost import register
+from uniperceiver.parallel.lost import introduced
 from uniperceiver.parallel.world import World
 
 _MOST_OF_GLOO = 256  # processes: it connects each with each, and fails above about a thousand (gloo#327)
@@ -41,8 +41,7 @@ def joined(*, timeout: float, accelerated: bool) -> Iterator[World]:
         )
     device = torch.device("cuda" if backend == "nccl" else "cpu")
     world = World(rank=rank, size=size, local_size=processes_here(), device=device, store=store, attempt=attempt)
-    register(world)
-    world.largest([rank])  # all are there: the first may hold the store, and end sooner
+    world = introduced(world)  # all are there: the first may hold the store, and end sooner
     try:
         yield world
     except ProcessLost:

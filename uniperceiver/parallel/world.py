@@ -28,6 +28,7 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # where agreements are computed
     store: distributed.Store | None = None  # of the launcher, which outlives a process
     attempt: int = 0  # how often all were started anew
+    names: tuple[str, ...] = ()  # host and pid of each process, for who reads that it is lost
 
     @property
     def is_first(self) -> bool:

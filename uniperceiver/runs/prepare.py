@@ -127,6 +127,7 @@ def _made(
         trackers=trackers,
         code={file.name: file.sha256 for file in code},
         quiet=quiet,
+        computes_in=objective.computes_in,
         world=world,
     )
 

@@ -73,6 +73,7 @@ class Run:
     trackers: Sequence[Tracker] = ()  # beside those that the recipe names
     code: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the Python files that it needs, by name
     quiet: bool = False
+    computes_in: str = "float32"  # the type of the model's forward pass
     world: World = field(default_factory=World)  # the processes that train together
     _team: Team = field(default_factory=Team)
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
@@ -101,15 +102,13 @@ class Run:
             log = self._begun()
         try:
             if not self.quiet:
-                log.say(
-                    introduction(state, recipe, self.mixture, self.folder, self.world.size, self.objective.computes_in)
-                )
+                log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size, self.computes_in))
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
             if state.step < recipe.steps:
                 facts = machine_facts(next(state.model.parameters()).device)
-                log.line(state.step, "machine", facts | {"precision": self.objective.computes_in})
+                log.line(state.step, "machine", facts | {"precision": self.computes_in})
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from uniperceiver import UniPerceiver, UserError
 from uniperceiver.cli import main
-from uniperceiver.serving import embed as embedding
+from uniperceiver.serving.predict import embed as embedding
 from uniperceiver.serving.predict.embed import embed, part_path, read_parts
 
 
