@@ -85,6 +85,29 @@ def test_any_labels_can_be_asked_for(run: Path) -> None:
     assert len(answer) == 5 * 2
 
 
+def test_numbers_of_numpy_are_numbers(run: Path) -> None:
+    (answer,) = load(run).detect(picture(), task="boxes", least=np.float32(0), most=np.int64(2))  # type: ignore[arg-type]
+    assert len(answer) == 2
+
+
+def test_things_of_the_only_class_may_be_renamed(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    file = tmp_path / "instances.json"
+    things = json.loads(file.read_text())
+    entries = [{**entry, "category_id": 1} for entry in things["annotations"]]
+    file.write_text(json.dumps({**things, "categories": [{"id": 1, "name": "cell"}], "annotations": entries}))
+    source = {"format": "coco_instances", "path": str(file), "images": str(tmp_path)}
+    task = {"kind": "object_detection", "train": source, "batch": 3, "size": 32}
+    values = {**region_values(("boxes",), steps=1), "tasks": {"cells": task}}
+    train(tmp_path / "run", parse(Recipe, values, "recipe of one class"))
+    model = load(tmp_path / "run")
+    (answer,), (renamed,) = (
+        model.detect(picture(), labels=labels, least=0.0) for labels in (None, ["a round nucleus"])
+    )
+    assert renamed.labels == ["a round nucleus"] * len(answer)
+    assert renamed.scores == pytest.approx(answer.scores)  # of being a thing: no name competes
+
+
 def test_masks_come_with_segmentation(run: Path) -> None:
     (answer,) = load(run).segment(picture(), least=0.0)  # the only task that has masks
     assert answer.masks is not None
@@ -100,6 +123,10 @@ def test_masks_come_with_segmentation(run: Path) -> None:
         ({"most": 0}, "most must be a number of detections"),
         ({"labels": []}, "label"),
         ({"labels": ["cat", "cat"]}, "cat"),
+        ({"labels": ["cat"]}, "'cat' alone would be the name of every thing"),
+        ({"most": True}, "most must be a number of detections"),
+        ({"least": float("nan")}, "least must lie between 0 and 1"),
+        ({"task": 5}, "task: a int is no task"),
         ({"task": "colours"}, "cannot be asked of task 'colours'"),
     ],
 )
