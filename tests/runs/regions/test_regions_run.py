@@ -1,6 +1,7 @@
 """Models that read pictures as regions, from a recipe to answers: all of v2's tasks, alone and together."""
 
 import contextlib
+import csv
 import io
 import json
 from dataclasses import replace
@@ -180,6 +181,28 @@ def test_the_command_line_says_what_python_says(run: Path, tmp_path: Path, capsy
         assert entry["box"] == pytest.approx([x0, y0, x1, y1], abs=1e-4)
         assert entry["bbox"] == pytest.approx([x0, y0, x1 - x0, y1 - y0], abs=1e-4)
         assert entry["segmentation"]["size"] == [32, 32]
+
+
+def test_a_table_has_a_row_for_each_thing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(picture()).save(tmp_path / "scene.png")
+    arguments = ["--least", "0", "--out", str(tmp_path / "things.csv"), "--", str(tmp_path / "scene.png")]
+    assert main(["predict", str(run), "detect", *arguments]) == 2
+    assert "predict detect: give --labels TEXT ..., or --task one of boxes, shapes" in capsys.readouterr().err
+    assert main(["predict", str(run), "segment", *arguments]) == 0  # of the only task with masks
+    with (tmp_path / "things.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    (expected,) = load(run).segment(tmp_path / "scene.png", least=0.0)
+    assert [row["answer"] for row in rows] == expected.labels
+    for corner, name in enumerate(("x0", "y0", "x1", "y1")):
+        assert [float(row[name]) for row in rows] == pytest.approx(expected.boxes[:, corner].tolist(), abs=1e-4)
+
+
+def test_a_model_is_described_with_what_its_proposals_have(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(run), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert {name: task.get("proposals") for name, task in tasks.items()} == {
+        **dict.fromkeys(ALL), "boxes": "boxes", "shapes": "boxes and masks"
+    }  # fmt: skip
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path) -> None:

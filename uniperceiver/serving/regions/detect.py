@@ -109,10 +109,10 @@ def _chosen(
     masks: bool,
 ) -> KnownTask:
     """The task that is asked, with the labels."""
-    own = [name for name, trained in saved.tasks.items() if _fits(trained.task, masks)]
+    own = [name for name, trained in saved.tasks.items() if fits(trained.task, masks)]
     if task is None and len(own) == 1:
         task = own[0]
-    chosen = fitting(saved, call, task, "detect", "image", lambda asked: _fits(asked, masks))
+    chosen = fitting(saved, call, task, "detect", "image", lambda asked: fits(asked, masks))
     if labels is not None:
         named = inputs.label_texts(labels, None)
         if len(named) > 1:
@@ -131,7 +131,8 @@ def _chosen(
     return chosen
 
 
-def _fits(task: Task, masks: bool) -> bool:
+def fits(task: Task, masks: bool) -> bool:
+    """Whether a task is one of things, and of their masks where those are asked for."""
     return task.answer.reads_objects and (task.masks or not masks)
 
 
