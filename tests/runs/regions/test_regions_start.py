@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.regions_run import region_values
+from tests.regions_run import REGION_TASKS, region_values
 from tests.small_run import train, values_of, write_recipe
 from tests.started import first_model
+from tests.tuned import tuning
 from uniperceiver import Recipe, load
 from uniperceiver.config import read_recipe
 from uniperceiver.errors import UserError
+from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.strict import parse
 
 
@@ -75,3 +78,32 @@ def test_boxes_of_larger_pictures_go_on_from_masks(starts: Path, tmp_path: Path)
     shape = load(tmp_path / "run").saved.arch.regions
     assert shape is not None
     assert (shape.masks, shape.mask_stride) == (True, 2)  # as the start has them
+
+
+@pytest.mark.parametrize("method", ["prompt", "full"])
+def test_boxes_are_tuned(starts: Path, tmp_path: Path, method: str) -> None:
+    tasks = {"nuclei": {**REGION_TASKS["boxes"], "augment": {}}}
+    tuned = tuning(starts / "masks", method=method, steps=2, tasks=tasks)
+    assert tuned.tasks["nuclei"].kind == "object_detection"
+    train(tmp_path / "run", tuned)
+    before, after = load(starts / "masks"), load(tmp_path / "run")
+    assert after.saved.arch.regions == before.saved.arch.regions
+    image = np.zeros((32, 32, 3), np.uint8)
+    (old,), (new,) = before.detect(image, least=0.0), after.detect(image, least=0.0)
+    assert len(new) == len(old)
+    assert (new.scores != old.scores).any()
+
+
+@pytest.mark.parametrize(
+    ("start", "task", "message"),
+    [
+        ("patches", "boxes", "task 'things' reads proposals, which its model does not make; tune one that was trained"),
+        ("boxes", "shapes", "task 'things' has masks, which its model does not make; tune one that was trained with a"),
+    ],
+)
+def test_things_that_the_start_says_nothing_of_are_not_tuned(
+    starts: Path, tmp_path: Path, start: str, task: str, message: str
+) -> None:
+    recipe = tuning(starts / start, tasks={"things": REGION_TASKS[task]})
+    with pytest.raises(UserError, match=f"^model.start .*{message}"):
+        prepare_run(recipe, tmp_path, tmp_path / "run")
