@@ -199,7 +199,9 @@ def _check_regions(recipe: Recipe, asked: RegionShape | None, start: RegionShape
     """Proposals are made as the start makes them; masks that no task asks for stay as they are."""
     if start is None or asked is None:
         if start is not asked:
-            words = {"model.image": "patches"} if start is None else {"model.image": "regions", **region_words(start)}
+            words: dict[str, object] = (
+                {"model.image": "patches"} if start is None else {"model.image": "regions", **region_words(start)}
+            )
             reads, asks = ("patches", "regions") if start is None else ("regions", "patches")
             raise UserError(
                 f"{where}: its model reads pictures as {reads}, the recipe asks for {asks}; write {_as_words(words)}"

@@ -13,7 +13,6 @@ from uniperceiver.serving.card import described
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.task import Task
 
 _SHOWN_ABOVE = ("moe", "merged", "prompts")
 
@@ -37,7 +36,11 @@ def model_info(path: Path) -> dict[str, Any]:
             name: {
                 "inputs": list(trained.task.inputs),
                 "candidates": trained.task.candidates,
-                **({"proposals": _proposals(trained.task)} if trained.task.answer.reads_objects else {}),
+                **(
+                    {"proposals": "boxes and masks" if trained.task.masks else "boxes"}
+                    if trained.task.answer.reads_objects
+                    else {}
+                ),
                 "labels": [texts[0] for texts in trained.task.labels],
                 "size": trained.preprocess.size,
                 "frames": trained.preprocess.frames,
@@ -45,10 +48,6 @@ def model_info(path: Path) -> dict[str, Any]:
             for name, trained in model.saved.tasks.items()
         },
     }
-
-
-def _proposals(task: Task) -> str:
-    return "boxes and masks" if task.masks else "boxes"
 
 
 def _tuned(saved: SavedModel) -> dict[str, Any]:

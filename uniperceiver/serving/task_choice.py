@@ -60,8 +60,8 @@ def fitting(
         fits: whether a task can be asked by this call.
 
     Raises:
-        UserError: neither a name nor a Task; the model has no task of that name; it does not fit the call; or the model needs a task, and not
-            exactly one fits. Those of the model that fit are listed.
+        UserError: neither a name nor a Task; the model has no task of that name; it does not fit the call; or the model
+            needs a task, and not exactly one fits. Those of the model that fit are listed.
     """
     modality_asked(saved, task)  # refuses what is no task
     alike = (kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and kind.answer.question == question)

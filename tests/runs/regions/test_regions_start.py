@@ -34,7 +34,12 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("tasks", "start", "changes", "message"),
     [
-        (("colours",), "patches", {}, "reads pictures as patches, the recipe asks for regions; write model.image=patch"),
+        (
+            ("colours",),
+            "patches",
+            {},
+            "reads pictures as patches, the recipe asks for regions; write model.image=patch",
+        ),
         (("shapes",), "boxes", {}, "its model makes no masks; begin with one .* or leave such tasks out"),
     ],
 )

@@ -76,10 +76,14 @@ def _things(answers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, type], list
     rows: list[dict[str, Any]] = []
     for answer in answers:
         row = {**nothing, "file": answer["file"], **({"error": answer["error"]} if "error" in answer else {})}
-        rows += [row | _cells(thing) for thing in answer.get("detections", ())] or [row]
+        for thing in answer.get("detections", ()):
+            cells = {
+                "answer": thing["label"],
+                "score": thing["score"],
+                **dict(zip(_CORNERS, thing["box"], strict=True)),
+            }
+            if "segmentation" in thing:
+                cells["segmentation"] = json.dumps(thing["segmentation"])
+            rows.append(row | cells)
+        rows += [] if answer.get("detections") else [row]
     return columns, rows
-
-
-def _cells(thing: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {"answer": thing["label"], "score": thing["score"], **dict(zip(_CORNERS, thing["box"], strict=True))}
-    return cells | ({"segmentation": json.dumps(thing["segmentation"])} if "segmentation" in thing else {})

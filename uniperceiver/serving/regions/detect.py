@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from numbers import Integral, Real
 
 import numpy as np
 from PIL import Image
@@ -95,9 +94,9 @@ def _check(saved: SavedModel, call: str, least: float, most: int, masks: bool) -
         )
     if masks and not shape.masks:
         raise UserError(f"{call}: none of this model's tasks had masks; train a task of kind instance_segmentation")
-    if not isinstance(least, Real) or not 0 <= least <= 1:
+    if not isinstance(least, int | float | np.floating) or not 0 <= least <= 1:
         raise UserError(f"{call}: least must lie between 0 and 1, found {shown(least)}")
-    if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
+    if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 1:
         raise UserError(f"{call}: most must be a number of detections, 1 or more, found {shown(most)}")
 
 
