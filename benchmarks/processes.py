@@ -94,7 +94,7 @@ def _steps(world: World, share: str, steps: int) -> list[float]:
     data = replace(data, task=replace(data.task, labels=labels))
     with tempfile.TemporaryDirectory() as folder:
         run = prepare_run(recipe, Path(), Path(folder) / "run", tasks=[data], quiet=True, world=world)
-        team = team_of(world, run.objective, run.state.method, sets=share == "step")
+        team = team_of(world, run.objective, run.state.method, recipe)
         maker, seconds = BatchMaker(run.mixture), []
         for step in range(1 + steps):
             plans = run.mixture.plans(step, [8 * BATCHES * step])

@@ -16,6 +16,8 @@ from tests.step_gradients import gradients_of_step
 from uniperceiver import Recipe
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.evaluation import split
+from uniperceiver.evaluation.answers import retrieval
 from uniperceiver.parallel.environment import AGREED
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.evaluate import evaluate
@@ -215,9 +217,13 @@ def measured(world: World, folder: Path) -> Any:
 
 
 def same_model_measured(world: World, folder: Path) -> Any:
-    """The same weights, measured by any number of processes."""
-    run = folder.parent / "measured-1" / "run"
-    return evaluate(run, splits=("train", "val"), quiet=True, world=world)
+    """The same weights, measured by any number of processes, which deal batches and chunks of candidates."""
+    run, chunks = folder.parent / "measured-1" / "run", (split.CHUNK, retrieval._CHUNK)
+    split.CHUNK, retrieval._CHUNK = 64, 4
+    try:
+        return evaluate(run, splits=("train", "val"), quiet=True, world=world)
+    finally:
+        split.CHUNK, retrieval._CHUNK = chunks
 
 
 def refused(world: World, folder: Path) -> Any:

@@ -23,7 +23,7 @@ def gradients_of_step(world: World, folder: Path, recipe: Recipe) -> dict[str, A
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=stream, dtype=torch.float64))
-    team = team_of(world, objective, run.state.method, sets=recipe.candidates.share == "step")
+    team = team_of(world, objective, run.state.method, recipe)
     plans = run.mixture.plans(0, [0] * len(run.mixture.sets))
     ranks = run.mixture.ranks(plans, world.size)
     made = [BatchMaker(run.mixture)[plan] for plan in plans]

@@ -63,6 +63,17 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"device {name!r}: {reason}; use device=cpu, or auto") from None
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for products of bfloat16.
+
+    A CPU without takes many times as long for them as for those of float32 (docs/performance.md).
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return any(value is True and "bf16" in name for name, value in able.items())
+
+
 def machine_facts(device: torch.device) -> dict[str, str]:
     """Describe what computes: the device by its own name, the system, and the versions of what matters for figures.
 

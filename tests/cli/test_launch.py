@@ -121,10 +121,15 @@ def test_a_run_of_two_processes_is_stopped_killed_and_finished(tmp_path: Path) -
     assert took < 20, "10 s where the machine is quiet"
     steps = [line["step"] for line in log_lines(run, "train")]
     assert steps == sorted(set(steps))
-    with command(tmp_path, *words, f"steps={saved + 3}", "--json") as process:
+    last = saved + 600
+    with command(tmp_path, *words, f"steps={last}", "--restarts", "1", "--json") as process:
+        until(saved + 5, run, process)
+        os.kill(processes_of(process.pid)[0], signal.SIGKILL)  # the one that writes and speaks
         assert process.wait(SECONDS) == 0
     output = (tmp_path / "streams").read_text()
-    assert json.loads(output[output.index("{") :])["tasks"].keys() == {"colours", "words"}
-    assert output.count("training colours") == 1
+    assert "process 0 (host" in output
+    assert output.count("uniperceiver: begins anew from the newest checkpoint (1 of 1)") == 1
+    assert json.loads(output[output.index("{\n") :])["tasks"].keys() == {"colours", "words"}
+    assert output.count("training colours") == 2
     assert (run / "report.html").is_file()
-    assert [line["step"] for line in log_lines(run, "train")] == list(range(1, saved + 4))
+    assert [line["step"] for line in log_lines(run, "train")] == list(range(1, last + 1))

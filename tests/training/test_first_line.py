@@ -23,7 +23,7 @@ def test_the_first_line_says_what_is_trained_on_what(
     threads = torch.get_num_threads()
     assert re.fullmatch(
         r"training colours \(12 samples\), captions \(12 samples\): 0\.\d\d M parameters on cpu, "
-        rf"{threads} threads, 1 steps; log: .*/run/log\.jsonl",
+        rf"{threads} threads, float32, 1 steps; log: .*/run/log\.jsonl",
         said[0],
     )
     assert said[1].startswith("step 1 of 1: loss ")

@@ -207,6 +207,17 @@ def test_precision_is_that_of_the_recipe(tmp_path: Path) -> None:
     assert 0 < abs(float((one - other).detach())) < 0.1
 
 
+@pytest.mark.parametrize(("able", "type_"), [(True, torch.bfloat16), (False, None)])
+def test_the_recipe_may_leave_precision_to_the_machine(
+    able: bool, type_: torch.dtype | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uniperceiver.runs.training.has_bfloat16", lambda device: able)
+    run, _, _ = prepared(tmp_path, "colours", optimiser__precision="auto")
+    assert run.objective.autocast == type_
+    plain, _, _ = prepared(tmp_path / "plain", "colours")
+    assert plain.objective.autocast is None
+
+
 def test_label_smoothing_of_a_task(tmp_path: Path) -> None:
     plain, batch, plan = prepared(tmp_path, "colours")
     smooth, _, _ = prepared(tmp_path / "smooth", "colours", tasks__colours__label_smoothing=0.5)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uniperceiver.cli.launch import launched
 from uniperceiver.cli.parser import parse
 from uniperceiver.errors import UserError, shortened
-from uniperceiver.parallel.environment import AGREED, ProcessLost, speaks
+from uniperceiver.parallel.environment import ALONE, ProcessLost, speaks
 from uniperceiver.parallel.environment import EXIT_CODE as LOST
 
 # Threads that spin while they wait cost more than they save where several processes share the cores.
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = launched(arguments, command.keywords)
         return (command() or 0) if code is None else code
     except UserError as error:
-        if speaks() or AGREED not in getattr(error, "__notes__", ()):
+        if speaks() or ALONE in getattr(error, "__notes__", ()):
             print(f"uniperceiver: {error}", file=sys.stderr)
         return 2
     except ProcessLost as error:

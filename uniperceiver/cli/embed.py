@@ -41,14 +41,14 @@ def embed(
         ) from None
     if trust:
         trust_model(run)
-    place, processes, device = place_of_process(device)
+    place, started, device = place_of_process(device)
     model = UniPerceiver(load_saved(run, read_step(step)), device)
     with bars(quiet=not speaks()) as shown:
         done = embed(
             model,
             [line for line in lines if line.strip()],
             out,
-            share=(int(number) * processes + place, int(shares) * processes),
+            share=(int(number) * started + place, int(shares) * started),
             task=task,
             on_files=lambda ready, total: shown.move("embedding", ready, total),
         )

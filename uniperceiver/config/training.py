@@ -37,8 +37,9 @@ class OptimiserConfig:
     """Global gradient norm above which gradients are scaled down; 0: no clipping."""
     accumulate: PositiveInt = 1
     """Batches of a task whose gradients are added before an update, each weighed by its known answers."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Autocast type of the forward pass; parameters, gates and likelihoods stay float32."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Autocast type of the forward pass; parameters, gates and likelihoods stay float32. auto: bfloat16 where the
+    device has instructions for it, else float32."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights, warmed up; 0: none. With it, the average is what is
     evaluated and saved as the run's model."""

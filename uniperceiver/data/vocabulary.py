@@ -4,13 +4,14 @@ Shape suffixes: V entries of the vocabulary.
 """
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from uniperceiver.config import Recipe
+from uniperceiver.data.formats import Source
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.tokenizers import bpe
 
@@ -26,17 +27,43 @@ def text_encoder(recipe: Recipe, tasks: list[TaskData], base: Path) -> bpe.TextE
     """
     if isinstance(recipe.model.vocabulary, str):
         return bpe.from_file(base / recipe.model.vocabulary)
-    texts = chain.from_iterable(_training_texts(data, _TOKENIZER_TEXTS) for data in tasks)
-    return bpe.train(texts, size=recipe.model.vocabulary, lowercase=recipe.model.lowercase)
+    return bpe.train(_all_texts(tasks), size=recipe.model.vocabulary, lowercase=recipe.model.lowercase)
+
+
+def _all_texts(tasks: list[TaskData]) -> Iterator[str]:
+    """The training texts of all tasks; data that several of them have are read once.
+
+    A BPE depends on how often a text comes, not on when.
+    """
+    sharing: list[list[TaskData]] = []  # tasks that are trained on the same data
+    for data in tasks:
+        described = data.config.train if "train" in data.sources else None
+        others = next((others for others in sharing if described and described == others[0].config.train), None)
+        if others is None:
+            sharing.append([data])
+        else:
+            others.append(data)
+    for owners in sharing:
+        yield from chain.from_iterable(map(_task_texts, owners))
+        for text in islice(_training_source(owners[0]).texts(), _TOKENIZER_TEXTS):
+            yield from repeat(text, len(owners))
 
 
 def _training_texts(data: TaskData, most: int) -> Iterator[str]:
     """The texts of a task's labels and template, and the first `most` of its training data."""
-    source = data.sources.get("train") or next(iter(data.sources.values()))
+    yield from _task_texts(data)
+    yield from islice(_training_source(data).texts(), most)
+
+
+def _training_source(data: TaskData) -> Source:
+    return data.sources.get("train") or next(iter(data.sources.values()))
+
+
+def _task_texts(data: TaskData) -> Iterator[str]:
+    """The texts of a task's labels and template."""
     yield from (text for texts in data.task.labels for text in texts)
     if data.task.template:
         yield data.task.template.replace("{text}", "").replace("{answer}", "")
-    yield from islice(source.texts(), most)
 
 
 def proposal(codec: bpe.TextEncoder, tasks: list[TaskData]) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.formats import Source
@@ -16,9 +17,19 @@ from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch, Broken, Sample, to_device
 from uniperceiver.records.regions import Detections
 from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.candidates import Model, TextCodec
+from uniperceiver.tasks.candidates import (
+    Candidates,
+    Model,
+    TextCodec,
+    represent_candidates,
+    represent_in_chunks,
+    rows_of,
+)
 from uniperceiver.tasks.decode import Writer
 from uniperceiver.tasks.task import Task
+
+CHUNK = 2048
+"""Candidates that are encoded together."""
 
 
 class AnyModel(Model, Writer[Any], Protocol):
@@ -156,6 +167,8 @@ def _too_many(split: Split, broken: Sequence[Broken]) -> UserError:
 def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tuple[str, ...]]]]:
     """The split's samples in order, batch by batch, with the captions of each; broken ones are left out.
 
+    Of several processes each has all of them, and none stops on its way: `measured` shares them.
+
     Raises:
         UserError: more broken samples than max(1, max_broken x size), or nothing but broken ones.
     """
@@ -174,9 +187,29 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
         if batch is not None:
             good += len(captions)
             yield to_device(batch, settings.device), captions
-        settings.on_batch(done, len(chosen))
+        if settings.world.size == 1:
+            settings.on_batch(done, len(chosen))
     if not good:
         raise UserError(f"{split.task.name}/{split.name}: no sample could be read")
+
+
+@torch.no_grad()
+def represented(model: AnyModel, candidates: Candidates, settings: Settings, chunk: int | None = None) -> Tensor:
+    """As `represent_in_chunks`, (K, D); of several processes each encodes some of the chunks.
+
+    Args:
+        chunk: sequences that are encoded together; None: `CHUNK`.
+    """
+    candidates, chunk, world = to_device(candidates, settings.device), chunk or CHUNK, settings.world
+    size = candidates.sequences.size
+    if world.size == 1 or candidates.owner_K is not None or size <= chunk:
+        return represent_in_chunks(model, candidates, chunk)
+    own = []
+    for number in range(world.rank, -(-size // chunk), world.size):
+        rows = rows_of(candidates.sequences, slice(number * chunk, (number + 1) * chunk))
+        own.append([number, represent_candidates(model, Candidates(sequences=rows))])
+    chunks = sorted((line for lines in world.gather(own) for line in lines), key=lambda line: line[0])
+    return torch.cat([c_KD for _, c_KD in chunks]).to(settings.device)
 
 
 def autocast(settings: Settings) -> torch.autocast:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 EXIT_CODE = 76  # EX_PROTOCOL: another process is lost; the same command goes on
 AGREED = "raised in all processes"
 """The note of an error that every process raises, so that one of them is enough to tell people."""
+ALONE = "raised in this process alone"
+"""The note of an error that only one of several processes has, which must say it itself."""
 
 
 class ProcessLost(BaseException):

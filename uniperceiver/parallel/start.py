@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from uniperceiver.parallel.environment import ProcessLost, processes_here, was_launched
+from uniperceiver.parallel.environment import AGREED, ALONE, ProcessLost, processes_here, was_launched
 from uniperceiver.parallel.lost import register
 from uniperceiver.parallel.world import World
 
@@ -47,7 +47,9 @@ def joined(*, timeout: float, accelerated: bool) -> Iterator[World]:
         yield world
     except ProcessLost:
         raise  # the group is broken, and taking it apart would wait for the lost
-    except BaseException:
+    except BaseException as error:
+        if AGREED not in getattr(error, "__notes__", ()):
+            error.add_note(ALONE)
         _leave(mine)
         raise
     _leave(mine)

@@ -89,8 +89,7 @@ def train(
         recipe = read_recipe(recipe, overrides)
     elif overrides:
         raise UserError("overrides: are for a recipe's file; change a Recipe with dataclasses.replace")
-    folder, base = Path(out), Path(base or ".")
-    tasks = None if tasks is None else list(tasks)
+    folder, base, tasks = Path(out), Path(base or "."), None if tasks is None else list(tasks)
     with joined(timeout=recipe.parallel.timeout, accelerated=recipe.device != "cpu") as world:
         quiet = quiet or not world.is_first
         with missed(world, lambda rank: "outside of the steps"):

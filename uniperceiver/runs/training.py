@@ -11,7 +11,7 @@ from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.data.vocabulary import proposal
-from uniperceiver.devices import device_of
+from uniperceiver.devices import device_of, has_bfloat16
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import LOSSES
@@ -126,13 +126,20 @@ def objective_of(recipe: Recipe, tasks: list[TaskData], saved: SavedModel) -> Tr
         codec=saved.codec,
         seed=recipe.seed,
         device=device_of(recipe.device),
-        autocast=_AUTOCAST[recipe.optimiser.precision],
+        autocast=autocast_of(recipe),
         sample=min(recipe.candidates.sample, saved.codec.size),
         proposal_V=proposal(saved.codec, tasks) if recipe.candidates.sample else torch.ones(0),
         accuracy_in_loss=saved.arch.accuracy_in_loss,
         balance=coefficients if trains_gates(recipe) else {},
         least_experts=balance.least_experts,
     )
+
+
+def autocast_of(recipe: Recipe) -> torch.dtype | None:
+    """The type that the model computes in; None: float32."""
+    if recipe.optimiser.precision == "auto":
+        return torch.bfloat16 if has_bfloat16(device_of(recipe.device)) else None
+    return _AUTOCAST[recipe.optimiser.precision]
 
 
 def state_of(recipe: Recipe, model: Generalist, method: Method) -> TrainState:

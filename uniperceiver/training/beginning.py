@@ -21,8 +21,10 @@ from uniperceiver.training.step import TrainState
 _SHOWN = 10  # tasks of the first line
 
 
-def introduction(state: TrainState, recipe: Recipe, mixture: Mixture, folder: Path, processes: int = 1) -> str:
-    """What is trained on what, where, and where it is written down."""
+def introduction(
+    state: TrainState, recipe: Recipe, mixture: Mixture, folder: Path, processes: int, computes_in: str
+) -> str:
+    """What is trained on what, where, in which type, and where it is written down."""
     sets = [f"{training.task.name} ({len(training.source):,} samples)" for training in mixture.sets]
     more = f" and {len(sets) - _SHOWN} more tasks" if len(sets) > _SHOWN else ""
     sizes = [(value.numel(), value.requires_grad) for value in state.model.parameters()]
@@ -31,6 +33,7 @@ def introduction(state: TrainState, recipe: Recipe, mixture: Mixture, folder: Pa
     device = next(state.model.parameters()).device
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
     where += f", {processes} processes" if processes > 1 else ""
+    where += f", {computes_in}"
     return (
         f"training {', '.join(sets[:_SHOWN])}{more}: {part} parameters on {where}, {recipe.steps:,} steps; "
         f"log: {folder / 'log.jsonl'}"

@@ -101,12 +101,15 @@ class Run:
             log = self._begun()
         try:
             if not self.quiet:
-                log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size))
+                log.say(
+                    introduction(state, recipe, self.mixture, self.folder, self.world.size, self.objective.computes_in)
+                )
             for note in notes:
                 log.say(note)
                 log.line(state.step, "note", {"text": note})
             if state.step < recipe.steps:
-                log.line(state.step, "machine", machine_facts(next(state.model.parameters()).device))
+                facts = machine_facts(next(state.model.parameters()).device)
+                log.line(state.step, "machine", facts | {"precision": self.objective.computes_in})
             with stop_on_signals() as stop:
                 try:
                     self._steps(log, stop)
@@ -139,7 +142,7 @@ class Run:
         world = self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        team = self._team = team_of(world, self.objective, state.method, sets=recipe.candidates.share == "step")
+        team = self._team = team_of(world, self.objective, state.method, recipe)
         window = Window(self.objective, world)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)

@@ -140,6 +140,11 @@ class TrainingObjective(nn.Module):
         assert candidates is not None
         return candidates
 
+    @property
+    def computes_in(self) -> str:
+        """The type of the model's forward pass, such as bfloat16."""
+        return str(self.autocast or torch.float32).removeprefix("torch.")
+
     def samples(self, plan: Plan) -> bool:
         """Whether the plan's task is trained with a sample of the words as candidates."""
         return bool(self.sample) and self.tasks[plan.index].task.answer.from_vocabulary

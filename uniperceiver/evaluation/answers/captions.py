@@ -14,7 +14,7 @@ from uniperceiver.evaluation.captions import caption_scores, caption_statistics
 from uniperceiver.evaluation.constant_caption import best_constant_captions
 from uniperceiver.evaluation.intervals import bootstrap_captions
 from uniperceiver.evaluation.predictions import Prediction, plain
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
 from uniperceiver.records import Batch, Sample, Sequences, to_device
 from uniperceiver.tasks.ask import represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks, vocabulary_candidates
@@ -62,7 +62,7 @@ def captions(
     """Score the words of the first caption of each sample, and write a caption for it; with its references."""
     collected, written, references = Scores(), list[str](), list[tuple[str, ...]]()
     with torch.no_grad(), autocast(settings):
-        words_VD = represent_in_chunks(model, to_device(vocabulary, settings.device))
+        words_VD = represented(model, vocabulary, settings)
 
         def scored(batch: Batch, captions_of_samples: list[tuple[str, ...]]) -> dict[str, Any]:
             scale, part = model.scale(split.task.temperature), Scores()

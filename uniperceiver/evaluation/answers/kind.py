@@ -16,10 +16,10 @@ from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.localisation.shown import ShownThings
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
 from uniperceiver.evaluation.predictions import Prediction, likeliest_of, of_plain, plain
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, measured
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, measured, represented
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
-from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.task import Task
 
 Metrics = dict[str, float]
@@ -111,7 +111,7 @@ def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candid
     task, collected, seen = split.task, Scores(), 0
     names = [] if settings.on_predictions is None else task.answer.names(task, settings.codec)
     with torch.no_grad(), autocast(settings):
-        c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
+        c_KD = represented(model, candidates, settings)
 
         def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
             logits_RK, target_R = compare(model, task, input_features(model, batch), c_KD), batch.readout.target_R

@@ -22,10 +22,10 @@ from uniperceiver.evaluation.answers.kind import (
 from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
-from uniperceiver.records import Batch, Sample, to_device
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
+from uniperceiver.records import Batch, Sample
 from uniperceiver.tasks.ask import represent_inputs
-from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.candidates import Candidates
 from uniperceiver.tasks.likelihood import logits
 from uniperceiver.tasks.sequences import text_sequences
 
@@ -127,4 +127,4 @@ def _represented(model: AnyModel, split: Split, settings: Settings, texts: Seque
     """Texts as candidates of the split's task, (C, D)."""
     ids, facts = [settings.codec.encode(text) for text in texts], split.task.facts("candidate", split.index)
     sequences = text_sequences(ids, facts, settings.codec.end, split.preprocess.length)
-    return represent_in_chunks(model, Candidates(sequences=to_device(sequences, settings.device)), chunk=_CHUNK)
+    return represented(model, Candidates(sequences=sequences), settings, _CHUNK)

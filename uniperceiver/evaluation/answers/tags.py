@@ -13,7 +13,7 @@ from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, bat
 from uniperceiver.evaluation.intervals import bootstrap_mean, bootstrap_precision
 from uniperceiver.evaluation.metrics import mean_average_precision
 from uniperceiver.evaluation.predictions import Prediction, plain
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured
+from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import represent_in_chunks
@@ -31,7 +31,7 @@ class TagsEvaluation(Evaluation):
         names = task.answer.names(task, settings.codec)
         scores, targets = [], []
         with torch.no_grad(), autocast(settings):
-            c_KD = represent_in_chunks(model, to_device(candidates, settings.device))
+            c_KD = represented(model, candidates, settings)
 
             def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
                 log_NK = compare(model, task, input_features(model, batch), c_KD).float().log_softmax(dim=-1).cpu()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from uniperceiver.config import Recipe
 from uniperceiver.data.mix import Plan
 from uniperceiver.moe.statistics import GatePlace
 from uniperceiver.optimisation.balance.method import Method
@@ -265,15 +266,12 @@ class TeamOfProcesses(Team):
         return {place: sums[place].to(device) for place in sorted(sums)}  # type: ignore[union-attr]
 
 
-def team_of(world: World, objective: "TrainingObjective", method: Method, *, sets: bool) -> Team:
-    """Who makes the steps of a run: this process, or all of them, whose weights become those of the first.
-
-    Args:
-        sets: whether sets of candidates are encoded once for a step.
-    """
+def team_of(world: World, objective: "TrainingObjective", method: Method, recipe: Recipe) -> Team:
+    """Who makes the steps of a run: this process, or all of them, whose weights become those of the first."""
     from uniperceiver.training.step_candidates import StepCandidates
 
-    shares = sets or any(data.config.negatives == "step" for data in objective.tasks)
+    sets = recipe.candidates.share == "step"
+    shares = sets or any(config.negatives == "step" for config in recipe.tasks.values())
     candidates = StepCandidates(objective, world, sets=sets) if shares else None
     if world.size == 1:
         return Team(candidates)
