@@ -32,9 +32,7 @@ def predict(
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
     least: Annotated[float | None, arg("detect, segment: the lowest score of a thing, 0 to 1 (default: 0.3)")] = None,
-    draw: Annotated[
-        Path | None, arg("detect, segment: new folder for pictures with the things drawn into them", metavar="DIR")
-    ] = None,
+    draw: Annotated[Path | None, arg("detect, segment: new folder for pictures with things", metavar="DIR")] = None,
     beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
     trust: Trust = False,
