@@ -81,7 +81,8 @@ def predict(
     """
     for kind, options in _READ.items():
         for option in options:
-            if option not in _READ[question.kind] and getattr(question, option) not in (None, False):
+            value = getattr(question, option)
+            if option not in _READ[question.kind] and value is not None and value is not False:  # 0 is a value
                 name = option.replace("_", "-")
                 raise UserError(f"predict {question.kind}: does not read --{name}, which is for {kind}; leave it out")
     place = device_of(device)
