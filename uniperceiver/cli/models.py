@@ -31,14 +31,16 @@ def predict(
     text: Annotated[bool, arg("classify: each FILE is a text itself; else a file with one on each line")] = False,
     texts: Annotated[list[str] | None, arg("rank: the texts to compare with", metavar="TEXT")] = None,
     task: Annotated[str | None, arg("a task of the run")] = None,
-    least: Annotated[float | None, arg("detect, segment: the lowest score that is shown (default: 0.3)")] = None,
-    draw: Annotated[Path | None, arg("detect, segment: folder for pictures with the things", metavar="DIR")] = None,
+    least: Annotated[float | None, arg("detect, segment: the lowest score of a thing, 0 to 1 (default: 0.3)")] = None,
+    draw: Annotated[Path | None, arg("detect, segment: new folder for pictures with things", metavar="DIR")] = None,
     beam: Annotated[int | None, arg("caption: number of beams (default: 2)")] = None,
     step: StepOfRun = None,
     trust: Trust = False,
     device: Annotated[str, arg()] = "cpu",
     keep_going: Annotated[bool, arg("answer what can be used, and name the rest (exit code 1)")] = False,
-    out: Annotated[Path | None, arg("write the answers to a .csv, .parquet or .jsonl file", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, arg("write .csv, .parquet or .jsonl: a row for each file or thing", metavar="FILE")
+    ] = None,
     json: Annotated[bool, arg("print the answers as JSON")] = False,
 ) -> int | None:
     """Ask a model about files, folders or texts."""

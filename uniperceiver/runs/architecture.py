@@ -112,6 +112,17 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShap
     )
 
 
+def region_words(shape: RegionShape, instead_of: RegionShape | None = None) -> dict[str, object]:
+    """What a recipe says to get these proposals instead of others, by key; a backbone of a library is left out.
+
+    Args:
+        instead_of: None: those of a recipe without `model.regions`.
+    """
+    usual = {name: value for name, value in vars(RegionsConfig()).items() if name != "backbone"}
+    others = usual | {"tokens": usual["queries"]} if instead_of is None else vars(instead_of)
+    return {f"model.regions.{key}": value for key in usual if (value := getattr(shape, key)) != others[key]}
+
+
 def library_name(wish: RegionsConfig) -> str | None:
     """What a recipe's backbone is called in the library transformers; None: it is a plain one.
 

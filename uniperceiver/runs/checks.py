@@ -44,7 +44,8 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     if without is not None:
         raise UserError(f"tasks.{without}: key 'train' is missing; training needs samples")
     for data in tasks:
-        _check_regions(data, recipe.model)
+        if recipe.tune.method is None:  # a model that is tuned keeps what it reads pictures as
+            _check_regions(data, recipe.model)
         _check_learnable(data)
         _check_decoder(data)
     if moe is not None:

@@ -17,7 +17,7 @@ from uniperceiver.model.upcycle import refuse_other_outputs, upcycled
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.own_code import OwnCode, refuse_unknown
-from uniperceiver.runs.architecture import expert_words, experts, library_name
+from uniperceiver.runs.architecture import expert_words, experts, library_name, region_words
 from uniperceiver.runs.steps import load_saved
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
@@ -27,10 +27,11 @@ from uniperceiver.serving.task_choice import refuse_other_classes
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers import bpe
 from uniperceiver.tokenizers.regions.library import LibraryBackbone, load_library_weights
+from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.training.checkpoint import list_checkpoints
 
 _SIZE = ("width", "layers", "heads", "patch")
-_MUST_FIT = (*_SIZE, "patch_frames", "stem", "max_text", "max_frames", "regions")
+_MUST_FIT = (*_SIZE, "patch_frames", "stem", "max_text", "max_frames")
 _OF_RECIPE = ("moe", "drop_path", "frame_offset")  # what training may change without touching a weight
 _MAY_DIFFER = frozenset({"noise", "training_capacity", "evaluation_capacity", "tasks"})
 
@@ -133,6 +134,7 @@ def architecture_of_run(
     if start.arch.merged is not None:
         raise UserError(f"{where}: is merged, its experts are gone; begin with the model that it was merged from")
     _check_size(recipe, asked, start.arch, where)
+    _check_regions(recipe, asked.regions, start.arch.regions, where)
     _check_experts(recipe, asked, start, where)
     return dataclasses.replace(start.arch, **{name: getattr(asked, name) for name in _OF_RECIPE})
 
@@ -191,6 +193,32 @@ def _check_size(recipe: Recipe, asked: Architecture, start: Architecture, where:
     raise UserError(
         f"{where}: its weights are for {sizes}, the recipe asks for {asked_sizes}; write {_as_words(words)}"
     )
+
+
+def _check_regions(recipe: Recipe, asked: RegionShape | None, start: RegionShape | None, where: str) -> None:
+    """Proposals are made as the start makes them; masks that no task asks for stay as they are."""
+    if start is None or asked is None:
+        if start is not asked:
+            words: dict[str, object] = (
+                {"model.image": "patches"} if start is None else {"model.image": "regions", **region_words(start)}
+            )
+            reads, asks = ("patches", "regions") if start is None else ("regions", "patches")
+            raise UserError(
+                f"{where}: its model reads pictures as {reads}, the recipe asks for {asks}; write {_as_words(words)}"
+            )
+        return
+    if asked.masks and not start.masks:
+        raise UserError(
+            f"{where}: its model makes no masks; begin with one that was trained with a task of kind "
+            "instance_segmentation, or leave such tasks out"
+        )
+    stride = recipe.model.regions.mask_stride or start.mask_stride
+    if asked.library != start.library:
+        raise UserError(f"{where}: its model has another backbone; name that in model.regions.backbone")
+    words = region_words(start, dataclasses.replace(asked, masks=start.masks, mask_stride=stride))
+    if words:
+        there = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in words.items())
+        raise UserError(f"{where}: its model makes proposals with {there}; write {_as_words(words)}")
 
 
 def _check_experts(recipe: Recipe, asked: Architecture, start: SavedModel, where: str) -> None:

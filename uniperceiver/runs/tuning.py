@@ -165,7 +165,8 @@ def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedMo
     """The architecture of the start, with the prompts that the recipe asks for.
 
     Raises:
-        UserError: the start is merged, has other prompts already, chose its experts by task, or cannot be balanced.
+        UserError: the start is merged, has other prompts already, chose its experts by task, makes no such proposals as
+            a task reads, or cannot be balanced.
     """
     where = f"model.start {recipe.model.start}"
     if start.arch.merged is not None:
@@ -176,6 +177,7 @@ def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedMo
             f"{where}: its experts were chosen by task, for {', '.join(start.tasks)}, and a new task has none; tune "
             f"just these, in this order, found {', '.join(names)}"
         )
+    _refuse_things(tasks, start, where)
     _refuse_balance(recipe, start, where)
     if start.arch.moe is not None:
         check_causal(start.arch.moe, [data.task for data in tasks])
@@ -211,6 +213,22 @@ def _shape(tune: TuneConfig, tasks: Sequence[TaskData]) -> PromptShape:
         classes=classes if tune.head else 0,
         labels=classes if tune.labels else 0,
     )
+
+
+def _refuse_things(tasks: Sequence[TaskData], start: SavedModel, where: str) -> None:
+    """Refuse tasks about things, or their masks, where the start says nothing of them."""
+    shape = start.arch.regions
+    for data in tasks:
+        if data.task.answer.reads_objects and (shape is None or shape.kinds == "global"):
+            raise UserError(
+                f"{where}: task {data.task.name!r} reads proposals, which its model does not make; tune one that was "
+                "trained with model.image=regions"
+            )
+        if data.task.masks and shape is not None and not shape.masks:
+            raise UserError(
+                f"{where}: task {data.task.name!r} has masks, which its model does not make; tune one that was trained "
+                "with a task of kind instance_segmentation, or make this one object_detection"
+            )
 
 
 def _refuse_balance(recipe: Recipe, start: SavedModel, where: str) -> None:

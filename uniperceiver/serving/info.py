@@ -36,6 +36,11 @@ def model_info(path: Path) -> dict[str, Any]:
             name: {
                 "inputs": list(trained.task.inputs),
                 "candidates": trained.task.candidates,
+                **(
+                    {"proposals": "boxes and masks" if trained.task.masks else "boxes"}
+                    if trained.task.answer.reads_objects
+                    else {}
+                ),
                 "labels": [texts[0] for texts in trained.task.labels],
                 "size": trained.preprocess.size,
                 "frames": trained.preprocess.frames,

@@ -60,9 +60,10 @@ def fitting(
         fits: whether a task can be asked by this call.
 
     Raises:
-        UserError: the model has no task of that name; it does not fit the call; or the model needs a task, and not
-            exactly one fits. Those of the model that fit are listed.
+        UserError: neither a name nor a Task; the model has no task of that name; it does not fit the call; or the model
+            needs a task, and not exactly one fits. Those of the model that fit are listed.
     """
+    modality_asked(saved, task)  # refuses what is no task
     alike = (kind for kind in CATALOGUE.values() if kind.inputs[0] == modality and kind.answer.question == question)
     anonymous = next(filter(fits, alike), None)
     if anonymous is None and not isinstance(task, Task) and task not in saved.tasks:

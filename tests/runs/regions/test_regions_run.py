@@ -1,6 +1,7 @@
 """Models that read pictures as regions, from a recipe to answers: all of v2's tasks, alone and together."""
 
 import contextlib
+import csv
 import io
 import json
 from dataclasses import replace
@@ -85,6 +86,29 @@ def test_any_labels_can_be_asked_for(run: Path) -> None:
     assert len(answer) == 5 * 2
 
 
+def test_numbers_of_numpy_are_numbers(run: Path) -> None:
+    (answer,) = load(run).detect(picture(), task="boxes", least=np.float32(0), most=np.int64(2))  # type: ignore[arg-type]
+    assert len(answer) == 2
+
+
+def test_things_of_the_only_class_may_be_renamed(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    file = tmp_path / "instances.json"
+    things = json.loads(file.read_text())
+    entries = [{**entry, "category_id": 1} for entry in things["annotations"]]
+    file.write_text(json.dumps({**things, "categories": [{"id": 1, "name": "cell"}], "annotations": entries}))
+    source = {"format": "coco_instances", "path": str(file), "images": str(tmp_path)}
+    task = {"kind": "object_detection", "train": source, "batch": 3, "size": 32}
+    values = {**region_values(("boxes",), steps=1), "tasks": {"cells": task}}
+    train(tmp_path / "run", parse(Recipe, values, "recipe of one class"))
+    model = load(tmp_path / "run")
+    (answer,), (renamed,) = (
+        model.detect(picture(), labels=labels, least=0.0) for labels in (None, ["a round nucleus"])
+    )
+    assert renamed.labels == ["a round nucleus"] * len(answer)
+    assert renamed.scores == pytest.approx(answer.scores)  # of being a thing: no name competes
+
+
 def test_masks_come_with_segmentation(run: Path) -> None:
     (answer,) = load(run).segment(picture(), least=0.0)  # the only task that has masks
     assert answer.masks is not None
@@ -100,6 +124,10 @@ def test_masks_come_with_segmentation(run: Path) -> None:
         ({"most": 0}, "most must be a number of detections"),
         ({"labels": []}, "label"),
         ({"labels": ["cat", "cat"]}, "cat"),
+        ({"labels": ["cat"]}, "'cat' alone would be the name of every thing"),
+        ({"most": True}, "most must be a number of detections"),
+        ({"least": float("nan")}, "least must lie between 0 and 1"),
+        ({"task": 5}, "task: a int is no task"),
         ({"task": "colours"}, "cannot be asked of task 'colours'"),
     ],
 )
@@ -153,6 +181,28 @@ def test_the_command_line_says_what_python_says(run: Path, tmp_path: Path, capsy
         assert entry["box"] == pytest.approx([x0, y0, x1, y1], abs=1e-4)
         assert entry["bbox"] == pytest.approx([x0, y0, x1 - x0, y1 - y0], abs=1e-4)
         assert entry["segmentation"]["size"] == [32, 32]
+
+
+def test_a_table_has_a_row_for_each_thing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(picture()).save(tmp_path / "scene.png")
+    arguments = ["--least", "0", "--out", str(tmp_path / "things.csv"), "--", str(tmp_path / "scene.png")]
+    assert main(["predict", str(run), "detect", *arguments]) == 2
+    assert "predict detect: give --labels TEXT ..., or --task one of boxes, shapes" in capsys.readouterr().err
+    assert main(["predict", str(run), "segment", *arguments]) == 0  # of the only task with masks
+    with (tmp_path / "things.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    (expected,) = load(run).segment(tmp_path / "scene.png", least=0.0)
+    assert [row["answer"] for row in rows] == expected.labels
+    for corner, name in enumerate(("x0", "y0", "x1", "y1")):
+        assert [float(row[name]) for row in rows] == pytest.approx(expected.boxes[:, corner].tolist(), abs=1e-4)
+
+
+def test_a_model_is_described_with_what_its_proposals_have(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(run), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert {name: task.get("proposals") for name, task in tasks.items()} == {
+        **dict.fromkeys(ALL), "boxes": "boxes", "shapes": "boxes and masks"
+    }  # fmt: skip
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path) -> None:

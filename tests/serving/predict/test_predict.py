@@ -149,6 +149,10 @@ def test_pictures_and_clips_are_not_asked_about_together(
             ["classify", "--task", "relations", "--", "{tmp}/a.png"],
             "a.png: its name is that of images, and the task reads",
         ),
+        (
+            ["caption", "--least", "0", "--", "{tmp}/a.png"],
+            "predict caption: does not read --least, which is for detect",
+        ),
         (["caption", "--", ""], ": cannot be read (No such file or directory); give the path of a file or folder"),
         (
             ["classify", "--labels-file", "{tmp}/absent", "--", "{tmp}/a.png"],

@@ -1,6 +1,8 @@
 """What is drawn into pictures: where lines, masks and labels are, at any size, and what is refused."""
 
+import io
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tests.coco_reference import detections
 from uniperceiver.errors import UserError
 from uniperceiver.palette import DARK_TONES, class_tone, ink_on
 from uniperceiver.serving.regions import draw as drawing
+from uniperceiver.serving.regions.detect import drawn
 from uniperceiver.serving.regions.draw import draw
 
 GREY = 120
@@ -161,3 +164,25 @@ def test_labels_can_be_read_on_every_tone() -> None:
         "#ffffff",
     )
     assert [class_tone(index) for index in (0, 7, 8)] == [DARK_TONES[0], DARK_TONES[7], DARK_TONES[0]]
+
+
+def test_a_giant_that_is_decoded_smaller_is_drawn_at_its_size() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8000, 5200)).save(file, "JPEG")  # 41.6 megapixels, more than are decoded
+    things = detections([[10, 10, 90, 90]], [0], [0.5], NAMES, size=(5200, 8000))
+    assert drawn(file.getvalue(), things).size == (8000, 5200)
+    others = detections([[10, 10, 90, 90]], [0], [0.5], NAMES, size=(520, 800))
+    with pytest.raises(UserError, match="4000x2600 pixels, and the detections are of one with 800x520"):
+        drawn(file.getvalue(), others)
+
+
+@pytest.mark.parametrize(
+    ("image", "answer", "message"),
+    [
+        (grey(9, 9), [], r"a list is not what was found in a picture; give the Detections of that picture"),
+        ([grey(9, 9)], detections([], [], [], NAMES, size=(9, 9)), "give the picture itself, found a list"),
+    ],
+)
+def test_lists_are_no_picture_and_no_answer(image: Any, answer: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        drawn(image, answer)

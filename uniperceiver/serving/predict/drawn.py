@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from uniperceiver.atomic import whole_file
-from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import UserError
 from uniperceiver.records.regions import Detections
-from uniperceiver.serving.regions.draw import draw
+from uniperceiver.serving.regions.draw import decoded, draw
 
 
 class DrawnPictures:
@@ -37,10 +34,7 @@ class DrawnPictures:
             number += 1
             name = f"{file.stem}-{number}"
         self._names.add(name)
-        image = Image.fromarray(decode_image(file.read_bytes(), str(file)))
-        height, width = answer.size
-        if image.size != (width, height):  # a giant was decoded at a part of its size
-            image = image.resize((width, height))
+        image = decoded(file.read_bytes(), str(file), answer.size)
         path = self.folder / f"{name}.png"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

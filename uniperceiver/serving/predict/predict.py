@@ -17,7 +17,7 @@ from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
 from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.serving.regions.detect import as_entries
+from uniperceiver.serving.regions.detect import as_entries, fits
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import name_of
 from uniperceiver.tasks.localisation.detections import LEAST
@@ -81,7 +81,8 @@ def predict(
     """
     for kind, options in _READ.items():
         for option in options:
-            if option not in _READ[question.kind] and getattr(question, option) not in (None, False):
+            value = getattr(question, option)
+            if option not in _READ[question.kind] and value is not None and value is not False:  # 0 is a value
                 name = option.replace("_", "-")
                 raise UserError(f"predict {question.kind}: does not read --{name}, which is for {kind}; leave it out")
     place = device_of(device)
@@ -108,7 +109,14 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
         return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
     if question.kind in _DETECTED:
         drawn = None if question.draw is None else DrawnPictures(question.draw)
-        return partial(_detected, model, question, _labels(question), drawn, _DETECTED[question.kind])
+        named = _labels(question)
+        if named is None and trained is None:
+            fitting = [name for name, task in model.tasks.items() if fits(task, masks=question.kind == "segment")]
+            if len(fitting) > 1:
+                raise UserError(
+                    f"predict {question.kind}: give --labels TEXT ..., or --task one of {', '.join(fitting)}"
+                )
+        return partial(_detected, model, question, named, drawn, _DETECTED[question.kind])
     if question.kind == "rank":
         if not question.texts:
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")

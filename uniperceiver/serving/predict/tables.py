@@ -1,5 +1,6 @@
 """ANSWERS -> LINES AND TABLES: for people, and as a CSV, Parquet or JSON Lines file."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from uniperceiver.data import table_files
 from uniperceiver.errors import UserError
 
 _COLUMNS: Mapping[str, type] = {"file": str, "answer": str}  # that every table begins with
-_SHOWN = 5  # candidates per file on the console
+_CORNERS = ("x0", "y0", "x1", "y1")  # of a thing's box
+_SHOWN = 5  # candidates, or things, per file on the console
 
 
 def as_text(answers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -18,6 +20,9 @@ def as_text(answers: Sequence[Mapping[str, Any]]) -> list[str]:
         if "answer" in answer:
             lines.append(f"{answer['file']}: {answer['answer']}")
         lines += [f"    {score:7.3f}  {name}" for name, score in list(answer.get("scores", {}).items())[:_SHOWN]]
+        for thing in answer.get("detections", ())[:_SHOWN]:
+            corners = " ".join(f"{side:.0f}" for side in thing["box"])
+            lines.append(f"    {thing['score']:7.3f}  {thing['label']}  {corners}")
     return lines
 
 
@@ -39,9 +44,15 @@ def write_table(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
     """Write a row for each answer: `file`, `answer`, `score` and a column `score:NAME` for each candidate; `error`
     where some could not be used. The file is there as a whole, or not at all.
 
+    Of things in pictures each has a row: its label as `answer`, `score`, its corners `x0` to `y1` in pixels and, with
+    masks, `segmentation`: COCO's run lengths as JSON. A picture of nothing has a row with its name alone.
+
     Raises:
         UserError: the disk does not take it.
     """
+    if any("detections" in answer for answer in answers):
+        table_files.write_table(path, *_things(answers))
+        return
     names = dict.fromkeys(name for answer in answers for name in answer.get("scores", {}))
     is_broken = any("error" in answer for answer in answers)
     columns = dict(_COLUMNS)
@@ -53,3 +64,26 @@ def write_table(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
         row = {column: answer.get(column) for column in columns} | {f"score:{name}": scores.get(name) for name in names}
         rows.append(row | {"score": scores.get(answer.get("answer"))} if names else row)
     table_files.write_table(path, {**columns, **dict.fromkeys((f"score:{name}" for name in names), float)}, rows)
+
+
+def _things(answers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, type], list[dict[str, Any]]]:
+    """The columns of a table of things, and a row for each."""
+    things = [thing for answer in answers for thing in answer.get("detections", ())]
+    columns = {**_COLUMNS, **dict.fromkeys(("score", *_CORNERS), float)}
+    columns |= {"segmentation": str} if any("segmentation" in thing for thing in things) else {}
+    columns |= {"error": str} if any("error" in answer for answer in answers) else {}
+    nothing = dict.fromkeys(columns)
+    rows: list[dict[str, Any]] = []
+    for answer in answers:
+        row = {**nothing, "file": answer["file"], **({"error": answer["error"]} if "error" in answer else {})}
+        for thing in answer.get("detections", ()):
+            cells = {
+                "answer": thing["label"],
+                "score": thing["score"],
+                **dict(zip(_CORNERS, thing["box"], strict=True)),
+            }
+            if "segmentation" in thing:
+                cells["segmentation"] = json.dumps(thing["segmentation"])
+            rows.append(row | cells)
+        rows += [] if answer.get("detections") else [row]
+    return columns, rows

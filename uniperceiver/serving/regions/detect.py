@@ -1,21 +1,19 @@
 """What is where: things in pictures, with labels that may be exchanged at will."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from uniperceiver.data.media.decode import decode_image
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving.engine.engine import Engine
-from uniperceiver.serving.regions.draw import draw
+from uniperceiver.serving.regions.draw import decoded, draw
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, refuse_other_classes
-from uniperceiver.serving.values import Media, shown
+from uniperceiver.serving.values import Media, is_single, shown
 from uniperceiver.tasks.localisation.detections import detections_of
 from uniperceiver.tasks.task import Task
 
@@ -48,7 +46,7 @@ def detections(
     c_KD = engine.all_candidates(chosen)
     answers = []
     for pictures, regions, logits_RK in engine.located(chosen, inputs.samples_of(chosen.task.media, images), c_KD):
-        answers += detections_of(logits_RK, regions, pictures, names, most)
+        answers += detections_of(logits_RK, regions, pictures, names, int(most))
     return [kept(answer, least, masks=masks) for answer in answers]
 
 
@@ -56,16 +54,24 @@ def drawn(image: Media, answer: Detections) -> Image.Image:
     """A picture with what was found in it.
 
     Raises:
-        UserError: the picture cannot be decoded, or is not the one that was asked about.
+        UserError: the picture cannot be decoded, or is not the one that was asked about; several of them, or of their
+            answers.
     """
+    if not isinstance(answer, Detections):
+        raise UserError(
+            f"draw: a {type(answer).__name__} is not what was found in a picture; give the Detections of that picture, "
+            "such as model.detect(...)[0]"
+        )
+    if not is_single(image):
+        raise UserError(f"draw: give the picture itself, found a {type(image).__name__}")
     (sample,) = inputs.image_samples([image])
     pixels = sample.image
     try:
-        pixels_HWC = decode_image(pixels, sample.id) if isinstance(pixels, bytes) else pixels
+        picture = decoded(pixels, sample.id, answer.size) if isinstance(pixels, bytes) else pixels
     except BrokenSample as error:
         raise UserError(f"draw: {error}; give another file") from None
-    assert pixels_HWC is not None
-    return draw(pixels_HWC, answer)
+    assert picture is not None
+    return draw(picture, answer)
 
 
 def kept(answer: Detections, least: float, *, masks: bool) -> Detections:
@@ -88,9 +94,9 @@ def _check(saved: SavedModel, call: str, least: float, most: int, masks: bool) -
         )
     if masks and not shape.masks:
         raise UserError(f"{call}: none of this model's tasks had masks; train a task of kind instance_segmentation")
-    if not isinstance(least, int | float) or not 0 <= least <= 1 or math.isnan(least):
+    if not isinstance(least, int | float | np.floating) or not 0 <= least <= 1:
         raise UserError(f"{call}: least must lie between 0 and 1, found {shown(least)}")
-    if not isinstance(most, int) or most < 1:
+    if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 1:
         raise UserError(f"{call}: most must be a number of detections, 1 or more, found {shown(most)}")
 
 
@@ -102,13 +108,19 @@ def _chosen(
     masks: bool,
 ) -> KnownTask:
     """The task that is asked, with the labels."""
-    own = [name for name, trained in saved.tasks.items() if _fits(trained.task, masks)]
+    own = [name for name, trained in saved.tasks.items() if fits(trained.task, masks)]
     if task is None and len(own) == 1:
         task = own[0]
-    chosen = fitting(saved, call, task, "detect", "image", lambda asked: _fits(asked, masks))
+    chosen = fitting(saved, call, task, "detect", "image", lambda asked: fits(asked, masks))
     if labels is not None:
         named = inputs.label_texts(labels, None)
-        inputs.refuse_equal(named, saved.codec.clean)
+        if len(named) > 1:
+            inputs.refuse_equal(named, saved.codec.clean)
+        elif all(len(saved.tasks[name].task.labels) != 1 for name in own):
+            raise UserError(
+                f"{call}: labels: {shown(named[0][0])} alone would be the name of every thing; give those of other "
+                "things, too"
+            )
         chosen = replace(chosen, task=replace(chosen.task, labels=named))
     if not chosen.task.labels:
         raise UserError(
@@ -118,7 +130,8 @@ def _chosen(
     return chosen
 
 
-def _fits(task: Task, masks: bool) -> bool:
+def fits(task: Task, masks: bool) -> bool:
+    """Whether a task is one of things, and of their masks where those are asked for."""
     return task.answer.reads_objects and (task.masks or not masks)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from uniperceiver.data.media.decode import decode_image, stored_size
 from uniperceiver.errors import UserError
 from uniperceiver.palette import class_tone, ink_on
 from uniperceiver.records.regions import Detections
@@ -69,6 +70,21 @@ def draw(
         text = _fitted(detections.labels[place], f" {detections.scores[place]:.2f}", letters, canvas.width - 4 * line)
         _label(pen, text, boxes[place], letters, line, class_tone(int(detections.classes[place])), taken)
     return canvas
+
+
+def decoded(data: bytes, name: str, size: tuple[int, int]) -> Image.Image:
+    """An encoded picture with the pixels that it has upright; a giant, which is decoded at a part of them, is enlarged.
+
+    Args:
+        size: height and width of the picture that was asked about: only that one is enlarged.
+
+    Raises:
+        BrokenSample: it cannot be decoded.
+    """
+    picture = Image.fromarray(decode_image(data, name))
+    if picture.size != (size[1], size[0]) and stored_size(data, name).upright == size:
+        picture = picture.resize((size[1], size[0]))
+    return picture
 
 
 def _paint_masks(canvas: Image.Image, detections: Detections, chosen: list[int]) -> None:
