@@ -6,15 +6,13 @@ not answer is lost.
 """
 
 import os
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from uniperceiver.parallel.environment import ProcessLost
+from uniperceiver.parallel.environment import ProcessLost, ended_by_itself
 from uniperceiver.parallel.world import World
 
 _PATIENCE = 5.0  # seconds for an answer
@@ -45,7 +43,7 @@ def missed(world: World, doing: Callable[[int], str]) -> Iterator[None]:
     except RuntimeError as error:  # those of torch.distributed, too
         if not any(sign in str(error).lower() for sign in _SIGNS):
             raise
-        with _undisturbed():
+        with ended_by_itself():
             answered = roll_call(world)
         lost = [rank for rank in range(world.size) if rank not in answered]
         if not lost:
@@ -69,16 +67,3 @@ def roll_call(world: World) -> set[int]:
     except RuntimeError:  # the store is gone, and with it the machine of the first process
         answered.add(world.rank)
     return answered
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A launcher ends all processes when it misses one: not before they have said which."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -48,8 +48,9 @@ class LibraryBackbone(nn.Module):
         """Biases of convolutions are 0, as those of linear maps; tables that the library has drawn are drawn anew."""
         for layer in self.down:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        of_layers = self._of_layers()
         for parameter in self.body.parameters(recurse=True):
-            is_table = not parameter.is_meta and id(parameter) not in self._of_layers()
+            is_table = not parameter.is_meta and id(parameter) not in of_layers
             if is_table and parameter.numel() > 1 and parameter.std() > 0:
                 parameter.normal_(0.0, 0.02, generator=stream)
 
