@@ -130,7 +130,7 @@ def _labels(batch: Batch) -> list[dict[str, Tensor]]:
     """The things of each picture as DETR's loss takes them; crowds are left out, as there."""
     objects = batch.readout.objects
     assert objects is not None
-    single_BG = objects.known_BG & ~objects.crowd_BG
+    single_BG = objects.single_BG
     return [
         {"class_labels": objects.class_BG[row][single_BG[row]], "boxes": objects.box_BG4[row][single_BG[row]]}
         for row in range(len(single_BG))

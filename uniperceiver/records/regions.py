@@ -54,6 +54,11 @@ class Objects:
     has_mask_BG: Tensor | None = None  # bool, with mask_BGHW
     pictures: tuple[PictureThings, ...] = ()  # B of them; none in training
 
+    @property
+    def single_BG(self) -> Tensor:
+        """Which are single things that can be found: neither padding nor crowds."""
+        return self.known_BG & ~self.crowd_BG
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalLayer:

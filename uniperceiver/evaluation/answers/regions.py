@@ -93,7 +93,7 @@ class _Losses:
         """Take in the terms of a batch, each of which is divided by the number of its things, 1 at least."""
         objects = batch.readout.objects
         assert objects is not None
-        things = int((objects.known_BG & ~objects.crowd_BG).sum())
+        things = int(objects.single_BG.sum())
         likelihood = cross_entropy(answered.logits_RK, answered.readout.target_R)
         terms = {_NLL: likelihood * answered.readout.answers}
         terms |= {name: term * max(1, things) for name, term in answered.terms.items()}

@@ -64,7 +64,7 @@ class RegionLabels(Labels):
         """Every proposal; which class is right at which is known when they are paired with the things (`settled`)."""
         samples = [sample for sample in asked if isinstance(sample, AskedThings)]
         objects = collated([sample.things for sample in samples], kept=all(sample.kept for sample in samples))
-        row_R, position_R = torch.where(objects.known_BG & ~objects.crowd_BG)
+        row_R, position_R = torch.where(objects.single_BG)
         return Readout(
             segment=0,
             row_R=row_R,

@@ -45,7 +45,7 @@ def localise(regions: Regions, objects: Objects) -> Located:
     a gradient in every step. (Uni-Perceiver v2, Sec. 4.1; costs and weights of Mask DINO, Sec. 3 and its code.)
     """
     pairs = pairs_of(regions.layers, objects)
-    things = (objects.known_BG & ~objects.crowd_BG).sum().clamp(min=1)
+    things = objects.single_BG.sum().clamp(min=1)
     terms: dict[str, Tensor] = {}
     for layer, layer_pairs in zip(regions.layers, pairs, strict=True):
         for name, term in _layer_terms(layer, layer_pairs, objects).items():
@@ -66,7 +66,7 @@ def denoised_term(denoised: Denoised, objects: Objects) -> Tensor:
     """
     row_P, query_P = ((denoised.thing_BM >= 0) & denoised.real_BM).nonzero(as_tuple=True)
     pairs = MatchedThings(row_P=row_P, query_P=query_P, thing_P=denoised.thing_BM[row_P, query_P])
-    things = (objects.known_BG & ~objects.crowd_BG).sum().clamp(min=1)
+    things = objects.single_BG.sum().clamp(min=1)
     weighted = [
         WEIGHTS[name] * term
         for layer in denoised.layers

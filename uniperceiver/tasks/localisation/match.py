@@ -94,7 +94,7 @@ def pairs_of(layers: Sequence[ProposalLayer], objects: Objects) -> list[MatchedT
     all_costs = [costs(layer, objects) for layer in layers]
     queries = [cost_BQG.shape[1] for cost_BQG in all_costs]
     cost_BQG = torch.cat(all_costs, dim=1).cpu()
-    single_BG = (objects.known_BG & ~objects.crowd_BG).cpu()
+    single_BG = objects.single_BG.cpu()
     paired = [_assigned(layer_BQG, single_BG) for layer_BQG in cost_BQG.split(queries, dim=1)]
     device = objects.box_BG4.device
     return [

@@ -60,7 +60,7 @@ def noised(
     half_BM4 = box_BM4[..., 2:].repeat(1, 1, 2) / 2
     corner_BM4 = (corners_of(box_BM4) + shift.flatten(1, 2) * half_BM4).clamp(0.0, 1.0)
     thing_GP = torch.stack([torch.arange(things), torch.full((things,), -1)], dim=1).to(device)
-    real_BG = (objects.known_BG & ~objects.crowd_BG)[:, :things]
+    real_BG = objects.single_BG[:, :things]
     return Noised(
         box_BM4=centres_of(corner_BM4),
         thing_BM=thing_GP.flatten().repeat(pictures, groups),
