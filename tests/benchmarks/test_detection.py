@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.detection import DeformablePeer, _recipe, deformable_detr
+from benchmarks.detection import DeformablePeer, _caption_row, _recipe, deformable_detr
 from benchmarks.learning import OfRecipe
 from tests.regions_run import region_values
 from tests.small_run import write_recipe
@@ -34,6 +34,15 @@ def test_the_peer_learns_and_is_measured(tmp_path: Path) -> None:
     peer.step()
     assert any(not parameter.equal(old) for parameter, old in zip(peer.model.parameters(), before, strict=True))
     assert 0 <= peer.measured()["boxes"].main <= 1
+
+
+@pytest.mark.slow
+def test_captions_over_regions_are_judged_for_the_size_as_shipped(tmp_path: Path) -> None:
+    recipe = _recipe(a_recipe(tmp_path), 0)
+    shipped, small = (_caption_row(recipe, size, tmp_path, pairs=1) for size in ("as shipped", "of the recipe"))
+    assert (shipped.goal, small.goal) == (1.5, None)
+    assert shipped.value > 1  # a network of proposals is never free
+    assert small.name == "step/captions/nano of the recipe/regions-over-patches"
 
 
 def test_without_transformers_the_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
