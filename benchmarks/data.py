@@ -22,14 +22,17 @@ from benchmarks.parts import flat
 from uniperceiver import AugmentConfig
 from uniperceiver.data.formats import open_source
 from uniperceiver.data.loader import load
-from uniperceiver.data.media.preprocess import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, Preprocess
+from uniperceiver.data.media.preprocess import CLIP_MEAN, CLIP_STD, IMAGE_MEAN, IMAGE_STD, Preprocess, image_pixels
 from uniperceiver.data.media.transforms import choose_frames
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan, Stage, TrainingSet
+from uniperceiver.records import Sample
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tokenizers import bpe
 
 Item = TypeVar("Item")
 GOALS = {"image": 0.8, "clip": 0.7}  # of the speed of the bare loop
+DRAFT_GOAL = 0.2  # of the time of a whole photograph
+PHOTOGRAPH = (4000, 3000)  # pixels of a camera's picture
 AUGMENT = AugmentConfig(crop=0.5, flip=0.5, randaugment=2, erasing=0.25)
 
 
@@ -51,8 +54,12 @@ FULL: Scale = {
 }
 
 
-def measure(pairs: int, scale: Scale = FULL) -> list[BenchmarkRow]:
-    """Speed of every format over that of the bare loop, without augmentation and with it, and through a worker."""
+def measure(pairs: int, scale: Scale = FULL, photograph: tuple[int, int] = PHOTOGRAPH) -> list[BenchmarkRow]:
+    """Speed of every format over that of the bare loop, without augmentation and with it, and through a worker.
+
+    Args:
+        photograph: width and height of the picture that is also read as a draft.
+    """
     threads, rows = torch.get_num_threads(), list[BenchmarkRow]()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,8 +69,19 @@ def measure(pairs: int, scale: Scale = FULL) -> list[BenchmarkRow]:
                 if kind.media == media and kind.usable:
                     mixture = mixture_of(name, Path(folder), files, medium)
                     rows += _rows(name, media, mixture, files, medium, pairs)
+        rows.append(draft_row(make_files(Path(folder) / "photograph", "image", 1, photograph), pairs))
     torch.set_num_threads(threads)
     return rows
+
+
+def draft_row(files: Files, pairs: int) -> BenchmarkRow:
+    """Time of a picture of a camera as its draft (`data.decode`) over that of the whole picture."""
+    sample, whole = Sample(id="a", image=files.paths[0].read_bytes()), Preprocess(size=224)
+    draft = replace(whole, decode="draft")
+    views = (partial(image_pixels, sample, preprocess, None, None) for preprocess in (draft, whole))
+    with Image.open(files.paths[0]) as image:
+        name = f"data/draft over whole/{image.width}x{image.height} to {whole.size}/batch1/threads1"
+    return ratio(name, *views, goal=DRAFT_GOAL, pairs=pairs)
 
 
 def _rows(name: str, media: str, mixture: Mixture, files: Files, medium: Medium, pairs: int) -> Iterator[BenchmarkRow]:

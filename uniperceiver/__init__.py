@@ -9,12 +9,14 @@ Every task is the same question: which candidate is most likely, given this inpu
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from uniperceiver.version import VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from uniperceiver.config import (
         AugmentConfig,
@@ -95,15 +97,31 @@ _HOMES = {
 }
 
 
-def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None, trust: bool = False) -> "UniPerceiver":
+def load(
+    path: "str | Path",
+    device: str = "cpu",
+    *,
+    step: "Step | None" = None,
+    trust: bool = False,
+    dtype: "str | torch.dtype" = "float32",
+    batch: int = 64,
+    decode: 'Literal["full", "draft"] | None' = None,
+) -> "UniPerceiver":
     """Load the model of a run, of a saved model directory or of the Hugging Face hub (OWNER/NAME), ready to be asked.
 
     Args:
         step: of a run: the weights of its checkpoint of that step, or "best": those whose evaluation was the best.
         trust: execute the Python files that lie beside the model and that it needs (docs/own_code.md).
+        device: "auto" is the first accelerator, or the CPU.
+        dtype: what the model computes in: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device has
+            instructions for it. Weights and answers are float32.
+        batch: items encoded together.
+        decode: "draft" reads large JPEG files at a half, a quarter or an eighth of their size (docs/data.md); None: as
+            in training.
 
     Raises:
-        UserError: there is no model or checkpoint, it needs code that is not trusted, or a file of it is damaged.
+        UserError: there is no model or checkpoint, no such device or type, it needs code that is not trusted, or a file
+            of it is damaged.
 
     Example:
         >>> import numpy, uniperceiver  # runs/tiny is the run that `uniperceiver.train` has as its example
@@ -112,17 +130,17 @@ def load(path: "str | Path", device: str = "cpu", *, step: "Step | None" = None,
         >>> model.classify(picture, labels=["a red circle", "a blue square"]).shape
         torch.Size([1, 2])
     """
-    from uniperceiver.serving.predictor import UniPerceiver
+    from uniperceiver.serving.predictor import UniPerceiver, decoding
 
     if trust:
         from uniperceiver.runs.steps import trust_model
 
         trust_model(path)
     if step is None:
-        return UniPerceiver.from_pretrained(path, device)
+        return UniPerceiver.from_pretrained(path, device, dtype=dtype, batch=batch, decode=decode)
     from uniperceiver.runs.steps import load_saved
 
-    return UniPerceiver(load_saved(path, step), device)
+    return UniPerceiver(decoding(load_saved(path, step), decode), device, batch, dtype=dtype)
 
 
 def __getattr__(name: str) -> Any:

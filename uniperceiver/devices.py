@@ -63,6 +63,21 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"device {name!r}: {reason}; use device=cpu, or auto") from None
 
 
+def dtype_of(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Find the type that a device computes in; "auto" is bfloat16 where the device has instructions for it.
+
+    Raises:
+        UserError: it is another than float32, bfloat16 and float16.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    types = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16, torch.float16)}
+    name = str(dtype).removeprefix("torch.")
+    if name not in types:
+        raise UserError(f"dtype {name!r}: is none that a model computes in; use {', '.join(types)} or auto")
+    return types[name]
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Tell whether a device has instructions for products of bfloat16.
 

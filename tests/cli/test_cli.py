@@ -34,6 +34,30 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uniperceiver.runs.train.write_report", lambda folder, *more, **options: folder / "report.html")
 
 
+def test_a_wrong_path_is_told_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    wrong = [
+        ["predict", "no", "caption", "a.png"],
+        ["predict", "run", "caption", "a.png"],
+        ["merge", "no", "--out", "merged"],
+        ["info", "no"],
+        ["embed", "no", "--files", "list.txt", "--out", "vectors"],
+        ["tune", "no", "things", "--out", "tuned"],
+        ["evaluate", "no"],
+    ]
+    code = (
+        "import sys\nfrom uniperceiver.cli import main\n"
+        f"assert [main(words) for words in {wrong}] == {[2] * len(wrong)}\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(wrong)
+    assert "a.png: cannot be read (No such file or directory); give the path of a file" in lines[1]
+    assert all("no: neither a saved model" in line for line in lines[:1] + lines[2:])
+
+
 def test_help_needs_no_torch_and_no_second() -> None:
     code = (
         "import sys\nfrom uniperceiver.cli import main\n"

@@ -10,6 +10,7 @@ from uniperceiver.cli.process import trust_model
 from uniperceiver.cli.runs import Run, StepOfRun, Trust
 from uniperceiver.errors import UserError
 from uniperceiver.parallel.environment import place_of_process, speaks
+from uniperceiver.serving.locate import refuse_nowhere
 
 
 def embed(
@@ -25,6 +26,8 @@ def embed(
     processes: Processes = 1,
 ) -> int | None:
     """Write the vectors of any number of files, in parts; goes on where it was stopped."""
+    refuse_nowhere(run)
+
     from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.predict.embed import embed
     from uniperceiver.serving.predictor import UniPerceiver

@@ -10,6 +10,7 @@ from uniperceiver.cli.output import check_folder, check_json, print_json, print_
 from uniperceiver.cli.process import settle, settle_for_run, stopped_when_unheard, trust_model
 from uniperceiver.errors import UserError
 from uniperceiver.parallel.environment import ended_by_itself, speaks
+from uniperceiver.serving.locate import refuse_nowhere
 from uniperceiver.waiting import announced
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def tune(
     restarts: Restarts = 0,
 ) -> int | None:
     """Adapt a finished model to your own data: all weights, or prompts."""
+    refuse_nowhere(model)
+
     from uniperceiver.config import read_overrides
     from uniperceiver.runs.tuning import tune_recipe
 
@@ -160,6 +163,8 @@ def evaluate(
     processes: Processes = 1,
 ) -> int | None:
     """Measure a run or a saved model."""
+    refuse_nowhere(run)
+
     from uniperceiver.data.table_files import check_table
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.steps import read_step

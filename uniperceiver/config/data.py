@@ -112,3 +112,6 @@ class DataConfig:
     megapixels: float = Field(default=40, gt=0, le=178)
     """Most megapixels of an image, or of a clip's frame, as it is decoded. JPEG files of up to 8 times as many are
     decoded at 1/2, 1/4 or 1/8 of their size, HEIC files of up to 2 times as many at 1/2; others are broken samples."""
+    decode: Literal["full", "draft"] = "full"
+    """draft: JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that leaves twice the pixels of a view, in
+    training and ever after: of 12 megapixels in a ninth of the time (docs/performance.md)."""

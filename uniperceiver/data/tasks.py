@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniperceiver.config import Recipe, TaskConfig
+from uniperceiver.config import DataConfig, Recipe, TaskConfig
 from uniperceiver.data.formats import Source, class_names, classes_of, has_masks, labels_there, notes_of, open_source
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
@@ -34,13 +34,13 @@ def open_tasks(recipe: Recipe, base: Path, splits: tuple[str, ...] = SPLITS) -> 
         UserError: unknown kind, data that are not there, classes that do not match, sizes that do not fit.
     """
     return [
-        _open_task(name, index, config, base, splits, recipe.data.megapixels)
+        _open_task(name, index, config, base, splits, recipe.data)
         for index, (name, config) in enumerate(recipe.tasks.items())
     ]
 
 
 def _open_task(
-    name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...], megapixels: float
+    name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...], data: DataConfig
 ) -> TaskData:
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
@@ -72,7 +72,8 @@ def _open_task(
         frames=config.late.frames or config.frames,
         stride=config.stride,
         length=config.length,
-        megapixels=megapixels,
+        megapixels=data.megapixels,
+        decode=data.decode,
         fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)

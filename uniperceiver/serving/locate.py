@@ -1,5 +1,9 @@
-"""Where a model lies: in a saved directory, in a run, or on the Hugging Face hub."""
+"""Where a model lies: in a saved directory, in a run, or on the Hugging Face hub; and whether a file lies anywhere.
 
+Nothing here imports torch: a wrong path is told at once.
+"""
+
+import os
 import re
 from pathlib import Path
 
@@ -33,6 +37,30 @@ def model_folder(path: str | Path) -> Path:
     if not folder.parent.exists() and may_be_on_hub(str(path)):
         return _from_hub(str(path))
     raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
+
+
+def refuse_nowhere(path: str | Path) -> None:
+    """Refuse a path at which no model lies, before anything slow is imported; what may be on the hub is not asked for.
+
+    Raises:
+        UserError: there is no model.
+    """
+    if Path(path).parent.exists() or not may_be_on_hub(str(path)):
+        model_folder(path)
+
+
+def refuse_missing(word: str) -> None:
+    """Refuse the name of a file or folder that is not there, likewise.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        os.stat(word)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        mend = "give the path of a file or folder, or --text if it is a text"
+        raise UserError(f"{word}: cannot be read ({reason}); {mend}") from None
 
 
 def may_be_on_hub(path: str) -> bool:

@@ -4,16 +4,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 
 import torch
 
-from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.preprocess import Decode, Preprocess
 from uniperceiver.devices import device_of
+from uniperceiver.errors import UserError
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import in_words
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.merge import merge
 from uniperceiver.serving.questions import Answering
+from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import labels_of
 from uniperceiver.tasks.task import Task
 from uniperceiver.tokenizers.bpe import TextEncoder
@@ -29,11 +32,7 @@ class UniPerceiver(Answering):
     Representations of candidates are kept, also for questions from several threads, and made anew when this library
     loads, moves or trains weights. Whoever changes them otherwise calls `model.weights_changed()` afterwards.
 
-    Args:
-        saved: the parts of the model.
-        device: where it computes.
-        batch: items encoded together.
-        home: the folder that it was loaded from, if any.
+    Args: those of `Answering`.
 
     Example:
         >>> import numpy
@@ -77,14 +76,27 @@ class UniPerceiver(Answering):
         return f"UniPerceiver({in_words(self.saved.arch, parameters, self.saved.tasks)}; on {self.device})"
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "UniPerceiver":
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        *,
+        dtype: str | torch.dtype = "float32",
+        batch: int = 64,
+        decode: Decode | None = None,
+    ) -> "UniPerceiver":
         """The model saved in a directory, by a run (its `model` folder), or on the Hugging Face hub (OWNER/NAME).
 
+        Args:
+            dtype: what it computes in (`Answering`).
+            batch: items encoded together.
+            decode: as `data.decode` of a recipe, instead of what the model was trained with.
+
         Raises:
-            UserError: there is no model, or a file of it is damaged.
+            UserError: there is no model, or a file of it is damaged; no such device or type.
         """
         folder = model_folder(path)
-        return cls(files.load(folder), device, home=folder)
+        return cls(decoding(files.load(folder), decode), device, batch, folder, dtype)
 
     def save_pretrained(self, path: str | Path, *, whole: bool = False) -> None:
         """Write config.json, model.safetensors, tokenizer.json, preprocess.json and README.md into a directory.
@@ -110,4 +122,21 @@ class UniPerceiver(Answering):
         Raises:
             UserError: an unknown task, or experts that cannot be merged; the line says why.
         """
-        return UniPerceiver(merge(self.saved, tasks).saved, self.device, self.batch)
+        return UniPerceiver(merge(self.saved, tasks).saved, self.device, self.batch, dtype=self._engine.dtype)
+
+
+def decoding(saved: SavedModel, decode: Decode | None) -> SavedModel:
+    """The same model, which decodes pictures in this way; None: as it did.
+
+    Raises:
+        UserError: there is no such way.
+    """
+    if decode is None:
+        return saved
+    if decode not in get_args(Decode):
+        raise UserError(f"decode {decode!r}: use {' or '.join(get_args(Decode))}")
+    tasks = {
+        name: replace(trained, preprocess=replace(trained.preprocess, decode=decode))
+        for name, trained in saved.tasks.items()
+    }
+    return replace(saved, tasks=tasks)

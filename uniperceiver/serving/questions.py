@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from uniperceiver.devices import device_of
+from uniperceiver.devices import device_of, dtype_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import to_device
@@ -46,14 +46,21 @@ class Answering:
         device: where it computes.
         batch: items encoded together.
         home: the folder that it was loaded from, if any.
+        dtype: what it computes in: float32, bfloat16 or float16, by name or as torch's; "auto": bfloat16 where the
+            device has instructions for it. Weights and answers are float32.
     """
 
     def __init__(
-        self, saved: SavedModel, device: str | torch.device = "cpu", batch: int = 64, home: Path | None = None
+        self,
+        saved: SavedModel,
+        device: str | torch.device = "cpu",
+        batch: int = 64,
+        home: Path | None = None,
+        dtype: str | torch.dtype = "float32",
     ) -> None:
         self.saved, self.model, self.codec = saved, saved.model, saved.codec
-        self.device, self.batch = device_of(str(device)), batch
-        self._engine = Engine(saved, self.device, batch, home)
+        self.device, self.batch = device_of(str(device)), _batch(batch)
+        self._engine = Engine(saved, self.device, batch, home, dtype_of(dtype, self.device))
         self._writes = any(task.answer.causal for task in self.tasks.values()) or not self.tasks
 
     @property
@@ -196,15 +203,16 @@ class Answering:
         texts: list[str] = []
         for batch in self._engine.batches(media_alone(chosen), samples):
             prefix = prefix_with_query(replace(batch.inputs, facts=facts), self.codec.answer)
-            generated = generate(
-                self.model,
-                to_device(prefix, self.device),
-                lambda x_RD: logits(finite(unit(self.model.represent(x_RD))), words_VD, scale),
-                end=self.codec.end,
-                beams=beam,
-                words=min(max_words, self.saved.arch.max_text),
-                length_penalty=length_penalty,
-            )
+            with self._engine.computing():
+                generated = generate(
+                    self.model,
+                    to_device(prefix, self.device),
+                    lambda x_RD: logits(finite(unit(self.model.represent(x_RD))), words_VD, scale),
+                    end=self.codec.end,
+                    beams=beam,
+                    words=min(max_words, self.saved.arch.max_text),
+                    length_penalty=length_penalty,
+                )
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
@@ -242,6 +250,12 @@ class Answering:
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
         passes = self._engine.decisions(chosen, samples)
         return gate_decisions(self.saved.arch, passes, token_first=self.model.encoder.token_first)
+
+
+def _batch(batch: int) -> int:
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise UserError(f"batch must be a number of items, 1 or more, found {shown(batch)}")
+    return batch
 
 
 def _check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,12 @@ def test_boxes_without_area_are_dropped() -> None:
     assert things.seen_class_G.tolist() == [8]
 
 
-def test_a_giant_that_is_decoded_smaller_keeps_the_pixels_of_its_boxes() -> None:
+@pytest.mark.parametrize("smaller", [{"megapixels": 0.06}, {"decode": "draft"}])
+def test_a_picture_that_is_decoded_smaller_keeps_the_pixels_of_its_boxes(smaller: dict[str, Any]) -> None:
     file = io.BytesIO()
     Image.new("RGB", (640, 320)).save(file, "JPEG")
     giant = replace(sample(BOXES * 16), image=file.getvalue())
-    things = framed(giant, replace(SEEN, megapixels=0.06), None, None).things
+    things = framed(giant, replace(SEEN, **smaller), None, None).things
     assert things is not None
     assert (things.size, things.window) == ((320, 640), (160, 0, 480, 320))
     np.testing.assert_allclose(things.seen_box_G4[0], [0.3, 0.4, 0.4, 0.4], atol=1e-6)

@@ -112,7 +112,7 @@ def test_a_limit_of_megapixels_is_saved_whether_low_or_high(megapixels: float) -
 def test_a_view_is_saved_with_all_it_needs() -> None:
     values = VIEW.to_json()
     assert Preprocess(**values) == VIEW  # type: ignore[arg-type]
-    assert {*values, "megapixels", "fit"} == set(Preprocess.__dataclass_fields__)
+    assert {*values, "megapixels", "fit", "decode"} == set(Preprocess.__dataclass_fields__)
 
 
 def test_the_limit_of_megapixels_is_a_key_of_the_recipe(tmp_path: Path) -> None:
@@ -123,6 +123,48 @@ def test_the_limit_of_megapixels_is_a_key_of_the_recipe(tmp_path: Path) -> None:
     assert image_pixels(sample, data.preprocess, None, None).shape == (1, 3, 32, 32)
     with pytest.raises(BrokenSample, match=r"24 x 16: more than 0\.0001 megapixels; raise data\.megapixels"):
         image_pixels(sample, replace(data.preprocess, megapixels=0.0001), None, None)
+
+
+def photograph(height: int = 240, width: int = 320) -> bytes:
+    """A JPEG of smooth waves, so that a smaller one looks alike."""
+    y, x = np.mgrid[:height, :width] / height
+    wave_HWC = np.stack([np.sin(7 * x), np.cos(5 * y), np.sin(6 * (x + y))], axis=2)
+    file = io.BytesIO()
+    Image.fromarray(((wave_HWC + 1) * 127).astype(np.uint8)).save(file, format="JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("crop", "decoded"),
+    [
+        (None, (60, 80)),  # a quarter: twice the 16 pixels that are seen, and more
+        (1.0, (60, 80)),
+        (0.1, (60, 80)),  # the smallest part is 0.1 * 3/4 of the area wide: 65 of 240 pixels, 16.4 at a quarter
+        (0.09, (120, 160)),  # 15.6 at a quarter
+        (0.01, (240, 320)),
+    ],
+)
+def test_a_draft_keeps_the_pixels_of_the_smallest_part_that_is_seen(
+    crop: float | None, decoded: tuple[int, int]
+) -> None:
+    augment = None if crop is None else AugmentConfig(crop=crop)
+    assert replace(VIEW, decode="draft").decoded(photograph(), "a", augment).shape == (*decoded, 3)
+    assert VIEW.decoded(photograph(), "a", augment).shape == (240, 320, 3)
+
+
+def test_a_draft_looks_like_the_whole_and_is_saved_as_such() -> None:
+    draft = replace(VIEW, decode="draft")
+    sample = Sample(id="a", image=photograph())
+    seen, whole = (image_pixels(sample, view, None, None) for view in (draft, VIEW))
+    assert not seen.equal(whole)
+    assert (seen - whole).abs().max() < 0.15  # of values from -2.2 to 2.7
+    assert Preprocess(**draft.to_json()) == draft  # type: ignore[arg-type]
+    assert "decode" not in VIEW.to_json()
+
+
+def test_drafts_are_a_key_of_the_recipe(tmp_path: Path) -> None:
+    (data,) = open_tasks(small_recipe(("colours",), data__decode="draft"), tmp_path)
+    assert data.preprocess.decode == "draft"
 
 
 def test_frames_of_a_decoded_clip_are_chosen_as_those_of_a_file() -> None:

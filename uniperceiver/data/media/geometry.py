@@ -17,7 +17,8 @@ from uniperceiver.config import AugmentConfig
 Fit = Literal["crop", "squash"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
-_ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop
+NARROWEST = 3 / 4  # width / height of a random crop, or height / width
+_ASPECT = (NARROWEST, 1 / NARROWEST)
 _TRIES = 10
 # EXIF orientation -> whether x and y change places, and whether x and y are then counted from the other end.
 _TURNS: dict[int, tuple[bool, bool, bool]] = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.media.decode import decode_image, stored_size
+from uniperceiver.data.media.decode import stored_size
 from uniperceiver.data.media.geometry import PictureWindow, evaluation_window, training_window
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import BrokenSample
@@ -53,7 +53,7 @@ def framed(
     if sample.image is None:
         raise BrokenSample(sample.id, "has no image")
     if isinstance(sample.image, bytes):
-        image_HWC = decode_image(sample.image, sample.id, most_pixels=preprocess.most_pixels)
+        image_HWC = preprocess.decoded(sample.image, sample.id, augment)
         height, width = stored_size(sample.image, sample.id).upright
     else:
         image_HWC = sample.image
@@ -62,7 +62,7 @@ def framed(
         window = evaluation_window(height, width, preprocess.fit)
     else:
         window = training_window(height, width, augment, rng, preprocess.fit)
-    # A giant may have been decoded at a half, a quarter or an eighth of its size.
+    # A giant or a draft may have been decoded at a half, a quarter or an eighth of its size.
     decoded = window.of_copy(image_HWC.shape[1] / width, image_HWC.shape[0] / height)
     view_HWC = decoded.pixels(image_HWC[None], preprocess.size)[0]
     keep = (augment or _NO_AUGMENTATION).keep

@@ -1,8 +1,10 @@
 """What is made of a sample for one task: sizes, statistics and text length; saved with the model."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.clips import decode_clip
 from uniperceiver.data.media.decode import MOST_PIXELS, decode_image
-from uniperceiver.data.media.geometry import Fit
+from uniperceiver.data.media.geometry import NARROWEST, Fit
 from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
@@ -19,6 +21,8 @@ from uniperceiver.strict import record
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the original release
 CLIP_MEAN, CLIP_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+Decode = Literal["full", "draft"]
+_SPARE = 2  # times the pixels that are seen, which a draft of a whole picture keeps
 
 
 @record
@@ -35,11 +39,30 @@ class Preprocess:
     clip_std: tuple[float, float, float] = CLIP_STD
     megapixels: float = MOST_PIXELS / 10**6  # most of an image or frame as it is decoded
     fit: Fit = "crop"  # what becomes the square: the central one, or all of the picture, squashed
+    decode: Decode = "full"  # draft: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough
 
     @property
     def most_pixels(self) -> int:
         """The same in pixels."""
         return round(self.megapixels * 10**6)
+
+    def decoded(self, image: bytes | np.ndarray, name: str, augment: AugmentConfig | None = None) -> np.ndarray:
+        """The pixels of an image, (H, W, 3) uint8, as large as the view that is made of them asks for.
+
+        Args:
+            image: an encoded file, or pixels, which are given as they are.
+            augment: augmentation in training: a part of the picture may become the whole view.
+
+        Raises:
+            BrokenSample: it cannot be decoded.
+        """
+        if not isinstance(image, bytes):
+            return image
+        at_least = None
+        if self.decode == "draft":
+            share = 1.0 if augment is None else math.sqrt(augment.crop * NARROWEST)  # of the picture's shorter side
+            at_least = math.ceil(self.size * max(_SPARE, 1 / share))
+        return decode_image(image, name, at_least, self.most_pixels)
 
     def to_json(self) -> dict[str, object]:
         """Plain values for preprocess.json; what was not always there is written where it is another than it was."""
@@ -48,6 +71,8 @@ class Preprocess:
             del values["megapixels"]
         if self.fit == "crop":
             del values["fit"]
+        if self.decode == "full":
+            del values["decode"]
         return values
 
 
@@ -57,9 +82,7 @@ def image_pixels(
     """The sample's image as the model sees it, (1, 3, size, size) float32; augmented if `rng` is given."""
     if sample.image is None:
         raise BrokenSample(sample.id, "has no image")
-    image = sample.image
-    if isinstance(image, bytes):
-        image = decode_image(image, sample.id, most_pixels=preprocess.most_pixels)
+    image = preprocess.decoded(sample.image, sample.id, augment)
     return _pixels(image[None], preprocess, preprocess.image_mean, preprocess.image_std, augment, rng)
 
 

@@ -4,6 +4,7 @@ Shape suffixes: N items, K candidates, D width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,11 +30,20 @@ class Engine:
         batch: items encoded together.
         home: the folder that the model was loaded from, where its encoded vocabulary may be kept; None: it lies
             nowhere, or its weights were changed.
+        dtype: what the model computes in; its weights, and what boxes, cosines and answers are made of, stay float32.
     """
 
-    def __init__(self, saved: SavedModel, device: torch.device, batch: int, home: Path | None) -> None:
+    def __init__(
+        self,
+        saved: SavedModel,
+        device: torch.device,
+        batch: int,
+        home: Path | None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.saved, self.model, self.codec, self.batch = saved, saved.model, saved.codec, batch
         self.cache = CandidateCache()
+        self.dtype = dtype
         self._home, self._generation = home, saved.model.weights_generation
         self.move(device)
 
@@ -44,6 +54,12 @@ class Engine:
         self.model.to(device).eval()
         if as_loaded:
             self._generation = self.model.weights_generation
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute in the engine's type, without gradients."""
+        with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            yield
 
     def batches(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[Batch]:
         """The samples as a task sees them, on the device.
@@ -61,36 +77,37 @@ class Engine:
                     raise UserError(f"{error}; give another file") from None
             yield to_device(collate(chosen.task, items, self.codec, chosen.index), self.device)
 
-    @torch.no_grad()
     def encode(self, chosen: KnownTask, samples: Sequence[Sample]) -> Tensor:
         """Unit representations at the task's read-outs, (N, D)."""
-        parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
+        with self.computing():
+            parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
         return finite(torch.cat(parts)).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
-    @torch.no_grad()
     def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
         """P(candidate | sample), (N, K)."""
-        features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
-        parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
+        with self.computing():
+            features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
+            parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
         return finite(torch.cat(parts)) if parts else torch.empty(0, len(c_KD))
 
-    @torch.no_grad()
     def located(
         self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor
     ) -> Iterator[tuple[tuple[PictureThings, ...], Regions, Tensor]]:
         """The proposals in every batch of pictures and the logits of the candidates at each, (R, K)."""
         for batch in self.batches(chosen, samples):
-            answered = answer_among(self.model, chosen.task, batch, c_KD)
+            with self.computing():
+                answered = answer_among(self.model, chosen.task, batch, c_KD)
             assert answered.regions is not None
             assert batch.readout.objects is not None
             finite(answered.regions.layers[-1].objectness_BQ)
             yield batch.readout.objects.pictures, answered.regions, finite(answered.logits_RK)
 
-    @torch.no_grad()
     def decisions(self, chosen: KnownTask, samples: Sequence[Sample]) -> Iterator[tuple[Batch, tuple[Decision, ...]]]:
         """What the gates decide on all tokens, batch by batch."""
         for batch in self.batches(chosen, samples):
-            yield batch, self.model.encode(batch.inputs).decisions
+            with self.computing():
+                decisions = self.model.encode(batch.inputs).decisions
+            yield batch, decisions
 
     def texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task, cut to its longest text; how many were cut is said."""
@@ -114,8 +131,10 @@ class Engine:
             assert candidates is not None
             if not chosen.task.answer.from_vocabulary or not is_worth_keeping(self.model, candidates):
                 return self.represent(candidates)
-            home = self._home if self._generation == self.model.weights_generation else None
-            return KeptVocabulary(self.model, to_device(candidates, self.device), home).get()
+            as_loaded = self._generation == self.model.weights_generation and self.dtype == torch.float32
+            kept = KeptVocabulary(self.model, to_device(candidates, self.device), self._home if as_loaded else None)
+            with self.computing():
+                return kept.get()
 
         return self._cached("all", chosen, make)
 
@@ -137,7 +156,8 @@ class Engine:
         text, most = candidates.sequences.text, self.saved.arch.max_text
         if text is not None and text.values.shape[1] > most:
             raise UserError(f"a text has {text.values.shape[1]} tokens, more than the model's {most}; shorten it")
-        return finite(represent_in_chunks(self.model, to_device(candidates, self.device)).float())
+        with self.computing():
+            return finite(represent_in_chunks(self.model, to_device(candidates, self.device)).float())
 
 
 def finite(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uniperceiver.data.formats.files import listed_suffixes, not_taken, read_lines, suffix_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
+from uniperceiver.serving.locate import refuse_missing
 
 _LINES = ".txt"  # of a file with a text on each line
 
@@ -68,13 +69,8 @@ def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[
     """The file itself, or those of a folder at any depth, sorted; what is not taken is counted, and said once."""
     path = Path(word)
     if not os.path.isdir(word):  # not of the path, which would be this folder where the word is empty
-        try:
-            os.stat(word)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            mend = "give the path of a file or folder, or --text if it is a text"
-            if not keep_going:
-                raise UserError(f"{word}: cannot be read ({reason}); {mend}") from None
+        if not keep_going:
+            refuse_missing(word)
         yield path
         return
     decoded = {_LINES.removeprefix("."): TEXT} if modality == TEXT else listed_suffixes()
