@@ -71,7 +71,7 @@ def dtype_of(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """
     if dtype == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
-    types = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16, torch.float16)}
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     name = str(dtype).removeprefix("torch.")
     if name not in types:
         raise UserError(f"dtype {name!r}: is none that a model computes in; use {', '.join(types)} or auto")

@@ -27,7 +27,6 @@ def embed(
 ) -> int | None:
     """Write the vectors of any number of files, in parts; goes on where it was stopped."""
     refuse_nowhere(run)
-
     from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.predict.embed import embed
     from uniperceiver.serving.predictor import UniPerceiver

@@ -7,7 +7,7 @@ from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
 from uniperceiver.cli.process import trust_model
 from uniperceiver.cli.runs import AsJson, Run, StepOfRun, Trust
-from uniperceiver.serving.locate import refuse_missing, refuse_nowhere
+from uniperceiver.serving.locate import refuse_nowhere
 
 Replace = Annotated[bool, arg("let the model take the place of another one that is there")]
 
@@ -45,10 +45,7 @@ def predict(
     json: Annotated[bool, arg("print the answers as JSON")] = False,
 ) -> int | None:
     """Ask a model about files, folders or texts."""
-    refuse_nowhere(run)
-    for word in files if not (text or keep_going) else ():
-        refuse_missing(word)
-
+    refuse_nowhere(run, files if not (text or keep_going) else ())
     from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.predict.predict import Question, predict
     from uniperceiver.serving.predict.tables import as_text, write_table
@@ -147,7 +144,6 @@ def merge(
 ) -> int | None:
     """Fold experts into plain weights: the same answers, served densely."""
     refuse_nowhere(run)
-
     from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.merge import as_text, merge_run
 
@@ -168,7 +164,6 @@ def info(
     """Describe a run or saved model, or what recipes can name."""
     if run is not None:
         refuse_nowhere(run)
-
     from uniperceiver.serving.info import as_text, library_info, model_info
 
     if trust and run is not None:

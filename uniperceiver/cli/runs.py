@@ -104,7 +104,6 @@ def tune(
 ) -> int | None:
     """Adapt a finished model to your own data: all weights, or prompts."""
     refuse_nowhere(model)
-
     from uniperceiver.config import read_overrides
     from uniperceiver.runs.tuning import tune_recipe
 
@@ -164,7 +163,6 @@ def evaluate(
 ) -> int | None:
     """Measure a run or a saved model."""
     refuse_nowhere(run)
-
     from uniperceiver.data.table_files import check_table
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.steps import read_step

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from torch import Tensor
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
 from uniperceiver.records import Sample
+from uniperceiver.serving.engine.samples import ReadWhenAsked, same, samples_at_hand
 from uniperceiver.serving.values import (
     Media,
     array_pixels,
@@ -24,14 +25,16 @@ from uniperceiver.serving.values import (
     name_of,
     other_value,
     picture_pixels,
+    refuse_unreadable,
     shown,
 )
 
 SLOT = "{label}"  # of a template for labels
 _ENDS_AS_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
+_Row = TypeVar("_Row")
 
 
-def samples_of(modalities: Sequence[str], items: Any) -> list[Sample]:
+def samples_of(modalities: Sequence[str], items: Any) -> ReadWhenAsked:
     """A Sample per item, which has these modalities.
 
     Args:
@@ -50,14 +53,19 @@ def samples_of(modalities: Sequence[str], items: Any) -> list[Sample]:
     counts = {modality: len(samples) for modality, samples in by_modality.items()}
     if len(set(counts.values())) > 1:
         raise UserError(f"inputs: give equally many of each modality, found {counts}")
-    joined = by_modality.pop(modalities[0])
-    for modality, samples in by_modality.items():
-        values = [value for sample in samples if (value := sample.value(modality)) is not None]
-        joined = [sample.with_value(modality, value) for sample, value in zip(joined, values, strict=True)]
-    return joined
+    first = by_modality.pop(modalities[0])
+
+    def joined(sample: Sample, place: int) -> Sample:
+        for modality, samples in by_modality.items():
+            value = samples[place].value(modality)
+            assert value is not None
+            sample = sample.with_value(modality, value)
+        return sample
+
+    return first.changed(joined)
 
 
-def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
+def image_samples(images: Media | Iterable[Media]) -> ReadWhenAsked:
     """A Sample per image.
 
     Raises:
@@ -65,11 +73,10 @@ def image_samples(images: Media | Iterable[Media]) -> list[Sample]:
     """
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         images = list(images)  # a batch
-    named = [(item, name_of(item, f"image {place}")) for place, item in enumerate(as_list(images))]
-    return [Sample(id=name, image=_media_value(item, name, axes=3)) for item, name in named]
+    return _media_samples("image", images, axes=3)
 
 
-def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
+def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
     """A Sample per clip; a list of frames is not a clip, an array of frames is.
 
     Raises:
@@ -77,17 +84,16 @@ def clip_samples(clips: Media | Iterable[Media]) -> list[Sample]:
     """
     if isinstance(clips, np.ndarray | Tensor) and clips.ndim == 5:
         clips = list(clips)
-    named = [(item, name_of(item, f"clip {place}")) for place, item in enumerate(as_list(clips))]
-    return [Sample(id=name, clip=_media_value(item, name, axes=4)) for item, name in named]
+    return _media_samples("video", clips, axes=4)
 
 
-def text_samples(texts: str | Iterable[str]) -> list[Sample]:
+def text_samples(texts: str | Iterable[str]) -> ReadWhenAsked:
     """A Sample per text.
 
     Raises:
         UserError: something that is no text, such as NaN, or one that is not valid UTF-8.
     """
-    return [Sample(id=f"text {place}", text=text) for place, text in enumerate(text_list(texts))]
+    return samples_at_hand([Sample(id=f"text {place}", text=text) for place, text in enumerate(text_list(texts))])
 
 
 def text_list(texts: str | Iterable[str]) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ def text_list(texts: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
 
 
-def with_texts(samples: list[Sample], texts: str | Iterable[str] | None) -> list[Sample]:
+def with_texts(samples: ReadWhenAsked, texts: str | Iterable[str] | None) -> ReadWhenAsked:
     """The samples with a text beside each picture: one per sample, or the same for all.
 
     Raises:
@@ -112,7 +118,28 @@ def with_texts(samples: list[Sample], texts: str | Iterable[str] | None) -> list
         beside *= len(samples)
     if len(beside) != len(samples):
         raise UserError(f"texts: {len(beside)} for {len(samples)} inputs; give one text for each, or one for all")
-    return [replace(sample, text=text) for sample, text in zip(samples, beside, strict=True)]
+    return samples.changed(lambda sample, place: replace(sample, text=beside[place]))
+
+
+def places_by_modality(items: Any) -> Mapping[str, list[int]]:
+    """Where in a list of paths the images are, and where the clips; empty where they are not mixed."""
+    things = items if isinstance(items, list | tuple) else ()
+    if not all(isinstance(item, str | os.PathLike) for item in things):
+        return {}
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(things):
+        places.setdefault(modality_of_file(Path(item).suffix) or "", []).append(place)
+    return places if len(places) > 1 and "" not in places else {}
+
+
+def in_order(
+    places: Mapping[str, list[int]], items: Any, ask: Callable[[str, list[Any]], Iterable[_Row]]
+) -> list[_Row]:
+    """What is answered about the items of each modality, in the order of the items."""
+    rows: dict[int, _Row] = {}
+    for modality, chosen in places.items():
+        rows |= zip(chosen, ask(modality, [items[place] for place in chosen]), strict=True)
+    return [rows[place] for place in sorted(rows)]
 
 
 def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> str:
@@ -172,17 +199,34 @@ def _may_be_file(name: str) -> bool:
         return False
 
 
-def _other_samples(modality: str, items: Any) -> list[Sample]:
+def _other_samples(modality: str, items: Any) -> ReadWhenAsked:
     """A Sample per file, bytes or array; an array is one item, a list of arrays are several."""
     samples = []
     for place, item in enumerate(as_list(items)):
         name = name_of(item, f"{MODALITIES[modality].noun} {place}")
         samples.append(Sample(id=name).with_value(modality, other_value(item, name)))
-    return samples
+    return samples_at_hand(samples)
+
+
+def _media_samples(modality: str, items: Any, axes: int) -> ReadWhenAsked:
+    """A Sample per image or clip; files are read later, and everything else at once."""
+    reads = list[Callable[[], Sample]]()
+    for place, item in enumerate(as_list(items)):
+        name = name_of(item, f"{MODALITIES[modality].noun} {place}")
+
+        def read(item: Media = item, name: str = name) -> Sample:
+            return Sample(id=name).with_value(modality, _media_value(item, name, axes))
+
+        if isinstance(item, str | os.PathLike):
+            refuse_unreadable(item, name)
+            reads.append(read)
+        else:
+            reads.append(partial(same, read()))
+    return ReadWhenAsked(tuple(reads))
 
 
 # How what people hand over is read; of other modalities it is taken as it is.
-_SAMPLES: Mapping[str, Callable[[Any], list[Sample]]] = {
+_SAMPLES: Mapping[str, Callable[[Any], ReadWhenAsked]] = {
     "image": image_samples,
     "video": clip_samples,
     TEXT: text_samples,

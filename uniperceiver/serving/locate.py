@@ -5,6 +5,7 @@ Nothing here imports torch: a wrong path is told at once.
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from uniperceiver.errors import UserError
@@ -39,28 +40,33 @@ def model_folder(path: str | Path) -> Path:
     raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
 
 
-def refuse_nowhere(path: str | Path) -> None:
+def refuse_nowhere(path: str | Path, files: Iterable[str] = ()) -> None:
     """Refuse a path at which no model lies, before anything slow is imported; what may be on the hub is not asked for.
 
+    Args:
+        files: names of files and folders that must be there, too.
+
     Raises:
-        UserError: there is no model.
+        UserError: there is no model, or no such file.
     """
     if Path(path).parent.exists() or not may_be_on_hub(str(path)):
         model_folder(path)
+    refuse_missing(files)
 
 
-def refuse_missing(word: str) -> None:
-    """Refuse the name of a file or folder that is not there, likewise.
+def refuse_missing(words: Iterable[str]) -> None:
+    """Refuse names of files or folders that are not there.
 
     Raises:
-        UserError: it is not.
+        UserError: one of them is not.
     """
-    try:
-        os.stat(word)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        mend = "give the path of a file or folder, or --text if it is a text"
-        raise UserError(f"{word}: cannot be read ({reason}); {mend}") from None
+    for word in words:
+        try:
+            os.stat(word)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            mend = "give the path of a file or folder, or --text if it is a text"
+            raise UserError(f"{word}: cannot be read ({reason}); {mend}") from None
 
 
 def may_be_on_hub(path: str) -> bool:

@@ -6,8 +6,10 @@ Shape suffixes: N items, K candidates, D width.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,20 +18,22 @@ from torch import Tensor
 from uniperceiver.devices import device_of, dtype_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
-from uniperceiver.records import to_device
+from uniperceiver.records import Sample, to_device
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
 from uniperceiver.serving.engine.engine import Engine, finite
+from uniperceiver.serving.engine.explained import Explained, explained
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
+from uniperceiver.serving.engine.samples import ReadWhenAsked, samples_at_hand
 from uniperceiver.serving.regions.detect import detections, drawn
-from uniperceiver.serving.saved import SavedModel
+from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import (
     fitting,
     for_texts,
     media_alone,
     modality_asked,
-    refuse_other_classes,
     refuse_other_modality,
+    to_classify,
 )
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
@@ -59,7 +63,9 @@ class Answering:
         dtype: str | torch.dtype = "float32",
     ) -> None:
         self.saved, self.model, self.codec = saved, saved.model, saved.codec
-        self.device, self.batch = device_of(str(device)), _batch(batch)
+        if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+            raise UserError(f"batch must be a number of items, 1 or more, found {shown(batch)}")
+        self.device, self.batch = device_of(str(device)), batch
         self._engine = Engine(saved, self.device, batch, home, dtype_of(dtype, self.device))
         self._writes = any(task.answer.causal for task in self.tasks.values()) or not self.tasks
 
@@ -109,29 +115,57 @@ class Answering:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
         """
         images, texts = at_hand(images), at_hand(texts)
-        seen = inputs.modality_of(images, modality_asked(self.saved, task) if modality is None else modality)
-        chosen = fitting(
-            self.saved,
-            "classify",
-            task,
-            "classify",
-            seen,
-            lambda task: (
-                task.answer.question == "classify" and (bool(task.media) and TEXT in task.inputs) == (texts is not None)
-            ),
-        )
-        refuse_other_modality("classify", chosen.task, images, modality)
-        if labels is not None or template is not None:
-            named = inputs.label_texts(chosen.task.labels if labels is None else labels, template)
-            chosen = replace(chosen, task=replace(chosen.task, labels=named))
-        if not chosen.task.answer.names(chosen.task, self.codec):
-            raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
-        refuse_other_classes(self.saved, chosen.task)
-        if labels is not None:
-            inputs.refuse_equal(chosen.task.labels, self.codec.clean)
-        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
-        self._engine.tell_cut(chosen, samples)
+        if task is None and modality is None and texts is None and (places := inputs.places_by_modality(images)):
+            labels = at_hand(labels)
+            return torch.stack(
+                inputs.in_order(
+                    places,
+                    images,
+                    lambda name, part: self.classify(part, labels, template=template, modality=name).unbind(),
+                )
+            )
+        chosen, samples = self._classified("classify", images, labels, task, texts, template, modality)
         return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+
+    def explain(
+        self,
+        images: Media | Iterable[Media] | str | Iterable[str],
+        labels: Iterable[str | Iterable[str]] | None = None,
+        task: str | Task | None = None,
+        *,
+        texts: str | Iterable[str] | None = None,
+        template: str | Iterable[str] | None = None,
+        modality: str | None = None,
+    ) -> Explained:
+        """What the answers of `classify` are made of: cosines, the temperature, and what each gate decided.
+
+        Args: those of `classify`.
+
+        Raises:
+            UserError: as `classify`.
+        """
+        chosen, samples = self._classified("explain", at_hand(images), labels, task, at_hand(texts), template, modality)
+        return explained(self._engine, chosen, samples)
+
+    def _classified(
+        self,
+        call: str,
+        images: Any,
+        labels: Iterable[str | Iterable[str]] | None,
+        task: str | Task | None,
+        texts: Any,
+        template: str | Iterable[str] | None,
+        modality: str | None,
+    ) -> tuple[KnownTask, ReadWhenAsked]:
+        """The task, with its labels, and the samples that it is asked about."""
+        seen = inputs.modality_of(images, modality_asked(self.saved, task) if modality is None else modality)
+        chosen = to_classify(self.saved, call, seen, task, labels, template, with_text=texts is not None)
+        refuse_other_modality(call, chosen.task, images, modality)
+        samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
+        if TEXT in chosen.task.inputs:
+            unseen = samples_at_hand([Sample(id="")] * len(samples))
+            self._engine.tell_cut(chosen, inputs.with_texts(unseen, texts) if chosen.task.media else samples)
+        return chosen, samples
 
     def detect(
         self,
@@ -189,6 +223,9 @@ class Answering:
         """
         _check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
+        if task is None and (places := inputs.places_by_modality(images)):
+            ask = partial(self.caption, beam=beam, max_words=max_words, length_penalty=length_penalty)
+            return inputs.in_order(places, images, lambda _, part: ask(part))
         modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(
             self.saved, "caption", task, "caption", modality, lambda task: task.answer.question == "caption"
@@ -219,6 +256,9 @@ class Answering:
     def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | Task | None = None) -> Tensor:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
         images = at_hand(images)
+        if task is None and (places := inputs.places_by_modality(images)):
+            named = inputs.text_list(texts)
+            return torch.stack(inputs.in_order(places, images, lambda _, part: self.rank(part, named).unbind()))
         modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
         candidates = inputs.text_list(texts)
@@ -250,12 +290,6 @@ class Answering:
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
         passes = self._engine.decisions(chosen, samples)
         return gate_decisions(self.saved.arch, passes, token_first=self.model.encoder.token_first)
-
-
-def _batch(batch: int) -> int:
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise UserError(f"batch must be a number of items, 1 or more, found {shown(batch)}")
-    return batch
 
 
 def _check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:

@@ -4,7 +4,7 @@ A model that chose its experts by task has parameters for its own tasks only: th
 only one of them that fits.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import TEXT
+from uniperceiver.serving.inputs import label_texts, refuse_equal
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import shown
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -75,6 +76,41 @@ def fitting(
         raise UserError(
             f"{call}: cannot be asked of task {chosen.task.name!r}; of this model's tasks: {names or '(none)'}"
         )
+    return chosen
+
+
+def to_classify(
+    saved: SavedModel,
+    call: str,
+    modality: str,
+    task: str | Task | None,
+    labels: Iterable[str | Iterable[str]] | None,
+    template: str | Iterable[str] | None,
+    *,
+    with_text: bool,
+) -> KnownTask:
+    """The task asked for, or an anonymous one, with the labels to choose among.
+
+    Args:
+        modality: of what the call is about.
+        with_text: whether a text is read beside a picture.
+
+    Raises:
+        UserError: as `fitting`; no labels, or some that cannot be told apart.
+    """
+
+    def fits(asked: Task) -> bool:
+        return asked.answer.question == "classify" and (bool(asked.media) and TEXT in asked.inputs) == with_text
+
+    chosen = fitting(saved, call, task, "classify", modality, fits)
+    if labels is not None or template is not None:
+        named = label_texts(chosen.task.labels if labels is None else labels, template)
+        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+    if not chosen.task.answer.names(chosen.task, saved.codec):
+        raise UserError(f"{call}: give labels=[...], or task= the name of a task of the run that has labels")
+    refuse_other_classes(saved, chosen.task)
+    if labels is not None:
+        refuse_equal(chosen.task.labels, saved.codec.clean)
     return chosen
 
 

@@ -101,6 +101,16 @@ def encoded(item: Any, name: str) -> bytes | None:
     return bytes(data)
 
 
+def refuse_unreadable(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse a file that is not there, before those in front of it are read.
+
+    Raises:
+        UserError: as `encoded`.
+    """
+    if not os.path.exists(path) or os.path.isdir(path):
+        encoded(path, name)
+
+
 def picture_pixels(image: Image.Image, name: str) -> np.ndarray:
     """The upright pixels of a PIL image, (H, W, 3) uint8.
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from tests import made_data
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
 from uniperceiver.serving.predict.predict import _scored
@@ -129,17 +130,42 @@ def test_texts_of_a_file_and_of_the_command_line(
     assert answers(capsys, [*words, "--", str(tmp_path)]) == of_file
 
 
-def test_pictures_and_clips_are_not_asked_about_together(
+def test_pictures_and_clips_are_answered_in_their_order(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("a.png", "b.mp4"):
+    names = ("a.png", "b.mp4", "c.png", "d.mp4")
+    for number, name in enumerate(names):
+        write = made_data.picture if name.endswith("png") else made_data.clip
+        (tmp_path / name).write_bytes(write(number))
+    files = [str(tmp_path / name) for name in names]
+    for question in (
+        ["classify", "--labels", "red", "blue"],
+        ["caption"],
+        ["rank", "--texts", "a red circle", "a blue square"],
+    ):
+        words = [str(trained), *question, "--json", "--"]
+        together = answers(capsys, [*words, str(tmp_path)])
+        alone = [answer for file in files for answer in answers(capsys, [*words, file])]
+        assert [answer["file"] for answer in together] == files
+        for answer, single in zip(together, alone, strict=True):
+            assert answer["answer"] == single["answer"]
+            assert answer.get("scores") == pytest.approx(single.get("scores"), abs=1e-5)
+
+
+def test_what_a_task_does_not_look_at_is_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.mp4", "c.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert main(["predict", str(trained), "classify", "--labels", "a", "b", "--", str(tmp_path)]) == 2
-    assert "1 images and 1 clips; ask about one of them at a time, or name a task" in capsys.readouterr().err
+    picture, clip, text = (str(tmp_path / name) for name in ("a.png", "b.mp4", "c.txt"))
+    assert main(["predict", str(trained), "classify", "--labels", "a", "b", "--", picture, text]) == 2
+    assert "1 images and 1 texts; ask about one of them at a time, or name a task" in capsys.readouterr().err
+    assert main(["predict", str(trained), "classify", "--task", "motions", "--", clip, picture]) == 2
+    assert f"{picture}: its name is that of images, and the task looks at clips; leave it" in capsys.readouterr().err
     assert main(["predict", str(trained), "classify", "--task", "motions", "--", str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"{tmp_path}: 1 file is not taken: 1 .png"
-    assert f"{tmp_path / 'b.mp4'}: the file is empty" in said[1]
+    assert said[0] == f"{tmp_path}: 2 files are not taken: 1 .png, 1 .txt"
+    assert f"{clip}: the file is empty" in said[1]
 
 
 @pytest.mark.parametrize(

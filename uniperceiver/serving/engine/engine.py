@@ -3,7 +3,7 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.engine.vocabulary import KeptVocabulary, is_worth_keeping
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import numpy_stream
-from uniperceiver.tasks.ask import answer_among, compare, input_features, represent_inputs
+from uniperceiver.tasks.ask import answer_among, compare, input_features, read, represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
+from uniperceiver.tasks.likelihood import unit
 from uniperceiver.tasks.sequences import text_sequences
 
 
@@ -109,6 +110,18 @@ class Engine:
                 decisions = self.model.encode(batch.inputs).decisions
             yield batch, decisions
 
+    def compared(
+        self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor
+    ) -> Iterator[tuple[Batch, Tensor, Tensor, tuple[Decision, ...]]]:
+        """Batches, with the cosines of all candidates, (R, K), their probabilities, and what the gates decided."""
+        for batch in self.batches(chosen, samples):
+            with self.computing():
+                encoded = self.model.encode(batch.inputs)  # all tokens, also those that no answer is read from
+                feature_RD = self.model.represent(read(encoded, batch.readout))
+                cosine_RK = unit(feature_RD) @ c_KD.T
+                probability_RK = compare(self.model, chosen.task, feature_RD, c_KD).softmax(dim=-1)
+            yield batch, finite(cosine_RK).float().cpu(), finite(probability_RK).float().cpu(), encoded.decisions
+
     def texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task, cut to its longest text; how many were cut is said."""
         ids, length = [self.codec.encode(text) for text in texts], chosen.preprocess.length
@@ -116,8 +129,8 @@ class Engine:
         facts = chosen.task.facts("candidate", chosen.index)
         return Candidates(sequences=text_sequences(ids, facts, self.codec.end, length))
 
-    def tell_cut(self, chosen: KnownTask, samples: Sequence[Sample]) -> None:
-        """Say how many of the samples' texts are longer than the task reads, if any are."""
+    def tell_cut(self, chosen: KnownTask, samples: Iterable[Sample]) -> None:
+        """Say how many of the samples' texts are longer than the task reads, if any are; media are not looked at."""
         lengths = [
             length for sample in samples for length in chosen.task.answer.lengths(chosen.task, sample, self.codec)
         ]

@@ -102,7 +102,7 @@ def predict(
     return _answers(about, _ask(model, question, trained, about.modality), model.batch, keep_going)
 
 
-def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, modality: str) -> Ask:
+def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, modality: str | None) -> Ask:
     """The question as a function of some files."""
     if question.kind == "caption":
         beam = 2 if question.beam is None else question.beam

@@ -19,11 +19,11 @@ _LINES = ".txt"  # of a file with a text on each line
 
 @dataclass(frozen=True, kw_only=True)
 class AskedAbout:
-    """What a model is asked about, of one modality."""
+    """What a model is asked about."""
 
     names: tuple[str, ...]  # in the answers: a path, a path and a line's number, or the text itself
     things: tuple[Path | str, ...]  # a path of an image or clip, or a text
-    modality: str
+    modality: str | None  # None: images and clips, told apart by their names
 
 
 def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, keep_going: bool) -> AskedAbout:
@@ -35,7 +35,7 @@ def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, ke
         keep_going: a file that is not there is a matter of its own.
 
     Raises:
-        UserError: no such file, a folder without any, files of several modalities, or texts for a task of pictures.
+        UserError: no such file, a folder without any, texts beside pictures, or files that the task does not look at.
     """
     if as_text:
         if modality not in (None, TEXT):
@@ -43,11 +43,19 @@ def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, ke
         return AskedAbout(names=tuple(words), things=tuple(words), modality=TEXT)
     files = [file for word in words for file in _files_of(word, modality, keep_going=keep_going)]
     kinds = Counter(_modality_of(file) for file in files)
-    if modality is None and len(kinds) > 1:
+    if modality is None and len(kinds) > 1 and TEXT in kinds:
         counts = " and ".join(f"{count:,} {MODALITIES[name].noun}s" for name, count in kinds.items())
         raise UserError(f"{counts}; ask about one of them at a time, or name a task that looks at one: --task NAME")
-    modality = modality or next(iter(kinds))
+    if modality is None and len(kinds) == 1:
+        (modality,) = kinds
     if modality != TEXT:
+        others = (file for file in files if modality and modality_of_file(file.suffix) not in (None, modality))
+        if not keep_going and (wrong := next(others, None)):
+            noun = MODALITIES[modality_of_file(wrong.suffix) or TEXT].noun
+            raise UserError(
+                f"{wrong}: its name is that of {noun}s, and the task looks at {MODALITIES[str(modality)].noun}s; leave "
+                "it out, or name another task"
+            )
         return AskedAbout(names=tuple(map(str, files)), things=tuple(files), modality=modality)
     if wrong := next((file for file in files if modality_of_file(file.suffix)), None):
         noun = MODALITIES[modality_of_file(wrong.suffix) or TEXT].noun
@@ -70,7 +78,7 @@ def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[
     path = Path(word)
     if not os.path.isdir(word):  # not of the path, which would be this folder where the word is empty
         if not keep_going:
-            refuse_missing(word)
+            refuse_missing([word])
         yield path
         return
     decoded = {_LINES.removeprefix("."): TEXT} if modality == TEXT else listed_suffixes()
