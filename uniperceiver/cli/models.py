@@ -16,7 +16,7 @@ _NOT_ALL = 1  # exit code where some files could not be used
 
 def predict(
     run: Run,
-    question: Annotated[Literal["classify", "caption", "rank", "detect", "segment"], arg()],
+    question: Annotated[Literal["classify", "caption", "rank", "detect", "segment", "embed"], arg()],
     files: Annotated[list[str], arg("images, clips or folders of them, after --", metavar="FILE")],
     *,
     labels: Annotated[
@@ -40,7 +40,7 @@ def predict(
     device: Annotated[str, arg()] = "cpu",
     keep_going: Annotated[bool, arg("answer what can be used, and name the rest (exit code 1)")] = False,
     out: Annotated[
-        Path | None, arg("write .csv, .parquet or .jsonl: a row for each file or thing", metavar="FILE")
+        Path | None, arg("write .csv, .parquet, .jsonl (embed: or .npy): a row for each file or thing", metavar="FILE")
     ] = None,
     json: Annotated[bool, arg("print the answers as JSON")] = False,
 ) -> int | None:

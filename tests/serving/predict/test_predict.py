@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pyarrow import parquet
 
 from tests import made_data
+from uniperceiver import load
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
 from uniperceiver.serving.predict.predict import _scored
@@ -150,6 +154,54 @@ def test_pictures_and_clips_are_answered_in_their_order(
         for answer, single in zip(together, alone, strict=True):
             assert answer["answer"] == single["answer"]
             assert answer.get("scores") == pytest.approx(single.get("scores"), abs=1e-5)
+
+
+READ: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    ".csv": lambda path: list(csv.DictReader(path.read_text().splitlines())),
+    ".parquet": lambda path: parquet.read_table(path).to_pylist(),
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".jsonl"])
+def test_vectors_are_printed_and_written(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    (folder.parent / "clip.mp4").write_bytes(made_data.clip(0))
+    files = [str(folder / "b.png"), str(folder.parent / "clip.mp4"), str(folder / "c.jpg")]
+    words = [str(trained), "embed", "--keep-going"]
+    picture, clip, broken = answers(capsys, [*words, "--json", "--", *files], code=1)
+    model = load(trained)
+    expected_ND = torch.cat([model.encode_image(Path(files[0])), model.encode_video(Path(files[1]))])
+    torch.testing.assert_close(torch.tensor([picture["vector"], clip["vector"]]), expected_ND)
+    assert str(broken["error"]).startswith("not a JPEG")
+    out = tmp_path / f"vectors{suffix}"
+    for _ in range(1 if suffix == ".npy" else 2):  # a table takes the place of one
+        assert main(["predict", *words, "--out", str(out), "--", *files]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == f"3 answers: {out}"
+    if suffix == ".npy":
+        written = np.load(out)
+        assert np.isnan(written[2]).all()
+    else:
+        rows = READ[suffix](out)
+        assert list(rows[0]) == ["file", *(f"v{place}" for place in range(16)), "error"]
+        written = np.array([[float(row[f"v{place}"]) for place in range(16)] for row in rows[:2]])
+    np.testing.assert_allclose(written[:2], expected_ND, atol=1e-6)
+
+
+def test_texts_are_embedded_and_no_array_is_overwritten(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = answers(capsys, [str(trained), "embed", "--text", "--json", "--", "a red square"])
+    torch.testing.assert_close(torch.tensor([text["vector"]]), load(trained).encode_text("a red square"))
+    assert main(["predict", str(trained), "embed", "--text", "--", "a red square"]) == 0
+    assert capsys.readouterr().out.startswith("a red square: 16 numbers: ")
+    np.save(tmp_path / "there.npy", np.zeros(3))
+    for out, question in (("there.npy", "embed"), ("no/vectors.npy", "embed"), ("captions.npy", "caption")):
+        assert main(["predict", str(trained), question, "--out", str(tmp_path / out), "--", str(tmp_path)]) == 2
+    assert main(["predict", str(trained), "embed", "--text", "--out", str(tmp_path / "there.npy"), "--", "a"]) == 2
+    assert "there.npy: is there already" in capsys.readouterr().err
+    assert np.load(tmp_path / "there.npy").tolist() == [0, 0, 0]
 
 
 def test_what_a_task_does_not_look_at_is_named(

@@ -13,6 +13,7 @@ from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.model.architecture import notes_on
 from uniperceiver.records.regions import Detections
+from uniperceiver.serving.inputs import in_order, modality_of, places_by_modality
 from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
@@ -33,6 +34,7 @@ _READ = {
     "rank": ("texts",),
     "detect": ("labels", "labels_file", "least", "draw"),
     "segment": ("labels", "labels_file", "least", "draw"),
+    "embed": ("text",),
 }
 _DETECTED = {"detect": UniPerceiver.detect, "segment": UniPerceiver.segment}
 _NAMED = 10  # files that could not be used, in the lines about them
@@ -42,7 +44,7 @@ _NAMED = 10  # files that could not be used, in the lines about them
 class Question:
     """What is asked, as the command line says it."""
 
-    kind: str  # "classify", "caption", "rank", "detect" or "segment"
+    kind: str  # "classify", "caption", "rank", "detect", "segment" or "embed"
     task: str | None = None
     labels: Sequence[str] | None = None
     labels_file: Path | None = None
@@ -72,8 +74,8 @@ def predict(
         out: the table that is written later, which is checked before anything is asked.
 
     Returns:
-        A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first; or
-        {"file", "error"} for what could not be used.
+        A mapping per file: {"file", "answer"} and, with candidates, {"scores": {text: value}}, best first; {"file",
+        "vector"} of embed; or {"file", "error"} for what could not be used.
 
     Raises:
         UserError: a file that cannot be read, an unknown task, candidates that are missing, an option that the
@@ -98,7 +100,7 @@ def predict(
     if modality is not None:
         _ask(model, question, trained, modality)([])  # whether the task can be asked this at all
     about = asked_about(words, modality, as_text=question.text, keep_going=keep_going)
-    check_table(out, about.things)
+    check_table(out, about.things, vectors=question.kind == "embed")
     return _answers(about, _ask(model, question, trained, about.modality), model.batch, keep_going)
 
 
@@ -107,6 +109,8 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
     if question.kind == "caption":
         beam = 2 if question.beam is None else question.beam
         return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
+    if question.kind == "embed":
+        return partial(_embedded, model, question.task, modality)
     if question.kind in _DETECTED:
         drawn = None if question.draw is None else DrawnPictures(question.draw)
         named = _labels(question)
@@ -141,6 +145,17 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
             things, labels, question.task, texts=question.question, template=question.template, modality=modality
         ).tolist(),
     )
+
+
+def _embedded(model: UniPerceiver, task: str | None, modality: str | None, things: list[Path | str]) -> list[Answer]:
+    """The unit vector of each picture, clip or text."""
+    encode = {"image": model.encode_image, "video": model.encode_video, TEXT: model.encode_text}
+    places = places_by_modality(things) if modality is None else {}
+    if places:
+        vectors = in_order(places, things, lambda name, part: encode[name](part, task).unbind())
+    else:
+        vectors = list(encode[modality_of(things, modality, text=False)](things, task))
+    return [{"vector": vector.tolist()} for vector in vectors]
 
 
 def _detected(
