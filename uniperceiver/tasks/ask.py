@@ -99,7 +99,7 @@ def _answered(
     """
     settled = task.answer.settled(inputs, batch.readout)
     return Answered(
-        logits_RK=logits_RK,
+        logits_RK=task.answer.shifted(task, logits_RK, inputs),
         decisions=inputs.decisions + decisions,
         readout=settled.readout,
         terms=settled.terms,

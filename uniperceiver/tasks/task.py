@@ -7,6 +7,7 @@ from typing import Any
 
 from uniperceiver.modalities import MODALITIES, TEXT, kind_of
 from uniperceiver.records import Facts, Segment, Side
+from uniperceiver.records.regions import ClassTerm
 from uniperceiver.tasks.answers import ANSWERS, AnswerKind, answer_name
 
 # One learned temperature per family; all eleven of the original release, so that its weights fit.
@@ -48,6 +49,7 @@ class Task:
     target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
     masks: bool = False  # whether a thing at a proposal has a mask beside its box
+    class_term: ClassTerm = "softmax"  # how the name of a proposal is learnt (tasks/localisation/classes.py)
     template: str | None = None  # wraps an input text: "{text}" and, where the answer is read in the text, "{answer}"
 
     def __post_init__(self) -> None:
@@ -84,6 +86,8 @@ class Task:
         values = dataclasses.asdict(self)
         if not self.masks:
             del values["masks"]
+        if self.class_term == "softmax":
+            del values["class_term"]
         return values
 
     def segments(self, index: int | None = None) -> tuple[Segment, ...]:
@@ -126,6 +130,8 @@ class Task:
         yield from kind.contradictions(self)
         if self.masks and not kind.reads_objects:
             yield "masks go with read_at='proposals' only"
+        if self.class_term != "softmax" and not kind.reads_objects:
+            yield "class_term goes with read_at='proposals' only"
         if self.labels and not kind.has_labels:
             yield "labels go with candidates='labels' only"
         if any(not isinstance(texts, tuple) or not texts for texts in self.labels):

@@ -125,7 +125,8 @@ class Engine:
 
     def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
         """Keyed by texts and by what routing sees."""
-        key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
+        task = chosen.task
+        key = (what, task.labels, task.class_term, chosen.preprocess.length, task.facts("candidate", chosen.index))
         return self.cache.get(key, self.model, lambda: finite(make()))
 
     def represent(self, candidates: Candidates) -> Tensor:

@@ -26,6 +26,7 @@ class Located:
 
     terms: Mapping[str, Tensor]  # weighted; objectness, l1, giou, with masks mask and dice, with noise denoised
     class_BN: Tensor  # int64, the class of the thing that each token was taken for; -1: of none
+    none_BN: Tensor  # bool, which tokens were taken for no thing and lie in no crowd
 
 
 def focal(logit_BQ: Tensor, target_BQ: Tensor) -> Tensor:
@@ -56,7 +57,10 @@ def localise(regions: Regions, objects: Objects) -> Located:
     last = pairs[-1]
     class_BQ = torch.full_like(regions.layers[-1].objectness_BQ, -1, dtype=torch.int64)
     class_BQ[last.row_P, last.query_P] = objects.class_BG[last.row_P, last.thing_P]
-    return Located(terms=terms, class_BN=class_BQ.gather(1, regions.chosen_BN))
+    none_BQ = ~_in_crowd(at_least_float32(regions.layers[-1].box_BQ4.detach()), objects)
+    none_BQ[last.row_P, last.query_P] = False
+    chosen_BN = regions.chosen_BN
+    return Located(terms=terms, class_BN=class_BQ.gather(1, chosen_BN), none_BN=none_BQ.gather(1, chosen_BN))
 
 
 def denoised_term(denoised: Denoised, objects: Objects) -> Tensor:

@@ -1,10 +1,13 @@
 """What config.json holds of a model that reads pictures as regions."""
 
+import dataclasses
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from uniperceiver.strict import record
+
+_LATER: dict[str, object] = {"name_bias": False}  # fields that models saved before them lack, and what these have
 
 
 @record
@@ -45,6 +48,13 @@ class RegionShape:
     """Pixels along a side of a mask's pixel."""
     denoise: NonNegativeInt = 0
     """Noised boxes of things among the queries in training; 0: none."""
+    name_bias: bool = False
+    """Whether the logits of names have a bias, which tasks with class_term=sigmoid need."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json; what came later stands there only where it says something."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     def __post_init__(self) -> None:
         if self.tokens > self.queries:
