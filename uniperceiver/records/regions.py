@@ -13,6 +13,8 @@ from torch import Tensor
 
 ClassTerm = Literal["softmax", "sigmoid", "background"]
 """How the name of a proposal is learnt: tasks/localisation/classes.py."""
+ObjectnessTerm = Literal["focal", "iou"]
+"""What is learnt of a proposal beside its name: whether it is a thing, or how far it overlaps that."""
 
 
 class Masks(Protocol):

@@ -106,6 +106,10 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int, name_bias: bo
         return None
     if wish.tokens is not None and wish.tokens > wish.queries:
         raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
+    if wish.attention != "deformable" and wish.points != RegionsConfig().points:
+        raise UserError(
+            f"model.regions.points: has no effect with model.regions.attention={wish.attention}; remove one of them"
+        )
     return RegionShape(
         **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
         library=library_shape(name, wish.levels) if (name := library_name(wish)) else None,

@@ -1,14 +1,16 @@
 """Runs whose names of things are learnt in another way: training, answers, other labels, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from tests.regions_run import region_values
-from tests.small_run import write_recipe
+from tests.small_run import train, write_recipe
 from uniperceiver import Recipe, load
 from uniperceiver.cli import main
 from uniperceiver.data.scenes.source import ScenesSource
@@ -84,6 +86,13 @@ def test_a_label_called_background_is_refused_where_that_is_nothing(runs: Path) 
     ("tasks", "changes", "message"),
     [
         (("boxes",), {"tasks__boxes__class_term": "linear"}, "class_term"),
+        (("boxes",), {"tasks__boxes__objectness": "giou"}, "objectness"),
+        (("colours",), {"tasks__colours__objectness": "iou"}, "tasks.colours.objectness: .* has no things"),
+        (
+            ("boxes",),
+            {"model__regions__attention": "dense"},
+            "model.regions.points: has no effect with model.regions.attention=dense",
+        ),
         (("colours",), {"tasks__colours__class_term": "sigmoid"}, "tasks.colours.class_term: .* has no things"),
         (
             ("boxes",),
@@ -109,3 +118,24 @@ def test_a_start_without_the_bias_is_refused(runs: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="its model has no bias of names, which class_term=sigmoid needs"):
         prepare_run(recipe(model__start=start, tasks__boxes__class_term="sigmoid"), tmp_path, tmp_path / "run")
     prepare_run(recipe(model__start=start, tasks__boxes__class_term="background"), tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tasks__boxes__objectness": "iou"},
+        {"model__regions__attention": "dense", "model__regions__points": 4},
+        {"model__regions__attention": "dense_rpb", "model__regions__points": 4, "model__regions__denoise": 4},
+    ],
+)
+def test_a_recipe_chooses_objectness_and_attention(runs: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The model is asked anew, from its files; what was chosen made a difference."""
+    train(tmp_path / "run", recipe(steps=3, **changes))
+    (answer,) = load(tmp_path / "run").detect(picture(), least=0.0)
+    (usual,) = load(runs / "softmax").detect(picture(), least=0.0)
+    assert len(answer) == len(usual) == 35
+    assert not np.array_equal(answer.scores, usual.scores)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [line["boxes/loss"] for line in logged if "boxes/loss" in line]
+    assert losses
+    assert all(map(math.isfinite, losses))

@@ -44,6 +44,8 @@ class RegionLabels(Labels):
             yield f"read_at={task.read_at!r} needs inputs=('image',): a picture alone, as proposals are made of it"
         if task.class_term not in CLASS_TERMS:
             yield f"unknown class_term {task.class_term!r}"
+        if task.objectness not in ("focal", "iou"):
+            yield f"unknown objectness {task.objectness!r}"
         if task.class_term == "background" and any(BACKGROUND in texts for texts in task.labels):
             yield (
                 f"class_term='background' has the text {BACKGROUND!r} for what is no thing, and a class is called so, "
@@ -80,6 +82,7 @@ class RegionLabels(Labels):
             target_R=objects.class_BG[row_R, position_R],
             objects=objects,
             class_term=task.class_term,
+            objectness=task.objectness,
         )
 
     def all_candidates(self, task: "Task", codec: TextCodec, index: int | None = None) -> Candidates:
@@ -105,7 +108,7 @@ class RegionLabels(Labels):
     def settled(self, encoded: Encoded, readout: Readout) -> Settled:
         assert encoded.regions is not None, "the model makes no proposals"
         assert readout.objects is not None
-        located = localise(encoded.regions, readout.objects)
+        located = localise(encoded.regions, readout.objects, readout.objectness)
         rows, proposals = located.class_BN.shape
         row_R = torch.arange(rows, device=located.class_BN.device).repeat_interleave(proposals)
         position_R = torch.arange(proposals, device=row_R.device).repeat(rows) + encoded.regions.start

@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from uniperceiver.strict import record
 
-_LATER: dict[str, object] = {"name_bias": False}  # fields that models saved before them lack, and what these have
+_LATER: dict[str, object] = {"attention": "deformable", "name_bias": False}  # what models have that were saved before
 
 
 @record
@@ -36,6 +36,8 @@ class RegionShape:
     """Places of the maps that are chosen by objectness and refined."""
     tokens: PositiveInt = 60
     """Proposals, the best by objectness, that become tokens; at most as many as there are queries."""
+    attention: Literal["deformable", "dense", "dense_rpb"] = "deformable"
+    """How queries look at the maps: at points around their boxes, or at all cells, without or with a bias by box."""
     points: PositiveInt = 4
     """Points that a head of deformable attention looks at in each map."""
     pooled: PositiveInt = 1
