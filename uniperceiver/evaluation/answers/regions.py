@@ -77,7 +77,7 @@ class RegionsEvaluation(Evaluation):
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
         batch = batch_of(split, settings, samples)
         c_KD = _represented(model, split, settings)
-        answered = answer_among(model, split.task, batch, c_KD)
+        answered = answer_among(model, split.task, batch, c_KD, settle=False)
         for picture, things in zip(_detections(split, settings, batch, answered), _pictures(batch), strict=True):
             yield Shown(things=ShownThings.of(picture, things))
 

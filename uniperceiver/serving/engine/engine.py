@@ -80,7 +80,7 @@ class Engine:
     ) -> Iterator[tuple[tuple[PictureThings, ...], Regions, Tensor]]:
         """The proposals in every batch of pictures and the logits of the candidates at each, (R, K)."""
         for batch in self.batches(chosen, samples):
-            answered = answer_among(self.model, chosen.task, batch, c_KD)
+            answered = answer_among(self.model, chosen.task, batch, c_KD, settle=False)
             assert answered.regions is not None
             assert batch.readout.objects is not None
             finite(answered.regions.layers[-1].objectness_BQ)
