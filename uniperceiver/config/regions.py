@@ -24,6 +24,9 @@ class RegionsConfig:
     """Places that are chosen by objectness and refined; at least as many as there are things in any picture."""
     tokens: PositiveInt | None = None
     """Proposals, the best by objectness, that become tokens of the encoder; None: all of `queries`."""
+    attention: Literal["deformable", "dense", "dense_rpb"] = "deformable"
+    """What a proposal looks at in the maps. deformable: a few points around its box; dense: all cells; dense_rpb: all
+    cells, with scores that also depend on where a cell lies beside the box."""
     points: PositiveInt = 4
     """Points that a head of the deformable attention looks at in each map."""
     pooled: PositiveInt = 1

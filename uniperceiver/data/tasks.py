@@ -57,6 +57,8 @@ def _open_task(
         task = dataclasses.replace(task, labels=_labels(config, sources, where))
     elif config.labels is not None:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    if (config.class_term, config.objectness) != ("softmax", "focal"):
+        task = _with_terms(task, config, where)
     if task.answer.reads_objects:
         _refuse_for_things(task, config, sources, where)
     mixes = config.augment.mixup or config.augment.cutmix
@@ -77,6 +79,22 @@ def _open_task(
         fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
+
+
+def _with_terms(task: Task, config: TaskConfig, where: str) -> Task:
+    """The task with another way to learn the names of things, or that they are there."""
+    if not task.answer.reads_objects:
+        key = "objectness" if config.class_term == "softmax" else "class_term"
+        raise UserError(f"{where}.{key}: a task of kind {config.kind!r} has no things; remove the key")
+    if config.class_term == "sigmoid" and config.label_smoothing:
+        raise UserError(
+            f"{where}.label_smoothing: spreads the target over names of which one is right, and with "
+            "class_term=sigmoid each is a yes or no of its own; remove one of the two keys"
+        )
+    try:
+        return dataclasses.replace(task, class_term=config.class_term, objectness=config.objectness)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _refuse_for_things(task: Task, config: TaskConfig, sources: Mapping[str, Source], where: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.modalities import MODALITIES, TEXT
-from uniperceiver.records.regions import Masks, Objects, PictureThings, Regions
+from uniperceiver.records.regions import ClassTerm, Masks, ObjectnessTerm, Objects, PictureThings, Regions
 
 Side = Literal["input", "candidate"]
 
@@ -146,6 +146,8 @@ class Readout:
     soft_RK: Tensor | None = None
     summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
     objects: Objects | None = None  # read at every proposal: what these are compared with; targets follow from it
+    class_term: ClassTerm = "softmax"  # with `objects`: how the name of a proposal is learnt (Task.class_term)
+    objectness: ObjectnessTerm = "focal"  # with `objects`: how a proposal is learnt to be a thing (Task.objectness)
 
     @property
     def answers(self) -> int:

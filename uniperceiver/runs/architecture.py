@@ -42,6 +42,7 @@ def architecture(
     answer: int,
     modalities: Iterable[str] = (),
     masks: bool = False,
+    name_bias: bool = False,
     pixels: int = 0,
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
@@ -50,6 +51,7 @@ def architecture(
         tasks: how many tasks the run has.
         modalities: of its tasks' inputs; images, clips and texts are always possible.
         masks: whether a task asks for masks of things.
+        name_bias: whether in a task each name is a yes or no of its own (class_term=sigmoid).
         pixels: along the side of its largest pictures.
 
     Raises:
@@ -81,17 +83,18 @@ def architecture(
             *dict.fromkeys((*USUAL, *(row.tokenizer for row in rows))),
             *(("regions",) if config.image == "regions" else ()),
         ),
-        regions=region_shape(config, masks=masks, pixels=pixels),
+        regions=region_shape(config, masks=masks, name_bias=name_bias, pixels=pixels),
         moe=settings and dataclasses.replace(settings, kinds=kinds),
     )
 
 
-def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShape | None:
+def region_shape(config: ModelConfig, *, masks: bool, pixels: int, name_bias: bool = False) -> RegionShape | None:
     """What makes the proposals of such a model; None: it reads pictures as patches.
 
     Args:
         masks: whether a task asks for masks of things.
         pixels: along the side of its largest pictures.
+        name_bias: whether in a task each name is a yes or no of its own.
 
     Raises:
         UserError: keys of `model.regions` that contradict each other, or that nothing reads.
@@ -103,12 +106,17 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShap
         return None
     if wish.tokens is not None and wish.tokens > wish.queries:
         raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
+    if wish.attention != "deformable" and wish.points != RegionsConfig().points:
+        raise UserError(
+            f"model.regions.points: has no effect with model.regions.attention={wish.attention}; remove one of them"
+        )
     return RegionShape(
         **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
         library=library_shape(name, wish.levels) if (name := library_name(wish)) else None,
         tokens=wish.tokens or wish.queries,
         masks=masks,
         mask_stride=wish.mask_stride or (2 if pixels <= _SMALL else 4),
+        name_bias=name_bias,
     )
 
 

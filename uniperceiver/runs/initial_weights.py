@@ -212,6 +212,11 @@ def _check_regions(recipe: Recipe, asked: RegionShape | None, start: RegionShape
             f"{where}: its model makes no masks; begin with one that was trained with a task of kind "
             "instance_segmentation, or leave such tasks out"
         )
+    if asked.name_bias and not start.name_bias:
+        raise UserError(
+            f"{where}: its model has no bias of names, which class_term=sigmoid needs; begin with one that was trained "
+            "with that, or write class_term: softmax"
+        )
     stride = recipe.model.regions.mask_stride or start.mask_stride
     if asked.library != start.library:
         raise UserError(f"{where}: its model has another backbone; name that in model.regions.backbone")

@@ -151,6 +151,7 @@ def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Arc
         answer=codec.answer,
         modalities=[modality for data in tasks for modality in data.task.inputs],
         masks=any(data.task.masks for data in tasks),
+        name_bias=any(data.task.class_term == "sigmoid" for data in tasks),
         pixels=max((data.preprocess.size for data in tasks if data.task.visual), default=0),
     )
 

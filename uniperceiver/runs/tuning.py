@@ -224,6 +224,11 @@ def _refuse_things(tasks: Sequence[TaskData], start: SavedModel, where: str) -> 
                 f"{where}: task {data.task.name!r} reads proposals, which its model does not make; tune one that was "
                 "trained with model.image=regions"
             )
+        if data.task.class_term == "sigmoid" and shape is not None and not shape.name_bias:
+            raise UserError(
+                f"{where}: task {data.task.name!r} has class_term=sigmoid, for which its model has no bias of names; "
+                "tune one that was trained with that, or remove the key"
+            )
         if data.task.masks and shape is not None and not shape.masks:
             raise UserError(
                 f"{where}: task {data.task.name!r} has masks, which its model does not make; tune one that was trained "

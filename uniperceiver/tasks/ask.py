@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uniperceiver.records import Batch, Decision, Encoded, Readout
 from uniperceiver.records.regions import Regions
+from uniperceiver.tasks.answers.kind import Settled
 from uniperceiver.tasks.candidates import Candidates, Model, representations
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.task import Task
@@ -82,24 +83,40 @@ def answer(
 
 
 def answer_among(
-    model: Model, task: Task, batch: Batch, c_KD: Tensor, stream: torch.Generator | None = None
+    model: Model,
+    task: Task,
+    batch: Batch,
+    c_KD: Tensor,
+    stream: torch.Generator | None = None,
+    *,
+    settle: bool = True,
 ) -> Answered:
-    """As `answer`, among candidates that were represented before; the decisions are those of the inputs."""
+    """As `answer`, among candidates that were represented before; the decisions are those of the inputs.
+
+    Args:
+        settle: say what is right at each read-out, too, which takes work that whoever only asks has no use for.
+    """
     feature_RD, inputs = encode_inputs(model, batch, stream)
-    return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs)
+    return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs, settle=settle)
 
 
 def _answered(
-    task: Task, batch: Batch, logits_RK: Tensor, inputs: Encoded, decisions: tuple[Decision, ...] = ()
+    task: Task,
+    batch: Batch,
+    logits_RK: Tensor,
+    inputs: Encoded,
+    decisions: tuple[Decision, ...] = (),
+    *,
+    settle: bool = True,
 ) -> Answered:
     """Logits with what is right at each read-out, which the encoded inputs may decide.
 
     Args:
         decisions: of the candidates.
     """
-    settled = task.answer.settled(inputs, batch.readout)
+    settled = task.answer.settled(inputs, batch.readout) if settle else Settled(readout=batch.readout)
     return Answered(
-        logits_RK=logits_RK,
+        logits_RK=task.answer.shifted(task, logits_RK, inputs),
         decisions=inputs.decisions + decisions,
         readout=settled.readout,
         terms=settled.terms,

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from uniperceiver.data.formats.files import existing_file, read_lines
 from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
@@ -149,7 +151,11 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
 
 def _embedded(model: UniPerceiver, task: str | None, modality: str | None, things: list[Path | str]) -> list[Answer]:
     """The unit vector of each picture, clip or text."""
-    encode = {"image": model.encode_image, "video": model.encode_video, TEXT: model.encode_text}
+    encode: dict[str, Callable[..., Tensor]] = {
+        "image": model.encode_image,
+        "video": model.encode_video,
+        TEXT: model.encode_text,
+    }
     places = places_by_modality(things) if modality is None else {}
     if places:
         vectors = in_order(places, things, lambda name, part: encode[name](part, task).unbind())

@@ -17,6 +17,7 @@ from uniperceiver.records.regions import Denoised, ProposalLayer
 from uniperceiver.tokenizers.regions.backbone import Maps
 from uniperceiver.tokenizers.regions.blocks import ExactLinear, Perceptron, RegionBlock
 from uniperceiver.tokenizers.regions.deformable import DeformableAttention
+from uniperceiver.tokenizers.regions.dense import DenseAttention
 from uniperceiver.tokenizers.regions.masks import MaskHead
 from uniperceiver.tokenizers.regions.noise import Noised
 from uniperceiver.tokenizers.regions.places import anchors, box_vectors
@@ -56,12 +57,16 @@ class BoxHead(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at points of the maps around their boxes, then at each other."""
+    """Queries look at the maps, around their boxes or everywhere, then at each other."""
 
-    def __init__(self, width: int, heads: int, *, levels: int, points: int) -> None:
+    def __init__(self, width: int, heads: int, shape: RegionShape) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-5)
-        self.look = DeformableAttention(width, heads, levels=levels, points=points)
+        self.look: DeformableAttention | DenseAttention
+        if shape.attention == "deformable":
+            self.look = DeformableAttention(width, heads, levels=shape.levels, points=shape.points)
+        else:
+            self.look = DenseAttention(width, heads, relative=shape.attention == "dense_rpb")
         self.block = RegionBlock(width, heads)
         self.head = BoxHead(width)
 
@@ -87,9 +92,7 @@ class Decoder(nn.Module):
         if shape.denoise:
             self.noised = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))  # the content of every noised query
         self.position = Perceptron(width, width, width)
-        self.layers = nn.ModuleList(
-            DecoderLayer(width, heads, levels=shape.levels, points=shape.points) for _ in range(shape.decoder)
-        )
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, shape) for _ in range(shape.decoder))
         self.norm = nn.LayerNorm(width, eps=1e-5)
         self.masks = MaskHead(width, fine_channels) if fine_channels else None
 

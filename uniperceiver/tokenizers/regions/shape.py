@@ -1,10 +1,13 @@
 """What config.json holds of a model that reads pictures as regions."""
 
+import dataclasses
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from uniperceiver.strict import record
+
+_LATER: dict[str, object] = {"attention": "deformable", "name_bias": False}  # what models have that were saved before
 
 
 @record
@@ -33,6 +36,8 @@ class RegionShape:
     """Places of the maps that are chosen by objectness and refined."""
     tokens: PositiveInt = 60
     """Proposals, the best by objectness, that become tokens; at most as many as there are queries."""
+    attention: Literal["deformable", "dense", "dense_rpb"] = "deformable"
+    """How queries look at the maps: at points around their boxes, or at all cells, without or with a bias by box."""
     points: PositiveInt = 4
     """Points that a head of deformable attention looks at in each map."""
     pooled: PositiveInt = 1
@@ -45,6 +50,13 @@ class RegionShape:
     """Pixels along a side of a mask's pixel."""
     denoise: NonNegativeInt = 0
     """Noised boxes of things among the queries in training; 0: none."""
+    name_bias: bool = False
+    """Whether the logits of names have a bias, which tasks with class_term=sigmoid need."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json; what came later stands there only where it says something."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     def __post_init__(self) -> None:
         if self.tokens > self.queries:

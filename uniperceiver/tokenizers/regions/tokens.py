@@ -9,6 +9,7 @@ teach them; y is not, so every task teaches the proposals.
 Shape suffixes: B pictures, C channels, H W pixels, N proposals that are tokens, G tokens, D width.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from uniperceiver.tokenizers.regions.shape import RegionShape
 
 _FLAT = 49  # most tokens of the coarsest map: 7 x 7 (224 pixels at stride 32)
 _MASK_PIXELS = 28 * 28
+_RARE_NAME = -math.log(99)  # logit of 0.01: at first, nearly no proposal has a name (RetinaNet, arXiv 1708.02002)
 
 
 class MapPool(nn.Module):
@@ -79,12 +81,15 @@ class RegionTokenizer(nn.Module):
         if shape.kinds != "global":
             self.box = nn.Linear(width, width)
             self.mask = nn.Linear(_MASK_PIXELS, width) if shape.masks else None
+        self.name_bias = nn.Parameter(torch.full((), _RARE_NAME)) if shape.name_bias else None
 
     @torch.no_grad()
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables, and set the biases that say where refinement begins, after all linear maps were drawn."""
         self.backbone.initialise(stream)
         self.decoder.initialise(stream)
+        if self.name_bias is not None:
+            self.name_bias.fill_(_RARE_NAME)
 
     def propose(
         self,
@@ -117,7 +122,13 @@ class RegionTokenizer(nn.Module):
         chosen_BN = best(last.objectness_BQ, 0 if self.shape.kinds == "global" else self.shape.tokens)
         if self.shape.kinds != "global":
             tokens.append(self._proposals(decoded.query_BQD, last, chosen_BN))
-        regions = Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start, denoised=decoded.denoised)
+        regions = Regions(
+            layers=decoded.layers,
+            chosen_BN=chosen_BN,
+            start=start,
+            name_bias=self.name_bias,
+            denoised=decoded.denoised,
+        )
         return torch.cat(tokens, dim=1), regions
 
     def embed_in(self, sequences: Sequences, part: Part, stream: torch.Generator | None = None) -> Proposed:
