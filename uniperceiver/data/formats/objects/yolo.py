@@ -98,8 +98,8 @@ class YoloSource:
         if own is None:
             named = _names(document.get("names"), path, where)
             return folders, named, tuple(range(len(named.names)))
-        given = document.get("names")
-        return folders, own, _labels(own.names, _names(given, path, where).names if given else (), path, where)
+        of_file = document.get("names")
+        return folders, own, _labels(own.names, _names(of_file, path, where).names if of_file else (), path, where)
 
 
 def _where(root: Path, home: Path, entry: str, where: str) -> Path:
@@ -126,21 +126,21 @@ def _names(value: Any, path: Path, where: str) -> ClassList:
     return ClassList(names=names, texts=class_texts(names))
 
 
-def _labels(own: Sequence[str], given: Sequence[str], path: Path, where: str) -> tuple[int | None, ...]:
+def _labels(own: Sequence[str], of_file: Sequence[str], path: Path, where: str) -> tuple[int | None, ...]:
     """The label of each class of a data.yaml, by number, where the recipe has classes of its own.
 
     Raises:
         UserError: some of them are classes of the data.yaml and some are not.
     """
-    strange = [name for name in own if name not in given]
+    strange = [name for name in own if name not in of_file]
     if len(strange) == len(own):  # other names for the same classes
         return tuple(range(len(own)))
     if strange:
         raise UserError(
             f"{where}: key 'classes' names {strange[0]!r}, which is no class of {path.name}: "
-            f"{listed(map(repr, given))}; take names from there, or key 'labels' of the task for other texts"
+            f"{listed(map(repr, of_file))}; take names from there, or key 'labels' of the task for other texts"
         )
-    return tuple(own.index(name) if name in own else None for name in given)
+    return tuple(own.index(name) if name in own else None for name in of_file)
 
 
 def _pictures(folder: Path, where: str) -> list[Path]:
