@@ -258,6 +258,8 @@ def test_chance_is_beaten_where_the_whole_interval_is_on_the_better_side(metric:
 
 def test_the_score_of_an_evaluation_is_the_mean_loss() -> None:
     assert score({"a": {"loss": 1.0}, "b": {"loss": 4.0}}) == 2.5
+    assert score({"a": {"loss": 1.0}, "b": {"loss": math.nan}, "c": {"loss": 2.0}}) == 1.5  # of b nothing is known
+    assert math.isnan(score({"a": {"loss": math.nan}}))
 
 
 def test_the_lowest_score_by_a_metric_is_the_best() -> None:

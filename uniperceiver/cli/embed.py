@@ -56,5 +56,6 @@ def embed(
         )
     for name, reason in list(done.errors.items())[:10]:
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    print(f"{out}: {done.made} parts made, {done.there} were there, {len(done.errors)} files left out")
+    whose = f" by process {place} of {started}" if started > 1 else ""
+    print(f"{out}: {done.made} parts made{whose}, {done.there} were there, {len(done.errors)} files left out")
     return None

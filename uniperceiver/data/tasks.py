@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.config import DataConfig, Recipe, TaskConfig
-from uniperceiver.data.formats import Source, class_names, classes_of, has_masks, labels_there, notes_of, open_source
+from uniperceiver.data.formats import (
+    Source,
+    class_names,
+    classes_of,
+    fault_of,
+    has_masks,
+    labels_there,
+    notes_of,
+    open_source,
+)
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
@@ -114,8 +123,11 @@ def _refuse_for_things(task: Task, config: TaskConfig, sources: Mapping[str, Sou
         if getattr(config.augment, key):
             raise UserError(f"{where}.augment.{key}: not for a task about things: {reason}; remove the key")
     if "train" in sources and labels_there(sources["train"]) == frozenset():
+        fault = fault_of(sources["train"])
         raise UserError(
             f"{where}.train: no thing is marked in any picture, so there is nothing to learn; give another file"
+            if fault is None
+            else f"{where}.train: no thing in any picture can be read, so there is nothing to learn; the first: {fault}"
         )
     for split, source in sources.items():
         if task.masks and has_masks(source) is False:

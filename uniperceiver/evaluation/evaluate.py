@@ -94,5 +94,6 @@ def score_by(results: Mapping[str, Metrics], best: str) -> float:
 
 
 def score(results: Mapping[str, Metrics]) -> float:
-    """One number for a whole evaluation, lower is better: the mean loss of the tasks."""
-    return float(np.mean([metrics["loss"] for metrics in results.values()]))
+    """One number for a whole evaluation, lower is better: the mean loss of the tasks that have one, NaN if none has."""
+    losses = [metrics["loss"] for metrics in results.values() if not math.isnan(metrics["loss"])]
+    return float(np.mean(losses)) if losses else math.nan

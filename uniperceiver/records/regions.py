@@ -133,8 +133,8 @@ class Detections:
         for number, (box_4, score, label) in enumerate(zip(self.boxes, self.scores, self.labels, strict=True)):
             x0, y0, x1, y1 = (float(side) for side in box_4)
             entry: dict[str, Any] = {
-                "image_id": image_id,
-                "category_id": ids[label],
+                "image_id": plain_id(image_id),
+                "category_id": plain_id(ids[label]),
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": float(score),
             }
@@ -142,6 +142,11 @@ class Detections:
                 entry["segmentation"] = run_lengths(self.masks[number])
             entries.append(entry)
         return entries
+
+
+def plain_id(value: Any) -> Any:
+    """An id as JSON takes it: NumPy's numbers, as tables of pandas hold them, are those of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def run_lengths(mask_HW: np.ndarray) -> dict[str, Any]:

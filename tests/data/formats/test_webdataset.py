@@ -169,6 +169,7 @@ def test_a_shard_of_absolute_names(tmp_path: Path) -> None:
     [
         ({"image": "bmp"}, r"no image, clip or text, only \.idx, \.jpg; set key image"),
         ({"classes": ["a"]}, r"no member \.cls for key 'label'"),
+        ({"classes": ["a"], "objects": "things"}, r"no member \.things for key 'objects'; choose one of idx, jpg"),
         ({"classes": []}, "names no class"),
     ],
 )
@@ -263,6 +264,10 @@ def test_keys_that_name_nothing_in_the_shards_are_said(tmp_path: Path) -> None:
         (
             {"classes": ["x", "y"], "label": "json.label"},
             f"{lacking.format('label', 'label')}; choose one of is, says",
+        ),
+        (
+            {"classes": ["x", "y"], "objects": "json.say"},  # and none about a label, which nobody asked for
+            f"{lacking.format('say', 'objects')}; did you mean 'says'?",
         ),
     ]
     for options, note in notes:

@@ -234,6 +234,12 @@ def test_data_without_things_or_masks(tmp_path: Path) -> None:
     assert "tasks.blots.train: no thing is marked in any picture, so there is nothing" in refused(
         tmp_path, "object_detection"
     )
+    write(tmp_path, [{**THINGS[0], "bbox": "1 2 3 4"}])
+    fault = 'the first: annotation 1: its bbox is "1 2 3 4", not four numbers'
+    for part in ([0, 1], [0, 0.5]):
+        reason = refused(tmp_path, "object_detection", train={**SOURCE, "part": part})
+        assert reason.startswith("tasks.blots.train: no thing in any picture can be read, so there is nothing to learn")
+        assert fault in reason
     write(tmp_path, [THINGS[0]])
     message = "tasks.blots.train: no thing has an outline, so there are no masks; use object_detection"
     assert message in refused(tmp_path, "instance_segmentation")

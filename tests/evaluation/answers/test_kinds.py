@@ -1,5 +1,6 @@
 """Scores per read-out, and which samples they belong to."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +190,9 @@ def test_samples_of_no_class_are_left_out_of_the_loss_of_tags(model: UniPerceive
         measured.append(evaluate(model.model, split, settings(model)))
     assert [metrics["n"] for metrics in measured] == [3, 5]
     assert measured[1]["loss"] == pytest.approx(measured[0]["loss"])
+    np.savez(tmp_path / "a.npz", images=images, labels=right * 0)
+    nothing = evaluate(model.model, replace(split, source=open_source(keys, "w", tmp_path)), settings(model))
+    assert all(math.isnan(nothing[name]) for name in ("mAP", "loss", "chance"))
 
 
 class Modulo:

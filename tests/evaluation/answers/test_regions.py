@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.coco_reference import Scenery, coco_entries, coco_figures, coco_file, detections, made_up, things, with_masks
-from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.evaluate import first_metric, main_metric, metric_names
 from uniperceiver.evaluation.predictions import ClassPrecision, Prediction
@@ -166,7 +165,21 @@ def test_everything_that_was_found_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert precision.figures["ap_high"][2] is None
 
 
-def test_a_split_without_things_has_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_split_without_things_the_loss_alone_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no end of a run: whoever draws a few pictures to evaluate may draw some of nothing."""
     told(monkeypatch, [detections([], [], [], NAMES)] * 2, [things([], []), things([[0, 0, 9, 9]], [0], [True])])
-    with pytest.raises(UserError, match=r"^cells/val: no picture has a thing in it, so there is nothing to find$"):
-        measured(split_of())
+    metrics = measured(split_of())
+    assert math.isnan(metrics["ap"])
+    assert math.isnan(metrics["chance"])
+    assert (metrics["n"], metrics.keys()) == (2, {"ap", "chance", "loss", "nll", "localisation", "n"})
+    assert math.isfinite(metrics["loss"])
+
+
+def test_of_things_without_masks_those_of_masks_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, truth = with_masks(0, pictures=4)
+    told(monkeypatch, found, [replace(picture, masks=None) for picture in truth])
+    metrics = measured(split_of(masks=True, classes=2))
+    assert math.isnan(metrics["mask_ap"])
+    assert math.isnan(metrics["chance"])
+    assert 0 < metrics["ap"] <= 1
+    assert first_metric(metrics) == "mask_ap"

@@ -66,6 +66,21 @@ def test_a_part_that_was_not_finished_is_made_again(
     assert (done.made, done.there) == (2, 1)
 
 
+def test_a_part_of_which_all_files_are_broken_is_a_part(model: UniPerceiver, files: list[str], tmp_path: Path) -> None:
+    files = [files[0], files[6], files[1]]
+    done = embed(model, files, tmp_path, size=1)
+    assert (done.made, list(done.errors)) == (3, [files[1]])
+    assert not done.errors[files[1]].startswith(files[1])  # who says it says the name, too
+    parts = list(read_parts(str(tmp_path)))
+    assert [part.files for part in parts] == [(files[0],), (), (files[2],)]
+    assert [tuple(part.vectors_ND.shape) for part in parts] == [(1, 16), (0, 16), (1, 16)]
+
+
+def test_a_list_of_which_no_file_is_there_is_refused(model: UniPerceiver, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^none of the 2 files of part 0 can be used; gone/1\.png: cannot be read"):
+        embed(model, [f"gone/{number}.png" for number in range(1, 4)], tmp_path, size=2)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

@@ -1,5 +1,7 @@
 """What proposals come to in the pixels of a picture."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -78,5 +80,7 @@ def test_coco_entries_have_corner_and_size_and_the_ids_of_the_file() -> None:
     assert entry["bbox"] == pytest.approx([10, 10, 40, 20])
     assert entry["score"] == pytest.approx(float(answer.scores[0]))
     assert answer.as_coco("a.jpg")[0]["category_id"] == 1
+    (entry,) = answer.as_coco(np.int64(7), {"cat": np.int32(18)})  # type: ignore[arg-type, dict-item]
+    assert json.loads(json.dumps(entry)) == answer.as_coco(7, {"cat": 18})[0]
     with pytest.raises(KeyError, match="cat"):
         answer.as_coco(7, {"dog": 1})

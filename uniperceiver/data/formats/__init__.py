@@ -36,7 +36,7 @@ class Source(Protocol):
 
     A source may have four things more: `class_names` (see `Named`), `names()` (see `subset.Listing`), which the key
     `only` needs, `labels_of(indices)` (see `labels_there`), and `notes` (see `notes_of`). One with things in pictures
-    may have `has_masks` (see there).
+    may have `has_masks` and `fault` (see there, and `fault_of`).
     """
 
     @property
@@ -182,6 +182,12 @@ def has_masks(source: Source) -> bool | None:
     """Whether any thing in a picture has an outline; None: that is not known without reading the samples."""
     some: bool | None = getattr(source, "has_masks", None)
     return some
+
+
+def fault_of(source: Source) -> str | None:
+    """Why the things in a picture cannot be used, where that is known without reading the samples."""
+    fault: str | None = getattr(source, "fault", None)
+    return fault
 
 
 def labels_there(source: Source) -> frozenset[int] | None:

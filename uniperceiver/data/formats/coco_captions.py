@@ -54,7 +54,10 @@ class CocoCaptionsSource:
         if (folder_I < 0).all():
             names = " and ".join(map(str, folders))
             hold = "hold" if len(folders) > 1 else "holds"
-            raise UserError(f"{where}: images: {names} {hold} no image of {path.name}, not even {files[kept[0]]}")
+            first = files[kept[0]]
+            raise UserError(
+                f"{where}: images: {names} {hold} no image of {path.name}, not even {first}{why_absent(first, folders)}"
+            )
         return CocoCaptionsData(
             folders=folders,
             folder_I=folder_I,
@@ -175,6 +178,18 @@ def folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) ->
             raise UserError(f"{where}: {file} is in {first} and in {second}; name only the folder that is meant")
         indices.append(holding[0] if holding else -1)
     return indices
+
+
+def why_absent(file: str, folders: Sequence[Path]) -> str:
+    """The end of a message about a `file_name` that is in none of the folders: what to change, where that is seen."""
+    if "\\" in file:
+        return "; its folders are parted by \\ as on Windows: write / instead"
+    if above := next((folder.parent for folder in folders if (folder.parent / file).is_file()), None):
+        return f"; give {above}, where these names begin"
+    name = Path(file).name
+    if any((folder / name).is_file() for folder in folders):
+        return f"; {name} is there, so its file_name begins with folders that are none here: remove them"
+    return ""
 
 
 def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:

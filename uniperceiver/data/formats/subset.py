@@ -90,6 +90,12 @@ class Subset:
         has_masks: bool | None = getattr(self.whole, "has_masks", None)
         return has_masks
 
+    @property
+    def fault(self) -> str | None:
+        """Why a picture of the whole cannot be used; None: nothing is known to be wrong."""
+        fault: str | None = getattr(self.whole, "fault", None)
+        return fault
+
     def __len__(self) -> int:
         return len(self.index_I)
 

@@ -24,7 +24,7 @@ from uniperceiver.strict import record
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif")
 _CLIP = ("mp4", "avi", "webm", "mov", "mkv", "m4v", "3gp")
-_JSON, _TEXT = "json.", "txt"
+_JSON, _TEXT, _LABEL = "json.", "txt", "cls"
 _LOOKED_AT = 20  # samples, for whether they have what the recipe names
 _SPLIT_AT_DOT = "a sample's name ends at the first dot: if {!r} is a sample of its own, put another character there"
 
@@ -46,7 +46,7 @@ class WebdatasetSource:
     of the .json member; a list is several captions. None: texts are not read."""
     text_pair: str | None = None
     """Member (or json.KEY) that holds a second text to read, which follows the first after a space."""
-    label: str = "cls"
+    label: str = _LABEL
     """Member (or json.KEY) that holds the class: its index or name; a list is several right classes."""
     objects: str | None = None
     """Member (or json.KEY) that holds the things in the picture: {bbox: [...], category: [...]}, or a list of
@@ -81,9 +81,10 @@ class WebdatasetSource:
             raise UserError(f"{where}: {files[0]}: {_nothing_wanted(data)}")
         if self.objects is not None and names is None:
             raise UserError(f"{where}: key 'objects' needs key 'classes': the names of what is in the boxes")
-        if names is not None and self.objects is None and _member(self.label) not in shards.kinds:
-            offer = nearest(self.label, shards.kinds)
-            raise UserError(f"{where}: {files[0]}: no member .{_member(self.label)} for key 'label'; {offer}")
+        key, wanted = ("label", self.label) if self.objects is None else ("objects", self.objects)
+        if names is not None and _member(wanted) not in shards.kinds:
+            offer = nearest(wanted, shards.kinds)
+            raise UserError(f"{where}: {files[0]}: no member .{_member(wanted)} for key {key!r}; {offer}")
         return data
 
 
@@ -256,10 +257,10 @@ def _with_dots(data: WebdatasetData) -> list[str]:
 
 def _naming_nothing(data: WebdatasetData) -> Iterator[str]:
     """Lines about keys of the recipe that name a member which no sample has, or a value that the first ones lack."""
-    keys = {"text": data.text, "text_pair": data.text_pair, "id": data.id, "label": data.label}
+    keys = {"text": data.text, "text_pair": data.text_pair, "id": data.id, "label": data.label, "objects": data.objects}
     if data.text == _TEXT:  # not asked for
         del keys["text"]
-    if data.class_names is None:  # not read
+    if data.class_names is None or (data.label == _LABEL and data.objects is not None):  # not read, or not asked for
         del keys["label"]
     first = [index for index in range(len(data)) if index not in data.shards.refused][:_LOOKED_AT]
     first = [index for index in first if "json" in data.shards.members(index)]

@@ -3,13 +3,13 @@
 Shape suffixes: K classes.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from uniperceiver.errors import UserError
 from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, batch_of, interval_of
 from uniperceiver.evaluation.localisation.collected import MASK, FoundThings
 from uniperceiver.evaluation.localisation.constant_boxes import best_constant_boxes
@@ -61,17 +61,19 @@ class RegionsEvaluation(Evaluation):
                     settings.on_detections(sample, picture)
                 if settings.on_predictions is not None:
                     settings.on_predictions(list(_predictions(split, sample, picture, matches)))
+        # Where the pictures have no things, or their things no masks, the first metric is unknown: NaN, as of tags.
+        first = self.metrics_of(task)[0]
         if not collected.things.any():
-            raise UserError(f"{task.name}/{split.name}: no picture has a thing in it, so there is nothing to find")
+            return {first: math.nan, **losses.means(), "chance": math.nan, "n": len(collected.boxes)}
         if key not in settings.memory:
             settings.memory[key] = _chance(split, settings, names, truth)
         chance = settings.memory[key]
         figures, by_class = collected.precision()
         settings.on_precision(by_class)
-        metrics: Metrics = {}
+        metrics: Metrics = {first: math.nan}
         for name, (value, interval) in figures.items():
             metrics |= {name: value, **interval_of(name, interval), f"chance_{name}": chance[name]}
-        return metrics | losses.means() | {"chance": chance[self.metrics_of(task)[0]], "n": len(collected.boxes)}
+        return metrics | losses.means() | {"chance": chance.get(first, math.nan), "n": len(collected.boxes)}
 
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:

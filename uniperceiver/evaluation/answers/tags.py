@@ -3,6 +3,7 @@
 Shape suffixes: N samples, K classes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ class TagsEvaluation(Evaluation):
         }
         if len(loss_N):
             metrics |= {"loss": float(loss_N.mean()), **interval_of("loss", bootstrap_mean(loss_N, seed=0))}
+        else:  # no sample has a tag
+            metrics["loss"] = math.nan
         return metrics | {"chance": mean_average_precision(np.zeros_like(score_NK), right_NK), "n": len(right_NK)}
 
     @torch.no_grad()

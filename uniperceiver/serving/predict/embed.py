@@ -27,6 +27,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 
 PART = 4096  # files of a part
 _FACTS = "embedding.json"
+_TRIED = 16  # files of the whole list, where all of a part are broken: whether the list is wrong, or the part
 _READERS = {"image": UniPerceiver.encode_image, "video": UniPerceiver.encode_video}
 
 
@@ -83,6 +84,8 @@ def embed(
         path = part_path(out, part)
         if not path.is_file():
             embedded = _embedded(model, part, files[part * size : (part + 1) * size], task)
+            if not embedded.files:
+                _refuse_if_all_broken(model, embedded, files, task)
             facts = json.dumps({"files": embedded.files, "errors": embedded.errors})  # as one: several have no order
             with whole_file(path) as file:
                 file.write(save({"vectors": embedded.vectors_ND}, metadata={"part": facts}))
@@ -96,13 +99,13 @@ def part_path(out: Path, number: int) -> Path:
     return out / f"part-{number:08d}.safetensors"
 
 
-def read_parts(out: Path) -> Iterator[EmbeddedPart]:
+def read_parts(out: str | Path) -> Iterator[EmbeddedPart]:
     """The parts of a folder that are there, in order.
 
     Raises:
         UserError: the folder holds none.
     """
-    paths = sorted(out.glob("part-*.safetensors"))
+    paths = sorted(Path(out).glob("part-*.safetensors"))
     if not paths:
         raise UserError(f"{out}: holds no vectors; give the folder that embed wrote")
     for path in paths:
@@ -130,13 +133,22 @@ def _embedded(model: UniPerceiver, number: int, files: Sequence[str], task: str 
                     try:
                         vectors[name] = encode(model, Path(name), task)[0]
                     except UserError as error:
-                        errors[name] = str(error)
-    if errors.keys() >= set(files):
-        raise UserError(f"none of the {len(files)} files of part {number} can be used; the first: {errors[files[0]]}")
+                        errors[name] = str(error).removeprefix(f"{name}: ")
     kept = tuple(name for name in files if name in vectors)
-    return EmbeddedPart(
-        number=number, files=kept, vectors_ND=torch.stack([vectors[name] for name in kept]).half(), errors=errors
-    )
+    rows = torch.stack([vectors[name] for name in kept]) if kept else torch.empty(0, model.saved.arch.width)
+    return EmbeddedPart(number=number, files=kept, vectors_ND=rows.half(), errors=errors)
+
+
+def _refuse_if_all_broken(model: UniPerceiver, part: EmbeddedPart, files: Sequence[str], task: str | None) -> None:
+    """Of a part without a vector: whether a file of the whole list has one, so that it is the part that is broken.
+
+    Raises:
+        UserError: none of those that are tried has one: paths begin elsewhere, or the model reads no such files.
+    """
+    tried = [files[place * len(files) // _TRIED] for place in range(_TRIED)]
+    if not _embedded(model, part.number, tuple(dict.fromkeys(tried)), task).files:
+        name, reason = next(iter(part.errors.items()))
+        raise UserError(f"none of the {len(part.errors)} files of part {part.number} can be used; {name}: {reason}")
 
 
 def _check_same(model: UniPerceiver, files: Sequence[str], out: Path, size: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.drawn import write_picture, write_values
 from uniperceiver.data.formats import class_names, labels_there, notes_of, open_source
@@ -104,5 +105,51 @@ def test_masks_of_no_picture_are_refused(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(
         UserError, match=r"no mask belongs to a picture; that of a\.png would be a\.png, or files in a/, or a_1\.png"
+    ):
+        opened(tmp_path)
+
+
+def test_smoothed_colours_are_refused_and_thin_things_are_not(tmp_path: Path) -> None:
+    """A line of pixels of a shade of its own, between two wide colours, is what interpolation leaves."""
+    large = np.zeros((160, 240, 3), dtype=np.uint8)
+    large[33:90, 41:107], large[90:131, 150:211] = (200, 0, 0), (0, 200, 0)
+    small = Image.fromarray(large).resize((60, 40), Image.Resampling.BILINEAR)
+    write_values(tmp_path / "masks" / "a.png", np.asarray(small))
+    thin = square(30, 5, 20, 1)
+    thin[2, 3:9], thin[5:20, 1], thin[22, 5:9], thin[25, 25], thin[30, 31], thin[8, 29] = 2, 3, 4, 5, 6, 7
+    write_values(tmp_path / "masks" / "c.png", thin)
+    source = opened(tmp_path)
+    with pytest.raises(
+        BrokenSample, match=r"^a\.png: mask a\.png: \d+ of its \d+ colours are thin lines along others, as"
+    ):
+        source.read(0)
+    assert len(source.read(2).boxes) == 7  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_nothing(tmp_path: Path, mode: str) -> None:
+    values = square(5, 5, 10, 90)
+    if mode == "P":
+        image = Image.fromarray(values + 7, "P")
+        image.putpalette([255] * 768)
+        image.info["transparency"] = 7
+    else:
+        image = Image.fromarray(values, "L").convert(mode)
+        image.putalpha(Image.fromarray((values > 0).astype(np.uint8) * 255))
+        image.paste((255,) * (len(mode) - 1) + (0,), (40, 0, 60, 40))
+    (tmp_path / "masks").mkdir()
+    image.save(tmp_path / "masks" / "a.png", "PNG")
+    assert opened(tmp_path).read(0).boxes.tolist() == [[5, 5, 15, 15]]  # type: ignore[union-attr]
+    everywhere = Image.fromarray(values, "L").convert("RGBA")
+    everywhere.putalpha(0)  # colours alone count where nothing is seen
+    everywhere.save(tmp_path / "masks" / "c.png", "PNG")
+    assert opened(tmp_path).read(2).boxes.tolist() == [[5, 5, 15, 15]]  # type: ignore[union-attr]
+
+
+def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_values(tmp_path / "masks" / "a.png", square(1, 1, 5))
+    write_picture(tmp_path / "images" / "a.jpg")
+    with pytest.raises(
+        UserError, match=r"a\.jpg and a\.png have the same masks by their names; move one, or rename it$"
     ):
         opened(tmp_path)

@@ -118,3 +118,24 @@ def test_smaller_copies(tmp_path: Path) -> None:
     sample = voc(tmp_path, {"a": thing(box=(11, 7, 40, 20))}, size, rescale=True).read(0)
     assert sample.boxes is not None
     assert sample.boxes.tolist() == [[5, 3, 20, 10]]
+
+
+def test_pictures_of_one_name(tmp_path: Path) -> None:
+    """Of a.jpg and a.png, a.xml is about the one that it names; two files about one picture are refused."""
+    write_picture(tmp_path / "images" / "a.jpg")
+    source = voc(tmp_path, {"a": thing()})
+    assert source.read(0).id == "a.jpg"
+    assert any("3 pictures have no XML file and are left out" in note for note in notes_of(source))
+    (tmp_path / "xml" / "a.xml").write_text(f"<annotation><filename>z.jpg</filename>{SIZE}{thing()}</annotation>")
+    with pytest.raises(
+        UserError, match=r"^w: .*a\.xml: may be about a\.jpg or a\.png; move all but one, or name it in "
+    ):
+        open_source({"format": "voc", "path": "xml", "images": "images"}, "w", tmp_path)
+    for folder in ("one", "two"):
+        text = f"<annotation><filename>{folder}/b.png</filename>{SIZE}{thing()}</annotation>"
+        (tmp_path / "xml" / f"{folder}_b.xml").write_text(text)
+    (tmp_path / "xml" / "a.xml").unlink()
+    with pytest.raises(
+        UserError, match=r"one_b\.xml and two_b\.xml are both about b\.png; remove one, or where pictures"
+    ):
+        open_source({"format": "voc", "path": "xml", "images": "images"}, "w", tmp_path)

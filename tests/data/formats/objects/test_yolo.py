@@ -46,6 +46,7 @@ def test_boxes_polygons_and_pictures_of_nothing(tmp_path: Path) -> None:
     assert set(notes_of(source)) == {
         f"{tmp_path / 'data.yaml'}: 1 of 3 pictures have no text file and are taken for pictures of nothing",
         f"{tmp_path / 'data.yaml'}: 1 text files are empty: pictures of nothing",
+        f"{tmp_path / 'data.yaml'}: 1 things have no outline: where masks are asked for, they have none (line a.txt:1)",
     }
 
 
@@ -63,6 +64,7 @@ def test_text_files_of_windows(tmp_path: Path) -> None:
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "8 numbers; a box has 5"),
         ("0 0.5 0.5 1.5 0.5", "a coordinate above 1; these are shares"),
         ("0 30 20 10 10", "a coordinate above 1; these are shares"),
+        ("0 -0.3 0.5 0.1 0.1", "a coordinate below 0; these are shares"),
         ("cell 0.5 0.5 0.5 0.5", "holds what is no number"),
         ("0 0.5 nan 0.5 0.5", "holds a number that is not finite, or no class first"),
         ("0.5 0.5 0.5 0.5 0.5", "or no class first"),
@@ -98,6 +100,14 @@ def test_coordinates_that_were_rounded_are_clipped(tmp_path: Path) -> None:
         ({"a": ""}, "train: images/train\n", {}, "'names' must be a list, or a mapping of numbers to names"),
         ({"a": ""}, "train: images/train\nnames: {0: a, 2: b}\n", {}, "the numbers of names must be 0 to 1"),
         ({"a": ""}, "train: images/train\nnames: [a, a]\n", {}, "names: 'a' stands there twice"),
+        ({"a": ""}, YAML, {"classes": ["platelet", "red_cel"]}, "names 'red_cel', which is no class of data.yaml: "),
+        (
+            {"a": "0 0.7 0.5 0.9 0.9\n0 0.1 0.1 0.7 0.9\n0 0.3 0.4 0.5 0.6\n"},
+            YAML,
+            {},
+            "2 of 3 boxes reach out of their picture, such as line a.txt:1: are these x0 y0 x1 y1, or x, y, width and "
+            "height? Boxes here are centre, width and height",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, lines: Any, yaml: str, keys: Any, message: str) -> None:
@@ -127,3 +137,28 @@ def test_shares_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     source = yolo(tmp_path, {"a": "0 0.5 0.25 0.5 0.5"})
     write_picture(tmp_path / "images" / "train" / "a.png", orientation=6)
     assert source.read(0).boxes.tolist() == [[10, 0, 30, 30]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "labels"),
+    [
+        (["platelet", "red_cell"], ("platelet", "red_cell"), [1, 0]),  # by name, whatever their order
+        (["platelet"], ("platelet",), [0]),  # the others are left out
+        (["erythrocyte", "thrombocyte"], ("erythrocyte", "thrombocyte"), [0, 1]),  # other names for the same
+    ],
+)
+def test_own_classes_are_those_of_the_file_by_name(
+    tmp_path: Path, classes: list[str], names: tuple[str, ...], labels: list[int]
+) -> None:
+    source = yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.1 0.1\n"}, classes=classes)
+    assert class_names(source) == names
+    assert source.read(0).classes.tolist() == labels  # type: ignore[union-attr]
+    left_out = [note for note in notes_of(source) if "of other categories and left out (line a.txt:1)" in note]
+    assert len(left_out) == (len(classes) == 1)
+
+
+def test_pictures_that_share_a_text_file_are_said(tmp_path: Path) -> None:
+    write_picture(tmp_path / "images" / "train" / "a.jpg")
+    source = yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5"})
+    assert [len(source.read(index).boxes) for index in range(2)] == [1, 1]  # type: ignore[arg-type]
+    assert any("1 text files are those of several pictures each, as of a.jpg and a.png" in x for x in notes_of(source))

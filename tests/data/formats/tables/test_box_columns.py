@@ -192,6 +192,18 @@ def test_sides_where_corners_are_meant(tmp_path: Path) -> None:
         table(tmp_path, f"image,x0,y0,x1,y1,kind\n{rows}", **BOX)
 
 
+def test_sides_where_corners_are_meant_in_shares(tmp_path: Path) -> None:
+    rows = "".join(f"a.png,{0.5 + n / 20},0.6,0.2,0.3,owl\n" for n in range(4))
+    with pytest.raises(UserError, match=r"4 of 4 boxes end before they begin, .*are these x, y, width and height\?"):
+        table(tmp_path, f"image,x0,y0,x1,y1,kind\n{rows}", **BOX, box_shares=True)
+
+
+def test_a_table_of_which_no_box_can_be_read_says_why(tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "objects": [{"polygon": [1, 2], "label": "owl"}]}]
+    with pytest.raises(UserError, match=r"no box can be read; the first: row things\.jsonl:1: a box that is \[null\]"):
+        table(tmp_path, lines(rows), format="jsonl", image="image", objects="objects")
+
+
 def test_classes_by_number(tmp_path: Path) -> None:
     text = "image,x0,y0,x1,y1,kind\na.png,10,5,30,15,1\n"
     source = table(tmp_path, text, **BOX, classes=["owl", "cat"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uniperceiver.data.formats.class_list import read_classes
-from uniperceiver.data.formats.coco_captions import folder_indices
+from uniperceiver.data.formats.coco_captions import folder_indices, why_absent
 from uniperceiver.data.formats.files import (
     Strings,
     class_texts,
@@ -24,7 +24,7 @@ from uniperceiver.data.formats.files import (
 )
 from uniperceiver.data.formats.objects.outlines import outline_of
 from uniperceiver.data.formats.objects.pictures import MarkedPictures, refuse_other_sizes
-from uniperceiver.data.formats.objects.things import ThingList
+from uniperceiver.data.formats.objects.things import OTHER_CLASSES, ThingList
 from uniperceiver.errors import UserError, listed
 from uniperceiver.strict import record
 
@@ -68,7 +68,9 @@ class CocoInstancesSource:
         if (folder_I < 0).all():
             held = " and ".join(map(str, folders))
             first = next(iter(images.values())).file
-            raise UserError(f"{where}: images: {held} holds no image of {path.name}, not even {first}")
+            raise UserError(
+                f"{where}: images: {held} holds no image of {path.name}, not even {first}{why_absent(first, folders)}"
+            )
         sizes = [image.size or (0, 0) for image in images.values()]
         packed, notes = things.things(sizes, str(path), where, rescale=self.rescale)
         files = [image.file for image in images.values()]
@@ -162,7 +164,7 @@ def _things(
         names.add(name)
         image, label = images[entry["image_id"]], label_of.get(entry["category_id"])
         if label is None:
-            things.left_out["things are of other categories and left out"].append(name)
+            things.left_out[OTHER_CLASSES].append(name)
             continue
         _add(things, entry, image, label, name)
     if entries and not things.names and not things.refused:
@@ -184,6 +186,8 @@ def _add(things: ThingList, entry: Mapping[str, Any], image: CocoImage, label: i
         return
     if outline.scaled:
         things.left_out["RLEs are of a larger or smaller copy of their picture and are scaled"].append(name)
+    if outline.cut:
+        things.left_out["outlines have polygons of fewer than three corners, which are left out"].append(name)
     left, top, width, height = map(float, box)
     things.add(
         image.index,

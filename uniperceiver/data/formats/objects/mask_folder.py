@@ -32,6 +32,7 @@ from uniperceiver.records import Sample
 from uniperceiver.strict import record
 
 _SUFFIXES = ("png", "bmp", "tif", "tiff")  # of masks: formats that keep every value
+_MOST_THIN = 3  # colours of a mask that may be lines along others before these are taken for smoothed edges
 _HALF = 128  # from which on a pixel of a thing's own file belongs to it, where the file has values up to 255
 
 
@@ -64,6 +65,12 @@ class MaskFolderSource:
         names = ("thing",) if classes is None else classes.names
         folders = [root if classes is None else existing_folder(root, name, f"{where}: classes") for name in names]
         stems = {Path(name).stem: index for index, name in enumerate(files)}
+        if len(stems) < len(files):
+            twice = next(name for index, name in enumerate(files) if stems[Path(name).stem] != index)
+            raise UserError(
+                f"{where}: images: {images}: {twice} and {files[stems[Path(twice).stem]]} have the same masks by their "
+                "names; move one, or rename it"
+            )
         masks: list[list[tuple[str, int, bool]]] = [[] for _ in files]
         strangers = 0
         for label, folder in enumerate(folders):
@@ -152,7 +159,10 @@ class MaskFolderData:
                 height, width = stored.upright
                 own = f"{values_HW.shape[1]} x {values_HW.shape[0]}"
                 raise BrokenSample(name, f"mask {self.masks[place]} has {own} pixels, the picture {width} x {height}")
-            shown = list(self._shown(values_HW, alone=bool(self.alone_M[place])))
+            alone = bool(self.alone_M[place])
+            if not alone:
+                _refuse_smoothed(values_HW, self.void, self.masks[place], name)
+            shown = list(self._shown(values_HW, alone=alone))
             masks += shown
             labels += [int(self.label_M[place])] * len(shown)
         boxes = [tight_box(mask_HW) for mask_HW in masks]
@@ -227,7 +237,7 @@ def _values(data: bytes, file: str, sample: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF")) as image:
-            # Of what has transparency too, the colours alone count.
+            hidden_HW = _hidden(image)
             values = np.asarray(image.convert("L") if image.mode in ("LA", "PA") else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenSample(sample, f"mask {file}: damaged, or no PNG, BMP or TIFF ({error})") from None
@@ -235,5 +245,41 @@ def _values(data: bytes, file: str, sample: str) -> np.ndarray:
         wide_HWC = values[..., :3].astype(np.int64)
         # A grey picture that was saved in colours keeps its greys.
         grey = (wide_HWC == wide_HWC[..., :1]).all()
-        return wide_HWC[..., 0] if grey else wide_HWC @ np.array([1 << 16, 1 << 8, 1])
-    return values.astype(np.int64)
+        values_HW = wide_HWC[..., 0] if grey else wide_HWC @ np.array([1 << 16, 1 << 8, 1])
+    else:
+        values_HW = values.astype(np.int64)
+    return np.where(hidden_HW, 0, values_HW)
+
+
+def _hidden(image: Image.Image) -> np.ndarray:
+    """The pixels that are not seen at all, (H, W) bool, which are nothing whatever their colour; where no pixel is
+    seen, the colours alone count."""
+    hidden_HW = np.zeros((image.height, image.width), dtype=bool)
+    if image.mode in ("RGBA", "LA", "PA") or ("transparency" in image.info and image.mode in ("P", "L", "RGB")):
+        hidden_HW = np.asarray(image.convert("RGBA"))[..., 3] == 0
+    return hidden_HW & ~hidden_HW.all()
+
+
+def _refuse_smoothed(values_HW: np.ndarray, void: int | None, file: str, sample: str) -> None:
+    """Refuse a mask whose edges are smoothed, so that each shade of an edge would be a thing.
+
+    Raises:
+        BrokenSample: most of its colours are thin lines along other colours.
+    """
+    colours = set(np.unique(values_HW).tolist()) - {0, void}
+    if len(colours) <= _MOST_THIN:
+        return
+    across, down = values_HW[:, :-1] == values_HW[:, 1:], values_HW[:-1] == values_HW[1:]
+    block_HW = across[:-1] & across[1:] & down[:, :-1]  # two by two pixels of one colour
+    wide = set(np.unique(values_HW[:-1, :-1][block_HW]).tolist())
+    touching = set[int]()
+    for first, second in ((values_HW[:, :-1], values_HW[:, 1:]), (values_HW[:-1], values_HW[1:])):
+        between = (first != second) & (first != 0) & (second != 0)
+        touching |= set(np.unique(first[between]).tolist()) | set(np.unique(second[between]).tolist())
+    thin = (colours - wide) & touching
+    if len(thin) > max(_MOST_THIN, len(colours) / 2):
+        raise BrokenSample(
+            sample,
+            f"mask {file}: {len(thin)} of its {len(colours)} colours are thin lines along others, as smoothed edges "
+            "have them; save it without anti-aliasing, and resize it without interpolation",
+        )

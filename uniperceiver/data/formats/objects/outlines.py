@@ -29,6 +29,7 @@ class Outline:
     data: bytes  # NO_OUTLINE: there is none
     fault: str | None = None  # why its picture cannot be used
     scaled: bool = False  # it is of a larger or smaller copy of the picture
+    cut: bool = False  # polygons of it have no area and are left out
 
 
 def outline_of(value: Any, size: tuple[int, int] | None) -> Outline:
@@ -54,7 +55,8 @@ def outline_of(value: Any, size: tuple[int, int] | None) -> Outline:
         return Outline(data=NO_OUTLINE, fault="a polygon with a coordinate that is not finite")
     if any(len(ring) % 2 for ring in drawn):
         return Outline(data=NO_OUTLINE, fault="a polygon with an odd number of coordinates")
-    return Outline(data=polygons(ring for ring in drawn if len(ring) >= 2 * _CORNERS))
+    cut = any(0 < len(ring) < 2 * _CORNERS for ring in drawn)
+    return Outline(data=polygons(ring for ring in drawn if len(ring) >= 2 * _CORNERS), cut=cut)
 
 
 def polygons(rings: Iterable[np.ndarray]) -> bytes:

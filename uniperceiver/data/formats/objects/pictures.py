@@ -37,6 +37,11 @@ class MarkedPictures:
         """Whether any thing has an outline."""
         return self.things.has_masks
 
+    @property
+    def fault(self) -> str | None:
+        """Why a picture cannot be used; None: nothing is known to be wrong."""
+        return self.things.fault
+
     def __len__(self) -> int:
         return len(self.files)
 

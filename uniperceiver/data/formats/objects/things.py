@@ -21,9 +21,12 @@ BoxForm = Literal["xywh", "xyxy", "cxcywh"]
 
 _SLACK = 0.5  # pixels that a box may stick out, as rounded ones do, before it is said
 _SLACK_SHARES = 0.002  # the same of boxes that are shares
+_OVER = 1  # pixels by which a box must reach out to look like one of another form
+_OVER_SHARES = 0.01  # the same of boxes that are shares
 _SHARES = 1.5  # no box in pixels has all its numbers below this
 _SAME_SHAPE = 0.02  # by which the sides of two pictures of one shape may differ in their ratio
 _SHOWN = 5  # things that a line names
+OTHER_CLASSES = "things are of other categories and left out"
 # What boxes are in words, and what those probably are that do not fit.
 _FORMS: dict[BoxForm, tuple[str, str]] = {
     "xywh": ("x, y, width and height", "x0 y0 x1 y1"),
@@ -55,6 +58,11 @@ class Things:
     def has_masks(self) -> bool:
         """Whether any thing has an outline."""
         return len(self.outlines) > 0
+
+    @property
+    def fault(self) -> str | None:
+        """Why the first picture that must not be used is that; None: there is none."""
+        return next(iter(self.refused.values()), None)
 
     def span(self, index: int) -> slice:
         """The things of a picture."""
@@ -206,12 +214,15 @@ class ThingList:
         height_M, width_M = size_I2[picture_M].T.astype(np.float64)
         limit_M4 = np.stack([width_M, height_M, width_M, height_M], axis=1)
         limit_M4[height_M == 0] = np.inf
-        if checked and not shares:
-            self._refuse_other_kinds(box_M4, limit_M4, order_M, f"{where}: {place}", form)
+        if checked:
+            self._refuse_other_kinds(box_M4, limit_M4, order_M, f"{where}: {place}", form, shares=shares)
         clipped_M4 = np.clip(box_M4, 0, limit_M4)
         kept_M = self._kept(picture_M, box_M4, clipped_M4, order_M, _SLACK_SHARES if shares else _SLACK)
         chosen_M = order_M[kept_M]
         outlines = [self.outlines[index] for index in chosen_M.tolist()]
+        bare = [self.names[index] for index in chosen_M.tolist() if self.outlines[index] == NO_OUTLINE]
+        if len(bare) < len(outlines):  # else no thing has a mask, which is not odd
+            self.left_out["things have no outline: where masks are asked for, they have none"] += bare
         area_M = np.array(self.area_M)[chosen_M]
         counts = np.bincount(picture_M[kept_M], minlength=len(sizes)) if len(sizes) else np.zeros(0, dtype=np.int64)
         things = Things(
@@ -260,7 +271,14 @@ class ThingList:
         )
 
     def _refuse_other_kinds(
-        self, box_M4: np.ndarray, limit_M4: np.ndarray, order_M: np.ndarray, place: str, form: BoxForm
+        self,
+        box_M4: np.ndarray,
+        limit_M4: np.ndarray,
+        order_M: np.ndarray,
+        place: str,
+        form: BoxForm,
+        *,
+        shares: bool,
     ) -> None:
         """Refuse boxes that are shares, or of another form than they should be.
 
@@ -269,12 +287,15 @@ class ThingList:
         """
         if not len(box_M4):
             return
-        if (np.abs(box_M4) <= _SHARES).all():
+        if not shares and (np.abs(box_M4) <= _SHARES).all():
             raise UserError(
                 f"{place}: no box has a number above {_SHARES}: are these shares of the picture? Give boxes in pixels, "
                 "or say so: format yolo, or box_shares: true in a table"
             )
-        over_M = np.asarray((box_M4[:, 2:] > limit_M4[:, 2:] + 1).any(axis=1))
+        slack = _OVER_SHARES if shares else _OVER
+        over_M = np.asarray((box_M4[:, 2:] > limit_M4[:, 2:] + slack).any(axis=1))
+        if form == "cxcywh":  # corners that are taken for a centre and sides reach out at the left and above, too
+            over_M = over_M | (box_M4[:, :2] < -slack).any(axis=1)
         outside_M = (box_M4[:, :2] >= limit_M4[:, 2:]).any(axis=1) | (box_M4[:, 2:] <= 0).any(axis=1)
         turned_M = np.asarray((box_M4[:, 2:] < box_M4[:, :2]).any(axis=1))
         wrong_M = next((flag_M for flag_M in (over_M, turned_M, outside_M) if 2 * flag_M.sum() > len(box_M4)), None)

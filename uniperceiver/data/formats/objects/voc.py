@@ -6,7 +6,7 @@ Shape suffixes: I pictures.
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -58,15 +58,13 @@ class VocSource:
         if not files:
             raise UserError(f"{where}: {folder}: no .xml file in this folder; give the folder that holds them")
         chosen = None if self.classes is None else read_classes(base, self.classes, where)
-        picture_of = _pictures(images)
+        pictures_of = _pictures(images)
         things, sizes, names, missing = ThingList(noun="object"), [], [], 0
         texts: dict[str, int] = {name: label for label, name in enumerate(chosen.names)} if chosen else {}
         for index, file in enumerate(files):
             read = _read(folder / file, where)
-            names.append(
-                picture_of.get(Path(file).stem) or picture_of.get(Path(read.picture).stem) or f"{Path(file).stem}.jpg"
-            )
-            missing += names[-1] not in picture_of.values()
+            names.append(_picture(file, read.picture, pictures_of, f"{where}: {folder / file}"))
+            missing += names[-1] not in pictures_of.get(Path(names[-1]).stem, ())
             sizes.append(read.size)
             if read.fault is not None:
                 things.refuse(index, file, read.fault)
@@ -74,10 +72,11 @@ class VocSource:
                 _add(things, index, entry, file, texts, chosen is not None, where)
         if missing == len(files):
             raise UserError(f"{where}: images: {images} holds no picture of {folder}, not even {names[0]}")
+        _refuse_shared(files, names, folder, where)
         if chosen is None:
             texts = _sorted_labels(things, texts)
         packed, notes = things.things(sizes, str(folder), where, form="xyxy", rescale=self.rescale)
-        without = len(picture_of.keys() - {Path(name).stem for name in names})
+        without = sum(map(len, pictures_of.values())) - (len(files) - missing)
         lines = [f"{images}: {without:,} pictures have no XML file and are left out"] if without else []
         pictures = MarkedPictures(
             folders=(images,),
@@ -102,11 +101,41 @@ class VocFile(NamedTuple):
     fault: str | None = None
 
 
-def _pictures(folder: Path) -> dict[str, str]:
+def _pictures(folder: Path) -> dict[str, list[str]]:
     """The pictures of a folder by their names without suffix."""
     kinds = listed_suffixes()
-    names = sorted(name for name in seen(os.listdir(folder), Counter()) if kinds.get(suffix_of(name)) == "image")
-    return {Path(name).stem: name for name in names}
+    names: dict[str, list[str]] = {}
+    for name in sorted(seen(os.listdir(folder), Counter())):
+        if kinds.get(suffix_of(name)) == "image":
+            names.setdefault(Path(name).stem, []).append(name)
+    return names
+
+
+def _picture(file: str, named: str, pictures_of: Mapping[str, Sequence[str]], where: str) -> str:
+    """The picture that an XML file is about: that of its own name, or else that which it names.
+
+    Raises:
+        UserError: it may be one of several.
+    """
+    alike = pictures_of.get(Path(file).stem) or pictures_of.get(Path(named).stem) or [f"{Path(file).stem}.jpg"]
+    if len(alike) > 1 and Path(named).name not in alike:
+        raise UserError(f"{where}: may be about {' or '.join(alike)}; move all but one, or name it in <filename>")
+    return Path(named).name if len(alike) > 1 else alike[0]
+
+
+def _refuse_shared(files: Sequence[str], names: Sequence[str], folder: Path, where: str) -> None:
+    """Refuse XML files that are about one picture, as where pictures of several folders have the same names.
+
+    Raises:
+        UserError: there are some.
+    """
+    about: dict[str, str] = {}
+    for file, name in zip(files, names, strict=True):
+        if (before := about.setdefault(name, file)) != file:
+            raise UserError(
+                f"{where}: {folder}: {before} and {file} are both about {name}; remove one, or where pictures of "
+                "several folders have the same names, give each folder with its XML files a source of its own"
+            )
 
 
 def _read(path: Path, where: str) -> VocFile:

@@ -27,7 +27,7 @@ from uniperceiver.data.formats.files import (
 )
 from uniperceiver.data.formats.objects.outlines import NO_OUTLINE, polygons
 from uniperceiver.data.formats.objects.pictures import MarkedPictures
-from uniperceiver.data.formats.objects.things import ThingList
+from uniperceiver.data.formats.objects.things import OTHER_CLASSES, ThingList
 from uniperceiver.errors import UserError, listed
 from uniperceiver.strict import read_yaml, record
 
@@ -48,23 +48,25 @@ class YoloSource:
     split: str = "train"
     """Which split of the data.yaml: train, val or test."""
     classes: str | tuple[str, ...] | None = None
-    """Names in label order, or a file that lists them; None: those of the data.yaml."""
+    """Names in label order, or a file that lists them; None: those of the data.yaml. Where they are names of the
+    data.yaml, things of others are left out; else they are other names for its classes, in its order."""
 
     def open(self, base: Path, where: str) -> MarkedPictures:
         """Find the pictures and read their text files."""
         path = existing(base, self.path, where)
         if path.is_dir():
             folders = [path / "images" if (path / "images").is_dir() else path]
-            names = self._own_classes(base, where)
+            names, label_of = self._own_classes(base, where), None
             if names is None:
                 raise UserError(f"{where}: key 'classes' is missing; give the names, or give data.yaml as path")
         else:
-            folders, names = self._of_yaml(path, base, where)
+            folders, names, label_of = self._of_yaml(path, base, where)
         files = [file for folder in folders for file in _pictures(folder, where)]
         if not files:
             raise UserError(f"{where}: {listed(folders, 3)}: no picture in it; check the paths of {path.name}")
-        things, notes = _read_all(files, len(names.names), str(path), where)
-        packed, more = things.things([(0, 0)] * len(files), str(path), where, shares=True)
+        labels = tuple(range(len(names.names))) if label_of is None else label_of
+        things, notes = _read_all(files, labels, str(path), where)
+        packed, more = things.things([(0, 0)] * len(files), str(path), where, form="cxcywh", shares=True)
         home = Path(os.path.commonpath([file.parent for file in files]))
         shown = [file.relative_to(home).as_posix() for file in files]
         return MarkedPictures(
@@ -80,8 +82,8 @@ class YoloSource:
     def _own_classes(self, base: Path, where: str) -> ClassList | None:
         return None if self.classes is None else read_classes(base, self.classes, where)
 
-    def _of_yaml(self, path: Path, base: Path, where: str) -> tuple[list[Path], ClassList]:
-        """The folders or lists of the split, and the classes."""
+    def _of_yaml(self, path: Path, base: Path, where: str) -> tuple[list[Path], ClassList, tuple[int | None, ...]]:
+        """The folders or lists of the split, the classes, and the label of each class of the file (None: none)."""
         document = read_yaml(existing_file(base, self.path, where))
         if self.split not in document:
             splits = [key for key in ("train", "val", "test") if key in document]
@@ -92,7 +94,12 @@ class YoloSource:
         if not root.is_dir():  # many are written for the folder in which they were made
             root = path.parent
         folders = [_where(root, path.parent, str(entry), f"{where}: {path}: {self.split}") for entry in entries]
-        return folders, self._own_classes(base, where) or _names(document.get("names"), path, where)
+        own = self._own_classes(base, where)
+        if own is None:
+            named = _names(document.get("names"), path, where)
+            return folders, named, tuple(range(len(named.names)))
+        of_file = document.get("names")
+        return folders, own, _labels(own.names, _names(of_file, path, where).names if of_file else (), path, where)
 
 
 def _where(root: Path, home: Path, entry: str, where: str) -> Path:
@@ -117,6 +124,23 @@ def _names(value: Any, path: Path, where: str) -> ClassList:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where}: {path}: names: {twice!r} stands there twice; each class has one name")
     return ClassList(names=names, texts=class_texts(names))
+
+
+def _labels(own: Sequence[str], of_file: Sequence[str], path: Path, where: str) -> tuple[int | None, ...]:
+    """The label of each class of a data.yaml, by number, where the recipe has classes of its own.
+
+    Raises:
+        UserError: some of them are classes of the data.yaml and some are not.
+    """
+    strange = [name for name in own if name not in of_file]
+    if len(strange) == len(own):  # other names for the same classes
+        return tuple(range(len(own)))
+    if strange:
+        raise UserError(
+            f"{where}: key 'classes' names {strange[0]!r}, which is no class of {path.name}: "
+            f"{listed(map(repr, of_file))}; take names from there, or key 'labels' of the task for other texts"
+        )
+    return tuple(own.index(name) if name in own else None for name in of_file)
 
 
 def _pictures(folder: Path, where: str) -> list[Path]:
@@ -151,8 +175,13 @@ class _Counts:
     unknown: list[tuple[str, int]] = field(default_factory=list)  # places of classes that have no name
 
 
-def _read_all(files: Sequence[Path], classes: int, place: str, where: str) -> tuple[ThingList, list[str]]:
+def _read_all(
+    files: Sequence[Path], label_of: Sequence[int | None], place: str, where: str
+) -> tuple[ThingList, list[str]]:
     """The things of all pictures, and lines about text files.
+
+    Args:
+        label_of: the label of each class, by its number in the text files; None: its things are left out.
 
     Raises:
         UserError: a class without a name; no picture has a text file.
@@ -170,27 +199,31 @@ def _read_all(files: Sequence[Path], classes: int, place: str, where: str) -> tu
             continue
         counts.empty += not lines
         for number, line in lines:
-            _add(things, picture, line, f"{label_file.name}:{number}", classes, counts)
+            _add(things, picture, line, f"{label_file.name}:{number}", label_of, counts)
     if counts.without == len(files):
         raise UserError(f"{where}: {place}: no picture has a text file, not even {label_files[0]}; is that the place?")
     if counts.unknown:
         name, label = counts.unknown[0]
         raise UserError(
             f"{where}: {place}: {len(counts.unknown):,} things are of classes without a name, such as {label} in "
-            f"{name}; there are names for 0 to {classes - 1}"
+            f"{name}; there are names for 0 to {len(label_of) - 1}"
         )
     expected, folders = set(label_files), {file.parent for file in label_files}
+    shared = sum(count > 1 and file.is_file() for file, count in Counter(label_files).items())
     there = [file for folder in folders if folder.is_dir() for file in folder.glob("*.txt")]
     strangers = sum(file not in expected and file.name != "classes.txt" for file in there)
     notes = {
         f"of {len(files):,} pictures have no text file and are taken for pictures of nothing": counts.without,
         "text files are empty: pictures of nothing": counts.empty,
         "text files have no picture": strangers,
+        "text files are those of several pictures each, as of a.jpg and a.png": shared,
     }
     return things, [f"{place}: {count:,} {what}" for what, count in notes.items() if count]
 
 
-def _add(things: ThingList, picture: int, line: str, name: str, classes: int, counts: _Counts) -> None:
+def _add(
+    things: ThingList, picture: int, line: str, name: str, label_of: Sequence[int | None], counts: _Counts
+) -> None:
     """Take in a line, or note why its picture cannot be used."""
     try:
         numbers = [float(word) for word in line.split()]
@@ -206,10 +239,14 @@ def _add(things: ThingList, picture: int, line: str, name: str, classes: int, co
         )
         return
     if max(numbers[1:]) > _MOST_SHARE or min(numbers[1:]) < 1 - _MOST_SHARE:
-        things.refuse(picture, name, f"{line[:60]!r}: a coordinate above 1; these are shares of the picture's sides")
+        what = "above 1" if max(numbers[1:]) > _MOST_SHARE else "below 0"
+        things.refuse(picture, name, f"{line[:60]!r}: a coordinate {what}; these are shares of the picture's sides")
         return
-    if (label := int(numbers[0])) >= classes:
-        counts.unknown.append((name, label))
+    if (number := int(numbers[0])) >= len(label_of):
+        counts.unknown.append((name, number))
+        return
+    if (label := label_of[number]) is None:
+        things.left_out[OTHER_CLASSES].append(name)
         return
     outline = NO_OUTLINE
     if len(numbers) == _BOX:

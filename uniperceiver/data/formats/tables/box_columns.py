@@ -98,6 +98,8 @@ def things_of_rows(
                 things.add(int(sample_L[row]), corners, label, rows.name(row), crowd=entry.crowd, area=entry.area)
         except ValueError as error:
             things.refuse(int(sample_L[row]), rows.name(row), str(error))
+    if things.refused and not texts:
+        raise UserError(f"{where}: {place}: no box can be read; the first: {next(iter(things.refused.values()))}")
     classes = _classes(rows, columns, texts, base, where)
     index_of = {name: label for label, name in enumerate(classes.names)}
     labels: dict[int, int] = {}

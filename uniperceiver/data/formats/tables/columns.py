@@ -214,6 +214,11 @@ class ColumnsData:
         """Never: a table has boxes alone."""
         return False
 
+    @property
+    def fault(self) -> str | None:
+        """Why the boxes of a picture cannot be used; None: nothing is known to be wrong."""
+        return None if self.things is None else self.things.fault
+
     def __len__(self) -> int:
         return len(self.stop_I)
 
