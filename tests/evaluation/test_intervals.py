@@ -12,10 +12,11 @@ from uniperceiver.evaluation.intervals import (
     bootstrap_captions,
     bootstrap_confusion,
     bootstrap_mean,
+    bootstrap_precision,
     resampled_weights,
     wilson,
 )
-from uniperceiver.evaluation.metrics import matthews
+from uniperceiver.evaluation.metrics import matthews, mean_average_precision
 
 
 def test_wilson_equals_published_values() -> None:
@@ -59,8 +60,9 @@ def test_bootstrap_of_captions_holds_the_scores_and_equals_plain_resampling() ->
     intervals = bootstrap_captions(statistics, seed=0)
     for metric, interval in intervals.items():
         assert interval.low < scores[metric] < interval.high
-    mean = bootstrap_mean(statistics.rouge_I, seed=0)
-    assert (mean.low, mean.high) == pytest.approx((intervals["rouge_l"].low, intervals["rouge_l"].high))
+    for metric, score_I in (("rouge_l", statistics.rouge_I), ("cider_d", statistics.cider_I)):
+        mean = bootstrap_mean(score_I, seed=0)
+        assert (mean.low, mean.high) == pytest.approx((intervals[metric].low, intervals[metric].high))
 
 
 def test_bootstrap_of_a_confusion_table_holds_its_metric() -> None:
@@ -68,6 +70,18 @@ def test_bootstrap_of_a_confusion_table_holds_its_metric() -> None:
     interval = bootstrap_confusion(table, matthews, seed=0)
     assert interval.low < matthews(table) < interval.high
     assert 0.2 < interval.high - interval.low < 0.5
+
+
+def test_bootstrap_of_average_precision_equals_plain_resampling() -> None:
+    draw = np.random.default_rng(0)
+    right_NK = draw.random((40, 3)) < 0.3
+    score_NK = right_NK + draw.normal(size=(40, 3))
+    resamples = np.concatenate(list(resampled_weights(40, 0, 200))).astype(int)
+    rows = [np.repeat(np.arange(40), weight_N) for weight_N in resamples]
+    values = [mean_average_precision(score_NK[row_N], right_NK[row_N]) for row_N in rows]
+    interval = bootstrap_precision(score_NK, right_NK, seed=0)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.percentile(values, (2.5, 97.5))))
+    assert interval.low < mean_average_precision(score_NK, right_NK) < interval.high
 
 
 def test_one_sample_says_nothing() -> None:

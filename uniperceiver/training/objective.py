@@ -17,6 +17,10 @@ from uniperceiver.tasks.ask import answer, answer_among, loss_terms
 from uniperceiver.tasks.candidates import Candidates, TextCodec
 from uniperceiver.training.step import BatchLoss
 
+# Of the losses that balance experts, where candidates are encoded apart: as many gates decide for these, and a loss is
+# the mean over all decisions.
+PART_OF_INPUTS = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Among:
@@ -102,8 +106,9 @@ class TrainingObjective(nn.Module):
             candidates = to_device(self.candidates(batch, plan, whole_vocabulary=whole_vocabulary), self.device)
             with self.autocast_context():
                 answered = answer(self.model, task, batch, candidates, stream)
+            part = 1.0
         else:
-            candidates = among.candidates
+            candidates, part = among.candidates, PART_OF_INPUTS
             with self.autocast_context():
                 answered = answer_among(self.model, task, batch, among.c_KD, stream)
         logits_RK = answered.logits_RK
@@ -111,10 +116,11 @@ class TrainingObjective(nn.Module):
         terms |= answered.terms
         if self.accuracy_in_loss:
             terms |= task.answer.accuracies(logits_RK, answered.readout, candidates)
+        balance = balance_terms(answered.decisions, self.balance, self.least_experts) if random else {}
         return BatchLoss(
             terms=terms,
             factor=config.loss_weight,
-            balance=balance_terms(answered.decisions, self.balance, self.least_experts) if random else {},
+            balance={name: part * term for name, term in balance.items()},
             decisions=tuple(map(detached, answered.decisions)),
         )
 

@@ -30,7 +30,7 @@ from uniperceiver.tasks.ask import encode_inputs
 from uniperceiver.tasks.candidates import Candidates, representations, rows_of
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.loss import soft_cross_entropy
-from uniperceiver.training.objective import Among, TrainingObjective
+from uniperceiver.training.objective import PART_OF_INPUTS, Among, TrainingObjective
 
 _CHUNK = 512  # sequences that are encoded together; with another number, other branches of them are dropped
 
@@ -51,7 +51,7 @@ class _OfTask:
 
     leaves: tuple[Tensor, ...]  # (X, D)
     own: list[_Encoded]
-    pieces: int  # how many all processes have encoded
+    part: float  # of the losses that balance experts, for each that any process has encoded
     candidates: Candidates | None = None  # of a set
     rows: Mapping[int, slice] = field(default_factory=dict)  # of each place
     same_XX: Tensor | None = None  # whether a text is right for an input
@@ -115,7 +115,7 @@ class StepCandidates:
             outputs = list(part.outputs)
             filled: list[Tensor | None] = [gradient[part.rows] for gradient in gradients]
             if part.balance is not None:
-                outputs.append(scale(part.balance * (balance / of_task.pieces)))
+                outputs.append(scale(part.balance * (balance * of_task.part)))
                 filled.append(None)
             torch.autograd.backward(outputs, filled)
 
@@ -135,7 +135,8 @@ class StepCandidates:
                     c_xD = representations(objective.model, part, encoded)
                 own.append(self._encoded(chunk, (c_xD,), encoded.decisions))
         leaves = self._leaves(own, size, outputs=1)
-        return _OfTask(leaves=leaves, own=own, pieces=len(chunks), candidates=candidates)
+        part = (1 - PART_OF_INPUTS) / len(chunks)
+        return _OfTask(leaves=leaves, own=own, part=part, candidates=candidates)
 
     def _from_batches(self, index: int, work: Sequence[tuple[Plan, Batch]], sizes: Mapping[int, int]) -> _OfTask:
         objective, rows, end = self._objective, dict[int, slice](), 0
@@ -160,7 +161,7 @@ class StepCandidates:
         text_X, sample_X = names_X2.to(objective.device).unbind(1)
         same_XX = (text_X[:, None] == text_X) | (sample_X[:, None] == sample_X)
         leaves = self._leaves(own, end, outputs=2)
-        return _OfTask(leaves=leaves, own=own, pieces=len(rows), rows=rows, same_XX=same_XX.to(leaves[0].dtype))
+        return _OfTask(leaves=leaves, own=own, part=1 / len(rows), rows=rows, same_XX=same_XX.to(leaves[0].dtype))
 
     def _leaves(self, own: Sequence[_Encoded], size: int, outputs: int) -> tuple[Tensor, ...]:
         """What all processes have encoded, without its graph: rows of others are added to zeros, which is exact."""

@@ -47,6 +47,15 @@ def test_things_are_clipped_and_dropped_by_what_is_seen_of_them() -> None:
     assert things.seen_mask_GHW is None
 
 
+def test_a_crowd_stays_as_long_as_any_of_it_is_seen() -> None:
+    """What lies in it must not count as wrong, however little of it there is."""
+    inside, quarter, outside = BOXES[:3].tolist()
+    for box, crowds in ((quarter, [True]), (outside, [])):
+        things = framed(sample(np.array([inside, inside, inside, box])), SEEN, None, None).things
+        assert things is not None
+        assert things.seen_crowd_G.tolist() == [False] * 3 + crowds
+
+
 def test_keep_says_how_much_must_be_seen() -> None:
     whole = sample(np.array([[24.0, 0, 34, 10], [12, 4, 20, 12]]))
     for keep, classes in ((0.6, [5, 6]), (0.61, [6])):

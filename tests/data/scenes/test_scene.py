@@ -1,5 +1,7 @@
 """What a scene says of itself is what its pixels show."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,20 @@ def test_relations_are_those_of_the_boxes() -> None:
         (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = boxes(masks(scene, 64))
         truth = {"left of": ax1 <= bx0, "right of": ax0 >= bx1, "above": ay1 <= by0, "below": ay0 >= by1}
         assert truth[relation(*scene.things)]
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_thing_alone_that_goes_nowhere_is_plainly_somewhere(moving: bool) -> None:
+    """Its place is what is told of it, also where it grows, shrinks or stands still in a clip."""
+    seen = Counter[str]()
+    for seed in range(300):
+        (thing,) = make_scene(numpy_stream(seed), objects=1, moving=moving).things
+        if thing.travel == 0:
+            seen[thing.motion] += 1
+            for value in (thing.x, thing.y):
+                assert not 0.34 < value < 0.43
+                assert not 0.57 < value < 0.66
+    assert set(seen) == ({"still", "growing", "shrinking"} if moving else {"still"})
 
 
 def test_places_are_those_of_the_masks() -> None:

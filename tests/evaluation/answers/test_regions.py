@@ -1,7 +1,7 @@
 """What is measured of things in pictures, with a model that says what the test tells it to."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -30,12 +30,23 @@ def split_of(masks: bool = False, classes: int = 3) -> Split:
     return Split(task=task, index=0, name="val", source=nothing, preprocess=nothing, training_texts=lambda: iter(()))
 
 
-def told(monkeypatch: pytest.MonkeyPatch, found: list[Detections], truth: list[PictureThings], batch: int = 3) -> None:
-    """Make the model say these detections of these pictures; its loss is the number of things."""
+def told(
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[Detections],
+    truth: list[PictureThings],
+    batch: int = 3,
+    sources: Mapping[Any, list[PictureThings]] | None = None,
+) -> None:
+    """Make the model say these detections of these pictures; its loss is the number of things.
+
+    Args:
+        sources: pictures of other sources than that of the split.
+    """
 
     def batches(split: Split, settings: Settings) -> Iterator[tuple[Any, list[tuple[str, ...]]]]:
-        for start in range(0, len(truth), batch):
-            part = truth[start : start + batch]
+        pictures = (sources or {}).get(split.source, truth)
+        for start in range(0, len(pictures), batch):
+            part = pictures[start : start + batch]
             seen = [
                 replace(
                     picture,
@@ -132,6 +143,18 @@ def test_chance_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = measured(split_of(), memory=memory)
     monkeypatch.setattr("uniperceiver.evaluation.answers.regions.best_constant_boxes", None)
     assert measured(split_of(), memory=memory) == first
+
+
+def test_chance_is_learnt_from_training_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a picture with a thing in it; without training data the split is its own."""
+    truth, nowhere = [things([[10, 10, 50, 50]], [0])], [detections([], [], [], NAMES)]
+    sources = {"here": [things([[12, 10, 50, 50]], [0])], "elsewhere": [things([[60, 60, 90, 90]], [0])]}
+    told(monkeypatch, nowhere, truth, sources=sources)
+    for training, chance in (("here", 1.0), ("elsewhere", 0.0), (None, 1.0)):
+        source: Any = training
+        metrics = measured(replace(split_of(), training=source))
+        assert metrics["chance_ap50"] == pytest.approx(chance)
+        assert metrics["ap50"] == 0.0
 
 
 def test_everything_that_was_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

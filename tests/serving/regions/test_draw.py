@@ -87,6 +87,13 @@ def test_masks_are_half_transparent_and_the_best_is_on_top() -> None:
     assert pixels[50, 50].tolist() == [GREY] * 3
 
 
+def test_the_box_of_the_best_is_on_top() -> None:
+    answers = detections([[100, 100, 300, 300]] * 2, [0, 1], [0.9, 0.8], NAMES, size=(480, 480))
+    picture = draw(grey(480, 480), answers)
+    assert is_tone(picture, 0)[300, 120:280].all()
+    assert not is_tone(picture, 1)[300].any()
+
+
 def test_masks_of_small_pictures_grow_with_them() -> None:
     masks = np.zeros((1, 60, 80), bool)
     masks[0, 20:30, 50:70] = True

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tokenizers.regions.test_tokens import layers_of, pixels, trained
+from tests.tokenizers.regions.test_tokens import gradients_of, layers_of, only_says, pixels, trained
 from uniperceiver.boxes import corners_of
 from uniperceiver.records.regions import Objects
 from uniperceiver.streams import torch_stream
@@ -139,3 +139,15 @@ def test_noised_queries_teach_the_decoder() -> None:
     assert tokenizer.decoder.noised.grad is not None
     assert tokenizer.decoder.noised.grad.abs().max() > 1e-6
     assert all(p.grad is None or p.grad.isfinite().all() for p in tokenizer.parameters())
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_is_said_of_noised_queries_teaches_the_head_of_its_own_layer(number: int) -> None:
+    tokenizer = trained(denoise=QUERIES)
+    _, regions = tokenizer.propose(pixels(b=3), torch_stream(1), objects=objects())
+    assert regions.denoised is not None
+    layer = regions.denoised.layers[number]
+    sizes = gradients_of(tokenizer, layer.objectness_BQ.square().mean() + layer.box_BQ4.square().mean())
+    learns = {name for name, size in sizes.items() if only_says(name) and size > 0}
+    assert learns == {name for name in sizes if name.startswith(f"decoder.layers.{number}.head.")}
+    assert sizes["backbone.stem.layers.0.weight"] > 1e-6

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from uniperceiver.boxes import logit
 from uniperceiver.records.regions import Regions
 from uniperceiver.streams import torch_stream
-from uniperceiver.tokenizers.regions.places import anchors
+from uniperceiver.tokenizers.regions.places import Grid, anchors, positions
 from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
 
@@ -195,6 +195,21 @@ def test_pictures_of_any_size_become_tokens(levels: int, height: int, width: int
     assert x_BGD.shape[1] == regions.start + min(4, cells)
     assert regions.start <= 1 + 49
     assert x_BGD.isfinite().all()
+
+
+def test_large_maps_are_halved_by_means_of_the_cells_that_are_there() -> None:
+    """9 x 15 cells are 135, so 5 x 8 tokens: those of the last row and the last column are means of fewer cells."""
+    tokenizer, picture = trained(kinds="global", levels=1), pixels(height=9 * PATCH, width=15 * PATCH)
+    x_BGD, _ = tokenizer.propose(picture)
+    map_BDHW = tokenizer.backbone(picture).level(0)
+    rows = [
+        map_BDHW[:, :, row : row + 2, column : column + 2].mean(dim=(2, 3))
+        for row in range(0, 9, 2)
+        for column in range(0, 15, 2)
+    ]
+    grid = Grid(rows=5, columns=8, height=2 / 9, width=2 / 15)
+    expected_BGD = tokenizer.flat(torch.stack(rows, dim=1)) + positions(grid, D, x_BGD.device)
+    torch.testing.assert_close(x_BGD[:, 1:], expected_BGD)
 
 
 def test_kinds_choose_which_tokens_there_are() -> None:

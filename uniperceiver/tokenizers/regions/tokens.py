@@ -146,7 +146,7 @@ class RegionTokenizer(nn.Module):
         """Tokens (B, G, D) of whole pictures: each pool, then the cells of the coarsest map."""
         map_BDHW, grid = maps.level(-1), maps.grids[-1]
         while grid.cells > _FLAT:
-            map_BDHW = F.avg_pool2d(map_BDHW, 2, ceil_mode=True, count_include_pad=False)
+            map_BDHW = F.avg_pool2d(map_BDHW, 2, ceil_mode=True)
             height, width = map_BDHW.shape[2:]
             grid = Grid(rows=height, columns=width, height=2 * grid.height, width=2 * grid.width)
         cell_BGD = map_BDHW.flatten(2).transpose(1, 2)

@@ -65,6 +65,24 @@ def test_swapped_corners_are_turned_and_files_of_no_size_are_read(tmp_path: Path
     assert any("2 pictures have no XML file and are left out" in note for note in notes)
 
 
+def test_a_file_is_of_the_picture_of_its_own_name_and_else_of_the_one_that_it_names(tmp_path: Path) -> None:
+    """Whoever renames pictures and files alike leaves the former names inside the files."""
+    renamed = "<?xml version='1.0'?><annotation><filename>{}</filename>" + SIZE + "{}</annotation>"
+    files = {
+        "a": renamed.format("b.png", thing("owl")),
+        "b": renamed.format("a.png", thing("cat")),
+        "000001": renamed.format("somewhere/c.jpg", thing("dog")),
+    }
+    source = voc(tmp_path, files)
+    names, samples = class_names(source), [source.read(index) for index in range(3)]
+    assert names is not None
+    assert {sample.id: names[sample.classes[0]] for sample in samples} == {  # type: ignore[index]
+        "a.png": "owl",
+        "b.png": "cat",
+        "c.png": "dog",
+    }
+
+
 @pytest.mark.parametrize(
     "text", ['<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "y">]><annotation/>', "<?x ?><!doctype a><a/>"]
 )

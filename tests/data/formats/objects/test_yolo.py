@@ -50,6 +50,12 @@ def test_boxes_polygons_and_pictures_of_nothing(tmp_path: Path) -> None:
     }
 
 
+def test_only_the_last_folder_of_images_has_labels_beside_it(tmp_path: Path) -> None:
+    """Data may lie in a folder that is called images itself."""
+    source = yolo(tmp_path / "images" / "cells", {"a": "1 0.5 0.5 0.5 0.5", "b": "", "c": "0 0.5 0.5 0.1 0.1"})
+    assert [len(source.read(index).boxes) for index in range(3)] == [1, 0, 1]  # type: ignore[arg-type]
+
+
 def test_text_files_of_windows(tmp_path: Path) -> None:
     source = yolo(tmp_path, {"a": b"\xef\xbb\xbf0 0.5 0.5 0.5 0.5\r\n\r\n1 0.5 0.5 0.1 0.1\r\n", "d": "0 0 0 1 1"})
     assert source.read(0).classes.tolist() == [0, 1]  # type: ignore[union-attr]
@@ -80,11 +86,13 @@ def test_a_line_that_is_none_costs_its_picture(tmp_path: Path, line: str, reason
 
 
 def test_coordinates_that_were_rounded_are_clipped(tmp_path: Path) -> None:
-    source = yolo(tmp_path, {"a": "0 1.005 0.5 0.5 0.5\n0 0.25 0.5 0.5001 1.001\n1 0.5 0.5 0 0.1\n"})
+    lines = "0 1.005 0.5 0.5 0.5\n0 0.25 0.5 0.5001 1.001\n1 0.5 0.5 0 0.1\n1 -0.001 0.1 0.5 0.1 0.5 0.3\n"
+    source = yolo(tmp_path, {"a": lines})
     sample = source.read(0)
     assert sample.boxes is not None
     assert sample.boxes[0].tolist() == pytest.approx([45.3, 10, 60, 30])
     assert sample.boxes[1].tolist() == pytest.approx([0, 0, 30.003, 40])
+    assert sample.boxes[2].tolist() == pytest.approx([0, 4, 30, 12])
     notes = notes_of(source)
     assert any("1 boxes reach out of their picture and are clipped (line a.txt:1)" in note for note in notes)
     assert any("1 boxes without width or height are left out (line a.txt:3)" in note for note in notes)
@@ -131,6 +139,29 @@ def test_forms_of_data_yaml(tmp_path: Path) -> None:
     assert folder.read(0).classes.tolist() == [1]  # type: ignore[union-attr]
     with pytest.raises(UserError, match="key 'classes' is missing; give the names, or give data"):
         open_source({"format": "yolo", "path": "."}, "w", tmp_path)
+
+
+def test_names_by_number_stand_in_the_order_of_numbers(tmp_path: Path) -> None:
+    names = "".join(f"  {number}: c{number}\n" for number in reversed(range(11)))
+    source = yolo(tmp_path, {"a": "10 0.5 0.5 0.5 0.5\n2 0.5 0.5 0.1 0.1"}, f"train: images/train\nnames:\n{names}")
+    assert class_names(source) == tuple(f"c{number}" for number in range(11))
+
+
+@pytest.mark.parametrize("path", ["path: data\n", "path: other\n"])
+def test_a_split_is_looked_for_below_key_path_and_beside_the_file(tmp_path: Path, path: str) -> None:
+    """Key path names the folder of the data, or one that has none of them."""
+    (tmp_path / "other").mkdir()
+    for name in ("data", "."):
+        yolo(tmp_path / name, {"a": "0 0.5 0.5 0.5 0.5"})
+    write_picture(tmp_path / "data" / "images" / "train" / "d.png")  # there alone
+    (tmp_path / "data.yaml").write_text(path + YAML)
+    source = open_source({"format": "yolo", "path": "data.yaml"}, "w", tmp_path)
+    assert len(source) == (4 if path == "path: data\n" else 3)
+
+
+def test_the_names_of_a_tool_beside_its_text_files_are_no_text_file(tmp_path: Path) -> None:
+    source = yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5", "b": "", "c": "", "classes": "red_cell\nplatelet\n"})
+    assert notes_of(source) == (f"{tmp_path / 'data.yaml'}: 2 text files are empty: pictures of nothing",)
 
 
 def test_shares_are_those_of_the_upright_picture(tmp_path: Path) -> None:
