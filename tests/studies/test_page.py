@@ -11,7 +11,7 @@ from tests.report.html import EVIL, Page, assert_harmless
 from tests.studies.made_up import ARMS, METRICS, a_band, a_row, a_study, an_arm
 from uniperceiver.strict import to_json
 from uniperceiver.studies.page import TextCell, _time, first_rows, gap_text, percent, render_study, study_figures
-from uniperceiver.studies.records import SeedEstimate, SeedSpread, StudyArm
+from uniperceiver.studies.records import MetricRow, SeedEstimate, SeedSpread, StudyArm
 from uniperceiver.studies.study import as_json
 
 
@@ -63,6 +63,32 @@ def test_the_first_figures_are_held_out() -> None:
 )
 def test_the_words_of_a_gap(arm: str, gap: bool, text: str) -> None:
     assert gap_text(a_row("words", "val", gap=gap), arm, a_study()) == text
+
+
+def without_reference(**differences: SeedEstimate) -> MetricRow:
+    """A loss of `shared` and of other arms, each so much more."""
+    row = a_row("words", "val", gap=False)
+    arms = {name: row.arms[name] for name in ("shared", *differences)}
+    return dataclasses.replace(row, arms=arms, gap=None, differences=differences)
+
+
+def of_three_seeds(value: float, error: float) -> SeedEstimate:
+    return SeedEstimate(value=value, error=error, paired=True, freedom=2.0)  # Student's t: 4.30
+
+
+def test_without_a_reference_each_arm_is_compared_with_the_baseline() -> None:
+    row = without_reference(
+        modality=of_three_seeds(-0.05, 0.01), task=of_three_seeds(0.05, 0.01), token=of_three_seeds(-0.04, 0.01)
+    )
+    report = a_study(rows=[row], reference=None)
+    words = [gap_text(row, arm, report) for arm in ("shared", "modality", "task", "token", "absent")]
+    assert words == ["baseline", "clearly better", "clearly worse", "no difference", ""]
+    text = read(render_study(report))
+    assert "modality is clearly better than shared on words; task is clearly worse than shared on words." in text
+    assert "Clearly better or worse than shared: by more than 4.30 standard errors of the difference" in text
+    row = without_reference(token=of_three_seeds(-0.04, 0.01))
+    text = read(render_study(a_study(rows=[row], reference=None)))
+    assert "No arm differs from shared on any task by more than chance may do." in text
 
 
 def test_what_cannot_be_said_is_a_dash() -> None:

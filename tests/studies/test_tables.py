@@ -53,3 +53,18 @@ def test_the_logs_of_an_arm_become_its_curve(tmp_path: Path, monkeypatch: pytest
     validation = curves["Validation loss"]["colours"]["mid"]
     assert validation.low_P.tolist() == [2.25, 2.25]
     assert validation.high_P.tolist() == [2.375, 2.375]
+
+
+def test_every_arm_is_compared_with_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_training(monkeypatch)
+    path, out = write_study(tmp_path, processes=3, reference=None), tmp_path / "o"
+    rows = run_study(path, out, quiet=True).report.rows
+    losses = next(row for row in rows if (row.task, row.split, row.metric) == ("colours", "val", "loss"))
+    assert losses.gap is None
+    assert losses.differences is not None
+    assert {arm: (each.value, each.error, each.paired) for arm, each in losses.differences.items()} == {
+        "own": (-1.0, 0.0, True),
+        "mid": (-0.75, 0.0, True),
+    }
+    rows = report_study(write_study(tmp_path, baseline=None, reference=None), out).report.rows
+    assert all(row.differences is None for row in rows)

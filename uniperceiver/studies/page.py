@@ -12,7 +12,7 @@ from uniperceiver.report.parts.colours import TONES, tone_of
 from uniperceiver.report.parts.numbers import THIN_SPACE, count, finite, headline_split, with_error
 from uniperceiver.report.parts.page import render_page
 from uniperceiver.studies.records import MetricRow, SeedEstimate, SeedSpread, StudyArm, StudyReport
-from uniperceiver.studies.statistics import FALSE_ALARMS, gap_limit
+from uniperceiver.studies.statistics import FALSE_ALARMS, gap_limit, is_gap
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -112,12 +112,32 @@ def value_text(spread: SeedSpread, metric: str) -> str:
 
 
 def gap_text(row: MetricRow, arm: str, report: StudyReport) -> str:
-    """Say how much of the gap an arm closes, or that there is none; "" where nothing is compared."""
-    if row.gap is None or arm not in row.arms:
+    """Say how much of the gap an arm closes, or that there is none; "" where nothing is compared.
+
+    Without a reference there is no gap: it says whether the arm is better or worse than the baseline.
+    """
+    if arm not in row.arms:
         return ""
+    if row.gap is None:
+        return _difference_text(row, arm, report)
     if arm in (report.baseline, report.reference):
         return "baseline" if arm == report.baseline else "reference"
     return "no gap" if row.closed is None else f"gap closed {percent(row.closed[arm])}"
+
+
+def _difference_text(row: MetricRow, arm: str, report: StudyReport) -> str:
+    if row.differences is None:
+        return ""
+    if arm == report.baseline:
+        return "baseline"
+    difference = row.differences[arm]
+    if not is_gap(difference):
+        return "no difference"
+    return "clearly better" if _is_better(row, difference) else "clearly worse"
+
+
+def _is_better(row: MetricRow, difference: SeedEstimate) -> bool:
+    return (difference.value < 0) == row.lower
 
 
 def verdict(report: StudyReport) -> str:
@@ -126,11 +146,11 @@ def verdict(report: StudyReport) -> str:
     if not report.rows:
         return "No run has ended yet."
     if not rows:
-        return f"{len(report.arms)} arms, compared on {len(first_rows(report))} tasks."
+        return _verdict_of_arms(report)
     gaps = [row for row in rows if row.is_gap]
     if not gaps:
         return f"No gap: {report.reference} and {report.baseline} differ on no task by more than chance may do."
-    better = [row.task for row in gaps if row.gap is not None and (row.gap.value < 0) == row.lower]
+    better = [row.task for row in gaps if row.gap is not None and _is_better(row, row.gap)]
     worse = [row.task for row in gaps if row.task not in better]
     parts = [f"{report.reference} is clearly better than {report.baseline} on {', '.join(better)}"] if better else []
     parts += [f"{report.reference} is clearly worse than {report.baseline} on {', '.join(worse)}"] if worse else []
@@ -138,16 +158,34 @@ def verdict(report: StudyReport) -> str:
     return "; ".join(parts) + (f"; no gap on the other {rest}." if rest else ".")
 
 
+def _verdict_of_arms(report: StudyReport) -> str:
+    """Say which arms differ from the baseline; without one, only how many there are."""
+    rows = first_rows(report)
+    if not any(row.differences for row in rows):
+        return f"{len(report.arms)} arms, compared on {len(rows)} tasks."
+    parts = []
+    for arm in report.arms:
+        words = {row.task: gap_text(row, arm.name, report) for row in rows}
+        for how in ("clearly better", "clearly worse"):
+            tasks = [task for task, text in words.items() if text == how]
+            parts += [f"{arm.name} is {how} than {report.baseline} on {', '.join(tasks)}"] if tasks else []
+    return "; ".join(parts or [f"No arm differs from {report.baseline} on any task by more than chance may do"]) + "."
+
+
 def _explained(report: StudyReport, rows: Sequence[MetricRow]) -> str:
     text = "Means over the seeds, ± one standard error; ↓ means that lower is better."
+    differences = [difference for row in rows if not row.gap for difference in (row.differences or {}).values()]
+    if differences:
+        text += (
+            f" Clearly better or worse than {report.baseline}: by more than {_limits(differences)} standard errors of "
+            f"the difference, which {100 * FALSE_ALARMS:.0f}{THIN_SPACE}% of arms that do not differ are by chance."
+        )
     gaps = [row.gap for row in rows if row.gap is not None]
     if gaps:
-        limits = sorted(limit for limit in (gap_limit(gap.freedom) for gap in gaps) if math.isfinite(limit))
-        many = " to ".join(dict.fromkeys(f"{limit:.2f}" for limit in (*limits[:1], *limits[-1:]))) or "so many"
         pairing = "paired by number" if all(gap.paired for gap in gaps) else "not paired, as some are missing"
         text += (
             f" Gap closed = (arm − {report.baseline}) / ({report.reference} − {report.baseline}), only where these two "
-            f"differ by more than {many} standard errors of their difference (seeds {pairing}; Student's t: "
+            f"differ by more than {_limits(gaps)} standard errors of their difference (seeds {pairing}; Student's t: "
             f"{100 * FALSE_ALARMS:.0f}{THIN_SPACE}% of comparisons without any difference are called a gap, so look at "
             "the metric that was named beforehand); its standard error is the jackknife's."
         )
@@ -156,6 +194,12 @@ def _explained(report: StudyReport, rows: Sequence[MetricRow]) -> str:
     if any(arm.time_ratio for arm in report.arms):
         text += f" Time per step is that of training, as a multiple of {report.baseline}'s."
     return text
+
+
+def _limits(differences: Sequence[SeedEstimate]) -> str:
+    """How many standard errors make a difference: 4.30, or 2.45 to 4.30."""
+    limits = sorted(limit for limit in (gap_limit(part.freedom) for part in differences) if math.isfinite(limit))
+    return " to ".join(dict.fromkeys(f"{limit:.2f}" for limit in (*limits[:1], *limits[-1:]))) or "so many"
 
 
 def _delta_split(report: StudyReport, rows: Sequence[MetricRow]) -> str | None:

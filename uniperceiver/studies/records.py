@@ -38,6 +38,7 @@ class MetricRow:
     gap: SeedEstimate | None = None  # reference minus baseline; None: the study names no such arms
     is_gap: bool = False  # whether that is more than `gap_limit` standard errors
     closed: Mapping[str, SeedEstimate] | None = None  # share of the gap that the other arms close; None: no gap
+    differences: Mapping[str, SeedEstimate] | None = None  # arm minus baseline, of the others; None: no baseline has it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,9 +116,12 @@ def _row(plan: StudyPlan, task: str, split: str, metric: str, arms: Mapping[str,
     spreads = {arm: spread(by_seed) for arm, by_seed in arms.items()}
     parts: dict[str, Any] = {}
     shared, own = arms.get(plan.config.baseline or ""), arms.get(plan.config.reference or "")
+    if shared:
+        others = {arm: by_seed for arm, by_seed in arms.items() if arm != plan.config.baseline}
+        parts["differences"] = {arm: difference(by_seed, shared) for arm, by_seed in others.items()}
     if shared and own:
         gap = difference(own, shared)
-        parts = {"gap": gap, "is_gap": is_gap(gap)}
+        parts |= {"gap": gap, "is_gap": is_gap(gap)}
         if is_gap(gap):
             others = {arm: x for arm, x in arms.items() if arm not in (plan.config.baseline, plan.config.reference)}
             parts["closed"] = {

@@ -1,0 +1,124 @@
+"""The tables of docs/regions-study.md, from the study's raw figures and the logs of its runs.
+
+python -m benchmarks.regions_tables --steadiness studies/regions > docs/results/regions_steadiness.json
+python -m benchmarks.regions_tables docs/results
+"""
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.markdown import markdown_table
+from uniperceiver.studies.records import SeedEstimate
+from uniperceiver.studies.statistics import is_gap, standard_error
+
+Json = dict[str, Any]
+WARM_UP = 20  # steps of the recipe, whose losses are left out
+# task -> metrics, the one that it is judged by first before the others
+SHOWN = {
+    "things": ("ap", "mask_ap"),
+    "largest": ("loss", "accuracy@1"),
+    "captions": ("loss", "cider_d"),
+    "retrieval": ("loss", "i2t_recall@1"),
+}
+
+
+def tables(place: Path) -> dict[str, str]:
+    """Each table of the page by what it is about; Markdown."""
+    study, steady = (json.loads((place / f"{name}.json").read_text()) for name in ("regions", "regions_steadiness"))
+    return {"metrics": metrics(study), "Δ_MTL": deltas(study), "steadiness": steadiness_table(steady)}
+
+
+def metrics(study: Json) -> str:
+    """Held-out figures of every arm, mean ± standard error; bold: it differs from the baseline."""
+    rows = [_row(study, task, metric) for task, shown in SHOWN.items() for metric in shown]
+    heads = [f"{row['task']}, `{row['metric']}`" for row in rows]
+    lines = ([f"`{arm['name']}`", *(_cell(row, arm["name"]) for row in rows)] for arm in study["arms"])
+    return markdown_table(["arm", *heads], lines)
+
+
+def _row(study: Json, task: str, metric: str) -> Json:
+    rows = (row for row in study["rows"] if (row["task"], row["split"], row["metric"]) == (task, "val", metric))
+    row: Json = next(rows)
+    return row
+
+
+def _cell(row: Json, arm: str) -> str:
+    if arm not in row["arms"]:
+        return "–"
+    figure = row["arms"][arm]
+    text = f"{figure['mean']:.3f} ± {figure['error']:.3f}"
+    difference = (row["differences"] or {}).get(arm)
+    return f"**{text}**" if difference is not None and is_gap(SeedEstimate(**difference)) else text
+
+
+def deltas(study: Json) -> str:
+    """Δ_MTL of every arm that has one, in per cent ± standard error, its parameters and its tasks."""
+    lines = (
+        [
+            f"`{arm['name']}`",
+            f"{100 * arm['delta']['val']['value']:+.1f} ± {100 * arm['delta']['val']['error']:.1f}",
+            f"{arm['parameters'] / 1e6:.2f} M",
+        ]
+        for arm in study["arms"]
+        if arm["delta"]
+    )
+    return markdown_table(["arm", "Δ_MTL, %", "parameters"], lines)
+
+
+def roughness(losses: Sequence[float]) -> float:
+    """How far logged losses lie off the geometric mean of their neighbours: root mean square of the logarithms."""
+    logs = [math.log(loss) for loss in losses]
+    bends = [(log - (before + after) / 2) ** 2 for before, log, after in zip(logs, logs[1:], logs[2:], strict=False)]
+    return math.sqrt(mean(bends))
+
+
+def roughness_of(log: Iterable[Json]) -> float:
+    """Of a run: mean over its tasks, from the end of the warm-up on."""
+    losses: dict[str, list[float]] = defaultdict(list)
+    for line in log:
+        if line.get("event") == "train" and line["step"] > WARM_UP:
+            for key, value in line.items():
+                if key.endswith("/loss"):
+                    losses[key].append(value)
+    return mean(map(roughness, losses.values()))
+
+
+def steadiness(study: Path) -> dict[str, list[float]]:
+    """Roughness of the runs of every arm, seed by seed."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for path in sorted(study.glob("cells/*/seed-*/log.jsonl")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        values[path.parent.parent.name].append(roughness_of(map(json.loads, lines)))
+    return dict(values)
+
+
+def steadiness_table(values: dict[str, list[float]]) -> str:
+    """Mean ± standard error of every arm, the steadiest first."""
+    lines = (
+        [f"`{arm}`", f"{mean(seeds):.3f} ± {standard_error(seeds):.3f}"]
+        for arm, seeds in sorted(values.items(), key=lambda item: mean(item[1]))
+    )
+    return markdown_table(["arm", "roughness"], lines)
+
+
+def main() -> None:
+    """Print all tables, or the steadiness of a study as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("results", nargs="?", type=Path, default=Path("docs/results"))
+    parser.add_argument("--steadiness", type=Path, metavar="STUDY")
+    arguments = parser.parse_args()
+    if arguments.steadiness is not None:
+        print(json.dumps(steadiness(arguments.steadiness), indent=1))
+        return
+    for name, text in tables(arguments.results).items():
+        print(f"{name}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
