@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from uniperceiver.devices import machine_facts, refuse_without_gradients
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.parallel.lost import missed
+from uniperceiver.parallel.parts import Groups, gathered_by_first
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
@@ -27,6 +28,7 @@ from uniperceiver.training.faults import count_broken, follow_gates, refuse_drif
 from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.processes.next_step import next_step, tasks_of_process
+from uniperceiver.training.processes.sharded import ShardedTraining
 from uniperceiver.training.processes.team import Team, team_of
 from uniperceiver.training.state import pack
 from uniperceiver.training.step import StepReport, TrainState, train_step
@@ -75,6 +77,7 @@ class Run:
     quiet: bool = False
     computes_in: str = "float32"  # the type of the model's forward pass
     world: World = field(default_factory=World)  # the processes that train together
+    sharded: ShardedTraining | None = None  # the parts of the weights, where processes share a copy
     _team: Team = field(default_factory=Team)
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -101,6 +104,8 @@ class Run:
         with self.world.together(UserError):
             log = self._begun()
         try:
+            if state.step:  # in case it was killed between its checkpoint and its `model` folder
+                self._export()
             if not self.quiet:
                 log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size, self.computes_in))
             for note in notes:
@@ -124,8 +129,6 @@ class Run:
         if not self.world.is_first:
             return SilentLog()
         self.callbacks.begin()
-        if self.state.step:
-            self.callbacks.export(self.state)  # in case it was killed between its checkpoint and its `model` folder
         return RunLog(
             self.folder,
             first_step=self.state.step,
@@ -141,8 +144,8 @@ class Run:
         world = self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        team = self._team = team_of(world, self.objective, state.method, recipe)
-        window = Window(self.objective, world)
+        team = self._team = team_of(world, self.objective, state.method, recipe, self.sharded)
+        window = Window(self.objective, world, asks=self.sharded is None)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
@@ -177,7 +180,8 @@ class Run:
         if self.world.size == 1 or due or measured:  # else all processes ask when they have their batches
             self._check(stop)
         if measured and state.evaluated != state.step:
-            score, values = self.callbacks.evaluate(state, stop, log)
+            with self._whole() as whole:
+                score, values = self.callbacks.evaluate(whole, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
             state.evaluated = state.step
             if score == score and (self._best is None or score < self._best["score"]):  # not NaN
@@ -282,15 +286,23 @@ class Run:
 
     def _save_once(self) -> None:
         if self._saved != (self.state.step, self.state.evaluated):
-            refuse_drift(self.state.model, self.world)
-            with self.world.together(UserError):
-                if self.world.is_first:
-                    self.save()
+            refuse_drift(self.state.model, self.world, 1 if self.sharded is None else self.sharded.size)
+            self.save()
             self._saved = (self.state.step, self.state.evaluated)
 
     def save(self) -> None:
-        """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
-        tensors, counters = pack(self.state, self._tasks())
+        """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept.
+
+        All processes call it; the first writes.
+        """
+        parts, counters = pack(self.state, self._tasks())
+        counters["finite"] = not any(self.world.largest([not counters["finite"]]))
+        tensors = gathered_by_first(parts, self.world)
+        with self.world.together(UserError):
+            if self.world.is_first:
+                self._write(tensors, counters)
+
+    def _write(self, tensors: Groups, counters: dict[str, Any]) -> None:
         counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
         counters |= {"code": self.code} if self.code else {}
         root = self.folder / "checkpoints"
@@ -300,7 +312,23 @@ class Run:
                 remove(path)  # it was damaged at the start; it must not take the place of a good one
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
-        self.callbacks.export(self.state)
+        with self._whole(tensors) as whole:
+            self.callbacks.export(whole)
+
+    def _export(self) -> None:
+        """Write the run's `model` folder."""
+        with self._whole() as whole, self.world.together(UserError):
+            if self.world.is_first:
+                self.callbacks.export(whole)
+
+    @contextmanager
+    def _whole(self, tensors: Groups | None = None) -> Iterator[TrainState]:
+        """The state with whole weights: to be asked, or saved; all processes enter together if none has them yet."""
+        if self.sharded is None:
+            yield self.state
+        else:
+            with self.sharded.whole(self.state, tensors) as state:
+                yield state
 
 
 def _take_folder(folder: Path, stack: ExitStack) -> None:
