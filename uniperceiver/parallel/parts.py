@@ -37,8 +37,8 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def part_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """A whole tensor that every process has, held as `example` is if it has its shape; nothing is sent."""
-    if not is_part(example) or tensor.shape != example.shape:
+    """A tensor that every process has whole, held as `example` is if it has its shape; nothing is sent."""
+    if is_part(tensor) or not is_part(example) or tensor.shape != example.shape:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -15,7 +15,6 @@ it also sends every process its part of the summed gradients. Much can go wrong 
 - Scalars cannot be sharded; their gradients are added up by hand.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -42,9 +41,12 @@ class Shards:
         root: is changed: its parameters become parts.
         groups: modules inside it that are gathered together, in the order of their passes.
         size: processes that hold one copy together; `world.size` is a multiple of it.
+        passes: how often every module of a group is called when the root is called once.
     """
 
-    def __init__(self, root: nn.Module, groups: Sequence[Sequence[nn.Module]], world: World, *, size: int) -> None:
+    def __init__(
+        self, root: nn.Module, groups: Sequence[Sequence[nn.Module]], world: World, *, size: int, passes: int
+    ) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -64,13 +66,24 @@ class Shards:
         fully_shard(root, mesh=mesh, ignored_params=scalars)
         assert isinstance(root, FSDPModule)
         root.set_reduce_scatter_unused_params(True)
+        self._modules = [module for modules in groups for module in modules]
+        self._passes = passes
         self._used: set[str] = set()
         self._noting = True
         self._note_gradients()
 
     def __call__(self, *inputs: Any) -> Any:
         """Call the root; a backward pass must follow before the next call, in every process."""
-        return self.root(*inputs)
+        for module in self._modules:
+            module._calls = 0  # type: ignore[assignment]
+        result = self.root(*inputs)
+        counts = {module._calls for module in self._modules}
+        if counts != {self._passes}:
+            raise AssertionError(
+                f"linears were called {sorted(map(str, counts))} times for one batch, and must be called "
+                f"{self._passes} times by every process: their weights would not come together; set parallel.shard=1"
+            )
+        return result
 
     @contextmanager
     def nothing(self) -> Iterator[None]:
@@ -139,6 +152,7 @@ def _has_hook(parameter: nn.Parameter) -> bool:
 
 def _keep_what_was_given(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     module._given = inputs[1:]  # type: ignore[assignment]
+    module._calls += 1  # type: ignore[assignment,operator]
 
 
 def _keep_what_came(module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -78,6 +78,7 @@ def prepare_run(
         if world.is_first:
             check_same_run(recipe, folder)
         check_processes(recipe, world.size)
+        shard_size(recipe, world.size)
     with world.together(UserError):
         code = import_code(recipe.imports, base)
         tasks = _opened(recipe, base, tasks, quiet)
@@ -112,7 +113,7 @@ def _made(
         model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
     )
     mixture, objective = mixture_of(recipe, tasks, codec, arch.patch), objective_of(recipe, tasks, saved)
-    shard = shard_size(recipe, world)
+    shard = shard_size(recipe, world.size)
     sharded = ShardedTraining(objective, world, size=shard) if shard > 1 else None  # before anything holds the weights
     return Run(
         folder=folder,

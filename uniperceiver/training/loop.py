@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from uniperceiver.atomic import folder_to_fill, in_use, only_one, remove
+from uniperceiver.atomic import remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -21,7 +21,7 @@ from uniperceiver.parallel.parts import Groups, gathered_by_first
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training import checkpoint
-from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best
+from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best, take_folder
 from uniperceiver.training.data_facts import data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
 from uniperceiver.training.faults import count_broken, follow_gates, refuse_drift, refuse_weights, report_skip
@@ -34,8 +34,6 @@ from uniperceiver.training.state import pack
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
-
-_BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
 class GradientCallback(Protocol):
@@ -95,7 +93,7 @@ class Run:
         with ExitStack() as stack, missed(self.world, self._doing):
             with self.world.together(UserError):
                 if self.world.is_first:
-                    _take_folder(self.folder, stack)
+                    take_folder(self.folder, stack)
             self._train()
 
     def _train(self) -> None:
@@ -293,27 +291,33 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept.
 
-        All processes call it; the first writes.
+        All processes call it. Where each holds a part, each writes it; all else is written by the first.
         """
         parts, counters = pack(self.state, self._tasks())
         counters["finite"] = not any(self.world.largest([not counters["finite"]]))
-        tensors = gathered_by_first(parts, self.world)
+        if self.world.is_first:
+            counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
+            counters |= {"code": self.code} if self.code else {}
+        root = self.folder / "checkpoints"
+        folder = checkpoint.step_folder(root, self.state.step)
+        if self.sharded is not None:
+            checkpoint.write_parts(folder, parts, counters, self.world)
+        weights = gathered_by_first({name: parts[name] for name in ("model", "average") if name in parts}, self.world)
         with self.world.together(UserError):
             if self.world.is_first:
-                self._write(tensors, counters)
+                if self.sharded is None:
+                    checkpoint.write(folder, parts, counters)
+                self._tidy(root)
+                with self._whole(weights) as whole:
+                    self.callbacks.export(whole)
 
-    def _write(self, tensors: Groups, counters: dict[str, Any]) -> None:
-        counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
-        counters |= {"code": self.code} if self.code else {}
-        root = self.folder / "checkpoints"
-        checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
+    def _tidy(self, root: Path) -> None:
+        """Remove the checkpoints that are no longer kept."""
         for path in checkpoint.list_checkpoints(root):
             if checkpoint.step_of(path) > self.state.step:
                 remove(path)  # it was damaged at the start; it must not take the place of a good one
         best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
         checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
-        with self._whole(tensors) as whole:
-            self.callbacks.export(whole)
 
     def _export(self) -> None:
         """Write the run's `model` folder."""
@@ -329,24 +333,3 @@ class Run:
         else:
             with self.sharded.whole(self.state, tensors) as state:
                 yield state
-
-
-def _take_folder(folder: Path, stack: ExitStack) -> None:
-    """Make sure that nobody else trains in the folder, until the end of the stack."""
-    try:
-        stack.enter_context(folder_to_fill(folder))
-        alone = stack.enter_context(only_one(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from error
-    if not alone:
-        raise UserError(_BUSY.format(folder))
-
-
-def refuse_second(folder: Path) -> None:
-    """Refuse a folder in which a run is being trained, before anything in it is changed.
-
-    Raises:
-        UserError: it is.
-    """
-    if in_use(folder):
-        raise UserError(_BUSY.format(folder))

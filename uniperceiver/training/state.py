@@ -10,7 +10,8 @@ from torch import Tensor
 from uniperceiver.errors import UserError
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.optimisation.adamw import optimiser_tensors, restore_optimiser
-from uniperceiver.parallel.parts import local, part_like
+from uniperceiver.parallel.parts import is_part, local, part_like
+from uniperceiver.training.shard_files import Like
 from uniperceiver.training.step import TrainState
 
 Groups = Mapping[str, Mapping[str, Tensor]]
@@ -64,6 +65,14 @@ def unpack(state: TrainState, groups: Groups, counters: Mapping[str, Any], tasks
     state.consumed = [counters["consumed"][name] for name in tasks]
     state.skipped, state.skipped_in_a_row = counters["skipped"], counters["skipped_in_a_row"]
     state.broken = counters["broken"]
+
+
+def held_like(state: TrainState) -> Like | None:
+    """How this process holds what a checkpoint saves of the state; None: whole."""
+    held = dict(state.model.named_parameters())
+    if not any(map(is_part, held.values())):
+        return None
+    return lambda group, name: held.get(name.rsplit("/", 1)[-1] if group == "optimiser" else name)
 
 
 def _check_fit(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: Path) -> None:

@@ -19,8 +19,9 @@ from uniperceiver.data.mix import Plan
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
 from uniperceiver.optimisation.balance.method import Method
+from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.parallel.parts import Groups, whole
-from uniperceiver.parallel.shards import Shards
+from uniperceiver.parallel.shards import Shards, can_shard
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.processes.team import TeamOfProcesses
@@ -45,7 +46,7 @@ class ShardedTraining:
             for value in model.parameters()
         }
         self._whole: Generalist = copy.deepcopy(model, empty)
-        self.shards = Shards(objective, [block.linears for block in model.encoder.blocks], world, size=size)
+        self.shards = Shards(objective, [block.linears for block in model.encoder.blocks], world, size=size, passes=2)
 
     def team(self, method: Method) -> "TeamOfShards":
         """Those that make the steps."""
@@ -118,16 +119,45 @@ class TeamOfShards(TeamOfProcesses):
         return self._shards.clip(limit)
 
 
-def shard_size(recipe: Recipe, world: World) -> int:
+def shard_size(recipe: Recipe, processes: int) -> int:
     """How many processes share one copy of the weights.
 
     Raises:
-        UserError: the run has no multiple of so many processes.
+        UserError: the run has no multiple of so many processes, or something in the recipe needs whole gradients, or a
+            number of passes that processes do not agree on.
     """
-    size = recipe.parallel.shard or world.size
-    if world.size % size:
+    size = recipe.parallel.shard or processes
+    if processes % size:
         raise UserError(
-            f"parallel.shard={size}: the number of processes must be a multiple of it, and is {world.size}; set "
+            f"parallel.shard={size}: the number of processes must be a multiple of it, and is {processes}; set "
             "parallel.shard=0 for all of them, or 1 for none"
         )
+    other = next(_not_sharded(recipe), None) if size > 1 else None
+    if other is not None:
+        raise UserError(
+            f"parallel.shard={recipe.parallel.shard}: processes that share one copy of the weights cannot have "
+            f"{other}; change that key, or set parallel.shard=1"
+        )
     return size
+
+
+def _not_sharded(recipe: Recipe) -> Iterator[str]:
+    """The keys that need what no process has where weights are sharded."""
+    method, optimiser = METHODS[recipe.balance.method], recipe.optimiser
+    if method.needs_gradients or method.needs_losses:  # of whole tensors, by task; or of all batches before any update
+        yield f"balance.method={recipe.balance.method}"
+    if optimiser.kind == "muon":  # looks at whole matrices
+        yield "optimiser.kind=muon"
+    if optimiser.compile:
+        yield "optimiser.compile=true"
+    if optimiser.precision == "float16":
+        yield "optimiser.precision=float16"
+    if recipe.tune.method == "prompt":  # linears are called twice in a pass
+        yield "tune.method=prompt"
+    if recipe.candidates.share == "step":
+        yield "candidates.share=step"
+    for name, config in recipe.tasks.items():
+        if config.negatives == "step":
+            yield f"tasks.{name}.negatives=step"
+    if not can_shard():
+        yield f"torch {torch.__version__} (it needs 2.13)"
