@@ -74,7 +74,7 @@ class Walked(TokenRoute):
 
 
 def dataclass_as_route(world: World, folder: Path) -> str:
-    """FSDP2 walks dataclasses: what is written into its copy is lost, with the right losses and wrong gradients."""
+    """FSDP2 walks dataclasses and hands over copies: what is written into one would be lost without a word."""
     make = TokenRouter._route
 
     def made(self: TokenRouter, *rest: Any) -> Walked:

@@ -23,7 +23,7 @@ def local(tensor: Tensor) -> Tensor:
     if not is_part(tensor):
         return tensor
     with torch.no_grad():
-        held: Tensor = tensor.to_local()  # type: ignore[operator]
+        held: Tensor = tensor.to_local()  # type: ignore[attr-defined]
         return held
 
 
@@ -32,7 +32,7 @@ def whole(tensor: Tensor) -> Tensor:
     if not is_part(tensor):
         return tensor
     with torch.no_grad():
-        gathered: Tensor = tensor.detach().full_tensor()  # type: ignore[operator]
+        gathered: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
         return gathered
 
 

@@ -34,7 +34,7 @@ def can_shard() -> bool:
     return hasattr(FSDPModule, "set_reduce_scatter_unused_params")
 
 
-class Shards:
+class ShardedModule:
     """A root module whose weights, gradients and moments are dealt to processes.
 
     Args:
@@ -57,16 +57,16 @@ class Shards:
         self._group = mesh.get_group("shards")
         mesh = mesh["shards"] if size == world.size else mesh
         scalars = {parameter for parameter in root.parameters() if parameter.ndim == 0}
+        self._calls: list[_CallsOfModule] = []
         for modules in groups:
-            for module in modules:  # behind FSDP2's hook, which is put in front of it
-                module.register_forward_pre_hook(_keep_what_came)
+            calls = [_CallsOfModule(module) for module in modules]
             fully_shard(list(modules), mesh=mesh)
-            for module in modules:
-                module.register_forward_pre_hook(_keep_what_was_given, prepend=True)
+            for call, module in zip(calls, modules, strict=True):
+                call.begin_with(module)
+            self._calls += calls
         fully_shard(root, mesh=mesh, ignored_params=scalars)
         assert isinstance(root, FSDPModule)
         root.set_reduce_scatter_unused_params(True)
-        self._modules = [module for modules in groups for module in modules]
         self._passes = passes
         self._used: set[str] = set()
         self._noting = True
@@ -74,13 +74,13 @@ class Shards:
 
     def __call__(self, *inputs: Any) -> Any:
         """Call the root; a backward pass must follow before the next call, in every process."""
-        for module in self._modules:
-            module._calls = 0  # type: ignore[assignment]
+        for calls in self._calls:
+            calls.count = 0
         result = self.root(*inputs)
-        counts = {module._calls for module in self._modules}
+        counts = {calls.count for calls in self._calls}
         if counts != {self._passes}:
             raise AssertionError(
-                f"linears were called {sorted(map(str, counts))} times for one batch, and must be called "
+                f"linears were called {', '.join(map(str, sorted(counts)))} times for one batch, and must be called "
                 f"{self._passes} times by every process: their weights would not come together; set parallel.shard=1"
             )
         return result
@@ -118,7 +118,8 @@ class Shards:
     def clip(self, limit: float) -> Tensor:
         """The norm of all gradients, which are scaled down to `limit` if that is positive and smaller."""
         gradients = [(value.ndim, local(value.grad)) for value in self.root.parameters() if value.grad is not None]
-        parts, scalars = ([part for ndim, part in gradients if bool(ndim) == wanted] for wanted in (True, False))
+        parts = [part for ndim, part in gradients if ndim]
+        scalars = [part for ndim, part in gradients if not ndim]
         square = nn.utils.get_total_norm(parts).double().square()
         distributed.all_reduce(square, group=self._group)
         if scalars:
@@ -132,35 +133,50 @@ class Shards:
         """Be told by name of each whole parameter into which a gradient comes; they stay the same objects."""
         from torch.distributed.fsdp import FSDPModule
 
+        noted: set[str] = set()
+
+        def note(name: str, parameter: Tensor) -> None:
+            if self._noting:
+                self._used.add(name)
+
         # Of a group all modules are FSDP modules with one state: unsharding one of them unshards all.
         for module in [module for module in self.root.modules() if isinstance(module, FSDPModule)]:
             before = dict(self.root.named_parameters())
             module.unshard()
             for name, parameter in self.root.named_parameters():
-                if parameter is not before[name] and parameter.requires_grad and not _has_hook(parameter):
-                    parameter.register_post_accumulate_grad_hook(partial(self._note, name))
+                if parameter is before[name] or not parameter.requires_grad or name in noted:
+                    continue
+                noted.add(name)
+                parameter.register_post_accumulate_grad_hook(partial(note, name))
             module.reshard()
 
-    def _note(self, name: str, parameter: Tensor) -> None:
-        if self._noting:
-            self._used.add(name)
 
+class _CallsOfModule:
+    """Counts the calls of a module, and makes sure that it gets what it is called with.
 
-def _has_hook(parameter: nn.Parameter) -> bool:
-    return bool(getattr(parameter, "_post_accumulate_grad_hooks", None))
+    Made before FSDP2's hooks, and told by `begin_with` when they are there.
+    """
 
+    def __init__(self, module: nn.Module) -> None:
+        self.count = 0
+        self._arguments: tuple[Any, ...] = ()
+        module.register_forward_pre_hook(self.arrive)
 
-def _keep_what_was_given(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    module._given = inputs[1:]  # type: ignore[assignment]
-    module._calls += 1  # type: ignore[assignment,operator]
+    def begin_with(self, module: nn.Module) -> None:
+        """Be the first to see what the module is called with."""
+        module.register_forward_pre_hook(self.call, prepend=True)
 
+    def call(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """The module was called."""
+        self.count += 1
+        self._arguments = inputs[1:]
 
-def _keep_what_came(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Refuse copies of what the module was called with beside its first tensor."""
-    given, module._given = module._given, ()  # type: ignore[assignment]
-    if any(came is not meant for came, meant in zip(inputs[1:], given, strict=True)):  # type: ignore[arg-type]
-        kinds = ", ".join(type(value).__name__ for value in inputs[1:])
-        raise AssertionError(
-            f"{type(module).__name__}: was handed a copy of its arguments ({kinds}) by FSDP2, and what is written into "
-            "it would be lost; make a plain class of the dataclass"
-        )
+    def arrive(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Refuse copies of what the module was called with beside its first tensor."""
+        arguments, self._arguments = self._arguments, ()
+        if any(arrived is not argument for arrived, argument in zip(inputs[1:], arguments, strict=True)):
+            kinds = ", ".join(type(value).__name__ for value in inputs[1:])
+            raise AssertionError(
+                f"{type(module).__name__}: was handed a copy of its arguments ({kinds}) by FSDP2, and what is written "
+                "into it would be lost; make a plain class of the dataclass"
+            )

@@ -7,7 +7,7 @@
 A directory is written under a hidden name beside its place and moved there when all of it is on the disk, so a
 process that is killed, or a disk that is full, leaves what was there before. There is no pickle.
 
-Where processes share one copy of the weights, each writes what it holds: training/shard_files.py.
+Where processes share one copy of the weights, each writes what it holds: training/processes/shard_files.py.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from uniperceiver.atomic import clean, remove, sha256_of, whole_folder
 from uniperceiver.errors import UserError, refuse_pointer
 from uniperceiver.model.weights import with_own_storage
 from uniperceiver.parallel.world import World
-from uniperceiver.training.shard_files import Like, could_not_be_saved, read_shards, write_shards
+from uniperceiver.training.processes.shard_files import Like, could_not_be_saved, read_shards, write_shards
 
 FORMAT = 1
 SHARDS = 2  # the format of a checkpoint in shards; all others are still of the first
@@ -230,11 +230,12 @@ def _read_state(folder: Path) -> dict[str, Any]:
     version = contents.get("format") if isinstance(contents, dict) else None
     expected = contents.pop("sha256", None) if isinstance(contents, dict) else None
     changed = expected is None or expected != _own_sha256(contents)
-    if isinstance(version, int) and version > SHARDS and not (changed and expected):  # not merely a flipped bit
+    is_known = version == FORMAT or (version == SHARDS and contents.get("layout") == "shards")
+    if isinstance(version, int) and version > FORMAT and not is_known and not (changed and expected):  # no flipped bit
         raise NewerFormat(
-            f"{path}: format {version}, of a newer uniperceiver (this one reads {SHARDS}); upgrade it to go on"
+            f"{path}: format {version}, of a newer uniperceiver (this one reads {FORMAT}); upgrade it to go on"
         )
-    if version not in (FORMAT, SHARDS) or changed:
+    if not is_known or changed:
         raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
     return contents
 

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from uniperceiver.atomic import remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -17,10 +16,8 @@ from uniperceiver.devices import machine_facts, refuse_without_gradients
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.parallel.lost import missed
-from uniperceiver.parallel.parts import Groups, gathered_by_first
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
-from uniperceiver.training import checkpoint
 from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best, take_folder
 from uniperceiver.training.data_facts import data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
@@ -30,7 +27,7 @@ from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.processes.next_step import next_step, tasks_of_process
 from uniperceiver.training.processes.sharded import ShardedTraining
 from uniperceiver.training.processes.team import Team, team_of
-from uniperceiver.training.state import pack
+from uniperceiver.training.saving import export_whole, save, whole_state
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
@@ -103,7 +100,7 @@ class Run:
             log = self._begun()
         try:
             if state.step:  # in case it was killed between its checkpoint and its `model` folder
-                self._export()
+                export_whole(state, self.callbacks.export, self.world, self.sharded)
             if not self.quiet:
                 log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size, self.computes_in))
             for note in notes:
@@ -178,7 +175,7 @@ class Run:
         if self.world.size == 1 or due or measured:  # else all processes ask when they have their batches
             self._check(stop)
         if measured and state.evaluated != state.step:
-            with self._whole() as whole:
+            with whole_state(state, self.sharded) as whole:
                 score, values = self.callbacks.evaluate(whole, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
             state.evaluated = state.step
@@ -291,45 +288,17 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept.
 
-        All processes call it. Where each holds a part, each writes it; all else is written by the first.
+        All processes call it.
         """
-        parts, counters = pack(self.state, self._tasks())
-        counters["finite"] = not any(self.world.largest([not counters["finite"]]))
-        if self.world.is_first:
-            counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
-            counters |= {"code": self.code} if self.code else {}
-        root = self.folder / "checkpoints"
-        folder = checkpoint.step_folder(root, self.state.step)
-        if self.sharded is not None:
-            checkpoint.write_parts(folder, parts, counters, self.world)
-        weights = gathered_by_first({name: parts[name] for name in ("model", "average") if name in parts}, self.world)
-        with self.world.together(UserError):
-            if self.world.is_first:
-                if self.sharded is None:
-                    checkpoint.write(folder, parts, counters)
-                self._tidy(root)
-                with self._whole(weights) as whole:
-                    self.callbacks.export(whole)
-
-    def _tidy(self, root: Path) -> None:
-        """Remove the checkpoints that are no longer kept."""
-        for path in checkpoint.list_checkpoints(root):
-            if checkpoint.step_of(path) > self.state.step:
-                remove(path)  # it was damaged at the start; it must not take the place of a good one
-        best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
-        checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
-
-    def _export(self) -> None:
-        """Write the run's `model` folder."""
-        with self._whole() as whole, self.world.together(UserError):
-            if self.world.is_first:
-                self.callbacks.export(whole)
-
-    @contextmanager
-    def _whole(self, tensors: Groups | None = None) -> Iterator[TrainState]:
-        """The state with whole weights: to be asked, or saved; all processes enter together if none has them yet."""
-        if self.sharded is None:
-            yield self.state
-        else:
-            with self.sharded.whole(self.state, tensors) as state:
-                yield state
+        data = self._data if self.world.is_first else {}
+        facts = {"tokenizer": self.tokenizer, "data": data, "steps": self.recipe.steps}
+        save(
+            self.folder / "checkpoints",
+            self.state,
+            self.recipe.checkpoint,
+            tasks=self._tasks(),
+            facts=facts | ({"code": self.code} if self.code else {}),
+            export=self.callbacks.export,
+            world=self.world,
+            sharded=self.sharded,
+        )

@@ -88,7 +88,7 @@ class TrainingObjective(nn.Module):
             among: what the batch shares with others of the step, instead of candidates of its own.
         """
         if batch is None or plan is None or isinstance(plan, int):
-            outputs = [] if plan is None else self._passes_of_nothing(self.tasks[int(plan)])
+            outputs = self._passes_of_nothing(self.tasks[plan]) if isinstance(plan, int) else []
             return BatchLoss(terms={"nothing": 0.0 * sum((x.sum() for x in outputs), start=self.used_by_all.sum())})
         data = self.tasks[plan.index]
         task, config = data.task, data.config

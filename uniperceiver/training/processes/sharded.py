@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from uniperceiver.config import Recipe
 from uniperceiver.data.mix import Plan
 from uniperceiver.errors import UserError
+from uniperceiver.model.encoder import Block
 from uniperceiver.model.model import Generalist
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.parallel.parts import Groups, whole
-from uniperceiver.parallel.shards import Shards, can_shard
+from uniperceiver.parallel.shards import ShardedModule, can_shard
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.processes.team import TeamOfProcesses
@@ -46,7 +47,9 @@ class ShardedTraining:
             for value in model.parameters()
         }
         self._whole: Generalist = copy.deepcopy(model, empty)
-        self.shards = Shards(objective, [block.linears for block in model.encoder.blocks], world, size=size, passes=2)
+        groups = [block.linears for block in model.encoder.blocks if isinstance(block, Block)]
+        # Of a batch the inputs are encoded, and the candidates.
+        self.shards = ShardedModule(objective, groups, world, size=size, passes=2)
 
     def team(self, method: Method) -> "TeamOfShards":
         """Those that make the steps."""
@@ -95,7 +98,7 @@ class TeamOfShards(TeamOfProcesses):
     All make as many forward and backward passes, those without a batch with a candidate that counts for nothing.
     """
 
-    def __init__(self, world: World, method: Method, shards: Shards, used_by_all: str) -> None:
+    def __init__(self, world: World, method: Method, shards: ShardedModule, used_by_all: str) -> None:
         super().__init__(world, None, method, wraps=False)
         self.factor = float(world.size)
         self._shards, self._used_by_all = shards, used_by_all
