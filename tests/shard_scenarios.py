@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from tests.process_scenarios import READING, TASKS, broken, poisoned, recipe_of, routed, stopping, trained
+from tests.regions_run import region_values
 from uniperceiver import Recipe
 from uniperceiver.moe.route import TokenRoute
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.parallel.parts import local
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.prepare import prepare_run
+from uniperceiver.strict import parse
 from uniperceiver.training.loop import Run
 
 Scenario = Callable[[World, Path], Any]
@@ -40,6 +42,14 @@ def measured(shard: int, world: World, folder: Path) -> Any:
     """A run that is evaluated and saved on its way, and has words drawn as candidates."""
     changes = {"evaluation__every": 2, "evaluation__limit": 4, "candidates__sample": 20, "optimiser__accumulate": 2}
     recipe = recipe_of(("colours", "words"), steps=3, sampling__tasks_per_step=2, **changes)
+    return trained(world, folder, shared_by(shard, world, recipe))
+
+
+def with_regions(shard: int, world: World, folder: Path, *, steps: int = 3) -> Any:
+    """Things in pictures, asked of proposals that a module of their own makes."""
+    changes = {"sampling__tasks_per_step": 4, "optimiser__warmup": 0, "optimiser__lr": 1e-3, "parallel__shard": 1}
+    tasks = ("boxes", "shapes", "colours", "captions")
+    recipe = parse(Recipe, region_values(tasks, steps=steps, **changes), "recipe of regions")
     return trained(world, folder, shared_by(shard, world, recipe))
 
 
@@ -165,6 +175,7 @@ IN_TWO: Mapping[str, Scenario] = {
         parity, "attribute", 2, steps=3, moe__level="ffn", moe__where="ffn", optimiser__recompute=True
     ),
     "measured": partial(measured, 2),
+    "regions": partial(with_regions, 2),
     "broken": partial(with_broken, 2),
     "nan": partial(bad_loss, 0),
     "held": held,
@@ -178,7 +189,7 @@ IN_FOUR: Mapping[str, Scenario] = {
     "drifted": drifted,
     "going on": partial(going_on, 6, 2),
 }
-ALONE = ("token", "whole experts", "measured", "broken", "nan")
+ALONE = ("token", "whole experts", "measured", "regions", "broken", "nan")
 
 
 def every(scenarios: Mapping[str, Scenario], folder: Path, world: World) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Processes that share one copy of the weights make the run of one process: two by FSDP2, four by HSDP.
 
-All conditions of routing, over ten steps, by both: `python -m soak shards`.
+All conditions of routing, over ten steps, by both: `python -m soak processes`.
 """
 
 import json
@@ -45,7 +45,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Path]:
     return {1: one, 2: two, 4: four}, folder
 
 
-@pytest.mark.parametrize(("name", "size"), [("token", 2), ("whole experts", 2), ("context", 4)])
+@pytest.mark.parametrize(("name", "size"), [("token", 2), ("whole experts", 2), ("regions", 2), ("context", 4)])
 class TestParity:
     pytestmark = of_processes
 
@@ -116,7 +116,9 @@ class TestProcesses:
     def test_what_would_be_wrong_in_silence_ends_the_run(self, outcomes: tuple[Outcomes, Path]) -> None:
         results, _ = outcomes
         for result in results[2]:
-            assert result["dataclass"].startswith("FSDPExpertLinear: was handed a copy of its arguments (Walked) by FSDP2")
+            assert result["dataclass"].startswith(
+                "FSDPExpertLinear: was handed a copy of its arguments (Walked) by FSDP2"
+            )
             assert "and must be called 2 times by every process" in result["third pass"]
 
     def test_a_full_disk_ends_all_with_one_line(self, outcomes: tuple[Outcomes, Path]) -> None:
