@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from soak import disk, kills, resume
+from soak import disk, kills, processes, resume
 from soak.endurance import endurance
 
 Record = dict[str, Any]  # with "good"
@@ -149,6 +149,20 @@ def _of_endurance(records: list[Record]) -> str:
     )
 
 
+def _processes(folder: Path) -> Iterator[Case]:
+    for name, run in processes.cells(folder):
+        yield name, lambda run=run: asdict(run())  # type: ignore[misc]
+
+
+def _of_processes(records: list[Record]) -> str:
+    loss, norm = (max(record[name] for record in records) for name in ("loss", "norm"))
+    flipped = sum(record["loss"] > 1e-5 for record in records)
+    return (
+        f"losses of {processes.STEPS} steps within {loss:.1g}, {flipped} of them beyond 1e-5, after a token's experts "
+        f"were as good as equal; norms of gradients within {norm:.1g}"
+    )
+
+
 PARTS = {
     "resume": Part(title="stopped and continued", cases=_resume, sums_up=lambda records: "states equal, bit for bit"),
     "kill": Part(title="kill -9", cases=_kills, sums_up=_of_kills),
@@ -156,5 +170,6 @@ PARTS = {
     "calls": Part(title="errors of the disk", cases=_calls, sums_up=_of_calls),
     "full": Part(title="full and read-only disks", cases=_full, sums_up=_of_full),
     "damage": Part(title="damaged checkpoints", cases=_damages, sums_up=_of_damages),
+    "processes": Part(title="several processes beside one", cases=_processes, sums_up=_of_processes),
     "endurance": Part(title="20,000 steps", cases=_endurance, sums_up=_of_endurance),
 }

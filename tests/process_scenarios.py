@@ -19,6 +19,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation import split
 from uniperceiver.evaluation.answers import retrieval
 from uniperceiver.parallel.environment import AGREED
+from uniperceiver.parallel.parts import whole
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.evaluate import evaluate
 from uniperceiver.runs.prepare import prepare_run
@@ -67,10 +68,10 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
     named = dict(run.state.model.named_parameters())
     buffers = [value.float().sum() for name, value in run.state.model.named_buffers() if name.endswith("bias_E")]
     return {
-        "hash": [float(value.detach().sum(dtype=torch.float64)) for value in named.values()],
+        "hash": [float(whole(value.detach()).sum(dtype=torch.float64)) for value in named.values()],
         "without": [name for name, value in named.items() if value.grad is None],
         "moments": sorted(name for name, value in named.items() if value in run.state.optimiser.state),
-        "average": [float(value.sum()) for value in (run.state.average or {}).values()],
+        "average": [float(whole(value.detach()).sum()) for value in (run.state.average or {}).values()],
         "biases": [float(value) for value in buffers],
         "counters": [run.state.step, run.state.consumed, run.state.skipped, run.state.skipped_in_a_row],
         "broken": run.state.broken,

@@ -133,3 +133,19 @@ def test_a_run_of_two_processes_is_stopped_killed_and_finished(tmp_path: Path) -
     assert output.count("training colours") == 2
     assert (run / "report.html").is_file()
     assert [line["step"] for line in log_lines(run, "train")] == list(range(1, last + 1))
+
+
+@pytest.mark.slow
+def test_torchrun_starts_processes_that_share_one_copy(tmp_path: Path) -> None:
+    values = values_of(("colours", "words"), steps=2, sampling__tasks_per_step=2, parallel__shard=0)
+    recipe, run = write_recipe(tmp_path / "r.yaml", values), tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    line = [*torchrun, "-m", "uniperceiver", "train", str(recipe), "--out", str(run), "--json"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"].keys() == {"colours", "words"}  # by one of them
+    assert done.stderr.count("training colours") == 1
+    assert "2 processes" in done.stderr
+    assert [line["step"] for line in log_lines(run, "train")] == [1, 2]
+    assert len(list((run / "checkpoints" / "step-000002").glob("shard-*"))) == 2
+    assert (run / "report.html").is_file()

@@ -138,6 +138,9 @@ class LogConfig:
 class ParallelConfig:
     """How several processes train together (docs/parallel.md); all of it may change when a run goes on."""
 
+    shard: int = Field(default=1, ge=0)
+    """Processes that hold one copy of weights, gradients and moments together, by FSDP2; 0: all of them; 1: each has
+    all."""
     timeout: float = Field(default=600.0, gt=0)
     """Seconds after which a process that does not answer counts as lost."""
 

@@ -33,6 +33,16 @@ class Block(nn.Module):
         self.scale1 = nn.Parameter(torch.full((width,), layer_scale))
         self.scale2 = nn.Parameter(torch.full((width,), layer_scale))
 
+    @property
+    def linears(self) -> list[nn.Module]:
+        """What holds nearly all of its weights: each is called once in a pass, in this order, unless there is a prompt.
+
+        Each reads its weights in its own forward, so that all of them may be sharded as one unit.
+        """
+        attention, ffn = self.attention, self.ffn
+        names = ("experts",) if hasattr(ffn, "experts") else ("linear1", "linear2")
+        return [attention.get_submodule("qkv"), attention.get_submodule("out"), *map(ffn.get_submodule, names)]
+
     def forward(
         self,
         x_TD: Tensor,

@@ -63,6 +63,13 @@ class WholeFeedForward(nn.Module):
         return self.linear2(F.gelu(self.linear1(x_aD)))
 
 
+class WholeExperts(nn.ModuleList):
+    """Experts that are whole FFNs; their weights are read in its forward, so it may be sharded as one unit."""
+
+    def forward(self, x_TD: Tensor, route: Route) -> Tensor:
+        return route.functions(list(self), x_TD)
+
+
 class ExpertFeedForward(nn.Module):
     """y = sum_e g_e FFN_e(x): experts with the nonlinearity inside, chosen by a gate before the FFN."""
 
@@ -71,8 +78,9 @@ class ExpertFeedForward(nn.Module):
     def __init__(self, router: Router, width: int, hidden: int, experts: int) -> None:
         super().__init__()
         self.router = router
-        self.experts = nn.ModuleList(WholeFeedForward(width, hidden) for _ in range(experts))
+        self.experts = WholeExperts(WholeFeedForward(width, hidden) for _ in range(experts))
 
     def forward(self, x_TD: Tensor, context: ForwardContext) -> Tensor:
         route, _ = self.router(x_TD, context)
-        return route.functions(list(self.experts), x_TD)
+        y_TD: Tensor = self.experts(x_TD, route)
+        return y_TD

@@ -4,7 +4,7 @@ Shape suffixes: T tokens, B sequences, E experts, G segment groups, k choices, I
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -55,29 +55,47 @@ class NoRouter(Router):
         return Unrouted(), Unrouted()
 
 
-@dataclass(frozen=True)
 class SegmentRoute:
-    """One decision for each segment group."""
+    """One decision for each segment group.
 
-    sequences: int
-    spans: tuple[Span, ...]
-    codes: tuple[Code, ...]  # of the groups
-    chosen: tuple[tuple[int, ...], ...]  # experts of each group
-    weight_Gk: Tensor | None  # None: a single expert, whole
-    value_Gk: Sequence[Sequence[float]] | None  # the same as numbers
-    merged: dict[object, tuple[Tensor, Tensor]] | None = None  # as `ForwardContext.merged`
+    No dataclass, as no route with tensors is one: FSDP2 walks dataclasses among the arguments of what it shards, and
+    hands over copies of those with gradients in them.
+
+    Args:
+        sequences: of the pass.
+        spans: of tokens, with their groups.
+        codes: of the groups.
+        chosen: experts of each group.
+        weight_Gk: their weights. None: a single expert, whole.
+        value_Gk: the same as numbers.
+        merged: as `ForwardContext.merged`.
+    """
+
+    def __init__(
+        self,
+        sequences: int,
+        spans: tuple[Span, ...],
+        codes: tuple[Code, ...],
+        chosen: tuple[tuple[int, ...], ...],
+        weight_Gk: Tensor | None,
+        value_Gk: Sequence[Sequence[float]] | None,
+        merged: dict[object, tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
+        self.sequences, self.spans, self.codes, self.chosen = sequences, spans, codes, chosen
+        self.weight_Gk, self.value_Gk, self.merged = weight_Gk, value_Gk, merged
 
     def first(self) -> "SegmentRoute":
         return self.prefix(self.sequences)
 
     def prefix(self, tokens: int) -> "SegmentRoute":
-        return replace(  # groups are numbered as they come: the first segment is of the first
-            self,
-            spans=((0, tokens, 0),),
-            codes=self.codes[:1],
-            chosen=self.chosen[:1],
-            weight_Gk=None if self.weight_Gk is None else self.weight_Gk[:1],
-            value_Gk=None if self.value_Gk is None else self.value_Gk[:1],
+        return SegmentRoute(  # groups are numbered as they come: the first segment is of the first
+            self.sequences,
+            ((0, tokens, 0),),
+            self.codes[:1],
+            self.chosen[:1],
+            None if self.weight_Gk is None else self.weight_Gk[:1],
+            None if self.value_Gk is None else self.value_Gk[:1],
+            self.merged,
         )
 
     def linear(self, experts: nn.ModuleList, x_TI: Tensor) -> Tensor:
@@ -106,13 +124,17 @@ class SegmentRoute:
         return functions_of_groups(x_TI, self.spans, self.chosen, self.weight_Gk, experts)
 
 
-@dataclass(frozen=True)
 class TokenRoute:
-    """A decision for every token."""
+    """A decision for every token; no dataclass, see `SegmentRoute`.
 
-    context: ForwardContext
-    weight_TE: Tensor
-    chosen_TE: Tensor  # bool; padding has none
+    Args:
+        context: of the pass.
+        weight_TE: 0 where an expert was not chosen.
+        chosen_TE: bool; padding has none.
+    """
+
+    def __init__(self, context: ForwardContext, weight_TE: Tensor, chosen_TE: Tensor) -> None:
+        self.context, self.weight_TE, self.chosen_TE = context, weight_TE, chosen_TE
 
     def first(self) -> "TokenRoute":
         weight_BE, chosen_BE = (self.context.unpack(gate_TE)[:, 0] for gate_TE in (self.weight_TE, self.chosen_TE))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw as fused_adamw
 
 from uniperceiver.config import OptimiserConfig
+from uniperceiver.parallel.parts import is_part, local, part_like
 
 # In the names of parameters that may learn at a rate of their own:
 _GATES = ".router."
@@ -34,14 +35,15 @@ def adamw(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
     """The trainable parameters with and without weight decay; what learns at a rate of its own stands apart."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {(1.0, True, False): [], (1.0, False, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = config.gate_lr if _GATES in name else config.backbone_lr if _BODY in name else 1.0
-            groups.setdefault((rate, decays(name, parameter)), []).append(parameter)
+            # Of several tensors that are updated at once all are parts of such that processes share, or none is.
+            groups.setdefault((rate, decays(name, parameter), is_part(parameter)), []).append(parameter)
     return [
         group_of(parameters, config.weight_decay if has_decay else 0.0, rate)
-        for (rate, has_decay), parameters in groups.items()
+        for (rate, has_decay, _), parameters in groups.items()
     ]
 
 
@@ -107,11 +109,13 @@ def restore_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, tensor
     for full_name, value in tensors.items():
         key, name = full_name.rsplit("/", 1)  # a key may name a task, and so hold slashes
         parameter = parameters[name]
-        optimiser.state[parameter][key] = value.to(parameter.device).clone()  # the fused one keeps `step` there too
+        value = part_like(value.to(parameter.device), parameter)  # the fused one keeps `step` there too
+        optimiser.state[parameter][key] = value.clone()
 
 
 @torch.no_grad()
 def average_into(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * weights."""
     weights = dict(model.named_parameters())
-    torch._foreach_lerp_([average[name] for name in weights], list(weights.values()), 1.0 - decay)
+    own = [local(average[name]) for name in weights]
+    torch._foreach_lerp_(own, [local(weight) for weight in weights.values()], 1.0 - decay)

@@ -14,7 +14,7 @@ from uniperceiver.atomic import foreign_names, write_text
 from uniperceiver.config import Recipe
 from uniperceiver.errors import UserError
 from uniperceiver.serving.saved import foreign_files
-from uniperceiver.training.loop import refuse_second
+from uniperceiver.training.beginning import refuse_second
 
 # What a resumed run's recipe may say anew; everything else decides what is computed.
 _MAY_CHANGE = (

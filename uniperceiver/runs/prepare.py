@@ -41,6 +41,7 @@ from uniperceiver.tokenizers import bpe
 from uniperceiver.training.checkpoint import list_checkpoints
 from uniperceiver.training.log import RunLog, Tracker
 from uniperceiver.training.loop import Callbacks, Run
+from uniperceiver.training.processes.sharded import ShardedTraining, shard_size
 from uniperceiver.training.step import TrainState
 from uniperceiver.training.stop import StopRequest
 from uniperceiver.waiting import announced
@@ -77,6 +78,7 @@ def prepare_run(
         if world.is_first:
             check_same_run(recipe, folder)
         check_processes(recipe, world.size)
+        shard_size(recipe, world.size)
     with world.together(UserError):
         code = import_code(recipe.imports, base)
         tasks = _opened(recipe, base, tasks, quiet)
@@ -111,6 +113,8 @@ def _made(
         model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
     )
     mixture, objective = mixture_of(recipe, tasks, codec, arch.patch), objective_of(recipe, tasks, saved)
+    shard = shard_size(recipe, world.size)
+    sharded = ShardedTraining(objective, world, size=shard) if shard > 1 else None  # before anything holds the weights
     return Run(
         folder=folder,
         recipe=recipe,
@@ -129,6 +133,7 @@ def _made(
         quiet=quiet,
         computes_in=objective.computes_in,
         world=world,
+        sharded=sharded,
     )
 
 
@@ -230,7 +235,7 @@ def _callbacks(
         if recipe.model.start is not None:
             step = recipe.model.start_step
             line += f", begun with {recipe.model.start}{'' if step is None else f' (step {step})'}"
-        saved_files.save(folder / "model", dataclasses.replace(saved, trained=line), state.average)
+        saved_files.save(folder / "model", dataclasses.replace(saved, model=state.model, trained=line), state.average)
 
     def evaluate(state: TrainState, stop: StopRequest, log: RunLog) -> tuple[float, Mapping[str, Any]]:
         return validate(state, tasks, settings, stop, log, recipe.checkpoint.best)

@@ -1,12 +1,14 @@
 """HOW A RUN BEGINS: from nothing or from its newest checkpoint; and what it says of itself, then and at its end."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from uniperceiver.atomic import folder_to_fill, in_use, only_one
 from uniperceiver.config import Recipe
 from uniperceiver.data.mix import Mixture
 from uniperceiver.errors import UserError
@@ -15,9 +17,10 @@ from uniperceiver.parallel.world import World
 from uniperceiver.training import checkpoint
 from uniperceiver.training.data_facts import changes_of_data
 from uniperceiver.training.log import RunLog
-from uniperceiver.training.state import unpack
+from uniperceiver.training.state import held_like, unpack
 from uniperceiver.training.step import TrainState
 
+_BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 _SHOWN = 10  # tasks of the first line
 
 
@@ -109,7 +112,7 @@ def go_on(
     if newest.path is None:
         state.consumed = [0] * len(tasks)
         return []
-    tensors, counters = checkpoint.read(newest.path)
+    tensors, counters = checkpoint.read(newest.path, held_like(state))
     if counters.get("tokenizer", tokenizer) != tokenizer:
         raise UserError(
             f"{folder / 'tokenizer.json'}: does not belong to the weights of {newest.path}; restore the one "
@@ -128,3 +131,24 @@ def go_on(
         ),
         f"going on after step {state.step}{other_steps(state.step, counters.get('steps'), recipe)}",
     ]
+
+
+def take_folder(folder: Path, stack: ExitStack) -> None:
+    """Make sure that nobody else trains in the folder, until the end of the stack."""
+    try:
+        stack.enter_context(folder_to_fill(folder))
+        alone = stack.enter_context(only_one(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from error
+    if not alone:
+        raise UserError(_BUSY.format(folder))
+
+
+def refuse_second(folder: Path) -> None:
+    """Refuse a folder in which a run is being trained, before anything in it is changed.
+
+    Raises:
+        UserError: it is.
+    """
+    if in_use(folder):
+        raise UserError(_BUSY.format(folder))

@@ -6,6 +6,8 @@
 
 A directory is written under a hidden name beside its place and moved there when all of it is on the disk, so a
 process that is killed, or a disk that is full, leaves what was there before. There is no pickle.
+
+Where processes share one copy of the weights, each writes what it holds: training/processes/shard_files.py.
 """
 
 import hashlib
@@ -23,8 +25,11 @@ from torch import Tensor
 from uniperceiver.atomic import clean, remove, sha256_of, whole_folder
 from uniperceiver.errors import UserError, refuse_pointer
 from uniperceiver.model.weights import with_own_storage
+from uniperceiver.parallel.world import World
+from uniperceiver.training.processes.shard_files import Like, could_not_be_saved, read_shards, write_shards
 
 FORMAT = 1
+SHARDS = 2  # the format of a checkpoint in shards; all others are still of the first
 _STATE = "state.json"
 _TENSORS = ".safetensors"
 _STEP = re.compile(r"step-(\d+)")
@@ -66,18 +71,39 @@ def write(
         with whole_folder(folder) as temporary:
             _fill(temporary, tensors, state, texts)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: could not be saved ({_reason(error)}); free or repair the disk, then continue from the "
-            "newest checkpoint"
-        ) from error
+        raise UserError(could_not_be_saved(folder, error)) from error
 
 
-def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def write_parts(
+    folder: Path, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], world: World
+) -> None:
+    """As `write`, of tensors of which each process holds a part; all of them call it, the first has the state.
+
+    Raises:
+        UserError: it could not be written; what was there before is as it was.
+    """
+
+    def finish(temporary: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+        assert _has_text_keys(state), "JSON would make texts of keys that are none"
+        _write_state(temporary, {"format": SHARDS, "layout": "shards", "files": dict(files), "state": dict(state)})
+
+    write_shards(folder, parts, world, finish)
+
+
+def read(folder: Path, like: Like | None = None) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The groups of tensors and the state that `write` saved, on the CPU, after every byte was verified.
+
+    Args:
+        like: how this process holds the tensors of a checkpoint in shards; then the bytes have been verified, and only
+            those are read that it needs.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or written by a newer version.
     """
+    contents = _read_state(folder)
+    if contents["format"] == SHARDS:
+        contents = _verified(folder, deep=like is None)
+        return read_shards(folder, like), contents["state"]
     contents = _verified(folder, deep=True)
     groups = sorted(name for name in contents["files"] if name.endswith(_TENSORS))
     # Cloned: tensors in the mapped file lie at odd addresses, and some kernels round differently there.
@@ -165,7 +191,10 @@ def _fill(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
     files = {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
-    contents = {"format": FORMAT, "files": files, "state": dict(state)}
+    _write_state(folder, {"format": FORMAT, "files": files, "state": dict(state)})
+
+
+def _write_state(folder: Path, contents: dict[str, Any]) -> None:
     contents["sha256"] = _own_sha256(contents)
     (folder / _STATE).write_text(json.dumps(contents, indent=1), encoding="utf-8")
 
@@ -201,11 +230,12 @@ def _read_state(folder: Path) -> dict[str, Any]:
     version = contents.get("format") if isinstance(contents, dict) else None
     expected = contents.pop("sha256", None) if isinstance(contents, dict) else None
     changed = expected is None or expected != _own_sha256(contents)
-    if isinstance(version, int) and version > FORMAT and not (changed and expected):  # not merely a flipped bit
+    is_known = version == FORMAT or (version == SHARDS and contents.get("layout") == "shards")
+    if isinstance(version, int) and version > FORMAT and not is_known and not (changed and expected):  # no flipped bit
         raise NewerFormat(
             f"{path}: format {version}, of a newer uniperceiver (this one reads {FORMAT}); upgrade it to go on"
         )
-    if version != FORMAT or changed:
+    if not is_known or changed:
         raise UserError(f"{path}: damaged, its SHA-256 is not the one that was saved; {_MEND}")
     return contents
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from uniperceiver.errors import UserError
 from uniperceiver.moe.statistics import GatePlace
 from uniperceiver.parallel.environment import AGREED
+from uniperceiver.parallel.parts import is_part, local
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Broken
 from uniperceiver.training.experts import CollapseAlarm, collapse_warning, move_biases
@@ -95,7 +96,7 @@ def refuse_weights(model: nn.Module, where: str) -> None:
     Raises:
         UserError: there are such weights; the first ones are named.
     """
-    name = next((name for name, value in model.state_dict().items() if not torch.isfinite(value).all()), None)
+    name = next((name for name, value in model.state_dict().items() if not torch.isfinite(local(value)).all()), None)
     if name is not None:
         raise UserError(
             f"{where}: the weights {name!r} are not finite, and no loss will be; go on from the newest checkpoint "
@@ -103,8 +104,11 @@ def refuse_weights(model: nn.Module, where: str) -> None:
         )
 
 
-def refuse_drift(model: nn.Module, world: World) -> None:
+def refuse_drift(model: nn.Module, world: World, shard: int = 1) -> None:
     """Refuse to save where processes that should have the same weights have not: something else has changed some.
+
+    Args:
+        shard: processes that hold one copy together: each has what every process of a number `shard` further on has.
 
     Raises:
         UserError: in all processes; the first weights that differ are named, and whose they are.
@@ -112,12 +116,17 @@ def refuse_drift(model: nn.Module, world: World) -> None:
     if world.size == 1:
         return
     weights = model.state_dict()
+    is_part_N = torch.tensor([is_part(value) for value in weights.values()])
+    weights = {name: local(value) for name, value in weights.items()}
     # The sum of the bits, as whole numbers: exact, and another one for any single weight that is another one.
     bits_N = torch.stack(
         [value.flatten().view(_BITS[value.element_size()]).long().sum().cpu() for value in weights.values()]
     )
     sums_RN = torch.stack(world.gather(bits_N))
     differs_RN = sums_RN != sums_RN.mode(dim=0).values
+    for part in range(shard):
+        of_part_rN = sums_RN[part::shard]
+        differs_RN[part::shard, is_part_N] = (of_part_rN != of_part_rN.mode(dim=0).values)[:, is_part_N]
     if bool(differs_RN.any()):
         place = int(differs_RN.any(dim=0).nonzero()[0])
         ranks = ", ".join(map(str, differs_RN[:, place].nonzero().flatten().tolist()))

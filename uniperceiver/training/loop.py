@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from uniperceiver.atomic import folder_to_fill, in_use, only_one, remove
 from uniperceiver.config import Recipe
 from uniperceiver.data.loader import load
 from uniperceiver.data.mix import BatchMaker, Mixture, Plan
@@ -19,21 +18,19 @@ from uniperceiver.optimisation.adamw import learning_rate
 from uniperceiver.parallel.lost import missed
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
-from uniperceiver.training import checkpoint
-from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best
+from uniperceiver.training.beginning import go_on, introduction, newest_of_all, say_best, take_folder
 from uniperceiver.training.data_facts import data_facts
 from uniperceiver.training.experts import CollapseAlarm, ExpertFigures, gate_loads
 from uniperceiver.training.faults import count_broken, follow_gates, refuse_drift, refuse_weights, report_skip
 from uniperceiver.training.log import TRACKERS, RunLog, SilentLog, Tracker
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.processes.next_step import next_step, tasks_of_process
+from uniperceiver.training.processes.sharded import ShardedTraining
 from uniperceiver.training.processes.team import Team, team_of
-from uniperceiver.training.state import pack
+from uniperceiver.training.saving import export_whole, save, whole_state
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
 from uniperceiver.training.window import Window
-
-_BUSY = "{}: another process is training in this folder; wait for it, or use --out"
 
 
 class GradientCallback(Protocol):
@@ -75,6 +72,7 @@ class Run:
     quiet: bool = False
     computes_in: str = "float32"  # the type of the model's forward pass
     world: World = field(default_factory=World)  # the processes that train together
+    sharded: ShardedTraining | None = None  # the parts of the weights, where processes share a copy
     _team: Team = field(default_factory=Team)
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
@@ -92,7 +90,7 @@ class Run:
         with ExitStack() as stack, missed(self.world, self._doing):
             with self.world.together(UserError):
                 if self.world.is_first:
-                    _take_folder(self.folder, stack)
+                    take_folder(self.folder, stack)
             self._train()
 
     def _train(self) -> None:
@@ -101,6 +99,8 @@ class Run:
         with self.world.together(UserError):
             log = self._begun()
         try:
+            if state.step:  # in case it was killed between its checkpoint and its `model` folder
+                export_whole(state, self.callbacks.export, self.world, self.sharded)
             if not self.quiet:
                 log.say(introduction(state, recipe, self.mixture, self.folder, self.world.size, self.computes_in))
             for note in notes:
@@ -124,8 +124,6 @@ class Run:
         if not self.world.is_first:
             return SilentLog()
         self.callbacks.begin()
-        if self.state.step:
-            self.callbacks.export(self.state)  # in case it was killed between its checkpoint and its `model` folder
         return RunLog(
             self.folder,
             first_step=self.state.step,
@@ -141,8 +139,8 @@ class Run:
         world = self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
-        team = self._team = team_of(world, self.objective, state.method, recipe)
-        window = Window(self.objective, world)
+        team = self._team = team_of(world, self.objective, state.method, recipe, self.sharded)
+        window = Window(self.objective, world, asks=self.sharded is None)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
@@ -177,7 +175,8 @@ class Run:
         if self.world.size == 1 or due or measured:  # else all processes ask when they have their batches
             self._check(stop)
         if measured and state.evaluated != state.step:
-            score, values = self.callbacks.evaluate(state, stop, log)
+            with whole_state(state, self.sharded) as whole:
+                score, values = self.callbacks.evaluate(whole, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
             state.evaluated = state.step
             if score == score and (self._best is None or score < self._best["score"]):  # not NaN
@@ -282,43 +281,24 @@ class Run:
 
     def _save_once(self) -> None:
         if self._saved != (self.state.step, self.state.evaluated):
-            refuse_drift(self.state.model, self.world)
-            with self.world.together(UserError):
-                if self.world.is_first:
-                    self.save()
+            refuse_drift(self.state.model, self.world, 1 if self.sharded is None else self.sharded.size)
+            self.save()
             self._saved = (self.state.step, self.state.evaluated)
 
     def save(self) -> None:
-        """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept."""
-        tensors, counters = pack(self.state, self._tasks())
-        counters |= {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
-        counters |= {"code": self.code} if self.code else {}
-        root = self.folder / "checkpoints"
-        checkpoint.write(checkpoint.step_folder(root, self.state.step), tensors, counters)
-        for path in checkpoint.list_checkpoints(root):
-            if checkpoint.step_of(path) > self.state.step:
-                remove(path)  # it was damaged at the start; it must not take the place of a good one
-        best = self.state.best and checkpoint.step_folder(root, self.state.best["step"])
-        checkpoint.rotate(root, self.recipe.checkpoint.keep, best or None)
-        self.callbacks.export(self.state)
+        """Write a checkpoint and the run's `model` folder, then remove checkpoints that are no longer kept.
 
-
-def _take_folder(folder: Path, stack: ExitStack) -> None:
-    """Make sure that nobody else trains in the folder, until the end of the stack."""
-    try:
-        stack.enter_context(folder_to_fill(folder))
-        alone = stack.enter_context(only_one(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); use another --out") from error
-    if not alone:
-        raise UserError(_BUSY.format(folder))
-
-
-def refuse_second(folder: Path) -> None:
-    """Refuse a folder in which a run is being trained, before anything in it is changed.
-
-    Raises:
-        UserError: it is.
-    """
-    if in_use(folder):
-        raise UserError(_BUSY.format(folder))
+        All processes call it.
+        """
+        data = self._data if self.world.is_first else {}
+        facts = {"tokenizer": self.tokenizer, "data": data, "steps": self.recipe.steps}
+        save(
+            self.folder / "checkpoints",
+            self.state,
+            self.recipe.checkpoint,
+            tasks=self._tasks(),
+            facts=facts | ({"code": self.code} if self.code else {}),
+            export=self.callbacks.export,
+            world=self.world,
+            sharded=self.sharded,
+        )

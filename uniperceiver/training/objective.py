@@ -14,7 +14,7 @@ from uniperceiver.records import Batch, Readout, detached, to_device
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.answers.kind import CandidateDraw
 from uniperceiver.tasks.ask import answer, answer_among, loss_terms
-from uniperceiver.tasks.candidates import Candidates, TextCodec
+from uniperceiver.tasks.candidates import Candidates, TextCodec, vocabulary_sequences
 from uniperceiver.training.step import BatchLoss
 
 # Of the losses that balance experts, where candidates are encoded apart: as many gates decide for these, and a loss is
@@ -75,7 +75,7 @@ class TrainingObjective(nn.Module):
     def forward(
         self,
         batch: Batch | None,
-        plan: Plan | None,
+        plan: Plan | int | None,
         *,
         random: bool = True,
         whole_vocabulary: bool = False,
@@ -85,13 +85,15 @@ class TrainingObjective(nn.Module):
 
         Args:
             batch: None, with the plan, where a process has none of the step: 0, by weights that every batch uses.
+            plan: of the batch. Without one the number of a task: then the encoder makes as many passes as for a batch.
             random: draw what is random in the model (DropPath, noise of gates), and compute the losses that balance its
                 experts; False: the task's terms alone, as they are measured.
             whole_vocabulary: compare with every word, also where candidates are sampled in training.
             among: what the batch shares with others of the step, instead of candidates of its own.
         """
-        if batch is None or plan is None:
-            return BatchLoss(terms={"nothing": 0.0 * self.used_by_all.sum()})
+        if batch is None or plan is None or isinstance(plan, int):
+            outputs = self._passes_of_nothing(self.tasks[plan]) if isinstance(plan, int) else []
+            return BatchLoss(terms={"nothing": 0.0 * sum((x.sum() for x in outputs), start=self.used_by_all.sum())})
         data = self.tasks[plan.index]
         task, config = data.task, data.config
         if among is not None and among.terms is not None:
@@ -123,6 +125,13 @@ class TrainingObjective(nn.Module):
             balance={name: part * term for name, term in balance.items()},
             decisions=tuple(map(detached, answered.decisions)),
         )
+
+    def _passes_of_nothing(self, data: TaskData) -> list[Tensor]:
+        """What the encoder makes of a word, as often as it is asked for a batch: for its inputs, and its candidates."""
+        facts = data.task.facts("candidate", data.index)
+        word = to_device(vocabulary_sequences(torch.zeros(1, dtype=torch.int64), facts, self.codec.end), self.device)
+        with self.autocast_context():
+            return [self.model.encode(word, summary=True).x_BND for _ in range(2)]
 
     @property
     def used_by_all(self) -> nn.Parameter:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uniperceiver.config import OptimiserConfig, TaskBalanceConfig
 from uniperceiver.data.mix import Plan
@@ -107,7 +107,7 @@ def train_step(
     losses = report.losses
     if state.scaler is not None:
         state.scaler.unscale_(state.optimiser)
-    norm = float(_clip(state.model, config.clip if state.method.clips else 0.0))
+    norm = float(team.clip(state.model, config.clip if state.method.clips else 0.0))
     bad_task = team.bad_task(losses, norm)
     reason = None
     if bad_task is not None:
@@ -211,15 +211,6 @@ def _losses_of(made: Iterable[tuple[str, BatchLoss]]) -> dict[str, list[Tensor]]
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:
     return sum(terms.values(), start=torch.zeros(()).to(next(iter(terms.values()))))
-
-
-def _clip(model: nn.Module, limit: float) -> Tensor:
-    """The global gradient norm; gradients are scaled down to `limit` if that is positive and smaller."""
-    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-    if limit > 0:  # of a norm that is not finite the step is skipped, and nobody looks at the gradients
-        nn.utils.clip_grads_with_norm_(trained, limit, norm)
-    return norm
 
 
 def _update(state: TrainState, config: OptimiserConfig) -> None:

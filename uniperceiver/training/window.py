@@ -25,10 +25,11 @@ class Window:
         objective: says which tasks are trained with sampled candidates, whose losses are not comparable, and gives the
             loss over all candidates, which is logged instead.
         world: the processes that make the steps.
+        asks: whether one process may ask the model by itself; else there are losses of sampled candidates alone.
     """
 
-    def __init__(self, objective: TrainingObjective, world: World | None = None) -> None:
-        self._objective, self._world = objective, world or World()
+    def __init__(self, objective: TrainingObjective, world: World | None = None, *, asks: bool = True) -> None:
+        self._objective, self._world, self._asks = objective, world or World(), asks
         self._begin()
 
     def _begin(self) -> None:
@@ -93,6 +94,8 @@ class Window:
     @torch.no_grad()
     def _whole_losses(self, last: Mapping[str, list[int]]) -> dict[str, float]:
         """The losses over the whole vocabulary of the last batches, which are where they were made."""
+        if not self._asks:
+            return {}
         own = {
             task: float(self._objective(batch, plan, random=False, whole_vocabulary=True).loss)
             for task, (plan, batch) in self._last.items()

@@ -24,6 +24,7 @@ from uniperceiver.records import Batch, Decision
 
 if TYPE_CHECKING:  # they are made of batches' losses, which steps define
     from uniperceiver.training.objective import TrainingObjective
+    from uniperceiver.training.processes.sharded import ShardedTraining
     from uniperceiver.training.step_candidates import StepCandidates
 
 Work = Sequence[tuple[Plan, Batch]]
@@ -136,6 +137,14 @@ class Team:
         """
         return next((task for task, values in losses.items() if not all(map(torch.isfinite, values))), None)
 
+    def clip(self, model: nn.Module, limit: float) -> Tensor:
+        """The global gradient norm; gradients are scaled down to `limit` if that is positive and smaller."""
+        trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if limit > 0:  # of a norm that is not finite the step is skipped, and nobody looks at the gradients
+            nn.utils.clip_grads_with_norm_(trained, limit, norm)
+        return norm
+
     def seen(self, work: Work) -> list[tuple[str, Sequence[str]]]:
         """The task and the names of the samples of every batch of the step, in the order of their places."""
         return [(batch.task, batch.ids) for _, batch in work]
@@ -171,14 +180,15 @@ class TeamOfProcesses(Team):
     task, or losses before any backward pass, they are reduced by hand.
 
     Args:
-        objective: what is trained; None for a batch gives a loss of 0 that touches what every batch touches.
+        objective: what is trained; None for a batch gives a loss of 0 that touches what every batch touches. Without
+            one nothing is wrapped.
         wraps: whether it can give that, so that a process without a batch can take part in a reduction of the wrapper.
     """
 
     def __init__(
         self,
         world: World,
-        objective: nn.Module,
+        objective: nn.Module | None,
         method: Method,
         *,
         wraps: bool,
@@ -187,7 +197,7 @@ class TeamOfProcesses(Team):
         super().__init__(candidates)
         self.world = world
         by_hand = method.needs_gradients or method.needs_losses or not wraps or candidates is not None
-        self._replicas = None if by_hand else Replicas(objective)
+        self._replicas = None if by_hand or objective is None else Replicas(objective)
         self.factor = 1.0 if by_hand else float(world.size)
         self._learns = method.needs_losses or type(method).after_step is not Method.after_step
         self._places: list[PlaceOfStep] = []
@@ -266,10 +276,22 @@ class TeamOfProcesses(Team):
         return {place: sums[place].to(device) for place in sorted(sums)}  # type: ignore[union-attr]
 
 
-def team_of(world: World, objective: "TrainingObjective", method: Method, recipe: Recipe) -> Team:
-    """Who makes the steps of a run: this process, or all of them, whose weights become those of the first."""
+def team_of(
+    world: World,
+    objective: "TrainingObjective",
+    method: Method,
+    recipe: Recipe,
+    sharded: "ShardedTraining | None" = None,
+) -> Team:
+    """Who makes the steps of a run: this process, or all of them, whose weights become those of the first.
+
+    Args:
+        sharded: the parts of the weights, where this process has only some.
+    """
     from uniperceiver.training.step_candidates import StepCandidates
 
+    if sharded is not None:
+        return sharded.team(method)
     sets = recipe.candidates.share == "step"
     shares = sets or any(config.negatives == "step" for config in recipe.tasks.values())
     candidates = StepCandidates(objective, world, sets=sets) if shares else None
