@@ -116,6 +116,7 @@ class Sequences:
     place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
     planned: int = 0  # the size of the planned batch, with place_B
     objects: Objects | None = None  # in training: the things in the pictures, for models that learn from noised ones
+    every_mask: bool = False  # whether masks of all layers of proposals are asked for, not only of the last
 
     @property
     def size(self) -> int:
