@@ -18,6 +18,9 @@ class RegionsConfig:
     """Blocks of attention between the stem of convolutions and the pyramid of maps, of a plain backbone."""
     levels: PositiveInt = 2
     """Maps of the pyramid; the first has a cell for each patch, each other half the side of the one before."""
+    encoder: NonNegativeInt | None = None
+    """Layers in which the cells of all maps look at each other (deformable attention) before proposals are made of
+    them; None: 6 for a library's backbone of more than one map, else 0."""
     decoder: PositiveInt = 3
     """Layers that refine the proposals."""
     queries: PositiveInt = 60

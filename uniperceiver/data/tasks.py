@@ -15,6 +15,7 @@ from uniperceiver.data.formats import (
     labels_there,
     notes_of,
     open_source,
+    thing_counts,
 )
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
@@ -183,6 +184,24 @@ def lacking_notes(data: TaskData) -> list[str]:
             else "its figures say nothing of them"
         )
         lines.append(f"{data.task.name}/{split}: classes without a sample: {listed(map(repr, lacking), 4)}; {so}")
+    return lines
+
+
+def crowded_notes(data: TaskData, queries: int) -> list[str]:
+    """A line about each split whose pictures have more things than a model has queries, as far as that is known."""
+    if not data.task.answer.reads_objects:
+        return []
+    lines = []
+    for split, source in data.sources.items():
+        counts_I = thing_counts(source)
+        if counts_I is None or not (more := int((counts_I > queries).sum())):
+            continue
+        surplus = int((counts_I - queries).clip(0).sum())
+        so = "are not learnt" if split == "train" else "cannot be found"
+        lines.append(
+            f"{data.task.name}/{split}: {more:,} of {len(counts_I):,} pictures have more things than "
+            f"model.regions.queries {queries}, up to {int(counts_I.max()):,}; {surplus:,} things {so}: raise it"
+        )
     return lines
 
 

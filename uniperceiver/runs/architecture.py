@@ -25,8 +25,9 @@ _SAME = tuple(
 _HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
 _GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
 _DERIVED = frozenset(
-    {"backbone", "tokens", "mask_stride"}
+    {"backbone", "tokens", "mask_stride", "encoder"}
 )  # keys of `model.regions` with a value that depends on others
+_ENCODER = 6  # layers between the maps of a library's backbone, as Deformable DETR and Mask DINO have
 _SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
 _OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
@@ -106,13 +107,18 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int, name_bias: bo
         return None
     if wish.tokens is not None and wish.tokens > wish.queries:
         raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
-    if wish.attention != "deformable" and wish.points != RegionsConfig().points:
+    name = library_name(wish)
+    library = library_shape(name, wish.levels) if name else None
+    usual = _ENCODER if library is not None and len(library.strides) > 1 else 0
+    encoder = usual if wish.encoder is None else wish.encoder
+    if wish.attention != "deformable" and not encoder and wish.points != RegionsConfig().points:
         raise UserError(
             f"model.regions.points: has no effect with model.regions.attention={wish.attention}; remove one of them"
         )
     return RegionShape(
         **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
-        library=library_shape(name, wish.levels) if (name := library_name(wish)) else None,
+        library=library,
+        encoder=encoder,
         tokens=wish.tokens or wish.queries,
         masks=masks,
         mask_stride=wish.mask_stride or (2 if pixels <= _SMALL else 4),
@@ -127,7 +133,7 @@ def region_words(shape: RegionShape, instead_of: RegionShape | None = None) -> d
         instead_of: None: those of a recipe without `model.regions`.
     """
     usual = {name: value for name, value in vars(RegionsConfig()).items() if name != "backbone"}
-    others = usual | {"tokens": usual["queries"]} if instead_of is None else vars(instead_of)
+    others = usual | {"tokens": usual["queries"], "encoder": 0} if instead_of is None else vars(instead_of)
     return {f"model.regions.{key}": value for key in usual if (value := getattr(shape, key)) != others[key]}
 
 

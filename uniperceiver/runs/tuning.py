@@ -97,6 +97,8 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
         raise UserError(f"{root}: no task of the catalogue classifies a {modality} alone; give a recipe")
     preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
     sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
+    if preprocess.fit != "crop":  # which is what such tasks do without the key
+        sight["fit"] = preprocess.fit
     return {"kind": kind, "batch": 32, **sight, **_FEW, **_sources(root)}
 
 

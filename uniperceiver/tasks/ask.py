@@ -4,7 +4,7 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs, K candidates.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -51,9 +51,18 @@ def input_features(model: Model, batch: Batch, stream: torch.Generator | None = 
     return encode_inputs(model, batch, stream)[0]
 
 
-def encode_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> tuple[Tensor, Encoded]:
-    """As `input_features`, with what the encoder made of the inputs."""
-    encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
+def encode_inputs(
+    model: Model, batch: Batch, stream: torch.Generator | None = None, *, settle: bool = True
+) -> tuple[Tensor, Encoded]:
+    """As `input_features`, with what the encoder made of the inputs.
+
+    Args:
+        settle: as in `answer_among`; masks of inner layers are made for things with masks alone.
+    """
+    inputs, objects = batch.inputs, batch.readout.objects
+    if settle and objects is not None and objects.mask_BGHW is not None:
+        inputs = replace(inputs, every_mask=True)
+    encoded = model.encode(inputs, stream, summary=batch.readout.summary)
     return model.represent(read(encoded, batch.readout)), encoded
 
 
@@ -96,7 +105,7 @@ def answer_among(
     Args:
         settle: say what is right at each read-out, too, which takes work that whoever only asks has no use for.
     """
-    feature_RD, inputs = encode_inputs(model, batch, stream)
+    feature_RD, inputs = encode_inputs(model, batch, stream, settle=settle)
     return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs, settle=settle)
 
 

@@ -7,7 +7,8 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from uniperceiver.strict import record
 
-_LATER: dict[str, object] = {"attention": "deformable", "name_bias": False}  # what models have that were saved before
+# What models have that were saved before there were these fields.
+_LATER: dict[str, object] = {"encoder": 0, "attention": "deformable", "name_bias": False}
 
 
 @record
@@ -30,6 +31,8 @@ class RegionShape:
     """Blocks of attention between the stem and the pyramid of maps, of a plain backbone."""
     levels: PositiveInt = 2
     """Maps of the pyramid, each with half the side of the one before."""
+    encoder: NonNegativeInt = 0
+    """Layers of deformable attention between the maps, before the decoder."""
     decoder: PositiveInt = 3
     """Layers of the query decoder."""
     queries: PositiveInt = 60

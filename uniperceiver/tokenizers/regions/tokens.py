@@ -21,6 +21,7 @@ from uniperceiver.records.regions import Objects, ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
 from uniperceiver.tokenizers.regions.decoder import Decoder, best, rows
+from uniperceiver.tokenizers.regions.encoder import MapEncoder
 from uniperceiver.tokenizers.regions.library import LibraryBackbone
 from uniperceiver.tokenizers.regions.masks import small_masks
 from uniperceiver.tokenizers.regions.noise import noised
@@ -59,7 +60,7 @@ class Proposed:
 
 
 class RegionTokenizer(nn.Module):
-    """Backbone, decoder and tokens; the LayerNorm over the sequence belongs to who joins it.
+    """Backbone, encoder of its maps, decoder and tokens; the LayerNorm over the sequence belongs to who joins it.
 
     With `kinds: global` proposals are found, and can be taught, but none is a token, so none can be named.
     """
@@ -74,6 +75,9 @@ class RegionTokenizer(nn.Module):
             if shape.library is None
             else LibraryBackbone(width, shape, shape.library)
         )
+        self.encoder = (
+            MapEncoder(width, heads, shape.encoder, levels=shape.levels, points=shape.points) if shape.encoder else None
+        )
         self.decoder = Decoder(width, heads, shape, fine_channels=self.backbone.fine_channels)
         if shape.kinds != "proposals":
             self.pools = nn.ModuleList(MapPool(width, heads) for _ in range(shape.pooled))
@@ -87,6 +91,8 @@ class RegionTokenizer(nn.Module):
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables, and set the biases that say where refinement begins, after all linear maps were drawn."""
         self.backbone.initialise(stream)
+        if self.encoder is not None:
+            self.encoder.initialise(stream)
         self.decoder.initialise(stream)
         if self.name_bias is not None:
             self.name_bias.fill_(_RARE_NAME)
@@ -99,6 +105,7 @@ class RegionTokenizer(nn.Module):
         objects: Objects | None = None,
         place_B: Tensor | None = None,
         planned: int = 0,
+        every_mask: bool = True,
     ) -> tuple[Tensor, Regions]:
         """Tokens (B, G, D) of pictures: pooled ones, the coarsest map, proposals by falling objectness.
 
@@ -110,12 +117,14 @@ class RegionTokenizer(nn.Module):
             objects: the things in the pictures, of which there are noised queries.
             place_B: as in `records.Sequences`.
             planned: as in `records.Sequences`.
+            every_mask: as in `records.Sequences`.
         """
         beside = None
         if self.shape.denoise and stream is not None and objects is not None:
             beside = noised(objects, self.shape.denoise, stream, place_B, planned)
         maps = self.backbone(pixels_BCHW)
-        decoded = self.decoder(maps, beside)
+        maps = maps if self.encoder is None else self.encoder(maps)
+        decoded = self.decoder(maps, beside, every_mask=every_mask)
         last = decoded.layers[-1]
         tokens = [] if self.shape.kinds == "proposals" else self._whole(maps)
         start = sum(part_BGD.shape[1] for part_BGD in tokens)
@@ -139,6 +148,7 @@ class RegionTokenizer(nn.Module):
             objects=sequences.objects,
             place_B=sequences.place_B,
             planned=sequences.planned,
+            every_mask=sequences.every_mask,
         )
         return Proposed(x_BGD=x_BGD, regions=regions)
 
