@@ -19,11 +19,12 @@ from uniperceiver.data.formats import (
 )
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.errors import UserError, listed, nearest
+from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
 
 SPLITS = ("train", "val", "test")
+_LOOKED_AT = 20  # pictures whose boxes are compared with them when a split is opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,29 @@ def _refuse_for_things(task: Task, config: TaskConfig, sources: Mapping[str, Sou
     for split, source in sources.items():
         if task.masks and has_masks(source) is False:
             raise UserError(f"{where}.{split}: no thing has an outline, so there are no masks; use object_detection")
+        _refuse_boxes_beyond(source, f"{where}.{split}")
+
+
+def _refuse_boxes_beyond(source: Source, where: str) -> None:
+    """Refuse boxes that are for other pictures, where that is seen only once the pictures are read.
+
+    Raises:
+        UserError: most boxes of the first pictures reach out of them.
+    """
+    total, beyond, looked_at, name = 0, 0, 0, ""
+    for index in range(min(_LOOKED_AT, len(source))):
+        try:
+            sample = source.read(index)
+        except BrokenSample:  # which is told when its turn comes
+            continue
+        own = sample.boxes_clipped + sample.boxes_left_out
+        total += sample.boxes_left_out + (0 if sample.boxes is None else len(sample.boxes))
+        beyond, looked_at, name = beyond + own, looked_at + 1, name or (sample.id if own else "")
+    if 2 * beyond > total:
+        raise UserError(
+            f"{where}: {beyond:,} of the {total:,} boxes in the first {looked_at} pictures reach out of them, as in "
+            f"{name}: are they for larger copies of these pictures, or of another form (in a table, key box_form)?"
+        )
 
 
 def _difference(names: Sequence[str], others: Sequence[str], first: str) -> str:

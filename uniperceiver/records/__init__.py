@@ -38,6 +38,8 @@ class Sample:
     label: int | None = None  # index into the source's classes
     labels: tuple[int, ...] = ()  # several of them that are right, instead of `label`
     boxes: np.ndarray | None = None  # (objects, 4) float32 or float64, x0 y0 x1 y1 in pixels of the first frame
+    boxes_clipped: int = 0  # of `boxes`, at the edges of a picture whose size was not known before it was read
+    boxes_left_out: int = 0  # that lie outside such a picture
     masks: Masks | None = None  # (objects, H, W) bool, of the first frame, or what makes them when they are asked for
     classes: np.ndarray | None = (
         None  # (objects,) int64, what each thing in a box is: an index into the source's classes

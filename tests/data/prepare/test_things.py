@@ -250,6 +250,25 @@ def test_data_without_things_or_masks(tmp_path: Path) -> None:
     assert open_tasks(parse_recipe({"tasks": tasks, "model": REGIONS}, {}, "recipe"), tmp_path / "empty")
 
 
+def test_boxes_beyond_pictures_whose_size_nobody_says(tmp_path: Path) -> None:
+    """Boxes for larger copies are refused as where sizes are said; a few that reach out are counted by `data check`."""
+    beyond = [blot(300, 20, 40, 8), blot(200, 100, 90, 9), blot(-0.4, 0, 30, 10), blot(10, -30, 50, 11)]  # type: ignore[arg-type]
+    for annotations in ([*THINGS, *beyond], [{**thing, "bbox": [4 * x for x in thing["bbox"]]} for thing in THINGS]):
+        write(tmp_path, annotations)
+        document = json.loads((tmp_path / "instances.json").read_text())
+        for image in document["images"]:
+            del image["width"], image["height"]
+        (tmp_path / "instances.json").write_text(json.dumps(document))
+        if annotations[0] is THINGS[0]:
+            (report,) = checked(tmp_path, "object_detection").sets
+            assert "blots/train: 1 boxes outside their picture are left out" in report.notes
+            assert "blots/train: 2 boxes reach out of their picture and are clipped" in report.notes
+    assert refused(tmp_path, "object_detection") == (
+        "tasks.blots.train: 5 of the 7 boxes in the first 3 pictures reach out of them, as in 0.jpg: are they for "
+        "larger copies of these pictures, or of another form (in a table, key box_form)?"
+    )
+
+
 def test_a_class_without_a_thing_is_said(tmp_path: Path) -> None:
     write(tmp_path, [THINGS[0]])
     tasks = {"blots": {"kind": "object_detection", "train": SOURCE, "size": 64}}

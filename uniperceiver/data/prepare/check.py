@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +171,7 @@ def _report(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> SetRepor
         notes=(
             *notes_of(data_set.samples.source),
             *left_out_captions(uses[0].name, findings.left_out["captions"]),
+            *_cut_boxes(uses[0].name, findings),
         ),
         sizes={name: _spread(counts) for name, counts in findings.sizes.items()},
         classes=_classes(data_set, findings),
@@ -214,6 +215,14 @@ def _text_lengths(use: Use, counts: Counter[int]) -> TextLengths:
     length = use.preprocess.length
     longer = sum(count for tokens, count in counts.items() if tokens > length)
     return TextLengths(use=use.name, texts=counts.total(), tokens=_spread(counts), length=length, longer=longer)
+
+
+def _cut_boxes(name: str, findings: Findings) -> Iterator[str]:
+    """Lines about boxes that reach out of pictures whose size nobody had said."""
+    outside, beyond = "outside their picture are left out", "reach out of their picture and are clipped"
+    for key, what in (("boxes", outside), ("edges", beyond)):
+        if count := findings.left_out[key]:
+            yield f"{name}: {count:,} boxes {what}"
 
 
 def _classes(data_set: RecipeSet, findings: Findings) -> ClassCounts | None:

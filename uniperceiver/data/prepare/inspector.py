@@ -70,7 +70,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
     sizes: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
     labels: Counter[int] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)  # what samples lost: "captions"
+    left_out: Counter[str] = field(default_factory=Counter)  # what samples lost: "captions", "boxes", "edges" of boxes
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
     things: ThingFindings = field(default_factory=ThingFindings)  # in the pictures, where a task asks for them
     hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
@@ -128,6 +128,8 @@ class Inspector:
             findings.faults.append(Fault(sample=error.sample, reason=error.reason, uses=names, index=index))
             return error.sample
         findings.left_out["captions"] += sample.captions_left_out
+        findings.left_out["boxes"] += sample.boxes_left_out
+        findings.left_out["edges"] += sample.boxes_clipped
         reasons: dict[str, str] = {}  # by use
         for use in data_set.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:

@@ -99,8 +99,9 @@ class Things:
             size, down, across = stored.upright, stored.upright[0] / height, stored.upright[1] / width
         box_O4 = upright_boxes(self.box_M4[span], orientation, height, width) * [across, down, across, down]
         # Where the file does not say how large the picture is, this is the first look at it.
-        box_O4 = np.clip(box_O4, 0, [stored.upright[1], stored.upright[0]] * 2)
+        whole_O4, box_O4 = box_O4, np.clip(box_O4, 0, [stored.upright[1], stored.upright[0]] * 2)
         kept_O = (box_O4[:, 2:] > box_O4[:, :2]).all(axis=1)
+        clipped = int((kept_O & (np.abs(whole_O4 - box_O4) > _OVER).any(axis=1)).sum())
         area_O, masks = None, None
         if self.area_M is not None:
             own_O = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1)
@@ -111,7 +112,8 @@ class Things:
             outlines = tuple(self.outlines[start:stop] for start, stop in spans)
             masks = OutlinedMasks(outlines=outlines, size=size, drawn=(height, width), orientation=orientation)
         classes, crowd = self.class_M[span][kept_O].astype(np.int64), self.crowd_M[span][kept_O]
-        return replace(sample, boxes=box_O4[kept_O], classes=classes, crowd=crowd, areas=area_O, masks=masks)
+        sample = replace(sample, boxes=box_O4[kept_O], classes=classes, crowd=crowd, areas=area_O, masks=masks)
+        return replace(sample, boxes_clipped=clipped, boxes_left_out=int((~kept_O).sum()))
 
     def _declared(self, index: int, stored: StoredSize, name: str) -> tuple[int, int, int]:
         """Height and width of the picture that the boxes are in, and how that is to be turned (EXIF) to stand upright.
