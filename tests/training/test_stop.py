@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.distributed import HashStore
 
 import uniperceiver
 from tests.small_run import log_lines, same_tensors, small_recipe, train, values_of, write_recipe
 from uniperceiver.cli import main
+from uniperceiver.parallel.world import World
 from uniperceiver.training import checkpoint
 from uniperceiver.training.stop import EXIT_CODE, Stopped, StopRequest, stop_on_signals
 
@@ -41,6 +43,26 @@ def test_a_run_under_nohup_outlives_its_terminal() -> None:
             assert not stop.requested
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_to_one_process_stops_the_others_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the batches of an evaluation, where processes make no agreement."""
+    seconds = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+    store = HashStore()
+    worlds = [World(rank=rank, size=2, store=store) for rank in range(2)]
+    asked, other = StopRequest(), StopRequest()
+    asked.check_with(worlds[0])
+    other.check_with(worlds[1])
+    asked.requested = True
+    with pytest.raises(Stopped):
+        asked.check_with(worlds[0])
+    other.check_with(worlds[1])  # asks no more than once a second
+    seconds += 1.0
+    with pytest.raises(Stopped):
+        other.check_with(worlds[1])
+    assert other.requested
+    StopRequest().check_with(World(store=store))  # one process has nobody to ask
 
 
 def test_the_handlers_come_back_after_an_error() -> None:
