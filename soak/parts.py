@@ -158,8 +158,8 @@ def _of_processes(records: list[Record]) -> str:
     loss, norm = (max(record[name] for record in records) for name in ("loss", "norm"))
     flipped = sum(record["loss"] > 1e-5 for record in records)
     return (
-        f"losses of {processes.STEPS} steps within {loss:.1g}, {flipped} of them beyond 1e-5, after a token's experts "
-        f"were as good as equal; norms of gradients within {norm:.1g}"
+        f"losses of {processes.STEPS} steps within {loss:.1g}, {flipped} times beyond 1e-5 after routing flipped; "
+        f"norms of gradients within {norm:.1g}"
     )
 
 

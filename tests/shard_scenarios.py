@@ -121,6 +121,17 @@ def fault_of(world: World, folder: Path, prepare: Callable[[Run], None] = lambda
     return ""
 
 
+def not_finite(world: World, folder: Path) -> Any:
+    """A weight that the last of the processes alone holds is no number."""
+
+    def prepare(run: Run) -> None:
+        if world.rank == world.size - 1:
+            with torch.no_grad():
+                local(run.state.model.head.linear.weight)[0] = float("nan")
+
+    return trained(world, folder, shared_by(0, world, recipe_of(("colours",), steps=2)), prepare)
+
+
 def disk_full(world: World, folder: Path) -> Any:
     """The disk of the last process has no room."""
     with full_disk(world.rank == world.size - 1):
@@ -181,6 +192,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "held": held,
     "dataclass": dataclass_as_route,
     "third pass": third_pass,
+    "not finite": not_finite,
     "disk full": disk_full,
     "going on": partial(going_on, 2, 2),
 }

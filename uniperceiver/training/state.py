@@ -10,11 +10,9 @@ from torch import Tensor
 from uniperceiver.errors import UserError
 from uniperceiver.model.weights import first_misfit
 from uniperceiver.optimisation.adamw import optimiser_tensors, restore_optimiser
-from uniperceiver.parallel.parts import is_part, local, part_like
+from uniperceiver.parallel.parts import Groups, is_part, local, part_like
 from uniperceiver.training.processes.shard_files import Like
 from uniperceiver.training.step import TrainState
-
-Groups = Mapping[str, Mapping[str, Tensor]]
 
 
 def pack(state: TrainState, tasks: Sequence[str]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from uniperceiver.atomic import sha256_of, whole_folder
 from uniperceiver.errors import UserError
-from uniperceiver.parallel.parts import is_part
+from uniperceiver.parallel.parts import Groups, is_part
 from uniperceiver.parallel.world import World
 
-Groups = Mapping[str, Mapping[str, Tensor]]
 Like = Callable[[str, str], Tensor | None]
 """The tensor whose parts are to be held as this process holds those of that one, by group and name; None: whole."""
 
@@ -48,12 +47,15 @@ def write_shards(
         with world.together(UserError), _refused(folder):
             place = str(stack.enter_context(whole_folder(folder))) if world.is_first else ""
         temporary = Path(world.from_first(lambda: place))
+        failures: set[str] = set()
+        try:
+            writer = checkpoint.HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+            checkpoint.save(flat, storage_writer=writer)
+        except CheckpointException as error:  # what any process has met, in all of them
+            failures = {str(failure) for failure, _ in error.failures.values()}
         with world.together(UserError), _refused(folder):
-            try:
-                writer = checkpoint.HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-                checkpoint.save(flat, storage_writer=writer)
-            except CheckpointException as error:  # what any process has met, in all of them
-                raise OSError("; ".join(sorted({str(failure) for failure, _ in error.failures.values()}))) from error
+            if failures:
+                raise OSError("; ".join(sorted(failures)))
             own = sorted(temporary.glob(f"shard-{world.rank + 1:05d}-*"))
             facts = {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in own}
         files = {name: values for part in world.gather(facts) for name, values in part.items()}
