@@ -133,12 +133,15 @@ class StepPlan:
         return [name for name, wrap in self.wraps.items() if wrap.refused is None and wrap.memory <= memory]
 
 
-def planned_run(recipe: Recipe, base: Path, size: int = 1, *, quiet: bool = True) -> PlannedRun:
+def planned_run(
+    recipe: Recipe, base: Path, size: int = 1, *, tasks: list[TaskData] | None = None, quiet: bool = True
+) -> PlannedRun:
     """Settle what a new run of the recipe would be, without drawing a weight.
 
     Args:
         base: where relative paths of the recipe start.
         size: processes.
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
 
     Raises:
         UserError: as `train` for the same recipe and as many processes.
@@ -147,7 +150,7 @@ def planned_run(recipe: Recipe, base: Path, size: int = 1, *, quiet: bool = True
     import_code(recipe.imports, base)
     check_processes(recipe, size)
     with announced("opening the data", quiet=quiet):
-        tasks = open_tasks(recipe, base)
+        tasks = open_tasks(recipe, base) if tasks is None else tasks
     check_recipe(recipe, tasks, moe_of(recipe.model, recipe.moe, len(recipe.tasks)))
     tasks = with_fraction(recipe, tasks)
     start = read_start(recipe, base, nowhere)

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.mix import BatchMaker
+from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.plan.devices import amount
@@ -71,13 +72,16 @@ class _Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def simulated(recipe: Recipe, base: Path, size: int) -> Simulated:
+def simulated(recipe: Recipe, base: Path, size: int, *, tasks: list[TaskData] | None = None) -> Simulated:
     """Make the first step of a recipe as the first of so many processes.
+
+    Args:
+        tasks: tasks and sources made by a program, instead of those that the recipe names.
 
     Raises:
         UserError: as `train` with as many processes; this torch has no such group.
     """
-    run = planned_run(recipe, base, size)
+    run = planned_run(recipe, base, size, tasks=tasks)
     objective = objective_on_cpu(run.recipe, run.tasks, run.codec, run.arch)
     state = state_of(run.recipe, objective.model, run.method)
     plans = run.mixture.plans(0, [0] * len(run.tasks))
