@@ -1,5 +1,5 @@
 """A step of a task with 2,000 names: candidates that are encoded once for a step against once for each batch, on one
-process and on two.
+process and on two; and what the two send, against the formula of `uniperceiver plan`.
 
 python -m benchmarks.processes [--quick] [--json FILE]
 """
@@ -21,9 +21,12 @@ from benchmarks.harness import QUICK_PAIRS, BenchmarkRow, figure, main
 from uniperceiver import ModelConfig, OptimiserConfig, Recipe, SamplingConfig, TaskConfig
 from uniperceiver.config import CandidateConfig, DataConfig, EvaluationConfig, LogConfig
 from uniperceiver.data.mix import BatchMaker
-from uniperceiver.data.tasks import open_tasks
+from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.parallel.start import joined
 from uniperceiver.parallel.world import World
+from uniperceiver.runs.plan.counts import counts_of, sent, sent_for_candidates
+from uniperceiver.runs.plan.plan import moments_of, planned_run
+from uniperceiver.runs.plan.simulate import simulated
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.processes.team import PlaceOfStep, TeamOfProcesses, team_of
 from uniperceiver.training.step import train_step
@@ -43,7 +46,23 @@ def measure(pairs: int) -> list[BenchmarkRow]:
         rows.append(figure(f"processes/step time, shared over batch/{what}", ratios, "ratio", goal=0.7))
         for share, seconds in by_share.items():
             rows.append(figure(f"processes/CPU time of a step, {share}/{what}", seconds, "s"))
+    for share in SHARES:
+        what = f"{share}/{NAMES} names/{BATCHES} batches of 8/processes2"
+        rows.append(figure(f"processes/bytes sent in a step, counted over formula/{what}", [_sent(share)], "ratio"))
     return rows
+
+
+def _sent(share: str) -> float:
+    """Bytes that one of two processes sends in a step, as the tensors of its collectives say, over the formula's."""
+    size, recipe = 2, _recipe(share)
+    data = _names_of(recipe)
+    run = planned_run(recipe, Path(), size, tasks=[data])
+    counts = counts_of(run.model, moments_of(run), averages=False)
+    counted = simulated(recipe, Path(), size, tasks=[data]).bytes["allreduce"]
+    formula = sent(counts, "ddp", size, size, BATCHES // size)
+    if share == "step":
+        formula += sent_for_candidates(NAMES, run.arch.width, size)
+    return 2 * (size - 1) / size * counted / formula  # a ring sends each tensor twice, but for its own part
 
 
 def _seconds_of(size: int, share: str, steps: int) -> list[float]:
@@ -75,10 +94,9 @@ def _in_process(environment: Mapping[str, object], share: str, steps: int, resul
         distributed.barrier()
 
 
-def _steps(world: World, share: str, steps: int) -> list[float]:
-    """CPU seconds of this process for each step, after one to warm up."""
+def _recipe(share: str) -> Recipe:
     scenes = {"format": "scenes", "items": 64, "pixels": 32, "label": "colour"}
-    recipe = Recipe(
+    return Recipe(
         device="cpu",
         model=ModelConfig(width=48, layers=1, heads=2, vocabulary=300),
         sampling=SamplingConfig(tasks_per_step=BATCHES),
@@ -89,9 +107,19 @@ def _steps(world: World, share: str, steps: int) -> list[float]:
         log=LogConfig(tensorboard=False),
         tasks={"names": TaskConfig(kind="image_classification", size=32, batch=8, train=scenes)},
     )
+
+
+def _names_of(recipe: Recipe) -> TaskData:
+    """The recipe's task, with many names."""
     (data,) = open_tasks(recipe, Path())
     labels = tuple((f"thing number {number}",) for number in range(NAMES))
-    data = replace(data, task=replace(data.task, labels=labels))
+    return replace(data, task=replace(data.task, labels=labels))
+
+
+def _steps(world: World, share: str, steps: int) -> list[float]:
+    """CPU seconds of this process for each step, after one to warm up."""
+    recipe = _recipe(share)
+    data = _names_of(recipe)
     with tempfile.TemporaryDirectory() as folder:
         run = prepare_run(recipe, Path(), Path(folder) / "run", tasks=[data], quiet=True, world=world)
         team = team_of(world, run.objective, run.state.method, recipe)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.small_run import small_recipe
 from tests.tiny import tiny_codec
@@ -18,6 +20,24 @@ from uniperceiver.runs.training import mixture_of
 def test_every_sample_comes_once(size: int) -> None:
     order = KeyedOrder(size, key=7)
     assert sorted(order[place] for place in range(size)) == list(range(size))
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 3000), key=st.integers(0, 2**63 - 1))
+def test_any_size_with_any_key_is_a_permutation(size: int, key: int) -> None:
+    order = KeyedOrder(size, key)
+    assert sorted(order[place] for place in range(size)) == list(range(size))
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(2**24, 2**62), key=st.integers(0, 2**63 - 1), data=st.data())
+def test_places_of_a_large_set_have_samples_of_their_own(size: int, key: int, data: st.DataObject) -> None:
+    """A pure function of size, key and place, into the set, and never twice the same."""
+    places = data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=40, unique=True))
+    samples = [KeyedOrder(size, key)[place] for place in places]
+    assert len(set(samples)) == len(samples)
+    assert all(0 <= sample < size for sample in samples)
+    assert samples == [KeyedOrder(size, key)[place] for place in places]
 
 
 def test_another_key_is_another_order() -> None:

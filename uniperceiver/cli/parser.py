@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import data, embed, interference, models, runs, study
+from uniperceiver.cli import data, embed, interference, models, plan, runs, study
 from uniperceiver.cli.options import Command, add_command
 
 COMMANDS: Sequence[Command] = (
     runs.demo,
+    plan.plan,
     runs.train,
     runs.tune,
     study.study,

@@ -4,7 +4,7 @@ Both leave a parameter that no process used without a gradient, as one process w
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -37,6 +37,17 @@ class Replicas:
         """Call the module; a backward pass of what comes back reduces gradients if it is the last of the step."""
         with nullcontext() if last else self._wrapped.no_sync():
             return self._wrapped(*inputs)
+
+    def reduce_with(self, reduce: Callable[[Tensor], object]) -> None:
+        """Reduce each bucket of gradients by a function, in place, where the group's own reduction cannot be used."""
+
+        def hook(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+            reduce(bucket.buffer())
+            reduced: torch.futures.Future[Tensor] = torch.futures.Future()
+            reduced.set_result(bucket.buffer())
+            return reduced
+
+        self._wrapped.register_comm_hook(None, hook)
 
 
 @torch.no_grad()

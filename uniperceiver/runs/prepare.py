@@ -112,7 +112,7 @@ def _made(
     world: World,
 ) -> Run:
     """Join the model, its training and what happens beside it to a run."""
-    arch = architecture_of_run(recipe, tasks, _asked(recipe, tasks, codec), start, folder)
+    arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, folder)
     check_sizes(recipe, tasks, arch)
     with announced("making the model", quiet=quiet):
         model = _first_model(recipe, arch, start, folder)
@@ -156,7 +156,7 @@ def _opened(recipe: Recipe, base: Path, tasks: list[TaskData] | None, quiet: boo
     return with_fraction(recipe, tasks)
 
 
-def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Architecture:
+def asked_architecture(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Architecture:
     """The architecture that the recipe asks for."""
     return architecture(
         recipe.model,

@@ -17,6 +17,7 @@ from uniperceiver.data.formats.objects.coco_instances import CocoInstancesSource
 from uniperceiver.data.formats.objects.mask_folder import MaskFolderSource
 from uniperceiver.data.formats.objects.voc import VocSource
 from uniperceiver.data.formats.objects.yolo import YoloSource
+from uniperceiver.data.formats.shared_index import shared
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
@@ -158,7 +159,7 @@ def open_source(spec: Mapping[str, Any], where: str, base: Path) -> Source:
         UserError: unknown format or key, or data that are not there; one line that begins with `where`.
     """
     parsed = parse_source(spec, where)
-    return parsed.subset.of(parsed.format.open(Path(base), where), Path(base), where)
+    return shared(parsed.subset.of(parsed.format.open(Path(base), where), Path(base), where))
 
 
 def class_names(source: Source) -> tuple[str, ...] | None:

@@ -32,7 +32,7 @@ _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x
 class Strings:
     """Many strings in two buffers: loader processes share them, where a list of strings would be copied to each."""
 
-    blob: bytes
+    blob: bytes | np.ndarray  # or uint8, where a file is mapped
     stop_U: np.ndarray  # int64, end of each string in `blob`
 
     @staticmethod
@@ -47,7 +47,7 @@ class Strings:
     def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]
         start = int(self.stop_U[index - 1]) if index else 0
-        return self.blob[start : int(self.stop_U[index])].decode("utf-8", "surrogatepass")
+        return bytes(self.blob[start : int(self.stop_U[index])]).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))

@@ -7,6 +7,7 @@ Shape suffixes: I samples, M members of all samples.
 
 import os
 import tarfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -101,7 +102,7 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
     sample_names: list[str] = []
     shards: list[int] = []
     stops = [0]
-    members: list[tuple[int, int, int]] = []
+    members = array("q")  # kind, offset and size of each; a tuple would take twenty times the memory
     refused: dict[int, str] = {}
     kinds: dict[str, int] = {}
     of_system: list[str] = []
@@ -112,7 +113,8 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
             sample_names.append(f"{short}/{printable(key)}")
             shards.append(shard)
             stops.append(stops[-1] + len(sample.members))
-            members += [(kinds.setdefault(kind, len(kinds)), *span) for kind, span in sample.members.items()]
+            for kind, span in sample.members.items():
+                members.extend((kinds.setdefault(kind, len(kinds)), *span))
     kind_M, offset_M, size_M = np.array(members, dtype=np.int64).reshape(-1, 3).T  # (M, 3)
     return Shards(
         files=tuple(files),

@@ -1,4 +1,4 @@
-"""FILES -> VECTORS: the representations of any number of pictures or clips, in numbered parts on the disk.
+"""FILES OR SAMPLES -> VECTORS: representations of any number of pictures or clips, in numbered parts on the disk.
 
     embedding.json              what is embedded by what: another list, or another model, is refused
     part-00000000.safetensors   float16 vectors of the files 0 to 4,095, their names, and why some have none
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from uniperceiver.atomic import whole_file, write_text
 from uniperceiver.errors import UserError
-from uniperceiver.modalities import modality_of_file
+from uniperceiver.serving.predict.items import EmbeddedItems, FileItems
 from uniperceiver.serving.predictor import UniPerceiver
 
 PART = 4096  # files of a part
@@ -52,7 +52,7 @@ class EmbeddingDone:
 
 def embed(
     model: UniPerceiver,
-    files: Sequence[str],
+    items: Sequence[str] | EmbeddedItems,
     out: Path,
     *,
     share: tuple[int, int] = (0, 1),
@@ -60,9 +60,10 @@ def embed(
     task: str | None = None,
     on_files: Callable[[int, int], None] = lambda done, total: None,
 ) -> EmbeddingDone:
-    """Write the parts of a list of files that are not there yet.
+    """Write the parts of pictures and clips that are not there yet.
 
     Args:
+        items: a list of files, or samples of a data set.
         share: this process's number and how many there are: it makes every so manieth part.
         size: files of a part.
         task: by whose inputs files are read; None: the model's task that ranks.
@@ -74,24 +75,38 @@ def embed(
     number, shares = share
     if not 0 <= number < shares:
         raise UserError(f"--share {number}/{shares}: the first number is one of 0 to {shares - 1}")
-    for name in files:
-        if modality_of_file(Path(name).suffix) not in _READERS:
-            raise UserError(f"{name}: is no picture and no clip by its name; leave it out of the list")
-    _check_same(model, files, out, size)
-    mine = range(number, -(-len(files) // size), shares)
+    items = FileItems(items) if isinstance(items, Sequence) else items
+    check_same(model, items, out, size)
+    mine = range(number, parts_of(items, size), shares)
     made, errors = 0, dict[str, str]()
     for part in mine:
-        path = part_path(out, part)
-        if not path.is_file():
-            embedded = _embedded(model, part, files[part * size : (part + 1) * size], task)
-            if not embedded.files:
-                _refuse_if_all_broken(model, embedded, files, task)
-            facts = json.dumps({"files": embedded.files, "errors": embedded.errors})  # as one: several have no order
-            with whole_file(path) as file:
-                file.write(save({"vectors": embedded.vectors_ND}, metadata={"part": facts}))
-            made, errors = made + 1, errors | embedded.errors
-        on_files(min((part + 1) * size, len(files)), len(files))
+        if not part_path(out, part).is_file():
+            made, errors = made + 1, errors | write_part(model, items, part, out, size=size, task=task)
+        on_files(min((part + 1) * size, len(items)), len(items))
     return EmbeddingDone(made=made, there=len(mine) - made, errors=errors)
+
+
+def parts_of(items: EmbeddedItems, size: int = PART) -> int:
+    """How many parts there are."""
+    return -(-len(items) // size)
+
+
+def write_part(
+    model: UniPerceiver, items: EmbeddedItems, number: int, out: Path, *, size: int = PART, task: str | None = None
+) -> dict[str, str]:
+    """Write a part, whole or not at all, and tell why some of it have no vector, by name.
+
+    Raises:
+        UserError: nothing of it can be used, and nothing of the whole that is tried.
+    """
+    places = range(number * size, min((number + 1) * size, len(items)))
+    embedded = _embedded(model, number, items, places, task)
+    if not embedded.files:
+        _refuse_if_all_broken(model, embedded, items, task)
+    facts = json.dumps({"files": embedded.files, "errors": embedded.errors})  # as one: several have no order
+    with whole_file(part_path(out, number)) as file:
+        file.write(save({"vectors": embedded.vectors_ND}, metadata={"part": facts}))
+    return embedded.errors
 
 
 def part_path(out: Path, number: int) -> Path:
@@ -119,47 +134,56 @@ def read_parts(out: str | Path) -> Iterator[EmbeddedPart]:
             )
 
 
-def _embedded(model: UniPerceiver, number: int, files: Sequence[str], task: str | None) -> EmbeddedPart:
-    vectors, errors = dict[str, Tensor](), dict[str, str]()
-    for start in range(0, len(files), model.batch):
-        batch = files[start : start + model.batch]
+def _embedded(
+    model: UniPerceiver, number: int, items: EmbeddedItems, places: Sequence[int], task: str | None
+) -> EmbeddedPart:
+    kept, vectors, errors = list[str](), list[Tensor](), dict[str, str]()
+    for start in range(0, len(places), model.batch):
+        batch = [items.read(place) for place in places[start : start + model.batch]]
+        errors |= {item.name: item.error for item in batch if item.error is not None}
+        made = dict[int, Tensor]()
         for modality, encode in _READERS.items():
-            names = [name for name in batch if modality_of_file(Path(name).suffix) == modality]
+            rows = [row for row, item in enumerate(batch) if item.error is None and item.modality == modality]
             try:
-                made = encode(model, [Path(name) for name in names], task) if names else torch.empty(0)
-                vectors |= zip(names, made, strict=True)
+                media = [batch[row].media for row in rows]
+                made |= zip(rows, encode(model, media, task) if rows else (), strict=True)  # type: ignore[arg-type]
             except UserError:  # of one of them: which, they say one by one
-                for name in names:
+                for row in rows:
                     try:
-                        vectors[name] = encode(model, Path(name), task)[0]
+                        made[row] = encode(model, batch[row].media, task)[0]  # type: ignore[arg-type]
                     except UserError as error:
-                        errors[name] = str(error).removeprefix(f"{name}: ")
-    kept = tuple(name for name in files if name in vectors)
-    rows = torch.stack([vectors[name] for name in kept]) if kept else torch.empty(0, model.saved.arch.width)
-    return EmbeddedPart(number=number, files=kept, vectors_ND=rows.half(), errors=errors)
+                        errors[batch[row].name] = str(error).removeprefix(f"{batch[row].name}: ")
+        kept += [batch[row].name for row in sorted(made)]
+        vectors += [made[row] for row in sorted(made)]
+    vectors_ND = torch.stack(vectors) if kept else torch.empty(0, model.saved.arch.width)
+    return EmbeddedPart(number=number, files=tuple(kept), vectors_ND=vectors_ND.half(), errors=errors)
 
 
-def _refuse_if_all_broken(model: UniPerceiver, part: EmbeddedPart, files: Sequence[str], task: str | None) -> None:
-    """Of a part without a vector: whether a file of the whole list has one, so that it is the part that is broken.
+def _refuse_if_all_broken(model: UniPerceiver, part: EmbeddedPart, items: EmbeddedItems, task: str | None) -> None:
+    """Of a part without a vector: whether some of the whole have one, so that it is the part that is broken.
 
     Raises:
         UserError: none of those that are tried has one: paths begin elsewhere, or the model reads no such files.
     """
-    tried = [files[place * len(files) // _TRIED] for place in range(_TRIED)]
-    if not _embedded(model, part.number, tuple(dict.fromkeys(tried)), task).files:
+    tried = sorted({number * len(items) // _TRIED for number in range(_TRIED)})
+    if not _embedded(model, part.number, items, tried, task).files:
         name, reason = next(iter(part.errors.items()))
         raise UserError(f"none of the {len(part.errors)} files of part {part.number} can be used; {name}: {reason}")
 
 
-def _check_same(model: UniPerceiver, files: Sequence[str], out: Path, size: int) -> None:
-    """Write what is embedded by what, or compare it with what the folder says."""
+def check_same(model: UniPerceiver, items: EmbeddedItems, out: Path, size: int = PART) -> None:
+    """Write what is embedded by what, or compare it with what the folder says.
+
+    Raises:
+        UserError: the folder holds vectors of other files, or by another model.
+    """
     weights = sha256()
     for name, value in model.model.state_dict().items():
         weights.update(name.encode())
         weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     facts: dict[str, Any] = {
-        "files": len(files),
-        "list": sha256("\n".join(files).encode()).hexdigest(),
+        "files": len(items),
+        "list": items.fingerprint(),
         "part": size,
         "model": weights.hexdigest(),
     }

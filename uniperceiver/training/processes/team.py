@@ -203,6 +203,11 @@ class TeamOfProcesses(Team):
         self._places: list[PlaceOfStep] = []
         self._step = 0
 
+    def reduce_with(self, reduce: Callable[[Tensor], object]) -> None:
+        """Reduce the wrapper's gradients by a function, in place; nothing where they are reduced by hand."""
+        if self._replicas is not None:
+            self._replicas.reduce_with(reduce)
+
     def begin(self, step: int, places: Sequence[PlaceOfStep]) -> None:
         """Take note of the batches of the step that is made next."""
         self._step, self._places = step, list(places)

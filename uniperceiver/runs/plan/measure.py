@@ -1,0 +1,346 @@
+"""TASKS + ARCHITECTURE -> COSTS: what a batch of each task keeps for its backward pass and computes, measured.
+
+Forward and backward passes are made here, on the CPU, with the code that trains: what autograd saves is counted by its
+hooks, products by torch's counter. Batches that are large are measured in two parts, one twice as large as the other,
+and continued as a straight line. So are models: of a large one, few layers are made, and a layer of each kind more.
+
+Shape suffixes: B samples, K candidates, D width.
+"""
+
+import dataclasses
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from uniperceiver.config import Recipe
+from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.data.tasks import TaskData
+from uniperceiver.errors import UserError
+from uniperceiver.model.architecture import Architecture
+from uniperceiver.model.build import build
+from uniperceiver.records import Batch
+from uniperceiver.runs.training import objective_of
+from uniperceiver.runs.tuning import freeze
+from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.streams import torch_stream
+from uniperceiver.tasks.candidates import Candidates, TextCodec, representations, rows_of
+from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.training.objective import Among, TrainingObjective
+
+_AFFORDABLE = 64e6  # bytes of activations up to which a part is measured as it is
+_WHOLE_MODEL = 64e6  # parameters up to which a model is
+
+
+def _attention(products: int, query: Tensor, key: Tensor) -> float:
+    """FLOP of so many products for each pair of tokens."""
+    *heads, length, width = query.shape
+    return 2.0 * products * torch.Size(heads).numel() * length * key.shape[-2] * width
+
+
+_OF_CPU: Mapping[Any, Callable[..., float]] = {  # what torch has no formula for
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *inputs, **_: _attention(2, *inputs[:2]),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *inputs, **_: _attention(
+        5,
+        *inputs[1:3],  # the scores are computed again
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassCost:
+    """What a forward and a backward pass take; a sum of such costs, and a multiple, is one, too."""
+
+    tokens: float = 0.0
+    saved: float = 0.0  # bytes that are kept between the passes
+    flop: float = 0.0  # of both passes
+    extra: float = 0.0  # bytes beside them at the worst moment of either pass
+
+    def plus(self, other: "PassCost", times: float = 1.0) -> "PassCost":
+        """The sum with so many times another."""
+        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
+        return PassCost(
+            **{
+                field.name: value + times * more
+                for field, value, more in zip(dataclasses.fields(self), mine, others, strict=True)
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCost:
+    """What a batch of a task takes."""
+
+    samples: int
+    candidates: int  # sequences that they are compared with
+    inputs: PassCost
+    encoding: PassCost  # of all candidates
+
+    @property
+    def saved(self) -> float:
+        """Bytes that are kept between the passes, where the batch has its candidates for itself."""
+        return self.inputs.saved + self.encoding.saved
+
+    @property
+    def extra(self) -> float:
+        """Bytes beside them at the worst moment, as inputs and candidates are computed one after the other."""
+        return max(self.inputs.extra, self.encoding.extra, 0.0)
+
+
+def measure(
+    recipe: Recipe, tasks: Sequence[TaskData], codec: TextCodec, arch: Architecture, mixture: Mixture
+) -> dict[str, BatchCost]:
+    """Measure a batch of every task, as it is where the task's batches have most tokens.
+
+    Args:
+        recipe: what `optimiser.precision` says holds; the device is this machine's CPU.
+
+    Raises:
+        UserError: no sample of a first batch can be read.
+    """
+    arch = dataclasses.replace(arch, drop_path=0.0)
+    plans = {tasks[index].task.name: _plan(mixture, index) for index in range(len(tasks))}
+    maker = BatchMaker(mixture)
+    experts = 1 if arch.moe is None else arch.moe.experts
+    whole = experts * arch.layers * (4 * arch.width**2 + 2 * arch.width * arch.ffn) <= _WHOLE_MODEL
+    stacks = [(tuple(range(arch.layers)), 1.0)] if whole else _stacks(arch)
+    costs: dict[str, BatchCost] = {}
+    for layers, times in stacks:
+        objective = objective_on_cpu(recipe, tasks, codec, _with_layers(arch, layers))
+        objective.model.encoder.recompute = recipe.optimiser.recompute
+        for name, plan in plans.items():
+            cost = _batch_cost(objective, maker, plan)
+            before = costs.get(name)
+            costs[name] = BatchCost(
+                samples=cost.samples,
+                candidates=cost.candidates,
+                inputs=(before.inputs if before else PassCost()).plus(cost.inputs, times),
+                encoding=(before.encoding if before else PassCost()).plus(cost.encoding, times),
+            )
+    return costs
+
+
+def _plan(mixture: Mixture, index: int) -> Plan:
+    """The first batch of a task, in the stage in which its batches have most tokens."""
+    stages = mixture.sets[index].stages
+    stage = max(range(len(stages)), key=lambda number: (stages[number].cost, -number))
+    return Plan(step=0, place=0, index=index, start=0, count=stages[stage].batch, stage=stage)
+
+
+def _kind(arch: Architecture, layer: int) -> tuple[bool, bool]:
+    """In which halves a layer has experts."""
+    moe = arch.moe
+    return (False, False) if moe is None else (layer in moe.attention_layers, layer in moe.ffn_layers)
+
+
+def _stacks(arch: Architecture) -> list[tuple[tuple[int, ...], float]]:
+    """Layers to make together, and how often their costs count: together they are those of all layers.
+
+    The last layer, which may compute one token only, is in all of them.
+    """
+    counts = Counter(_kind(arch, layer) for layer in range(arch.layers))
+    last = {_kind(arch, layer): layer for layer in range(arch.layers)}
+    base = sorted(last.values())
+    more = [(tuple(sorted([*base, last[kind]])), float(count - 1)) for kind, count in counts.items() if count > 1]
+    return [(tuple(base), 1.0 - sum(times for _, times in more)), *more]
+
+
+def _with_layers(arch: Architecture, layers: Sequence[int]) -> Architecture:
+    """The architecture with those of its layers alone."""
+    moe = arch.moe
+    if moe is not None:
+        moe = dataclasses.replace(
+            moe,
+            attention_layers=tuple(n for n, layer in enumerate(layers) if layer in moe.attention_layers),
+            ffn_layers=tuple(n for n, layer in enumerate(layers) if layer in moe.ffn_layers),
+        )
+    return dataclasses.replace(arch, layers=len(layers), moe=moe)
+
+
+def objective_on_cpu(
+    recipe: Recipe, tasks: Sequence[TaskData], codec: TextCodec, arch: Architecture
+) -> TrainingObjective:
+    """The loss of the recipe's tasks, around a new model on the CPU."""
+    recipe = dataclasses.replace(recipe, device="cpu")
+    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    freeze(recipe, model)
+    trained = {d.task.name: KnownTask(task=d.task, index=d.index, preprocess=d.preprocess) for d in tasks}
+    saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained)  # type: ignore[arg-type]
+    return objective_of(recipe, list(tasks), saved)
+
+
+def _batch_cost(objective: TrainingObjective, maker: BatchMaker, plan: Plan) -> BatchCost:
+    task = objective.tasks[plan.index].task
+    batch, broken = maker[plan][1:]
+    if batch is None:
+        raise UserError(f"tasks.{task.name}.train: no sample of a batch can be read; the first: {broken[0].reason}")
+    there, candidates = len(batch.ids), objective.candidates(batch, plan)
+
+    def inputs_of(count: int) -> Callable[[], Tensor]:
+        if batch.readout.objects is None:
+            part = first_rows(batch, count)
+        else:
+            part = maker[dataclasses.replace(plan, places=tuple(range(count)))][1] or batch
+        compared = candidates if batch.candidates is None else objective.candidates(part, plan)
+        classes = compared.sequences.size if compared.owner_K is None else int(compared.owner_K.max()) + 1
+        width = len(objective.used_by_all)
+
+        def run() -> Tensor:
+            c_KD = torch.full((classes, width), width**-0.5, requires_grad=True)
+            loss = objective(part, plan, among=Among(candidates=compared, c_KD=c_KD))
+            return torch.stack([*loss.terms.values(), *loss.balance.values()]).sum()
+
+        return run
+
+    stream = partial(torch_stream, objective.seed, "model", plan.step, plan.place)
+    inputs = _continued(objective, inputs_of, there, plan.count)
+    encoded = partial(_encoding, objective, candidates, stream)
+    size = candidates.sequences.size
+    encoding = _continued(objective, encoded, size, plan.count if batch.candidates else size)
+    return BatchCost(samples=plan.count, candidates=size, inputs=inputs, encoding=encoding)
+
+
+def _encoding(
+    objective: TrainingObjective, candidates: Candidates, stream: Callable[[], torch.Generator], count: int
+) -> Callable[[], Tensor]:
+    rows = _spread(candidates.sequences.size, count)
+    part = Candidates(sequences=rows_of(candidates.sequences, rows))
+
+    def run() -> Tensor:
+        with objective.autocast_context():
+            encoded = objective.model.encode(part.sequences, stream(), summary=True)
+            return representations(objective.model, part, encoded).sum()
+
+    return run
+
+
+def _spread(size: int, count: int) -> Tensor:
+    """So many row numbers of `size`, at equal distances."""
+    return torch.arange(count) * size // count
+
+
+def first_rows(batch: Batch, count: int) -> Batch:
+    """Some samples of a batch, at equal distances, as wide as the whole: what is padded stays so."""
+    size = len(batch.ids)
+    if count == size:
+        return batch
+    rows_B = _spread(size, count)
+    place_B = torch.full((size,), -1, dtype=torch.int64)
+    place_B[rows_B] = torch.arange(count)
+    readout = batch.readout
+    keep_R = place_B[readout.row_R] >= 0
+    soft_RK = None if readout.soft_RK is None else readout.soft_RK[keep_R]
+    if soft_RK is not None and batch.candidates is not None:
+        soft_RK = soft_RK[:, rows_B]
+    changes: dict[str, Any] = {
+        "row_R": place_B[readout.row_R[keep_R]],
+        "position_R": readout.position_R[keep_R],
+        "target_R": readout.target_R[keep_R] if len(readout.target_R) == len(keep_R) else readout.target_R,
+        "soft_RK": soft_RK,
+    }
+    return dataclasses.replace(
+        batch,
+        ids=tuple(batch.ids[row] for row in rows_B.tolist()),
+        inputs=rows_of(batch.inputs, rows_B),
+        readout=dataclasses.replace(readout, **changes),
+        candidates=None if batch.candidates is None else rows_of(batch.candidates, rows_B),
+    )
+
+
+def _continued(
+    objective: TrainingObjective,
+    part: Callable[[int], Callable[[], Tensor]],
+    size: int,
+    planned: int,
+) -> PassCost:
+    """The cost of `planned` rows, of which `size` can be made: measured, or continued from two smaller parts."""
+    if size == 0:
+        return PassCost()
+    first = _counted(objective, part(1))
+    affordable = max(2, int(_AFFORDABLE / max(first.saved + first.extra, 1.0)))
+    large = min(size, affordable)
+    cost = first if large == 1 else _counted(objective, part(large))
+    if large == planned:
+        return cost
+    small = max(1, large // 2)
+    less = first if small == 1 else _counted(objective, part(small))
+    if small == large:  # a single sample is all that there is
+        return PassCost().plus(cost, planned)
+    by_row = cost.plus(less, -1.0)
+    return cost.plus(by_row, (planned - large) / (large - small))
+
+
+def _counted(objective: TrainingObjective, run: Callable[[], Tensor]) -> PassCost:
+    """Tokens, bytes that autograd saves and that live beside them, and FLOP of both passes.
+
+    Each storage counts once, and weights and their gradients, which are there before, do not.
+    """
+    model = objective.model
+    storages: dict[int, int] = {}
+    tokens = 0
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    def count(_: Any, inputs: tuple[Any, ...]) -> None:
+        nonlocal tokens
+        tokens += inputs[0].x_BND.shape[0] * inputs[0].x_BND.shape[1]
+
+    hook = model.encoder.register_forward_pre_hook(count)
+    try:
+        with _Operations() as operations:
+            with saved_tensors_hooks(keep, lambda value: value):
+                loss = run()
+            kept = dict(storages)
+            if loss.requires_grad:
+                loss.backward()
+    finally:
+        hook.remove()
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    saved = float(sum(size for place, size in kept.items() if place not in weights))
+    return PassCost(tokens=tokens, saved=saved, flop=operations.flop, extra=max(0.0, operations.most - saved))
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the FLOP of products, and the most bytes of tensors that are made within the block and live together.
+
+    By torch's formulas, without the modes that go with them: those keep what is computed again alive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop, self.most, self._now = 0.0, 0, 0
+        self._sizes: dict[int, int] = {}  # by the object of a storage that lives
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (formula := _OF_CPU.get(func.overloadpacket) or flop_registry.get(func.overloadpacket)) is not None:
+            self.flop += formula(*args, **(kwargs or {}), out_val=result)
+        before = {id(value.untyped_storage()) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor) and id(storage := value.untyped_storage()) not in before | self._sizes.keys():
+                self._sizes[id(storage)] = storage.nbytes()
+                self._now += storage.nbytes()
+                weakref.finalize(storage, self._forget, id(storage))
+        self.most = max(self.most, self._now)
+        return result
+
+    def _forget(self, storage: int) -> None:
+        """A storage is given back."""
+        size = self._sizes.pop(storage)
+        self._now -= size
+        assert self._now >= 0, "what was never made has ended"
