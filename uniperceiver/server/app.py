@@ -1,0 +1,55 @@
+"""The ASGI application: all routes behind the guard."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from uniperceiver.server.http.guard import Guard
+from uniperceiver.server.http.refusals import Refusal
+from uniperceiver.server.routes.described import describe
+from uniperceiver.server.routes.own import own_routes
+from uniperceiver.server.routes.state import state_routes
+from uniperceiver.server.service import Service
+from uniperceiver.version import VERSION
+
+_FREE = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
+
+
+def make_app(service: Service, note: Callable[[str], None]) -> Guard:
+    """Everything that answers over HTTP.
+
+    Args:
+        note: takes a line of JSON for each request.
+    """
+    # FastAPI's own pages load scripts from elsewhere.
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
+    describe(app, f"uniperceiver: {service.name}", VERSION)
+    for routes in (own_routes, state_routes):
+        app.include_router(routes(service))
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    guard = Guard(app, service.settings, service.metrics, _FREE, note)
+    service.held = lambda: guard.held
+    return guard
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    headers = error.headers | ({"Connection": "close"} if error.status == 503 else {})
+    return JSONResponse(error.body(request.url.path), error.status, headers=headers)
+
+
+async def _not_routed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    refusal = Refusal(error.status_code, f"{error.detail}; /openapi.json lists what there is")
+    return JSONResponse(refusal.body(request.url.path), error.status_code, headers=dict(error.headers or {}))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return JSONResponse(Refusal(422, first["msg"], str(first["loc"][-1])).body(request.url.path), 422)

@@ -1,0 +1,66 @@
+"""What OpenAPI says of routes that read their bodies themselves."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from uniperceiver.server.http import schema
+from uniperceiver.server.http.schema import ErrorAnswer
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer} for status in (400, 401, 403, 408, 409, 413, 415, 421, 422, 500, 503, 504)
+}
+_QUESTIONS: tuple[type[BaseModel], ...] = (
+    schema.ClassifyQuestion,
+    schema.CaptionQuestion,
+    schema.RankQuestion,
+    schema.EmbedQuestion,
+    schema.ExpertsQuestion,
+    schema.DetectQuestion,
+)
+_PLACE = "#/components/schemas/{model}"
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def asked_in(kind: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of the body of a question: JSON, or a form with files."""
+    fields = {name for name in kind.model_fields if name != "inputs"}
+    form = {
+        "type": "object",
+        "properties": {
+            "file": {"type": "array", "items": _BINARY, "description": "pictures or clips"},
+            "input": {"type": "array", "items": {"type": "string"}, "description": "texts that are asked about"},
+            **{name: {"type": "string", "description": _described(kind, name)} for name in sorted(fields)},
+        },
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _PLACE.format(model=kind.__name__)}},
+                "multipart/form-data": {"schema": form},
+            },
+        }
+    }
+
+
+def _described(kind: type[BaseModel], name: str) -> str:
+    lines = " (one on each line, or repeated)" if name in ("labels", "texts") else ""
+    return f"{kind.model_fields[name].description or name}{lines}"
+
+
+def describe(app: FastAPI, title: str, version: str) -> None:
+    """Let an application describe itself with the questions, too."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            described = get_openapi(title=title, version=version, routes=app.routes)
+            _, more = models_json_schema([(kind, "validation") for kind in _QUESTIONS], ref_template=_PLACE)
+            described.setdefault("components", {}).setdefault("schemas", {}).update(more["$defs"])
+            app.openapi_schema = described
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
