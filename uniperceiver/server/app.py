@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from uniperceiver.server.http.guard import Guard
 from uniperceiver.server.http.refusals import Refusal
 from uniperceiver.server.routes.described import describe
+from uniperceiver.server.routes.inference_protocol import InferQuestion, protocol_routes
+from uniperceiver.server.routes.openai import EmbeddingsQuestion, openai_routes
 from uniperceiver.server.routes.own import own_routes
 from uniperceiver.server.routes.state import state_routes
 from uniperceiver.server.service import Service
@@ -26,8 +28,8 @@ def make_app(service: Service, note: Callable[[str], None]) -> Guard:
     """
     # FastAPI's own pages load scripts from elsewhere.
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
-    describe(app, f"uniperceiver: {service.name}", VERSION)
-    for routes in (own_routes, state_routes):
+    describe(app, f"uniperceiver: {service.name}", VERSION, (EmbeddingsQuestion, InferQuestion))
+    for routes in (own_routes, openai_routes, protocol_routes, state_routes):
         app.include_router(routes(service))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)

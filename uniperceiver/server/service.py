@@ -48,6 +48,7 @@ class Service:
     ) -> None:
         self.settings, self.facts, self.queue, self.engines, self.metrics = settings, facts, queue, engines, metrics
         self.stopping = False
+        self.started = int(time.time())
         self.held: Callable[[], int] = lambda: 0  # bytes of bodies; said by the guard
 
     @property

@@ -35,6 +35,7 @@ _HEADERS = {
     "Permissions-Policy": "microphone=(), geolocation=()",
 }
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_MOST_HEADERS = 100  # h11 has a limit of bytes, but only for a head that arrives in parts
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LEFT = 499  # in the log: the client was gone before its answer
 
@@ -111,6 +112,8 @@ class Guard:
         Raises:
             Refusal: another host's name, a page of another server, no token, a head that has two meanings.
         """
+        if len(scope["headers"]) > _MOST_HEADERS:
+            raise Refusal(431, f"more than {_MOST_HEADERS} header lines; send fewer")
         if "content-length" in headers and "transfer-encoding" in headers:
             raise Refusal(400, "Content-Length and Transfer-Encoding together; send only one of them")
         if not self._is_own(headers.get("host")):

@@ -1,5 +1,6 @@
 """What OpenAPI says of routes that read their bodies themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -47,19 +48,31 @@ def asked_in(kind: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def json_in(kind: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that is JSON alone."""
+    content = {"application/json": {"schema": kind.model_json_schema(ref_template=_PLACE)}}
+    content["application/json"]["schema"].pop("$defs", None)  # which `describe` puts where they are looked for
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _described(kind: type[BaseModel], name: str) -> str:
     lines = " (one on each line, or repeated)" if name in ("labels", "texts") else ""
     return f"{kind.model_fields[name].description or name}{lines}"
 
 
-def describe(app: FastAPI, title: str, version: str) -> None:
-    """Let an application describe itself with the questions, too."""
+def describe(app: FastAPI, title: str, version: str, more: Sequence[type[BaseModel]]) -> None:
+    """Let an application describe itself with the questions, too.
+
+    Args:
+        more: records of other protocols that bodies are read into.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             described = get_openapi(title=title, version=version, routes=app.routes)
-            _, more = models_json_schema([(kind, "validation") for kind in _QUESTIONS], ref_template=_PLACE)
-            described.setdefault("components", {}).setdefault("schemas", {}).update(more["$defs"])
+            kinds = [(kind, "validation") for kind in (*_QUESTIONS, *more)]
+            _, schemas = models_json_schema(kinds, ref_template=_PLACE)
+            described.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
             app.openapi_schema = described
         return app.openapi_schema
 
