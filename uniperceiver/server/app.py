@@ -13,6 +13,7 @@ from uniperceiver.server.routes.described import describe
 from uniperceiver.server.routes.inference_protocol import InferQuestion, protocol_routes
 from uniperceiver.server.routes.openai import EmbeddingsQuestion, openai_routes
 from uniperceiver.server.routes.own import own_routes
+from uniperceiver.server.routes.pages import page_files, page_routes
 from uniperceiver.server.routes.state import state_routes
 from uniperceiver.server.service import Service
 from uniperceiver.version import VERSION
@@ -31,10 +32,11 @@ def make_app(service: Service, note: Callable[[str], None]) -> Guard:
     describe(app, f"uniperceiver: {service.name}", VERSION, (EmbeddingsQuestion, InferQuestion))
     for routes in (own_routes, openai_routes, protocol_routes, state_routes):
         app.include_router(routes(service))
+    app.include_router(page_routes())
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(RequestValidationError, _invalid)
-    guard = Guard(app, service.settings, service.metrics, _FREE, note)
+    guard = Guard(app, service.settings, service.metrics, _FREE | page_files().keys(), note)
     service.held = lambda: guard.held
     return guard
 
