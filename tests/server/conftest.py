@@ -9,16 +9,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.server.started import Served, started
-
-pytest.importorskip("fastapi", reason="serving needs fastapi")
-pytest.importorskip("uvicorn", reason="serving needs uvicorn")
+from tests.regions_run import region_values
+from tests.server.started import TOKEN, Served, started
+from tests.small_run import train
+from tests.started import EXPERTS
+from uniperceiver import Recipe
+from uniperceiver.strict import parse
 
 
 @pytest.fixture(scope="session")
 def served(trained: Path) -> Iterator[Served]:
     """A server that all tests may ask, and none may stop."""
     with started(trained) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of a model with everything, boxes and experts that are chosen; it asks for a token."""
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    tasks = ("boxes", "shapes", "colours", "captions", "retrieval")
+    changes = {"model__layers": 2, "moe": {**EXPERTS, "layers": [0, 1]}}
+    train(folder, parse(Recipe, region_values(tasks, steps=2, **changes), "full"))
+    (folder / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
+    with started(folder, "--token-file", str(folder / "token")) as served:
         yield served
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+TOKEN = "0123456789abcdefXYZ"
 SECONDS = 90  # until a server is ready, on a busy machine
 
 

@@ -46,11 +46,11 @@ export function located(result, input) {
     make("th", { scope: "row" }, make("span", { class: "dot", "--dot": tone(label) }), label),
     make("td", { class: "number" }, percent(score)),
     make("td", { class: "number" }, box.map((side) => Math.round(side)).join(", "))));
-  const head = make("tr", {}, make("th", { scope: "col" }, "thing"), make("th", { scope: "col" }, "score"), make("th", { scope: "col" }, "left, top, right, bottom"));
+  const head = make("tr", {}, make("th", { scope: "col" }, "thing"), make("th", { scope: "col", class: "number" }, "score"), make("th", { scope: "col", class: "number" }, "left, top, right, bottom"));
   return [
     make("p", { class: "verdict" }, found === 0 ? "nothing that is sure enough" : found === 1 ? "1 thing" : `${found} things`),
     make("div", { class: "boxes" }, input.picture("the picture with boxes around the things listed below"), frame),
-    found ? make("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": "all things" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))) : null,
+    found ? make("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": "all things" }, make("table", { class: "things" }, make("thead", {}, head), make("tbody", {}, ...rows))) : null,
   ].filter(Boolean);
 }
 
