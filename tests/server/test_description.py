@@ -1,11 +1,9 @@
 """What OpenAPI says of the server holds: schemathesis asks what it allows, and what it does not."""
 
 import httpx
-import pytest
 
+from soak.fuzz import fuzz
 from tests.server.started import Served
-
-schemathesis = pytest.importorskip("schemathesis")
 
 
 def test_every_route_is_described(client: httpx.Client) -> None:
@@ -20,25 +18,6 @@ def test_every_route_is_described(client: httpx.Client) -> None:
 
 
 def test_answers_are_as_described(served: Served) -> None:
-    """A few cases of each operation, with all checks; thousands are a trial of soak/."""
-    from hypothesis import HealthCheck, settings
-
-    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
-    failures: list[str] = []
-    for found in schema.get_all_operations():
-        operation = found.ok()
-
-        @settings(
-            max_examples=4, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-        )
-        def ask(case: schemathesis.Case) -> None:
-            try:
-                case.call_and_validate(timeout=60)
-            except schemathesis.errors.SchemathesisError as error:
-                failures.append(str(error))
-
-        operation.as_strategy()
-        from hypothesis import given
-
-        given(case=operation.as_strategy())(ask)()
-    assert not failures
+    """A few cases of each operation, with all checks but one; more are a trial of soak/."""
+    assert served.url
+    assert fuzz(served.url, examples=4) > 30

@@ -57,9 +57,10 @@ def test_boxes_and_masks_are_the_librarys(asked: httpx.Client, loaded: UniPercei
 
 
 def test_without_its_token_nobody_is_answered(full: Served) -> None:
+    asked_for = ["GET /v1/model", "GET /metrics", "GET /openapi.json", "POST /v1/detect", "GET /v1/models",
+                 "POST /v2/models/full/infer", "GET /nothing"]  # fmt: skip
     with full.client() as client:
-        for method, path in (("GET", "/v1/model"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/v1/detect"),
-                             ("GET", "/v1/models"), ("POST", "/v2/models/full/infer"), ("GET", "/nothing")):  # fmt: skip
+        for method, path in map(str.split, asked_for):
             answer = client.request(method, path)
             assert answer.status_code == 401, path
             assert answer.headers["WWW-Authenticate"] == "Bearer"

@@ -184,7 +184,9 @@ def _experts(model: Any, question: Question, inputs: Any) -> list[Answer]:
                     "layer": gate.layer,
                     "part": gate.part,
                     "gate": gate.gate,
-                    "shares": [round(share, 4) for share in (weight_NE.sum(axis=0) / max(weight_NE.sum(), 1e-9)).tolist()],
+                    "shares": [
+                        round(share, 4) for share in (weight_NE.sum(axis=0) / max(weight_NE.sum(), 1e-9)).tolist()
+                    ],
                     "confidence": round(float(gate.probability_BNE[place][valid_N].max(axis=1).mean()), 4),
                     "tokens": weight_NE.argmax(axis=1).tolist(),
                     "visual": sum(kind == "visual" for kind in kinds),

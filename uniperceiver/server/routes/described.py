@@ -11,9 +11,9 @@ from pydantic.json_schema import models_json_schema
 from uniperceiver.server.http import schema
 from uniperceiver.server.http.schema import ErrorAnswer
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer} for status in (400, 401, 403, 408, 409, 413, 415, 421, 422, 500, 503, 504)
-}
+# That the guard, or a route, may answer with.
+STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 431, 500, 503, 504)
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 _QUESTIONS: tuple[type[BaseModel], ...] = (
     schema.ClassifyQuestion,
     schema.CaptionQuestion,

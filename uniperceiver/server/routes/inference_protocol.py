@@ -20,7 +20,7 @@ from uniperceiver.server.http.schema import (
     check_texts,
 )
 from uniperceiver.server.jobs import Answer
-from uniperceiver.server.routes.described import json_in
+from uniperceiver.server.routes.described import STATUSES, json_in
 from uniperceiver.server.service import Service, floats
 from uniperceiver.version import VERSION
 
@@ -39,9 +39,7 @@ class ProtocolError(BaseModel):
     error: str
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProtocolError} for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 500, 503, 504)
-}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ProtocolError} for status in STATUSES}
 
 
 class TensorIn(BaseModel):
