@@ -10,14 +10,14 @@ import pytest
 from uniperceiver.errors import UserError
 from uniperceiver.server.http.guard import Guard, Message, Receive, Scope, Send
 from uniperceiver.server.metrics import Metrics
-from uniperceiver.server.settings import Limits, ModelSource, Settings
+from uniperceiver.server.settings import Limits, ModelSource, ServerSettings
 
 TOKEN = "0123456789abcdefXYZ"
 JSON = {"content-type": "application/json"}
 
 
-def settings(**more: Any) -> Settings:
-    return Settings(model=ModelSource(path="run", name="tiny"), **more)
+def settings(**more: Any) -> ServerSettings:
+    return ServerSettings(model=ModelSource(path="run", name="tiny"), **more)
 
 
 class Asked:
@@ -36,7 +36,7 @@ class Asked:
 
 
 def ask(
-    chosen: Settings,
+    chosen: ServerSettings,
     method: str = "POST",
     path: str = "/v1/embed",
     headers: Mapping[str, str] | None = None,
@@ -126,7 +126,7 @@ WITH = {"authorization": f"Bearer {TOKEN}"}
         (settings(hosts=("*",)), {"host": "any.example"}, 200),
     ],
 )
-def test_who_may_ask(chosen: Settings, headers: dict[str, str], status: int) -> None:
+def test_who_may_ask(chosen: ServerSettings, headers: dict[str, str], status: int) -> None:
     asked = ask(chosen, headers=headers)
     assert asked.status == status
     assert (
@@ -168,7 +168,7 @@ def test_the_id_of_a_request_is_the_clients_where_it_is_harmless(sent: str, kept
     assert json.loads(line)["id"] == asked.headers["x-request-id"]
 
 
-def small(**limits: Any) -> Settings:
+def small(**limits: Any) -> ServerSettings:
     return settings(limits=Limits(**limits))
 
 
@@ -186,7 +186,7 @@ def small(**limits: Any) -> Settings:
         (small(body_seconds=0.2), (b"1", 0.09, b"2", 0.09, b"3", 0.09, b"4"), {}, 408),
     ],
 )
-def test_how_much_is_taken(chosen: Settings, body: tuple, headers: dict[str, str], status: int) -> None:
+def test_how_much_is_taken(chosen: ServerSettings, body: tuple, headers: dict[str, str], status: int) -> None:
     asked = ask(chosen, headers=headers, body=body)
     assert asked.status == status
     assert ("retry-after" in asked.headers) == (status == 503)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from uniperceiver.server.jobs import Answered, Job, JobQueue, NoAnswer, QueueFull
+from uniperceiver.server.jobs import Job, JobQueue, JobResult, NoAnswer, QueueFull
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -108,7 +108,7 @@ def test_who_waits_is_woken_and_who_is_refused_hears_why() -> None:
         with pytest.raises(NoAnswer, match="ends"):
             await last.answered
         assert len(queue) == 0
-        first.answered.set_result(Answered(answers=()))
+        first.answered.set_result(JobResult(answers=()))
         assert not first.is_wanted
 
     run(work())

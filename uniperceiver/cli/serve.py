@@ -39,7 +39,7 @@ def serve(
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
         raise UserError(f'serve needs {", ".join(missing)}; pip install "uniperceiver[serve]"')
     from uniperceiver.server.run import serve as run_server
-    from uniperceiver.server.settings import ModelSource, Settings, read_limits, read_token
+    from uniperceiver.server.settings import ModelSource, ServerSettings, read_limits, read_token
     from uniperceiver.serving.locate import model_folder
 
     model_folder(run)
@@ -52,7 +52,7 @@ def serve(
         threads=threads,
         backend=backend,
     )
-    settings = Settings(
+    settings = ServerSettings(
         model=source,
         host=host,
         port=port,

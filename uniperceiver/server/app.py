@@ -33,27 +33,23 @@ def make_app(service: Service, note: Callable[[str], None]) -> Guard:
     for routes in (own_routes, openai_routes, protocol_routes, state_routes):
         app.include_router(routes(service))
     app.include_router(page_routes())
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(HTTPException, _not_routed)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind in (Refusal, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _refused)
     guard = Guard(app, service.settings, service.metrics, _FREE | page_files().keys(), note)
     service.held = lambda: guard.held
     return guard
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
+    """The one form of errors, whoever raised them."""
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):
+        headers = dict(error.headers or {})
+        error = Refusal(error.status_code, f"{error.detail}; /openapi.json lists what there is")
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        error = Refusal(422, first["msg"], str(first["loc"][-1]))
     assert isinstance(error, Refusal)
-    headers = error.headers | ({"Connection": "close"} if error.status == 503 else {})
-    return JSONResponse(error.body(request.url.path), error.status, headers=headers)
-
-
-async def _not_routed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    refusal = Refusal(error.status_code, f"{error.detail}; /openapi.json lists what there is")
-    return JSONResponse(refusal.body(request.url.path), error.status_code, headers=dict(error.headers or {}))
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return JSONResponse(Refusal(422, first["msg"], str(first["loc"][-1])).body(request.url.path), 422)
+    if error.status == 503:
+        headers["Connection"] = "close"
+    return JSONResponse(error.body(request.url.path), error.status, headers=headers | error.headers)

@@ -18,7 +18,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class JobResult:
     """What became of a job."""
 
     answers: Sequence[Answer]
@@ -42,7 +42,7 @@ class Job:
     question: Mapping[str, Any]  # "kind" and its parameters: jobs that are asked alike are answered together
     items: Sequence[bytes]
     deadline: float  # of time.monotonic()
-    answered: asyncio.Future[Answered]
+    answered: asyncio.Future[JobResult]
     key: str = field(init=False)
     since: float = field(init=False, default_factory=time.monotonic)
     taken: float | None = field(init=False, default=None)

@@ -18,13 +18,13 @@ from uniperceiver.server.http.connection import connection_type
 from uniperceiver.server.jobs import JobQueue
 from uniperceiver.server.metrics import Metrics
 from uniperceiver.server.service import Service
-from uniperceiver.server.settings import Settings
+from uniperceiver.server.settings import ServerSettings
 
 Say = Callable[[str], None]
 _BACKLOG = 512
 
 
-def serve(settings: Settings, say: Say, note: Say) -> int:
+def serve(settings: ServerSettings, say: Say, note: Say) -> int:
     """Serve until a signal asks to stop; the exit code: 1 where engines ended again and again.
 
     Args:
@@ -39,7 +39,7 @@ def serve(settings: Settings, say: Say, note: Say) -> int:
         return asyncio.run(_serve(settings, bound, say, note))
 
 
-def _bind(settings: Settings) -> socket.socket:
+def _bind(settings: ServerSettings) -> socket.socket:
     """The address, so that a wrong one is noticed before a model is loaded."""
     host, port = settings.host.strip("[]"), settings.port
     try:
@@ -59,7 +59,7 @@ def _bind(settings: Settings) -> socket.socket:
     return bound
 
 
-async def _serve(settings: Settings, bound: socket.socket, say: Say, note: Say) -> int:
+async def _serve(settings: ServerSettings, bound: socket.socket, say: Say, note: Say) -> int:
     queue, metrics, code = JobQueue(settings.limits.queue), Metrics(), 0
     server: _Server | None = None
 
@@ -106,7 +106,7 @@ def _stopped_by_signals() -> Generator[asyncio.Event, None, None]:
             signal.signal(number, handler)
 
 
-def _config(settings: Settings, service: Service, note: Say) -> uvicorn.Config:
+def _config(settings: ServerSettings, service: Service, note: Say) -> uvicorn.Config:
     limits = settings.limits
     return uvicorn.Config(
         make_app(service, note),

@@ -13,9 +13,9 @@ from uniperceiver.server.engine.engines import EngineFailed, Engines
 from uniperceiver.server.http.guard import Passage
 from uniperceiver.server.http.items import Item
 from uniperceiver.server.http.refusals import Refusal
-from uniperceiver.server.jobs import Answer, Answered, Job, JobQueue, NoAnswer
+from uniperceiver.server.jobs import Answer, Job, JobQueue, JobResult, NoAnswer
 from uniperceiver.server.metrics import Metrics
-from uniperceiver.server.settings import Settings
+from uniperceiver.server.settings import ServerSettings
 
 # What a model must have for a kind of question, by the name of the fact; and what is said where it has not.
 _NEEDS: Mapping[str, tuple[str, str]] = {
@@ -29,7 +29,7 @@ _NEEDS: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ServiceAnswer:
     """What became of a question."""
 
     answers: Sequence[Answer]  # for each item
@@ -44,7 +44,7 @@ class Service:
     """
 
     def __init__(
-        self, settings: Settings, facts: Mapping[str, Any], queue: JobQueue, engines: Engines, metrics: Metrics
+        self, settings: ServerSettings, facts: Mapping[str, Any], queue: JobQueue, engines: Engines, metrics: Metrics
     ) -> None:
         self.settings, self.facts, self.queue, self.engines, self.metrics = settings, facts, queue, engines, metrics
         self.stopping = False
@@ -61,7 +61,9 @@ class Service:
         """Whether a question would be taken now."""
         return not self.stopping and self.engines.ready > 0 and not self.queue.is_full
 
-    async def ask(self, passage: Passage, kind: str, parameters: Mapping[str, Any], items: Sequence[Item]) -> Asked:
+    async def ask(
+        self, passage: Passage, kind: str, parameters: Mapping[str, Any], items: Sequence[Item]
+    ) -> ServiceAnswer:
         """Ask the model.
 
         Raises:
@@ -91,9 +93,9 @@ class Service:
         in_order = [answers[place] for place in range(len(items))]
         if all(answer.error is not None for answer in in_order):
             raise Refusal(422, str(in_order[0].error), "inputs[0]")
-        return Asked(answers=in_order, notes=notes)
+        return ServiceAnswer(answers=in_order, notes=notes)
 
-    async def _answered(self, passage: Passage, jobs: Sequence[Job]) -> Sequence[Answered]:
+    async def _answered(self, passage: Passage, jobs: Sequence[Job]) -> Sequence[JobResult]:
         try:
             if self.stopping:
                 raise NoAnswer("the server stops; ask another one")
@@ -120,19 +122,19 @@ class Service:
         if (parameters.get("words") or 1) > limits.words:
             raise Refusal(422, f"must be at most {limits.words}", "words")
 
-    def labels(self, given: Sequence[str | Sequence[str]] | None, task: str | None) -> list[str]:
+    def labels(self, labels: Sequence[str | Sequence[str]] | None, task: str | None) -> list[str]:
         """What the candidates of a question are called.
 
         Raises:
             Refusal: none are given, and the task has none.
         """
-        if given is not None:
-            return [label if isinstance(label, str) else label[0] if label else "" for label in given]
-        known: list[str] = self.facts["tasks"].get(task, {}).get("labels", [])
-        if not known:
+        if labels is not None:
+            return [label if isinstance(label, str) else label[0] if label else "" for label in labels]
+        own: list[str] = self.facts["tasks"].get(task, {}).get("labels", [])
+        if not own:
             names = ", ".join(name for name, facts in self.facts["tasks"].items() if facts["labels"]) or "(none)"
             raise Refusal(422, f"give labels, or a task of the model that has labels: {names}", "labels")
-        return known
+        return own
 
 
 def floats(answer: Answer) -> list[float]:

@@ -62,7 +62,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """Everything a server is told."""
 
     model: ModelSource

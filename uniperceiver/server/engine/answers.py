@@ -45,17 +45,17 @@ def answered(
     rest = iter(together)
     for items, reasons in zip(fit, refused, strict=True):
         of_job = [next(rest) for _ in items]
-        said = notes
+        own_notes = notes
         if notes and len(jobs) > 1:  # of whom they speak is only clear where a job is asked by itself
-            of_job, said = _noted(ask, items)
+            of_job, own_notes = _noted(ask, items)
         answers = iter(of_job)
-        yield [next(answers) if reason is None else Answer(values={}, error=reason) for reason in reasons], said
+        yield [next(answers) if reason is None else Answer(values={}, error=reason) for reason in reasons], own_notes
 
 
 def _noted(ask: Ask, items: Sequence[bytes]) -> tuple[list[Answer], list[str]]:
-    with redirect_stderr(io.StringIO()) as said:
+    with redirect_stderr(io.StringIO()) as written:
         answers = _told_apart(ask, items) if items else []
-    return answers, [line for line in said.getvalue().splitlines() if line.strip()]
+    return answers, [line for line in written.getvalue().splitlines() if line.strip()]
 
 
 def _told_apart(ask: Ask, items: Sequence[bytes]) -> list[Answer]:
@@ -131,10 +131,6 @@ def _classify(model: Any, question: Question, inputs: Any) -> list[Answer]:
     return _rows(probability_NK)
 
 
-def _rank(model: Any, question: Question, inputs: Any) -> list[Answer]:
-    return _rows(model.rank(inputs, question["texts"], question["task"]))
-
-
 def _embed(model: Any, question: Question, inputs: Any) -> list[Answer]:
     modality, task = question["modality"], question["task"]
     if modality == TEXT:
@@ -148,12 +144,14 @@ def _embed(model: Any, question: Question, inputs: Any) -> list[Answer]:
 def _rows(x_NK: Any, values: Sequence[Mapping[str, Any]] | None = None) -> list[Answer]:
     rows = np.asarray(x_NK, dtype="<f4")
     return [
-        Answer(values=said, floats=row.tobytes()) for row, said in zip(rows, values or [{}] * len(rows), strict=True)
+        Answer(values=more, floats=row.tobytes()) for row, more in zip(rows, values or [{}] * len(rows), strict=True)
     ]
 
 
 def _caption(model: Any, question: Question, inputs: Any) -> list[Answer]:
-    more = {} if question["words"] is None else {"max_words": question["words"]}
+    more = {}
+    if question["words"] is not None:
+        more["max_words"] = question["words"]
     texts = model.caption(inputs, question["beam"], question["task"], **more)
     return [Answer(values={"caption": text}) for text in texts]
 
@@ -198,7 +196,7 @@ def _experts(model: Any, question: Question, inputs: Any) -> list[Answer]:
 
 _KINDS: Mapping[str, Callable[[Any, Question, Any], list[Answer]]] = {
     "classify": _classify,
-    "rank": _rank,
+    "rank": lambda model, question, inputs: _rows(model.rank(inputs, question["texts"], question["task"])),
     "embed": _embed,
     "caption": _caption,
     "detect": _detect,

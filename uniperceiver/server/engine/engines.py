@@ -14,9 +14,9 @@ from typing import Any
 from uniperceiver.errors import UserError
 from uniperceiver.server.engine import frames
 from uniperceiver.server.engine.frames import BrokenFrame, Frame
-from uniperceiver.server.jobs import Answer, Answered, Job, JobQueue, NoAnswer
+from uniperceiver.server.jobs import Answer, Job, JobQueue, JobResult, NoAnswer
 from uniperceiver.server.metrics import Metrics
-from uniperceiver.server.settings import Settings
+from uniperceiver.server.settings import ServerSettings
 
 Say = Callable[[str], None]
 _WORKER = "uniperceiver.server.engine.worker"  # named, not imported: it has what the front does without
@@ -36,7 +36,7 @@ class Engines:
     """
 
     def __init__(
-        self, settings: Settings, queue: JobQueue, metrics: Metrics, say: Say, give_up: Callable[[], None]
+        self, settings: ServerSettings, queue: JobQueue, metrics: Metrics, say: Say, give_up: Callable[[], None]
     ) -> None:
         self._settings, self._queue, self._metrics, self._say = settings, queue, metrics, say
         self._give_up = give_up
@@ -92,9 +92,9 @@ class Engines:
         environment = {"OMP_NUM_THREADS": str(share), "GOMP_SPINCOUNT": "0", **os.environ}
         if settings.model.threads is not None:
             environment["OMP_NUM_THREADS"] = str(settings.model.threads)
-        told = json.dumps({"model": asdict(settings.model), "limits": asdict(settings.limits)})
+        words = json.dumps({"model": asdict(settings.model), "limits": asdict(settings.limits)})
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", _WORKER, told),
+            *(sys.executable, "-m", _WORKER, words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,
@@ -163,23 +163,24 @@ class Engines:
         async with asyncio.timeout(limits.request_seconds + limits.overdue_seconds):
             process.stdin.write(frames.pack(asked))
             await process.stdin.drain()
-            answer = await frames.receive(process.stdout)
+            frame = await frames.receive(process.stdout)
         self._metrics.batches.add(len(asked.blobs))
-        if "failed" in answer.head:
-            self._say(f"an engine failed: {answer.head['failed']}")
+        if "failed" in frame.head:
+            self._say(f"an engine failed: {frame.head['failed']}")
             _fail(jobs, EngineFailed())
             return
-        blobs = iter(answer.blobs)
-        for job, outcome in zip(jobs, answer.head["jobs"], strict=True):
+        blobs = iter(frame.blobs)
+        for job, outcome in zip(jobs, frame.head["jobs"], strict=True):
             answers = [
-                Answer(values=said["values"], error=said["error"], floats=next(blobs)) for said in outcome["answers"]
+                Answer(values=answer["values"], error=answer["error"], floats=next(blobs))
+                for answer in outcome["answers"]
             ]
             if not job.answered.done():
                 job.answered.set_result(
-                    Answered(
+                    JobResult(
                         answers=answers,
                         notes=outcome["notes"],
-                        computing=answer.head["seconds"],
+                        computing=frame.head["seconds"],
                         batch=len(asked.blobs),
                     )
                 )

@@ -29,8 +29,8 @@ def main() -> None:
     # What a library prints must not come between the frames.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    told = json.loads(sys.argv[1])
-    source, limits = ModelSource(**told["model"]), Limits(**told["limits"])
+    words = json.loads(sys.argv[1])
+    source, limits = ModelSource(**words["model"]), Limits(**words["limits"])
     try:
         model, facts = BACKENDS[source.backend](source)
     except UserError as error:
@@ -79,12 +79,15 @@ def _torch(source: ModelSource) -> tuple[Any, dict[str, Any]]:
     """
     import torch
 
-    from uniperceiver import load
-    from uniperceiver.runs.steps import read_step
+    from uniperceiver.runs.steps import load_saved, read_step
+    from uniperceiver.serving.locate import model_folder
+    from uniperceiver.serving.predictor import UniPerceiver
 
     if source.threads is not None:
         torch.set_num_threads(source.threads)
-    model = load(source.path, source.device, step=read_step(source.step), trust=source.trust)
+    step = read_step(source.step)
+    saved = load_saved(source.path, step, trust=source.trust)
+    model = UniPerceiver(saved, source.device, home=None if step is not None else model_folder(source.path))
     arch = model.saved.arch
     facts = {
         **_facts(model, source),

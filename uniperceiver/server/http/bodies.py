@@ -11,10 +11,10 @@ from starlette.requests import Request
 
 from uniperceiver.server.http.items import Item, from_base64, media_item, text_item
 from uniperceiver.server.http.refusals import Refusal
-from uniperceiver.server.http.schema import Input, Question, check_texts
+from uniperceiver.server.http.schema import Input, QuestionBody, check_texts
 from uniperceiver.server.settings import Limits
 
-Q = TypeVar("Q", bound=Question)
+Q = TypeVar("Q", bound=QuestionBody)
 _MANY = frozenset({"labels", "texts"})  # fields of a form that are repeated, or have a value on each line
 _NUMBERS: Mapping[str, type] = {"beam": int, "words": int, "most": int, "least": float}
 _FORM, _FIELDS, _JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
@@ -42,7 +42,7 @@ async def read_question(request: Request, kind: type[Q], limits: Limits) -> tupl
     body = await request.body()
     if media == _JSON:
         question = parse_json(kind, body)
-        items = [_item(given, f"inputs[{place}]", limits) for place, given in enumerate(question.inputs)]
+        items = [_item(value, f"inputs[{place}]", limits) for place, value in enumerate(question.inputs)]
     elif media == _FORM:
         fields, files = await _read_form(request.headers, body, limits)
         question, items = _of_form(kind, fields, files, limits)
@@ -80,12 +80,12 @@ def refusal_of(error: ValidationError) -> Refusal:
     return Refusal(status, first["msg"], place[:200] or None)
 
 
-def _item(given: Input, param: str, limits: Limits) -> Item:
-    if sum(value is not None for value in (given.image, given.video, given.text)) != 1:
+def _item(sent: Input, param: str, limits: Limits) -> Item:
+    if sum(value is not None for value in (sent.image, sent.video, sent.text)) != 1:
         raise Refusal(422, "give exactly one of image, video and text", param)
-    if given.text is not None:
-        return text_item(given.text, f"{param}.text", limits)
-    modality, encoded = ("image", given.image) if given.image is not None else ("video", given.video)
+    if sent.text is not None:
+        return text_item(sent.text, f"{param}.text", limits)
+    modality, encoded = ("image", sent.image) if sent.image is not None else ("video", sent.video)
     param = f"{param}.{modality}"
     item = media_item(from_base64(encoded or "", param), param)
     if item.modality != modality:
@@ -146,16 +146,16 @@ def _of_form(
 ) -> tuple[Q, list[Item]]:
     """A question whose values are all texts. The field `input` is a text that is asked about."""
     items = [media_item(data, f"file[{place}]") for place, data in enumerate(files)]
-    values: dict[str, Any] = {"inputs": [Input(text="")]}  # which are those in `items`
-    for name, given in fields.items():
+    values: dict[str, Any] = {"inputs": [Input.model_validate({"text": ""})]}  # which are those in `items`
+    for name, texts in fields.items():
         if name == "input":
-            items += [text_item(text, f"input[{place}]", limits) for place, text in enumerate(given)]
+            items += [text_item(text, f"input[{place}]", limits) for place, text in enumerate(texts)]
         elif name in _MANY:
-            values[name] = [line for text in given for line in text.splitlines() if line.strip()]
-        elif len(given) > 1:
+            values[name] = [line for text in texts for line in text.splitlines() if line.strip()]
+        elif len(texts) > 1:
             raise Refusal(422, "is there twice", _short(name))
         else:
-            values[name] = _number(name, given[0])
+            values[name] = _number(name, texts[0])
     if not items:
         raise Refusal(422, "no input: send a picture or clip in the field file, or a text in the field input", "file")
     try:

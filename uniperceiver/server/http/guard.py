@@ -14,7 +14,7 @@ from typing import Any
 
 from uniperceiver.server.http.refusals import Refusal
 from uniperceiver.server.metrics import Metrics
-from uniperceiver.server.settings import Settings
+from uniperceiver.server.settings import ServerSettings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -63,7 +63,7 @@ class Guard:
     """
 
     def __init__(
-        self, app: App, settings: Settings, metrics: Metrics, free: frozenset[str], note: Callable[[str], None]
+        self, app: App, settings: ServerSettings, metrics: Metrics, free: frozenset[str], note: Callable[[str], None]
     ) -> None:
         self._app, self._settings, self._metrics, self._free, self._note = app, settings, metrics, free, note
         self.held = 0  # bytes of all bodies
@@ -101,7 +101,11 @@ class Guard:
             await self._app_within_time(scope, body, receive, answer)
         except Refusal as refusal:
             # What was sent beyond is not read, so the connection can carry nothing more.
-            await answer.refuse(refusal, scope["path"], close=_has_body(headers))
+            await answer.refuse(
+                refusal,
+                scope["path"],
+                close="transfer-encoding" in headers or headers.get("content-length", "0") != "0",
+            )
 
     def _allows(self, origin: str) -> bool:
         return origin != "" and origin in self._settings.origins
@@ -261,10 +265,6 @@ class _Answer:
         lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": status, "headers": lines})
         await self({"type": "http.response.body", "body": body})
-
-
-def _has_body(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def _is_address(name: str) -> bool:

@@ -23,7 +23,7 @@ class Input(_Asked):
     text: Text | None = None
 
 
-class Question(_Asked):
+class QuestionBody(_Asked):
     """What all questions have."""
 
     inputs: list[Input] = Field(min_length=1, description="pictures, clips or texts")
@@ -38,7 +38,7 @@ class Question(_Asked):
         return iter(())
 
 
-class ClassifyQuestion(Question):
+class ClassifyQuestion(QuestionBody):
     """Which label is most likely?"""
 
     labels: list[Text | list[Text]] | None = Field(
@@ -55,14 +55,14 @@ class ClassifyQuestion(Question):
         yield from (("text", text) for text in [self.text] if text is not None)
 
 
-class CaptionQuestion(Question):
+class CaptionQuestion(QuestionBody):
     """What does it show?"""
 
     beam: int = Field(2, ge=1, description="how many beginnings are followed")
     words: int | None = Field(None, ge=1, description="the most tokens of a caption")
 
 
-class RankQuestion(Question):
+class RankQuestion(QuestionBody):
     """How alike are inputs and texts?"""
 
     texts: list[Text] = Field(min_length=1)
@@ -72,13 +72,13 @@ class RankQuestion(Question):
         return (("texts", text) for text in self.texts)
 
 
-class EmbedQuestion(Question):
+class EmbedQuestion(QuestionBody):
     """Where do the inputs lie?"""
 
     format: Literal["float", "base64"] = Field("float", description="base64: of float32, little-endian")
 
 
-class ExpertsQuestion(Question):
+class ExpertsQuestion(QuestionBody):
     """Which experts compute the tokens?"""
 
     text: Text | None = Field(None, description="a text beside each input")
@@ -88,7 +88,7 @@ class ExpertsQuestion(Question):
         return (("text", text) for text in [self.text] if text is not None)
 
 
-class DetectQuestion(Question):
+class DetectQuestion(QuestionBody):
     """Which things are where?"""
 
     labels: list[Text | list[Text]] | None = Field(None, description="as for classify")
@@ -105,7 +105,7 @@ def _labels(labels: list[str | list[str]] | None) -> Iterator[tuple[str, str]]:
         yield from (("labels", text) for text in ([label] if isinstance(label, str) else label))
 
 
-def check_texts(question: Question, limits: Limits) -> None:
+def check_texts(question: QuestionBody, limits: Limits) -> None:
     """Refuse more texts than a server takes, and texts that are none.
 
     Raises:
@@ -198,7 +198,7 @@ class Routed(_Result):
     gates: list[Gate] = []
 
 
-class Thing(BaseModel):
+class LocatedThing(BaseModel):
     """A thing in a picture; its box in pixels of the upright picture."""
 
     label: str
@@ -208,12 +208,12 @@ class Thing(BaseModel):
     segmentation: dict[str, Any] | None = Field(None, description="its mask, as COCO's compressed run lengths")
 
 
-class Located(_Result):
+class LocateResult(_Result):
     """All things, the surest first."""
 
     height: int | None = None
     width: int | None = None
-    detections: list[Thing] = []
+    detections: list[LocatedThing] = []
 
 
 class _Answered(BaseModel):
@@ -256,4 +256,4 @@ class ExpertsAnswer(_Answered):
 class LocateAnswer(_Answered):
     """A result for each input."""
 
-    results: list[Located]
+    results: list[LocateResult]

@@ -29,14 +29,19 @@ _BINARY = {"type": "string", "format": "binary"}
 def asked_in(kind: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of the body of a question: JSON, or a form with files."""
     fields = {name for name in kind.model_fields if name != "inputs"}
-    form = {
+    form: dict[str, Any] = {
         "type": "object",
         "properties": {
             "file": {"type": "array", "items": _BINARY, "description": "pictures or clips"},
             "input": {"type": "array", "items": {"type": "string"}, "description": "texts that are asked about"},
-            **{name: {"type": "string", "description": _described(kind, name)} for name in sorted(fields)},
         },
     }
+    for name in sorted(fields):
+        lines = " (one on each line, or repeated)" if name in ("labels", "texts") else ""
+        form["properties"][name] = {
+            "type": "string",
+            "description": f"{kind.model_fields[name].description or name}{lines}",
+        }
     return {
         "requestBody": {
             "required": True,
@@ -53,11 +58,6 @@ def json_in(kind: type[BaseModel]) -> dict[str, Any]:
     content = {"application/json": {"schema": kind.model_json_schema(ref_template=_PLACE)}}
     content["application/json"]["schema"].pop("$defs", None)  # which `describe` puts where they are looked for
     return {"requestBody": {"required": True, "content": content}}
-
-
-def _described(kind: type[BaseModel], name: str) -> str:
-    lines = " (one on each line, or repeated)" if name in ("labels", "texts") else ""
-    return f"{kind.model_fields[name].description or name}{lines}"
 
 
 def describe(app: FastAPI, title: str, version: str, more: Sequence[type[BaseModel]]) -> None:

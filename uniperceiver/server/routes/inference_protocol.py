@@ -15,7 +15,7 @@ from uniperceiver.server.http.schema import (
     CaptionQuestion,
     ClassifyQuestion,
     EmbedQuestion,
-    Question,
+    QuestionBody,
     RankQuestion,
     check_texts,
 )
@@ -24,7 +24,7 @@ from uniperceiver.server.routes.described import STATUSES, json_in
 from uniperceiver.server.service import Service, floats
 from uniperceiver.version import VERSION
 
-_KINDS: dict[str, type[Question]] = {
+_KINDS: dict[str, type[QuestionBody]] = {
     "embed": EmbedQuestion,
     "classify": ClassifyQuestion,
     "rank": RankQuestion,
@@ -108,11 +108,11 @@ def protocol_routes(service: Service) -> APIRouter:
         """What the model takes and gives."""
         _refuse_other(service, name)
         taken = [{"name": kind, "datatype": "BYTES", "shape": [-1]} for kind in ("image", "video", "text")]
-        given = [
+        outputs = [
             {"name": _OUTPUTS[kind], "datatype": "BYTES" if kind == "caption" else "FP32", "shape": [-1, -1]}
             for kind in _KINDS
         ]
-        return {"name": name, "versions": ["1"], "platform": "uniperceiver", "inputs": taken, "outputs": given}
+        return {"name": name, "versions": ["1"], "platform": "uniperceiver", "inputs": taken, "outputs": outputs}
 
     @routes.get("/models/{name}/ready")
     async def model_ready(name: str) -> dict[str, Any]:
@@ -124,28 +124,32 @@ def protocol_routes(service: Service) -> APIRouter:
     @routes.post("/models/{name}/infer", openapi_extra=json_in(InferQuestion), response_model=InferAnswer)
     async def infer(name: str, request: Request) -> JSONResponse:
         """Ask the model."""
-        _refuse_other(service, name)
-        if content_type(request) != "application/json":
-            raise Refusal(415, "Content-Type must be application/json")
-        asked: InferQuestion = parse_json(InferQuestion, await request.body())
-        kind, question = _question(asked)
-        items = _items(asked.inputs[0], service)
-        check_texts(question, service.settings.limits)
-        if isinstance(question, ClassifyQuestion):
-            service.labels(question.labels, question.task)
-        parameters = {"task": question.task} if kind == "embed" else question.of_model()
-        outcome = await service.ask(request.scope["passage"], kind, parameters, items)
-        for place, answer in enumerate(outcome.answers):
-            if answer.error is not None:
-                raise Refusal(422, f"inputs[0].data[{place}]: {answer.error}")
-        head: dict[str, Any] = {"model_name": name, "model_version": "1"}
-        if asked.id is not None:
-            head["id"] = asked.id
-        if outcome.notes:
-            head["parameters"] = {"notes": list(outcome.notes)}
-        return JSONResponse({**head, "outputs": [_tensor(_OUTPUTS[kind], outcome.answers)]})
+        return await _infer(service, name, request)
 
     return routes
+
+
+async def _infer(service: Service, name: str, request: Request) -> JSONResponse:
+    _refuse_other(service, name)
+    if content_type(request) != "application/json":
+        raise Refusal(415, "Content-Type must be application/json")
+    asked: InferQuestion = parse_json(InferQuestion, await request.body())
+    kind, question = _question(asked)
+    items = _items(asked.inputs[0], service)
+    check_texts(question, service.settings.limits)
+    if isinstance(question, ClassifyQuestion):
+        service.labels(question.labels, question.task)
+    parameters = {"task": question.task} if kind == "embed" else question.of_model()
+    outcome = await service.ask(request.scope["passage"], kind, parameters, items)
+    for place, answer in enumerate(outcome.answers):
+        if answer.error is not None:
+            raise Refusal(422, f"inputs[0].data[{place}]: {answer.error}")
+    head: dict[str, Any] = {"model_name": name, "model_version": "1"}
+    if asked.id is not None:
+        head["id"] = asked.id
+    if outcome.notes:
+        head["parameters"] = {"notes": list(outcome.notes)}
+    return JSONResponse({**head, "outputs": [_tensor(_OUTPUTS[kind], outcome.answers)]})
 
 
 def _refuse_other(service: Service, name: str) -> None:
@@ -153,7 +157,7 @@ def _refuse_other(service: Service, name: str) -> None:
         raise Refusal(404, f"no model of that name; this server has {service.name!r}")
 
 
-def _question(asked: InferQuestion) -> tuple[str, Question]:
+def _question(asked: InferQuestion) -> tuple[str, QuestionBody]:
     """The question in the parameters.
 
     Raises:

@@ -147,8 +147,8 @@ def _items(question: EmbeddingsQuestion, limits: Limits) -> Iterator[Item]:
     if question.messages is not None:
         yield _of_messages(question.messages, limits)
         return
-    given = question.input if isinstance(question.input, list) else [question.input]
-    for place, value in enumerate(given):
+    inputs = question.input if isinstance(question.input, list) else [question.input]
+    for place, value in enumerate(inputs):
         param = f"input[{place}]"
         text = value if isinstance(value, str) else value.text if value else None
         image = value.image if isinstance(value, EmbeddingInput) else None

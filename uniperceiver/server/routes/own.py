@@ -15,7 +15,7 @@ from uniperceiver.server.http.guard import Passage
 from uniperceiver.server.http.refusals import error_of
 from uniperceiver.server.jobs import Answer
 from uniperceiver.server.routes.described import ERRORS, asked_in
-from uniperceiver.server.service import Asked, Service, floats
+from uniperceiver.server.service import Service, ServiceAnswer, floats
 
 
 def own_routes(service: Service) -> APIRouter:
@@ -57,6 +57,14 @@ def own_routes(service: Service) -> APIRouter:
             service, request, asked, lambda answer: {"scores": _sorted(question.texts, answer, "text", "cosine")}
         )
 
+    _add_inner_routes(routes, service)
+    return routes
+
+
+def _add_inner_routes(routes: APIRouter, service: Service) -> None:
+    """What the model holds of inputs: vectors, experts, and places in pictures."""
+    limits = service.settings.limits
+
     @routes.post("/v1/embed", openapi_extra=asked_in(schema.EmbedQuestion), response_model=schema.EmbedAnswer)
     async def embed(request: Request) -> JSONResponse:
         """A unit vector for each picture, clip or text: their products are cosines."""
@@ -84,7 +92,6 @@ def own_routes(service: Service) -> APIRouter:
             openapi_extra=asked_in(schema.DetectQuestion),
             response_model=schema.LocateAnswer,
         )
-    return routes
 
 
 def _located(service: Service, kind: str) -> Callable[[Request], Any]:
@@ -103,7 +110,7 @@ def _passage(request: Request) -> Passage:
 
 
 def _answer(
-    service: Service, request: Request, asked: Asked, result: Callable[[Answer], Mapping[str, Any]], **more: Any
+    service: Service, request: Request, asked: ServiceAnswer, result: Callable[[Answer], Mapping[str, Any]], **more: Any
 ) -> JSONResponse:
     """The answer to a client: a result, or what was wrong, for each input."""
     results = [

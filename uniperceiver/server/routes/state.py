@@ -1,7 +1,6 @@
 """How the server is: /health, /ready and /metrics."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -37,12 +36,9 @@ def state_routes(service: Service) -> APIRouter:
             "held_bytes": service.held(),
             "engines_ready": service.engines.ready,
         }
-        text = service.metrics.page(gauges, _resident({"front": os.getpid(), **service.engines.processes}))
+        processes = {"front": os.getpid(), **service.engines.processes}
+        sizes = {who: size for who, process in processes.items() if (size := resident_bytes(process)) is not None}
+        text = service.metrics.page(gauges, sizes)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     return routes
-
-
-def _resident(processes: Mapping[str, int]) -> dict[str, int]:
-    sizes = {who: resident_bytes(process) for who, process in processes.items()}
-    return {who: size for who, size in sizes.items() if size is not None}
