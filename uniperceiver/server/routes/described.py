@@ -1,7 +1,7 @@
 """What OpenAPI says of routes that read their bodies themselves."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -70,7 +70,9 @@ def describe(app: FastAPI, title: str, version: str, more: Sequence[type[BaseMod
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             described = get_openapi(title=title, version=version, routes=app.routes)
-            kinds = [(kind, "validation") for kind in (*_QUESTIONS, *more)]
+            kinds: list[tuple[type[BaseModel], Literal["validation"]]] = [
+                (kind, "validation") for kind in (*_QUESTIONS, *more)
+            ]
             _, schemas = models_json_schema(kinds, ref_template=_PLACE)
             described.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
             app.openapi_schema = described
