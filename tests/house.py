@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"training", "evaluation", "serving"}),
     frozenset({"report"}),
     frozenset({"runs"}),
-    frozenset({"studies"}),
+    frozenset({"studies", "server"}),
     frozenset({"__init__", "figures"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -7,6 +7,7 @@ import pytest
 
 from examples import own_data
 from tests.markdown import ROOT, blocks, commands, read, section
+from tests.server.started import started
 from uniperceiver import cli
 from uniperceiver.cli.parser import parse
 from uniperceiver.config import read_recipe
@@ -94,6 +95,10 @@ def _run(words: list[str]) -> None:
         own_data.main(Path(words[2]), train=40, val=40)
     elif words[0] == "uniperceiver" or words == ["make", "demo"]:
         given = words[1:]
+        if given[0] == "serve":
+            with started(Path(given[1])) as served, served.client() as client:
+                assert client.get("/ready").status_code == 200
+            return
         if given[0] in ("demo", "train"):
             keys = tuple(f"{word.partition('=')[0]}=" for word in SMALL)
             given = [*(word for word in given if not word.startswith(keys)), *SMALL]

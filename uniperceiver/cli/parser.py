@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from uniperceiver import __version__
-from uniperceiver.cli import data, embed, interference, models, plan, runs, study
+from uniperceiver.cli import data, embed, interference, models, plan, runs, serve, study
 from uniperceiver.cli.options import Command, add_command
 
 COMMANDS: Sequence[Command] = (
@@ -22,6 +22,7 @@ COMMANDS: Sequence[Command] = (
     models.convert,
     models.merge,
     models.info,
+    serve.serve,
     interference.interference,
     runs.experts,
 )

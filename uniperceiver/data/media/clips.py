@@ -78,6 +78,26 @@ def clip_extent(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Exten
     return Extent(frames=frames, height=height, width=width)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a clip's container holds, before anything is decoded."""
+
+    frames: int
+    seconds: float  # 0 where the container has no times
+
+
+def stored_clip(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Stored:
+    """Count the frames of a clip without decoding them.
+
+    Raises:
+        BrokenSample: not such a clip, truncated, or frames of more pixels than that.
+    """
+    with _opened(data, name, most_pixels) as packets:
+        frames = [packet for packet in packets if packet.size > 0 and not packet.is_discard]
+        ends = [(packet.pts + (packet.duration or 0)) * packet.time_base for packet in frames if packet.pts is not None]
+        return Stored(frames=len(frames), seconds=float(max(ends, default=0)))
+
+
 def refuse_without_av() -> None:
     """Refuse clips where nothing can decode them.
 

@@ -1,0 +1,224 @@
+"""ENGINES: the processes that hold the model, each with a task of the front that feeds it and starts it anew."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from uniperceiver.errors import UserError
+from uniperceiver.server.engine import frames
+from uniperceiver.server.engine.frames import BrokenFrame, Frame
+from uniperceiver.server.jobs import Answer, Job, JobQueue, JobResult, NoAnswer
+from uniperceiver.server.metrics import Metrics
+from uniperceiver.server.settings import ServerSettings
+
+Say = Callable[[str], None]
+_WORKER = "uniperceiver.server.engine.worker"  # named, not imported: it has what the front does without
+_BUFFER = 2**20  # bytes of an answer that are read ahead
+
+
+class EngineFailed(Exception):
+    """The engine met an error that nobody foresaw; it goes on."""
+
+
+class Engines:
+    """All engines of a server.
+
+    Args:
+        say: takes lines for the people who run the server.
+        give_up: called when engines end again and again.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, queue: JobQueue, metrics: Metrics, say: Say, give_up: Callable[[], None]
+    ) -> None:
+        self._settings, self._queue, self._metrics, self._say = settings, queue, metrics, say
+        self._give_up = give_up
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._ready: set[int] = set()
+        self._ended: dict[int, asyncio.Task[int]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._restarts: deque[float] = deque()
+
+    @property
+    def ready(self) -> int:
+        """Engines that have their model loaded."""
+        return len(self._ready)
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """The number of each engine's process."""
+        return {f"engine{place}": process.pid for place, process in self._processes.items()}
+
+    async def start(self) -> Mapping[str, Any]:
+        """Start all engines and wait for their models; what they say of it.
+
+        Raises:
+            UserError: the model cannot be loaded.
+        """
+        places = range(self._settings.engines)
+        try:
+            facts = await asyncio.gather(*(self._load(place) for place in places))
+        except BaseException:
+            await self.stop()
+            raise
+        self._tasks = [asyncio.create_task(self._work(place)) for place in places]
+        return facts[0]
+
+    async def stop(self) -> None:
+        """End all engines; whoever still waits for one is told so."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for process in list(self._processes.values()):
+            await _end(process)
+        self._processes.clear()
+        self._ready.clear()
+
+    async def _load(self, place: int) -> Mapping[str, Any]:
+        """Start one engine, and wait for its model.
+
+        Raises:
+            UserError: it says that the model cannot be loaded, or ends before it is.
+        """
+        settings = self._settings
+        share = max(1, (os.cpu_count() or 1) // settings.engines)
+        environment = {"OMP_NUM_THREADS": str(share), "GOMP_SPINCOUNT": "0", **os.environ}
+        if settings.model.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(settings.model.threads)
+        words = json.dumps({"model": asdict(settings.model), "limits": asdict(settings.limits)})
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", _WORKER, words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            limit=_BUFFER,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the front
+        )
+        self._processes[place] = process
+        self._ended[place] = asyncio.create_task(process.wait())
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(settings.limits.load_seconds):
+                head = (await frames.receive(process.stdout)).head
+        except (BrokenFrame, TimeoutError) as error:
+            await _end(process)
+            reason = "took too long" if isinstance(error, TimeoutError) else "ended before its model was loaded"
+            raise UserError(f"{settings.model.path}: the engine {reason}; see what it wrote above") from None
+        if "refused" in head:
+            await _end(process)
+            raise UserError(head["refused"])
+        self._ready.add(place)
+        return head
+
+    async def _work(self, place: int) -> None:
+        """Feed one engine as long as the server lives, and start it anew when it ends."""
+        while True:
+            jobs: list[Job] = []
+            try:
+                jobs = await self._taken(place)
+                await self._compute(place, jobs)
+            except (BrokenFrame, TimeoutError, OSError) as error:
+                reason = "did not answer in time" if isinstance(error, TimeoutError) else "has ended"
+                _fail(jobs, NoAnswer(f"the engine {reason} while it computed; ask again"))
+                if not await self._restart(place, reason):
+                    return
+            except asyncio.CancelledError:
+                _fail(jobs, NoAnswer("the server stops"))
+                raise
+
+    async def _taken(self, place: int) -> list[Job]:
+        """The next jobs for an engine.
+
+        Raises:
+            BrokenFrame: it has ended meanwhile.
+        """
+        take, ended = asyncio.create_task(self._queue.take(self._settings.limits.batch)), self._ended[place]
+        try:
+            await asyncio.wait({take, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if take.done():
+                return take.result()
+            raise BrokenFrame("the engine has ended")
+        finally:
+            take.cancel()
+
+    async def _compute(self, place: int, jobs: Sequence[Job]) -> None:
+        """Hand jobs that are asked alike to an engine, and its answers to those who wait.
+
+        Raises:
+            BrokenFrame, OSError: the engine has ended.
+            TimeoutError: it takes too long.
+        """
+        process, limits = self._processes[place], self._settings.limits
+        assert process.stdin is not None
+        assert process.stdout is not None
+        head = {"question": jobs[0].question, "counts": [len(job.items) for job in jobs]}
+        asked = Frame(head=head, blobs=[item for job in jobs for item in job.items])
+        async with asyncio.timeout(limits.request_seconds + limits.overdue_seconds):
+            process.stdin.write(frames.pack(asked))
+            await process.stdin.drain()
+            frame = await frames.receive(process.stdout)
+        self._metrics.batches.add(len(asked.blobs))
+        if "failed" in frame.head:
+            self._say(f"an engine failed: {frame.head['failed']}")
+            _fail(jobs, EngineFailed())
+            return
+        blobs = iter(frame.blobs)
+        for job, outcome in zip(jobs, frame.head["jobs"], strict=True):
+            answers = [
+                Answer(values=answer["values"], error=answer["error"], floats=next(blobs))
+                for answer in outcome["answers"]
+            ]
+            if not job.answered.done():
+                job.answered.set_result(
+                    JobResult(
+                        answers=answers,
+                        notes=outcome["notes"],
+                        computing=frame.head["seconds"],
+                        batch=len(asked.blobs),
+                    )
+                )
+
+    async def _restart(self, place: int, reason: str) -> bool:
+        """Start an engine anew; False: it has ended too often, and the server gives up."""
+        limits, now = self._settings.limits, time.monotonic()
+        self._ready.discard(place)
+        await _end(self._processes[place])
+        self._restarts.append(now)
+        while now - self._restarts[0] > limits.restart_seconds:
+            self._restarts.popleft()
+        if len(self._restarts) > limits.restarts:
+            self._stop_serving(f"an engine {reason}, {len(self._restarts)} times in {limits.restart_seconds:g} seconds")
+            return False
+        self._say(f"an engine {reason}; it is started anew")
+        self._metrics.restarts += 1
+        try:
+            await self._load(place)
+        except UserError as error:
+            self._stop_serving(str(error))
+            return False
+        return True
+
+    def _stop_serving(self, reason: str) -> None:
+        self._say(f"{reason}; the server ends")
+        self._queue.refuse_all(NoAnswer("the server ends"))
+        self._give_up()
+
+
+def _fail(jobs: Sequence[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.answered.done():
+            job.answered.set_exception(error)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process that may compute, or be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
