@@ -57,7 +57,10 @@ def test_the_command_goes_on_and_shares(
         (["--data", "RECIPE"], "has the tasks colours, motions, words; say whose data are read"),
         (["--data", "RECIPE", "--source", "colour"], "has no task 'colour'; did you mean 'colours'"),
         (["--data", "RECIPE", "--source", "colours", "--split", "test"], "--split test: task 'colours' of "),
-        (["--data", "RECIPE", "--source", "words"], "none of the 12 files of part 0 can be used; the first: "),
+        (
+            ["--data", "RECIPE", "--source", "words"],
+            "none of the 12 files of part 0 can be used; scenes/train/000000: has no picture and no clip",
+        ),
         (["--data", "RECIPE", "--source", "colours", "--ray", "0"], "--ray 0: give 1 actor or more, and no --share"),
     ],
 )

@@ -140,7 +140,7 @@ def _embedded(
     kept, vectors, errors = list[str](), list[Tensor](), dict[str, str]()
     for start in range(0, len(places), model.batch):
         batch = [items.read(place) for place in places[start : start + model.batch]]
-        errors |= {item.name: item.error for item in batch if item.error is not None}
+        errors |= {item.name: item.error.removeprefix(f"{item.name}: ") for item in batch if item.error is not None}
         made = dict[int, Tensor]()
         for modality, encode in _READERS.items():
             rows = [row for row, item in enumerate(batch) if item.error is None and item.modality == modality]
