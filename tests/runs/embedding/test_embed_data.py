@@ -102,8 +102,8 @@ def test_what_is_broken_is_named_and_left_out(model: UniPerceiver, recipe: Path,
     items = SourceItems(Broken(samples), "made up")  # type: ignore[arg-type]
     done = embed(model, items, tmp_path)
     assert done.errors == {
-        "shard.tar:b": "shard.tar:b: cut off",
-        samples[2].id: f"{samples[2].id}: has no picture and no clip",
+        "shard.tar:b": "cut off",
+        samples[2].id: "has no picture and no clip",
     }
     (part,) = read_parts(tmp_path)
     assert part.files == (samples[0].id, samples[3].id)
