@@ -81,10 +81,10 @@ class WebdatasetSource:
             raise UserError(f"{where}: {files[0]}: {_nothing_wanted(data)}")
         if self.objects is not None and names is None:
             raise UserError(f"{where}: key 'objects' needs key 'classes': the names of what is in the boxes")
-        key, pattern = ("label", self.label) if self.objects is None else ("objects", self.objects)
-        if names is not None and _member(pattern) not in shards.kinds:
-            offer = nearest(pattern, shards.kinds)
-            raise UserError(f"{where}: {files[0]}: no member .{_member(pattern)} for key {key!r}; {offer}")
+        key, member_key = ("label", self.label) if self.objects is None else ("objects", self.objects)
+        if names is not None and _member(member_key) not in shards.kinds:
+            offer = nearest(member_key, shards.kinds)
+            raise UserError(f"{where}: {files[0]}: no member .{_member(member_key)} for key {key!r}; {offer}")
         return data
 
 
