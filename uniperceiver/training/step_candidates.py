@@ -135,8 +135,8 @@ class StepCandidates:
                     c_xD = representations(objective.model, part, encoded)
                 own.append(self._encoded(chunk, (c_xD,), encoded.decisions))
         leaves = self._leaves(own, size, outputs=1)
-        part = (1 - PART_OF_INPUTS) / len(chunks)
-        return _OfTask(leaves=leaves, own=own, part=part, candidates=candidates)
+        share = (1 - PART_OF_INPUTS) / len(chunks)
+        return _OfTask(leaves=leaves, own=own, part=share, candidates=candidates)
 
     def _from_batches(self, index: int, work: Sequence[tuple[Plan, Batch]], sizes: Mapping[int, int]) -> _OfTask:
         objective, rows, end = self._objective, dict[int, slice](), 0
