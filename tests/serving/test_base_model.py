@@ -57,6 +57,13 @@ def test_only_tuned_parameters_are_in_the_file_and_it_is_small(made: Path) -> No
     assert same_tensors(rest, {name: state_of(load(made / "base"))[name] for name in rest})
 
 
+def test_norms_that_both_have_are_the_tuned_ones(made: Path) -> None:
+    weights, base = (load_file(made / name) for name in ("tuned/model/tuned.safetensors", "base/model.safetensors"))
+    assert any(name in base and not torch.equal(value, base[name]) for name, value in weights.items())
+    state = state_of(load(made / "tuned"))
+    assert same_tensors(weights, {name: state[name] for name in weights})
+
+
 def test_both_are_moved_together(both: Path, made: Path) -> None:
     (both / "elsewhere").mkdir()
     for name in ("base", "tuned"):

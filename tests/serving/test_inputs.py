@@ -133,6 +133,15 @@ def test_bytes_come_in_any_form(tmp_path: Path) -> None:
     assert len(image_samples([stream, stream])) == 2
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bytes_as_shares_come_back(dtype: type) -> None:
+    """The nearest byte is taken, as also those of other programs are a little off."""
+    image_HWC = np.arange(1, 255, dtype=np.uint8).reshape(2, 127, 1).repeat(3, axis=2)
+    for off in (-0.4, 0.0, 0.4):
+        (sample,) = image_samples((image_HWC.astype(dtype) + dtype(off)) / dtype(255))
+        assert np.array_equal(sample.image, image_HWC)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_tensors_of_any_float_are_read(dtype: torch.dtype) -> None:
     with torch.inference_mode():

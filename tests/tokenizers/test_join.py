@@ -9,9 +9,11 @@ from torch import Tensor
 
 from benchmarks.parts import flat, sequences_of
 from tests.tiny import PATCH, tiny_batch, tiny_model
-from uniperceiver.records import Facts, Segment, Sequences
+from uniperceiver.records import Facts, Part, Segment, Sequences
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers.join import SequenceTokenizer
+from uniperceiver.tokenizers.regions.shape import RegionShape
+from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
 
 FACTS = Facts(side="input", inputs=("visual", "text"), targets=("text",), task=3)
 IDS = torch.tensor([[5, 7, 9], [8, 0, 0]])
@@ -54,6 +56,24 @@ def test_a_picture_alone_and_a_text_alone() -> None:
     text = one(sequences_of(facts=FACTS, ids_BN=IDS, valid_BN=VALID))
     assert text.segments == (Segment(start=0, stop=4, kind="text", causal=False, facts=FACTS),)
     assert text.valid_BN.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+def test_proposals_are_found_behind_what_stands_before_them() -> None:
+    """<SPE> and, of a picture behind a text, that text; then the tokens of the whole picture."""
+    shape = RegionShape(backbone_layers=1, decoder=1, queries=4, tokens=3, points=2)
+    one = joined()
+    regions = RegionTokenizer(16, 2, PATCH, shape)
+    one.add_module("regions", regions)
+    one.instead["image"] = "regions"
+    picture = torch.randn(2, 1, 3, 4 * PATCH, 4 * PATCH, generator=torch_stream(0))
+    image, text = Part(modality="image", values=picture), Part(modality="text", values=IDS)
+    x_BGD, alone = regions.propose(picture[:, 0])
+    for parts, before in (((image,), 1), ((text, image), 4)):
+        tokens = one(Sequences(facts=FACTS, parts=parts))
+        start = tokens.regions.start
+        assert start == before + alone.start
+        expected_BND = norm(one, x_BGD[:, alone.start : alone.start + 3])
+        torch.testing.assert_close(tokens.x_BND[:, start : start + 3], expected_BND)
 
 
 def test_words_that_are_asked_for_stand_behind_a_prefix_of_order_0() -> None:
