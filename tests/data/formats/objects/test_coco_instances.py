@@ -358,3 +358,14 @@ def test_single_things_of_each_picture_are_counted_without_reading(tmp_path: Pat
     some = thing_counts(open_source(words, "w", tmp_path))
     assert some is not None
     assert sorted(some.tolist()) == [0, 2]
+
+
+def test_a_large_file_is_kept_in_arrays(tmp_path: Path) -> None:
+    """A thing with its outline is fewer bytes than its JSON is letters, and no dict at all."""
+    annotations = [thing(id=number, segmentation=[RING], bbox=[number % 40, 5, 20, 10]) for number in range(5_000)]
+    source = coco(tmp_path, annotations)
+    assert len(source.things) == 5_000
+    assert len(pickle.dumps(source)) < len(json.dumps(annotations)) / 1.4
+    kept = [value for name in source.__dataclass_fields__ if name != "things" for value in [getattr(source, name)]]
+    kept += [getattr(source.things, name) for name in source.things.__dataclass_fields__]
+    assert max(len(value) for value in kept if isinstance(value, dict | list | tuple)) < 10
