@@ -102,7 +102,7 @@ def index_shards(files: Sequence[Path], names: Sequence[str], where: str) -> Sha
     sample_names: list[str] = []
     shards: list[int] = []
     stops = [0]
-    members = array("q")  # kind, offset and size of each; a tuple would take twenty times the memory
+    members = array("q")  # kind, offset and size of each; tuples of numbers would take several times the memory
     refused: dict[int, str] = {}
     kinds: dict[str, int] = {}
     of_system: list[str] = []
