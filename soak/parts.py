@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from soak import disk, kills, processes, resume
+from soak import disk, kills, processes, resume, serving
 from soak.endurance import endurance
+from soak.fuzz import fuzz
 
 Record = dict[str, Any]  # with "good"
 Case = tuple[str, Callable[[], Record]]
@@ -105,6 +106,23 @@ def _endurance(folder: Path) -> Iterator[Case]:
     yield "20,000 steps", run
 
 
+def _serving(folder: Path) -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    yield "10,000 requests", partial(serving.long_load, folder, 10_000)
+    for number in range(30):
+        yield f"SIGTERM {number}", partial(serving.terminated, folder, float(rng.uniform(0, 2)))
+    yield "20 engines killed", partial(serving.killed_engines, folder, 20)
+    yield "200 slow clients", partial(serving.slow_clients, folder, 200)
+    yield "a picture of 40 megapixels", partial(serving.large_picture, folder)
+
+    def fuzzed() -> Record:
+        with serving.running(folder) as (served, _):
+            count = fuzz(served.url, 300)
+            return {"good": not any("Traceback" in line for line in served.lines), "asked": count}
+
+    yield "requests that the description allows, and others", fuzzed
+
+
 def _of_kills(records: list[Record]) -> str:
     kills_, in_a_save, continued = (
         sum(record[name] for record in records) for name in ("kills", "in_a_save", "continued")
@@ -140,6 +158,11 @@ def _of_damages(records: list[Record]) -> str:
     return "; ".join(f"{record['detected']} detected, {record['fell_back']} fell back by one" for record in records)
 
 
+def _of_serving(records: list[Record]) -> str:
+    stops = [record["seconds"] for record in records if "begun" in record]
+    return f"{len(stops)} times SIGTERM, ended after at most {max(stops, default=0.0):.1f} s"
+
+
 def _of_endurance(records: list[Record]) -> str:
     return "; ".join(
         f"{record['slope']:+.3f} MB per 1,000 steps, {record['memory'][0]:.0f} to {record['memory'][1]:.0f} MB, "
@@ -171,5 +194,6 @@ PARTS = {
     "full": Part(title="full and read-only disks", cases=_full, sums_up=_of_full),
     "damage": Part(title="damaged checkpoints", cases=_damages, sums_up=_of_damages),
     "processes": Part(title="several processes beside one", cases=_processes, sums_up=_of_processes),
+    "serving": Part(title="a server", cases=_serving, sums_up=_of_serving),
     "endurance": Part(title="20,000 steps", cases=_endurance, sums_up=_of_endurance),
 }

@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.runs import StepOfRun, Trust
@@ -27,7 +27,6 @@ def serve(
     engines: Annotated[int, arg("processes with the model (default: %(default)s)", metavar="N")] = 1,
     threads: Annotated[int | None, arg("of an engine (default: its share of the cores)", metavar="N")] = None,
     device: Annotated[str, arg("cpu, cuda, ... (default: %(default)s)")] = "cpu",
-    backend: Annotated[Literal["torch", "onnx"], arg("what computes; onnx: RUN is an export")] = "torch",
     limit: Annotated[
         list[str] | None, arg("other limits than those of docs/serving.md, such as queue=128", metavar="NAME=VALUE")
     ] = None,
@@ -50,7 +49,6 @@ def serve(
         trust=trust,
         device=device,
         threads=threads,
-        backend=backend,
     )
     settings = ServerSettings(
         model=source,

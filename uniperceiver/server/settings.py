@@ -58,7 +58,7 @@ class ModelSource:
     trust: bool = False
     device: str = "cpu"
     threads: int | None = None  # of an engine; None: the cores, shared by all engines
-    backend: str = "torch"  # or "onnx": an exported model, without torch
+    backend: str = "torch"  # a name in BACKENDS of engine/worker.py
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,19 @@ class EngineFailed(Exception):
     """The engine met an error that nobody foresaw; it goes on."""
 
 
+class NotLoaded(UserError):
+    """An engine has ended, or was ended, before its model was loaded.
+
+    Args:
+        path: of the model.
+        reason: what the engine did.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: the engine {reason}; see what it wrote above")
+        self.reason = reason
+
+
 class Engines:
     """All engines of a server.
 
@@ -109,8 +122,8 @@ class Engines:
                 head = (await frames.receive(process.stdout)).head
         except (BrokenFrame, TimeoutError) as error:
             await _end(process)
-            reason = "took too long" if isinstance(error, TimeoutError) else "ended before its model was loaded"
-            raise UserError(f"{settings.model.path}: the engine {reason}; see what it wrote above") from None
+            reason = "took too long to load" if isinstance(error, TimeoutError) else "ended before its model was loaded"
+            raise NotLoaded(settings.model.path, reason) from None
         if "refused" in head:
             await _end(process)
             raise UserError(head["refused"])
@@ -187,23 +200,29 @@ class Engines:
 
     async def _restart(self, place: int, reason: str) -> bool:
         """Start an engine anew; False: it has ended too often, and the server gives up."""
-        limits, now = self._settings.limits, time.monotonic()
-        self._ready.discard(place)
-        await _end(self._processes[place])
-        self._restarts.append(now)
-        while now - self._restarts[0] > limits.restart_seconds:
-            self._restarts.popleft()
-        if len(self._restarts) > limits.restarts:
-            self._stop_serving(f"an engine {reason}, {len(self._restarts)} times in {limits.restart_seconds:g} seconds")
-            return False
-        self._say(f"an engine {reason}; it is started anew")
-        self._metrics.restarts += 1
-        try:
-            await self._load(place)
-        except UserError as error:
-            self._stop_serving(str(error))
-            return False
-        return True
+        limits = self._settings.limits
+        while True:
+            now = time.monotonic()
+            self._ready.discard(place)
+            await _end(self._processes[place])
+            self._restarts.append(now)
+            while now - self._restarts[0] > limits.restart_seconds:
+                self._restarts.popleft()
+            if len(self._restarts) > limits.restarts:
+                count = len(self._restarts)
+                self._stop_serving(f"an engine {reason}, {count} times in {limits.restart_seconds:g} seconds")
+                return False
+            self._say(f"an engine {reason}; it is started anew")
+            self._metrics.restarts += 1
+            try:
+                await self._load(place)
+            except NotLoaded as error:
+                reason = error.reason
+            except UserError as error:  # the model is not what it was
+                self._stop_serving(str(error))
+                return False
+            else:
+                return True
 
     def _stop_serving(self, reason: str) -> None:
         self._say(f"{reason}; the server ends")
