@@ -51,24 +51,33 @@ def _row(study: Json, task: str, metric: str) -> Json:
 def _cell(row: Json, arm: str) -> str:
     if arm not in row["arms"]:
         return "–"
-    figure = row["arms"][arm]
-    text = f"{figure['mean']:.3f} ± {figure['error']:.3f}"
+    text = _with_error(row["arms"][arm]["mean"], row["arms"][arm]["error"])
     difference = (row["differences"] or {}).get(arm)
-    return f"**{text}**" if difference is not None and is_gap(SeedEstimate(**difference)) else text
+    return f"**{text}**" if difference is not None and _is_gap(difference) else text
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """One seed has no standard error."""
+    return f"{value:.3f} (one)" if error is None else f"{value:.3f} ± {error:.3f}"
+
+
+def _is_gap(difference: Json) -> bool:
+    numbers: Json = {key: math.nan if value is None else value for key, value in difference.items()}
+    return is_gap(SeedEstimate(**numbers))
 
 
 def deltas(study: Json) -> str:
-    """Δ_MTL of every arm that has one, in per cent ± standard error, its parameters and its tasks."""
+    """Δ_MTL of every arm that has one, as a share ± standard error, and its parameters."""
     lines = (
         [
             f"`{arm['name']}`",
-            f"{100 * arm['delta']['val']['value']:+.1f} ± {100 * arm['delta']['val']['error']:.1f}",
+            _with_error(arm["delta"]["val"]["value"], arm["delta"]["val"]["error"]),
             f"{arm['parameters'] / 1e6:.2f} M",
         ]
         for arm in study["arms"]
         if arm["delta"]
     )
-    return markdown_table(["arm", "Δ_MTL, %", "parameters"], lines)
+    return markdown_table(["arm", "Δ_MTL", "parameters"], lines)
 
 
 def roughness(losses: Sequence[float]) -> float:
@@ -101,7 +110,7 @@ def steadiness(study: Path) -> dict[str, list[float]]:
 def steadiness_table(values: dict[str, list[float]]) -> str:
     """Mean ± standard error of every arm, the steadiest first."""
     lines = (
-        [f"`{arm}`", f"{mean(seeds):.3f} ± {standard_error(seeds):.3f}"]
+        [f"`{arm}`", _with_error(mean(seeds), standard_error(seeds) if len(seeds) > 1 else None)]
         for arm, seeds in sorted(values.items(), key=lambda item: mean(item[1]))
     )
     return markdown_table(["arm", "roughness"], lines)

@@ -48,8 +48,16 @@ def test_what_differs_is_bold_and_what_is_not_there_is_a_dash() -> None:
     assert rows[1] == ["`b`", "–", "–", f"**{plain}**", f"**{plain}**", plain, plain, plain, plain]
 
 
-def test_the_gain_over_single_tasks_is_in_per_cent() -> None:
-    assert deltas(a_study()).splitlines()[2:] == ["| `b` | -12.5 ± 6.2 | 1.25 M |"]
+def test_the_gain_over_single_tasks_is_a_share() -> None:
+    assert deltas(a_study()).splitlines()[2:] == ["| `b` | -0.125 ± 0.062 | 1.25 M |"]
+
+
+def test_one_seed_has_no_error_and_differs_from_nothing() -> None:
+    study = a_study()
+    for row in study["rows"]:
+        row["arms"] = {arm: {"mean": 0.5, "error": None} for arm in row["arms"]}
+        row["differences"] = {arm: {**parts, "error": None} for arm, parts in row["differences"].items()}
+    assert metrics(study).splitlines()[3].split("|")[5].strip() == "0.500 (one)"
 
 
 def test_a_steady_decline_is_not_rough() -> None:
@@ -75,3 +83,4 @@ def test_the_steadiest_arm_is_first() -> None:
         "| `b` | 0.125 ± 0.000 |",
         "| `a` | 0.375 ± 0.125 |",
     ]
+    assert steadiness_table({"a": [0.5]}).splitlines()[2:] == ["| `a` | 0.500 (one) |"]
