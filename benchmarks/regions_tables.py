@@ -28,10 +28,17 @@ SHOWN = {
 }
 
 
-def tables(place: Path) -> dict[str, str]:
+def tables(path: Path) -> dict[str, str]:
     """Each table of the page by what it is about; Markdown."""
-    study, steady = (json.loads((place / f"{name}.json").read_text()) for name in ("regions", "regions_steadiness"))
-    return {"metrics": metrics(study), "Δ_MTL": deltas(study), "steadiness": steadiness_table(steady)}
+    study = json.loads(path.read_text(encoding="utf-8"))
+    return {"metrics": metrics(study), "Δ_MTL": deltas(study), "steadiness": steadiness_table(study["steadiness"])}
+
+
+def collected(study: Path) -> Json:
+    """What the page needs of a study: its arms, the held-out figures of the metrics shown, and steadiness."""
+    report = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    rows = [_row(report, task, metric) for task, shown in SHOWN.items() for metric in shown]
+    return {"arms": report["arms"], "rows": rows, "steadiness": steadiness(study)}
 
 
 def metrics(study: Json) -> str:
@@ -117,13 +124,13 @@ def steadiness_table(values: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    """Print all tables, or the steadiness of a study as JSON."""
+    """Print all tables, or what is collected of a study as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("docs/results"))
-    parser.add_argument("--steadiness", type=Path, metavar="STUDY")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("docs/results/regions.json"))
+    parser.add_argument("--collect", type=Path, metavar="STUDY")
     arguments = parser.parse_args()
-    if arguments.steadiness is not None:
-        print(json.dumps(steadiness(arguments.steadiness), indent=1))
+    if arguments.collect is not None:
+        print(json.dumps(collected(arguments.collect), indent=1))
         return
     for name, text in tables(arguments.results).items():
         print(f"{name}\n\n{text}\n")

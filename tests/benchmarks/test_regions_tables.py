@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks.regions_tables import deltas, metrics, roughness, roughness_of, steadiness, steadiness_table, tables
+from benchmarks.regions_tables import (
+    collected,
+    deltas,
+    metrics,
+    roughness,
+    roughness_of,
+    steadiness,
+    steadiness_table,
+    tables,
+)
 from tests.markdown import ROOT, read
 
-TABLES = tables(ROOT / "docs" / "results")
+TABLES = tables(ROOT / "docs/results/regions.json")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -76,6 +85,13 @@ def test_only_what_comes_after_the_warm_up_counts(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert steadiness(tmp_path) == {"a": pytest.approx([math.log(2) / 2] * 2), "b": pytest.approx([math.log(2) / 2])}
+
+
+def test_what_the_page_does_not_show_is_left_out(tmp_path: Path) -> None:
+    study = a_study()
+    rows = [*study["rows"], {**study["rows"][0], "split": "train"}, {**study["rows"][0], "metric": "ap50"}]
+    (tmp_path / "study.json").write_text(json.dumps({**study, "rows": rows, "curves": {}}))
+    assert collected(tmp_path) == {"arms": study["arms"], "rows": study["rows"], "steadiness": {}}
 
 
 def test_the_steadiest_arm_is_first() -> None:
