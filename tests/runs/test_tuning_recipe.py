@@ -1,5 +1,7 @@
 """MODEL + DATA -> RECIPE: folders of every form, seen as the model sees, and recipes with a method."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,20 @@ def test_a_folder_of_classes_is_parted(trained: Path, tmp_path: Path) -> None:
     assert (task.augment.crop, task.augment.flip, task.label_smoothing) == (0.5, 0.0, 0.1)
     assert recipe.model.start == str(trained)
     assert (recipe.tune.method, recipe.tune.head) == ("prompt", True)
+
+
+def test_pictures_are_seen_as_the_model_saw_its_own(trained: Path, tmp_path: Path) -> None:
+    """The whole picture, squashed, where that is how the model was trained; nothing is said where it was cropped."""
+    folder = write_pictures(tmp_path / "things")
+    assert tune_recipe(str(trained), folder, None, {}).tasks["things"].fit is None
+    shutil.copytree(trained / "model", tmp_path / "squashed")
+    file = tmp_path / "squashed" / "preprocess.json"
+    views = json.loads(file.read_text())
+    assert all("fit" not in view for view in views.values())
+    file.write_text(json.dumps({name: {**view, "fit": "squash"} for name, view in views.items()}))
+    recipe = tune_recipe(str(tmp_path / "squashed"), folder, None, {})
+    assert recipe.tasks["things"].fit == "squash"
+    assert open_tasks(recipe, tmp_path)[0].preprocess.fit == "squash"
 
 
 def test_a_key_of_the_only_task_can_be_set(trained: Path, tmp_path: Path) -> None:

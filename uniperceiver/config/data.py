@@ -84,6 +84,11 @@ class TaskConfig:
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None
     """Text (or several texts) for each class name of the source."""
+    class_term: Literal["softmax", "sigmoid", "background"] = "softmax"
+    """How names of things are learnt. softmax: among the names, where a thing is (v2); sigmoid: each name is a yes
+    or no of its own, also where there is none; background: among the names and a text for nothing."""
+    objectness: Literal["focal", "iou"] = "focal"
+    """What a proposal learns beside its name. focal: whether it is a thing; iou: how far its box overlaps the thing."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation in training."""
     late: LateConfig = LateConfig()

@@ -18,12 +18,18 @@ class RegionsConfig:
     """Blocks of attention between the stem of convolutions and the pyramid of maps, of a plain backbone."""
     levels: PositiveInt = 2
     """Maps of the pyramid; the first has a cell for each patch, each other half the side of the one before."""
+    encoder: NonNegativeInt | None = None
+    """Layers in which the cells of all maps look at each other (deformable attention) before proposals are made of
+    them; None: 6 for a library's backbone of more than one map, else 0."""
     decoder: PositiveInt = 3
     """Layers that refine the proposals."""
     queries: PositiveInt = 60
     """Places that are chosen by objectness and refined; at least as many as there are things in any picture."""
     tokens: PositiveInt | None = None
     """Proposals, the best by objectness, that become tokens of the encoder; None: all of `queries`."""
+    attention: Literal["deformable", "dense", "dense_rpb"] = "deformable"
+    """What a proposal looks at in the maps. deformable: a few points around its box; dense: all cells; dense_rpb: all
+    cells, with scores that also depend on where a cell lies beside the box."""
     points: PositiveInt = 4
     """Points that a head of the deformable attention looks at in each map."""
     pooled: PositiveInt = 1

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniperceiver.config import Recipe, TaskConfig
-from uniperceiver.data.formats import Source, class_names, classes_of, has_masks, labels_there, notes_of, open_source
+from uniperceiver.data.formats import (
+    Source,
+    class_names,
+    classes_of,
+    has_masks,
+    labels_there,
+    notes_of,
+    open_source,
+    thing_counts,
+)
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
@@ -57,6 +66,8 @@ def _open_task(
         task = dataclasses.replace(task, labels=_labels(config, sources, where))
     elif config.labels is not None:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    if (config.class_term, config.objectness) != ("softmax", "focal"):
+        task = _with_terms(task, config, where)
     if task.answer.reads_objects:
         _refuse_for_things(task, config, sources, where)
     mixes = config.augment.mixup or config.augment.cutmix
@@ -76,6 +87,22 @@ def _open_task(
         fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
+
+
+def _with_terms(task: Task, config: TaskConfig, where: str) -> Task:
+    """The task with another way to learn the names of things, or that they are there."""
+    if not task.answer.reads_objects:
+        key = "objectness" if config.class_term == "softmax" else "class_term"
+        raise UserError(f"{where}.{key}: a task of kind {config.kind!r} has no things; remove the key")
+    if config.class_term == "sigmoid" and config.label_smoothing:
+        raise UserError(
+            f"{where}.label_smoothing: spreads the target over names of which one is right, and with "
+            "class_term=sigmoid each is a yes or no of its own; remove one of the two keys"
+        )
+    try:
+        return dataclasses.replace(task, class_term=config.class_term, objectness=config.objectness)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _refuse_for_things(task: Task, config: TaskConfig, sources: Mapping[str, Source], where: str) -> None:
@@ -152,6 +179,24 @@ def lacking_notes(data: TaskData) -> list[str]:
             else "its figures say nothing of them"
         )
         lines.append(f"{data.task.name}/{split}: classes without a sample: {listed(map(repr, lacking), 4)}; {so}")
+    return lines
+
+
+def crowded_notes(data: TaskData, queries: int) -> list[str]:
+    """A line about each split whose pictures have more things than a model has queries, as far as that is known."""
+    if not data.task.answer.reads_objects:
+        return []
+    lines = []
+    for split, source in data.sources.items():
+        counts_I = thing_counts(source)
+        if counts_I is None or not (more := int((counts_I > queries).sum())):
+            continue
+        surplus = int((counts_I - queries).clip(0).sum())
+        so = "are not learnt" if split == "train" else "cannot be found"
+        lines.append(
+            f"{data.task.name}/{split}: {more:,} of {len(counts_I):,} pictures have more things than "
+            f"model.regions.queries {queries}, up to {int(counts_I.max()):,}; {surplus:,} things {so}: raise it"
+        )
     return lines
 
 

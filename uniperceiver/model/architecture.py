@@ -88,6 +88,8 @@ class Architecture:
         values = dataclasses.asdict(self)
         if self.moe is not None and self.moe.kinds == KINDS:
             del values["moe"]["kinds"]
+        if self.regions is not None:
+            values["regions"] = self.regions.to_json()
         usual = {"tokenizers": USUAL, "stem": "linear", "regions": None}
         return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 

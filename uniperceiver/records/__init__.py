@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from uniperceiver.modalities import MODALITIES, TEXT
-from uniperceiver.records.regions import Masks, Objects, PictureThings, Regions
+from uniperceiver.records.regions import ClassTerm, Masks, ObjectnessTerm, Objects, PictureThings, Regions
 
 Side = Literal["input", "candidate"]
 
@@ -43,7 +43,7 @@ class Sample:
         None  # (objects,) int64, what each thing in a box is: an index into the source's classes
     )
     crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
-    areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: that of its box
+    areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: it does not
     things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
     others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
 
@@ -116,6 +116,7 @@ class Sequences:
     place_B: Tensor | None = None  # int64, places in the planned batch; None: nothing was left out
     planned: int = 0  # the size of the planned batch, with place_B
     objects: Objects | None = None  # in training: the things in the pictures, for models that learn from noised ones
+    every_mask: bool = False  # whether masks of all layers of proposals are asked for, not only of the last
 
     @property
     def size(self) -> int:
@@ -146,6 +147,8 @@ class Readout:
     soft_RK: Tensor | None = None
     summary: bool = False  # True: exactly the <SPE> position of every sequence, in order
     objects: Objects | None = None  # read at every proposal: what these are compared with; targets follow from it
+    class_term: ClassTerm = "softmax"  # with `objects`: how the name of a proposal is learnt (Task.class_term)
+    objectness: ObjectnessTerm = "focal"  # with `objects`: how a proposal is learnt to be a thing (Task.objectness)
 
     @property
     def answers(self) -> int:

@@ -6,10 +6,15 @@ A *thing* is one marked object; a *crowd* is a region of several that nobody tol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
+
+ClassTerm = Literal["softmax", "sigmoid", "background"]
+"""How the name of a proposal is learnt: tasks/localisation/classes.py."""
+ObjectnessTerm = Literal["focal", "iou"]
+"""What is learnt of a proposal beside its name: whether it is a thing, or how far it overlaps that."""
 
 
 class Masks(Protocol):
@@ -86,6 +91,7 @@ class Regions:
     layers: tuple[ProposalLayer, ...]  # the first choice, over all cells of the maps, then each layer of the decoder
     chosen_BN: Tensor  # int64, the queries of the last layer that are tokens, by falling objectness
     start: int  # where the first of these tokens stands in the sequence
+    name_bias: Tensor | None = None  # (), added to the logit of every name where each is a yes or no of its own
     denoised: Denoised | None = None
 
 

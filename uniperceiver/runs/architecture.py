@@ -25,8 +25,9 @@ _SAME = tuple(
 _HALVES: dict[str, tuple[bool, bool]] = {"both": (True, True), "attention": (True, False), "ffn": (False, True)}
 _GATES: dict[str, Literal[1, 2]] = {"half_block": 1, "linear": 2}  # of each attention or FFN
 _DERIVED = frozenset(
-    {"backbone", "tokens", "mask_stride"}
+    {"backbone", "tokens", "mask_stride", "encoder"}
 )  # keys of `model.regions` with a value that depends on others
+_ENCODER = 6  # layers between the maps of a library's backbone, as Deformable DETR and Mask DINO have
 _SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
 _OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
@@ -42,6 +43,7 @@ def architecture(
     answer: int,
     modalities: Iterable[str] = (),
     masks: bool = False,
+    name_bias: bool = False,
     pixels: int = 0,
 ) -> Architecture:
     """The architecture that a recipe's `model` and `moe` sections ask for.
@@ -50,6 +52,7 @@ def architecture(
         tasks: how many tasks the run has.
         modalities: of its tasks' inputs; images, clips and texts are always possible.
         masks: whether a task asks for masks of things.
+        name_bias: whether in a task each name is a yes or no of its own (class_term=sigmoid).
         pixels: along the side of its largest pictures.
 
     Raises:
@@ -81,17 +84,18 @@ def architecture(
             *dict.fromkeys((*USUAL, *(row.tokenizer for row in rows))),
             *(("regions",) if config.image == "regions" else ()),
         ),
-        regions=region_shape(config, masks=masks, pixels=pixels),
+        regions=region_shape(config, masks=masks, name_bias=name_bias, pixels=pixels),
         moe=settings and dataclasses.replace(settings, kinds=kinds),
     )
 
 
-def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShape | None:
+def region_shape(config: ModelConfig, *, masks: bool, pixels: int, name_bias: bool = False) -> RegionShape | None:
     """What makes the proposals of such a model; None: it reads pictures as patches.
 
     Args:
         masks: whether a task asks for masks of things.
         pixels: along the side of its largest pictures.
+        name_bias: whether in a task each name is a yes or no of its own.
 
     Raises:
         UserError: keys of `model.regions` that contradict each other, or that nothing reads.
@@ -103,12 +107,22 @@ def region_shape(config: ModelConfig, *, masks: bool, pixels: int) -> RegionShap
         return None
     if wish.tokens is not None and wish.tokens > wish.queries:
         raise UserError(f"model.regions.tokens: {wish.tokens} is more than model.regions.queries {wish.queries}")
+    name = library_name(wish)
+    library = library_shape(name, wish.levels) if name else None
+    usual = _ENCODER if library is not None and len(library.strides) > 1 else 0
+    encoder = usual if wish.encoder is None else wish.encoder
+    if wish.attention != "deformable" and not encoder and wish.points != RegionsConfig().points:
+        raise UserError(
+            f"model.regions.points: has no effect with model.regions.attention={wish.attention}; remove one of them"
+        )
     return RegionShape(
         **{field.name: getattr(wish, field.name) for field in fields(RegionsConfig) if field.name not in _DERIVED},
-        library=library_shape(name, wish.levels) if (name := library_name(wish)) else None,
+        library=library,
+        encoder=encoder,
         tokens=wish.tokens or wish.queries,
         masks=masks,
         mask_stride=wish.mask_stride or (2 if pixels <= _SMALL else 4),
+        name_bias=name_bias,
     )
 
 
@@ -119,7 +133,7 @@ def region_words(shape: RegionShape, instead_of: RegionShape | None = None) -> d
         instead_of: None: those of a recipe without `model.regions`.
     """
     usual = {name: value for name, value in vars(RegionsConfig()).items() if name != "backbone"}
-    others = usual | {"tokens": usual["queries"]} if instead_of is None else vars(instead_of)
+    others = usual | {"tokens": usual["queries"], "encoder": 0} if instead_of is None else vars(instead_of)
     return {f"model.regions.{key}": value for key in usual if (value := getattr(shape, key)) != others[key]}
 
 

@@ -308,6 +308,11 @@ def _check_tuning(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
     if key and [data.task.answer.has_labels for data in tasks] != [True]:
         names = ", ".join(f"{data.task.name} ({data.config.kind})" for data in tasks)
         raise UserError(f"tune.{key}: is for one task with classes; remove the key, or leave that one alone of {names}")
+    if key and tasks[0].task.class_term == "background":
+        raise UserError(
+            f"tune.{key}: has a part for each class, and the background of class_term=background is none; remove "
+            "one of the two keys"
+        )
 
 
 def _refuse_other_model(recipe: Recipe) -> None:

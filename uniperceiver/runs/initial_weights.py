@@ -1,9 +1,10 @@
 """MODEL.START -> FIRST WEIGHTS: a run begins with another model's weights; its dense linears may become experts."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from uniperceiver.config import MoEConfig, Recipe
@@ -26,6 +27,7 @@ from uniperceiver.serving.saved import SavedModel
 from uniperceiver.serving.task_choice import refuse_other_classes
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers import bpe
+from uniperceiver.tokenizers.regions.decoder import OF_QUERIES
 from uniperceiver.tokenizers.regions.library import LibraryBackbone, load_library_weights
 from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.training.checkpoint import list_checkpoints
@@ -136,18 +138,47 @@ def architecture_of_run(
     _check_size(recipe, asked, start.arch, where)
     _check_regions(recipe, asked.regions, start.arch.regions, where)
     _check_experts(recipe, asked, start, where)
-    return dataclasses.replace(start.arch, **{name: getattr(asked, name) for name in _OF_RECIPE})
+    regions = start.arch.regions
+    if regions is not None and asked.regions is not None:
+        regions = dataclasses.replace(regions, queries=asked.regions.queries, tokens=asked.regions.tokens)
+    return dataclasses.replace(start.arch, regions=regions, **{name: getattr(asked, name) for name in _OF_RECIPE})
+
+
+def queries_note(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Iterator[str]:
+    """A line where a run has another number of queries than its start, whose vectors are cut, or new ones drawn."""
+    before = None if start is None else start.arch.regions
+    if before is None or arch.regions is None or before.queries == arch.regions.queries:
+        return
+    old, new = before.queries, arch.regions.queries
+    what = f"the first {new} keep their vectors" if new < old else f"the last {new - old} have newly drawn vectors"
+    yield (
+        f"model.start {recipe.model.start}: its model has {old} queries, the run {new}, so {what}; "
+        f"model.regions.queries={old} keeps them all"
+    )
+
+
+def _with_queries(drawn: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose vectors of queries are as many as those of a freshly drawn model: the first are kept."""
+    fitting = dict(weights)
+    for name, drawn_QD in drawn.items():
+        if name.endswith(OF_QUERIES) and name in weights and weights[name].shape != drawn_QD.shape:
+            kept = min(len(drawn_QD), len(weights[name]))
+            fitting[name] = torch.cat([weights[name][:kept].to(drawn_QD), drawn_QD[kept:]])
+    return fitting
 
 
 def load_start(model: Generalist, recipe: Recipe, arch: Architecture, start: SavedModel | None) -> None:
     """Give a freshly drawn model the weights of its start, if there is one."""
     if start is None:
         return
-    weights = start.model.state_dict()
+    weights: Mapping[str, Tensor] = start.model.state_dict()
+    if start.arch.regions is not None:
+        weights = _with_queries(model.state_dict(), weights)
     if start.arch.moe is None and arch.moe is not None:
         weights = _copied(model, weights, recipe)
     if recipe.tune.method == "prompt":
-        weights = {name: value for name, value in model.state_dict().items() if name.startswith("prompts.")} | weights
+        prompts = {name: value for name, value in model.state_dict().items() if name.startswith("prompts.")}
+        weights = {**prompts, **weights}
     misfit = first_misfit(model.state_dict(), weights)
     if misfit is not None:
         raise UserError(f"model.start {recipe.model.start}: its {misfit.name!r} does not fit the recipe's model")
@@ -196,7 +227,7 @@ def _check_size(recipe: Recipe, asked: Architecture, start: Architecture, where:
 
 
 def _check_regions(recipe: Recipe, asked: RegionShape | None, start: RegionShape | None, where: str) -> None:
-    """Proposals are made as the start makes them; masks that no task asks for stay as they are."""
+    """Proposals are made as the start makes them, but for how many; masks that no task asks for stay as they are."""
     if start is None or asked is None:
         if start is not asked:
             words: dict[str, object] = (
@@ -212,10 +243,24 @@ def _check_regions(recipe: Recipe, asked: RegionShape | None, start: RegionShape
             f"{where}: its model makes no masks; begin with one that was trained with a task of kind "
             "instance_segmentation, or leave such tasks out"
         )
+    if asked.name_bias and not start.name_bias:
+        raise UserError(
+            f"{where}: its model has no bias of names, which class_term=sigmoid needs; begin with one that was trained "
+            "with that, or write class_term: softmax"
+        )
     stride = recipe.model.regions.mask_stride or start.mask_stride
     if asked.library != start.library:
         raise UserError(f"{where}: its model has another backbone; name that in model.regions.backbone")
-    words = region_words(start, dataclasses.replace(asked, masks=start.masks, mask_stride=stride))
+    encoder = start.encoder if recipe.model.regions.encoder is None else asked.encoder
+    of_start = dataclasses.replace(
+        asked,
+        masks=start.masks,
+        mask_stride=stride,
+        encoder=encoder,
+        queries=start.queries,
+        tokens=start.tokens,
+    )
+    words = region_words(start, of_start)
     if words:
         there = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in words.items())
         raise UserError(f"{where}: its model makes proposals with {there}; write {_as_words(words)}")

@@ -8,7 +8,15 @@ from typing import Any
 from uniperceiver.config import Recipe
 from uniperceiver.data.lengths import cut_notes
 from uniperceiver.data.mix import Mixture
-from uniperceiver.data.tasks import TaskData, alike_notes, lacking_notes, open_tasks, repeated_notes, source_notes
+from uniperceiver.data.tasks import (
+    TaskData,
+    alike_notes,
+    crowded_notes,
+    lacking_notes,
+    open_tasks,
+    repeated_notes,
+    source_notes,
+)
 from uniperceiver.data.vocabulary import text_encoder
 from uniperceiver.devices import device_of, refuse_other_defaults
 from uniperceiver.errors import UserError
@@ -27,6 +35,7 @@ from uniperceiver.runs.initial_weights import (
     code_of_start,
     load_backbone,
     load_start,
+    queries_note,
     read_start,
 )
 from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
@@ -120,7 +129,9 @@ def _made(
         callbacks=_callbacks(
             recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective), world
         ),
-        notes=tuple(_notes(recipe, tasks, codec, arch, mixture, world)) if world.is_first else (),
+        notes=(*queries_note(recipe, arch, start), *_notes(recipe, tasks, codec, arch, mixture, world))
+        if world.is_first
+        else (),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,
         tokenizer=codec.fingerprint(),
         tasks=tuple(tasks),
@@ -151,6 +162,7 @@ def _asked(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder) -> Arc
         answer=codec.answer,
         modalities=[modality for data in tasks for modality in data.task.inputs],
         masks=any(data.task.masks for data in tasks),
+        name_bias=any(data.task.class_term == "sigmoid" for data in tasks),
         pixels=max((data.preprocess.size for data in tasks if data.task.visual), default=0),
     )
 
@@ -170,6 +182,8 @@ def _notes(
         )
     yield from source_notes(tasks)
     yield from (note for data in tasks for note in (*repeated_notes(data), *lacking_notes(data)))
+    if arch.regions is not None:
+        yield from (note for data in tasks for note in crowded_notes(data, arch.regions.queries))
     yield from cut_notes(tasks, codec)
     # A class that has parameters of its own may share its text.
     if not (recipe.tune.head or recipe.tune.labels):

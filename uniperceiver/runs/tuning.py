@@ -97,6 +97,8 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
         raise UserError(f"{root}: no task of the catalogue classifies a {modality} alone; give a recipe")
     preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
     sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
+    if preprocess.fit != "crop":  # which is what such tasks do without the key
+        sight["fit"] = preprocess.fit
     return {"kind": kind, "batch": 32, **sight, **_FEW, **_sources(root)}
 
 
@@ -223,6 +225,11 @@ def _refuse_things(tasks: Sequence[TaskData], start: SavedModel, where: str) -> 
             raise UserError(
                 f"{where}: task {data.task.name!r} reads proposals, which its model does not make; tune one that was "
                 "trained with model.image=regions"
+            )
+        if data.task.class_term == "sigmoid" and shape is not None and not shape.name_bias:
+            raise UserError(
+                f"{where}: task {data.task.name!r} has class_term=sigmoid, for which its model has no bias of names; "
+                "tune one that was trained with that, or remove the key"
             )
         if data.task.masks and shape is not None and not shape.masks:
             raise UserError(

@@ -4,13 +4,14 @@ Shape suffixes: B sequences, N tokens, D width, R read-outs, K candidates.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from uniperceiver.records import Batch, Decision, Encoded, Readout
 from uniperceiver.records.regions import Regions
+from uniperceiver.tasks.answers.kind import Settled
 from uniperceiver.tasks.candidates import Candidates, Model, representations
 from uniperceiver.tasks.likelihood import logits, unit
 from uniperceiver.tasks.task import Task
@@ -50,9 +51,18 @@ def input_features(model: Model, batch: Batch, stream: torch.Generator | None = 
     return encode_inputs(model, batch, stream)[0]
 
 
-def encode_inputs(model: Model, batch: Batch, stream: torch.Generator | None = None) -> tuple[Tensor, Encoded]:
-    """As `input_features`, with what the encoder made of the inputs."""
-    encoded = model.encode(batch.inputs, stream, summary=batch.readout.summary)
+def encode_inputs(
+    model: Model, batch: Batch, stream: torch.Generator | None = None, *, settle: bool = True
+) -> tuple[Tensor, Encoded]:
+    """As `input_features`, with what the encoder made of the inputs.
+
+    Args:
+        settle: as in `answer_among`; masks of inner layers are made for things with masks alone.
+    """
+    inputs, objects = batch.inputs, batch.readout.objects
+    if settle and objects is not None and objects.mask_BGHW is not None:
+        inputs = replace(inputs, every_mask=True)
+    encoded = model.encode(inputs, stream, summary=batch.readout.summary)
     return model.represent(read(encoded, batch.readout)), encoded
 
 
@@ -82,24 +92,40 @@ def answer(
 
 
 def answer_among(
-    model: Model, task: Task, batch: Batch, c_KD: Tensor, stream: torch.Generator | None = None
+    model: Model,
+    task: Task,
+    batch: Batch,
+    c_KD: Tensor,
+    stream: torch.Generator | None = None,
+    *,
+    settle: bool = True,
 ) -> Answered:
-    """As `answer`, among candidates that were represented before; the decisions are those of the inputs."""
-    feature_RD, inputs = encode_inputs(model, batch, stream)
-    return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs)
+    """As `answer`, among candidates that were represented before; the decisions are those of the inputs.
+
+    Args:
+        settle: say what is right at each read-out, too, which takes work that whoever only asks has no use for.
+    """
+    feature_RD, inputs = encode_inputs(model, batch, stream, settle=settle)
+    return _answered(task, batch, compare(model, task, feature_RD, c_KD), inputs, settle=settle)
 
 
 def _answered(
-    task: Task, batch: Batch, logits_RK: Tensor, inputs: Encoded, decisions: tuple[Decision, ...] = ()
+    task: Task,
+    batch: Batch,
+    logits_RK: Tensor,
+    inputs: Encoded,
+    decisions: tuple[Decision, ...] = (),
+    *,
+    settle: bool = True,
 ) -> Answered:
     """Logits with what is right at each read-out, which the encoded inputs may decide.
 
     Args:
         decisions: of the candidates.
     """
-    settled = task.answer.settled(inputs, batch.readout)
+    settled = task.answer.settled(inputs, batch.readout) if settle else Settled(readout=batch.readout)
     return Answered(
-        logits_RK=logits_RK,
+        logits_RK=task.answer.shifted(task, logits_RK, inputs),
         decisions=inputs.decisions + decisions,
         readout=settled.readout,
         terms=settled.terms,

@@ -7,6 +7,7 @@ from typing import Any
 
 from uniperceiver.modalities import MODALITIES, TEXT, kind_of
 from uniperceiver.records import Facts, Segment, Side
+from uniperceiver.records.regions import ClassTerm, ObjectnessTerm
 from uniperceiver.tasks.answers import ANSWERS, AnswerKind, answer_name
 
 # One learned temperature per family; all eleven of the original release, so that its weights fit.
@@ -48,6 +49,8 @@ class Task:
     target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
     masks: bool = False  # whether a thing at a proposal has a mask beside its box
+    class_term: ClassTerm = "softmax"  # how the name of a proposal is learnt (tasks/localisation/classes.py)
+    objectness: ObjectnessTerm = "focal"  # and whether it is a thing, or how far it overlaps that (criterion.py there)
     template: str | None = None  # wraps an input text: "{text}" and, where the answer is read in the text, "{answer}"
 
     def __post_init__(self) -> None:
@@ -82,9 +85,8 @@ class Task:
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json; what came later stands there only where it says something."""
         values = dataclasses.asdict(self)
-        if not self.masks:
-            del values["masks"]
-        return values
+        later = {"masks": False, "class_term": "softmax", "objectness": "focal"}
+        return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     def segments(self, index: int | None = None) -> tuple[Segment, ...]:
         """The segments of the inputs, then those of the candidates, in training, evaluation and generation alike.
@@ -126,6 +128,9 @@ class Task:
         yield from kind.contradictions(self)
         if self.masks and not kind.reads_objects:
             yield "masks go with read_at='proposals' only"
+        for field, usual in (("class_term", "softmax"), ("objectness", "focal")):
+            if getattr(self, field) != usual and not kind.reads_objects:
+                yield f"{field} goes with read_at='proposals' only"
         if self.labels and not kind.has_labels:
             yield "labels go with candidates='labels' only"
         if any(not isinstance(texts, tuple) or not texts for texts in self.labels):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.objects import framed, mask_side
@@ -63,7 +64,7 @@ def test_evaluation_has_all_things_in_the_pixels_of_the_picture() -> None:
     assert things.box_O4 is not None
     assert things.area_O is not None
     assert np.array_equal(things.box_O4, BOXES)
-    assert things.area_O.tolist() == [64, 240, 64, 800]
+    assert things.area_O.tolist() == [64, 160, 64, 800]  # of masks, which end at the picture
     assert things.class_O is not None
     assert things.class_O.tolist() == [5, 6, 7, 8]
     assert things.masks is not None
@@ -134,3 +135,22 @@ def test_the_view_is_what_other_tasks_see() -> None:
 
 def test_masks_of_small_pictures_are_finer() -> None:
     assert (mask_side(64), mask_side(128), mask_side(640)) == (32, 64, 160)
+
+
+def test_a_thing_is_as_large_as_its_file_says_or_its_mask_or_its_box() -> None:
+    """As pycocotools has it, whose own annotations have the area of the mask."""
+    whole = sample()
+    assert isinstance(whole.masks, np.ndarray)
+    mask_OHW = whole.masks.copy()
+    mask_OHW[1, 2:8] = False
+    masks: list[np.ndarray | None] = [*mask_OHW[:3], None]
+    expected = [float(coco_mask.area(coco_mask.encode(np.asfortranarray(mask_HW)))) for mask_HW in mask_OHW[:3]]
+    unsaid = framed(replace(whole, masks=masks), replace(SEEN, fit="squash"), None, None, masks=8).things
+    assert unsaid is not None
+    assert unsaid.area_O is not None
+    assert unsaid.area_O.tolist() == [*expected, 800] == [64, 64, 64, 800]
+    said = replace(whole, masks=masks, areas=np.array([1.0, 2, 3, 4]))
+    things = framed(said, replace(SEEN, fit="squash"), None, None, masks=8).things
+    assert things is not None
+    assert things.area_O is not None
+    assert things.area_O.tolist() == [1, 2, 3, 4]

@@ -17,7 +17,7 @@ from uniperceiver.data.formats.tables.box_columns import with_objects
 from uniperceiver.data.media.decode import decode_image
 from uniperceiver.data.prepare.check import DataReport, check_data
 from uniperceiver.data.prepare.prepare import prepare_data
-from uniperceiver.data.tasks import lacking_notes, open_tasks
+from uniperceiver.data.tasks import crowded_notes, lacking_notes, open_tasks
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.serving.locate import model_folder
@@ -250,6 +250,20 @@ def test_a_class_without_a_thing_is_said(tmp_path: Path) -> None:
     (data,) = open_tasks(parse_recipe({"tasks": tasks, "model": REGIONS}, {}, "recipe"), tmp_path)
     (note,) = lacking_notes(data)
     assert note.startswith("blots/train: classes without a sample: 'spot'; they are not learnt here")
+
+
+def test_things_that_are_too_many_for_the_queries_are_said(tmp_path: Path) -> None:
+    """A picture has five things and a crowd, another one thing, the third nothing."""
+    write(tmp_path, THINGS)
+    tasks = {"blots": {"kind": "object_detection", "train": SOURCE, "val": SOURCE, "size": 64}}
+    (data,) = open_tasks(parse_recipe({"tasks": tasks, "model": REGIONS}, {}, "recipe"), tmp_path)
+    assert crowded_notes(data, queries=5) == []
+    train, val = crowded_notes(data, queries=2)
+    assert train == (
+        "blots/train: 1 of 3 pictures have more things than model.regions.queries 2, up to 5; "
+        "3 things are not learnt: raise it"
+    )
+    assert val.endswith("3 things cannot be found: raise it")
 
 
 def test_the_view_of_a_task_about_things_is_the_whole_picture(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def told(monkeypatch: pytest.MonkeyPatch, found: list[Detections], truth: list[P
     monkeypatch.setattr(f"{room}.answer_among", answer_among)
     monkeypatch.setattr(f"{room}._represented", lambda *rest: None)
 
-    def detections_of(logits_RK: Any, regions: Regions, pictures: Any, names: Any) -> list[Detections]:
+    def detections_of(logits_RK: Any, regions: Regions, pictures: Any, names: Any, term: str) -> list[Detections]:
         (number,) = regions.chosen_BN.flatten().tolist()
         (layer,) = regions.layers
         picture = found[number]

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.regions_run import REGION_TASKS, region_values
 from tests.small_run import train, values_of, write_recipe
@@ -55,7 +57,8 @@ def test_another_kind_of_model_is_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__regions__queries": 9, "model__regions__tokens": 7}, "with queries 6, tokens 5; write "),
+        ({"model__regions__points": 3}, "with points 2; write "),
+        ({"model__regions__encoder": 1}, "with encoder 0; write "),
         ({"model__regions__mask_stride": 4}, "with mask_stride 2; write "),
     ],
 )
@@ -112,3 +115,43 @@ def test_things_that_the_start_says_nothing_of_are_not_tuned(
     recipe = tuning(starts / start, tasks={"things": REGION_TASKS[task]})
     with pytest.raises(UserError, match=f"^model.start .*{message}"):
         prepare_run(recipe, tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("queries", "tokens"), [(9, 7), (4, 3)])
+def test_a_run_may_have_more_or_fewer_queries_than_its_start(
+    starts: Path, tmp_path: Path, queries: int, tokens: int
+) -> None:
+    """Ranks that both have keep their vectors, the others are those of a freshly drawn model."""
+    changes = {"model__regions__queries": queries, "model__regions__tokens": tokens}
+    values = region_values(("boxes",), steps=1, model__start=str(starts / "boxes"), **changes)
+    path = write_recipe(tmp_path / "r.yaml", values)
+    run = prepare_run(read_recipe(path), tmp_path, tmp_path / "run", quiet=True)
+    (note,) = (note for note in run.notes if "queries" in note)
+    kept = "the first 4 keep their vectors" if queries == 4 else "the last 3 have newly drawn vectors"
+    assert f"its model has 6 queries, the run {queries}, so {kept}; model.regions.queries=6 keeps them all" in note
+    before = load_file(starts / "boxes" / "model/model.safetensors")
+    after = run.objective.model.state_dict()
+    (name,) = (name for name in before if name.endswith("decoder.rank"))
+    shared = min(6, queries)
+    assert torch.equal(after[name][:shared], before[name][:shared])
+    assert all(torch.equal(after[other], value) for other, value in before.items() if other != name)
+    assert 0 < after[name][shared:].std() < 0.04 if queries == 9 else len(after[name]) == 4
+    train(tmp_path / "run", read_recipe(path))
+    (answer,) = load(tmp_path / "run").detect(np.zeros((32, 32, 3), np.uint8), least=0.0)
+    assert len(answer) == tokens * 7
+
+
+def test_equal_queries_are_no_note(starts: Path, tmp_path: Path) -> None:
+    values = region_values(("boxes",), steps=1, model__start=str(starts / "boxes"))
+    path = write_recipe(tmp_path / "r.yaml", values)
+    notes = prepare_run(read_recipe(path), tmp_path, tmp_path / "run", quiet=True).notes
+    assert not [note for note in notes if "queries" in note]
+
+
+def test_a_start_keeps_its_encoder_where_the_recipe_names_none(starts: Path, tmp_path: Path) -> None:
+    train(tmp_path / "deep", recipe(("boxes",), steps=1, model__regions__encoder=2))
+    values = region_values(("boxes",), steps=1, model__start=str(tmp_path / "deep"))
+    train(tmp_path / "run", read_recipe(write_recipe(tmp_path / "r.yaml", values)))
+    shape = load(tmp_path / "run").saved.arch.regions
+    assert shape is not None
+    assert shape.encoder == 2

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.tasks.localisation.test_match import giou_by_hand, make_layer, make_objects
+from uniperceiver.boxes import corners_of, iou
 from uniperceiver.records.regions import Denoised, Objects, ProposalLayer, Regions
-from uniperceiver.tasks.localisation.criterion import binary_distance, dice_distance, focal, localise
+from uniperceiver.tasks.localisation.criterion import binary_distance, dice_distance, focal, localise, varifocal
 
 
 def make_regions(layers: list[ProposalLayer], tokens: int) -> Regions:
@@ -60,6 +61,38 @@ def test_focal_loss_has_the_gradient_of_its_formula() -> None:
     written = torch.where(target > 0, 0.25 * (1 - p) ** 2 * -p.log(), 0.75 * p**2 * -(1 - p).log())
     assert torch.allclose(focal(logit, target), written, atol=1e-12, rtol=0)
     assert torch.autograd.gradcheck(lambda x: focal(x, target), (logit,))
+
+
+def test_varifocal_loss_has_the_gradient_of_its_formula() -> None:
+    logit = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    target = torch.rand(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target = target * (target > 0.4)
+    assert 0 < (target > 0).sum() < 10
+    p = logit.sigmoid()
+    as_thing = target * -(target * p.log() + (1 - target) * (1 - p).log())
+    written = torch.where(target > 0, as_thing, 0.75 * p**2 * -(1 - p).log())
+    assert torch.allclose(varifocal(logit, target), written, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda x: varifocal(x, target), (logit,))
+
+
+def test_objectness_can_be_how_far_a_pair_overlaps() -> None:
+    objects = make_objects(1, 1, [1])
+    box = objects.box_BG4[0, 0] + torch.tensor([0.02, -0.01, 0.05, 0.03])
+    far = torch.tensor([0.05, 0.05, 0.02, 0.02])
+    logit_BQ = torch.tensor([[-1.5, 0.5]], requires_grad=True)
+    box_BQ4 = torch.stack([far, box])[None].requires_grad_()
+    regions = make_regions([ProposalLayer(objectness_BQ=logit_BQ, box_BQ4=box_BQ4)], 2)
+    overlap = iou(corners_of(box), corners_of(objects.box_BG4[0, 0])).item()
+    assert 0.2 < overlap < 0.95
+    none, thing = (1 / (1 + math.exp(-logit)) for logit in (-1.5, 0.5))
+    expected = 0.75 * none**2 * -math.log(1 - none)
+    expected += overlap * -(overlap * math.log(thing) + (1 - overlap) * math.log(1 - thing))
+    terms = localise(regions, objects, "iou").terms
+    assert terms["objectness"].item() == pytest.approx(expected, rel=1e-5)
+    (gradient,) = torch.autograd.grad(terms["objectness"], box_BQ4, allow_unused=True, retain_graph=True)
+    assert gradient is None  # the target is no way to move a box
+    focal_terms = localise(regions, objects).terms
+    assert all(torch.equal(term, focal_terms[name]) for name, term in terms.items() if name != "objectness")
 
 
 def test_mask_distances_have_the_gradients_of_their_formulas() -> None:

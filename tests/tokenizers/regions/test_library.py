@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.tokenizers.regions.test_tokens import HEADS, PATCH, SMALL, D, gradients_of, layers_of, pixels
+from uniperceiver.config import ModelConfig, RegionsConfig
 from uniperceiver.errors import UserError
+from uniperceiver.runs.architecture import region_shape
 from uniperceiver.streams import torch_stream
 from uniperceiver.tokenizers.regions.library import LibraryBackbone, library_shape, load_library_weights, new_body
 from uniperceiver.tokenizers.regions.shape import LibraryShape, RegionShape
@@ -129,3 +131,17 @@ def test_what_is_no_backbone_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="is no backbone of transformers"):
         library_shape(str(tmp_path), levels=3)
+
+
+def test_maps_of_a_library_look_at_each_other_in_six_layers(folder: Path) -> None:
+    """But behind a backbone of one map, as plain transformers are, or where the recipe says otherwise."""
+    words = {"backbone": f"transformers:{folder}", "levels": 3}
+    shapes = [
+        region_shape(
+            ModelConfig(image="regions", regions=RegionsConfig(**words, **more)),  # type: ignore[arg-type]
+            masks=False,
+            pixels=64,
+        )
+        for more in ({}, {"encoder": 1})
+    ]
+    assert [shape.encoder for shape in shapes if shape] == [0 if folder.name == "dinov2" else 6, 1]

@@ -172,6 +172,23 @@ def test_every_parameter_has_a_use() -> None:
     assert all(gradients_of(tokenizer, loss).values())
 
 
+def test_masks_of_inner_layers_are_made_where_they_are_asked_for_and_change_nothing_else() -> None:
+    tokenizer = trained(masks=True, decoder=3)
+    results = [tokenizer.propose(pixels(), every_mask=every) for every in (True, False)]
+    (all_BGD, everything), (last_BGD, last) = results
+    assert [layer.mask_BQHW is not None for layer in everything.layers] == [False, True, True, True]
+    assert [layer.mask_BQHW is not None for layer in last.layers] == [False, False, False, True]
+    assert torch.equal(all_BGD, last_BGD)
+    for left, right in zip(everything.layers, last.layers, strict=True):
+        assert torch.equal(left.objectness_BQ, right.objectness_BQ)
+        assert torch.equal(left.box_BQ4, right.box_BQ4)
+    without_masks = [
+        gradients_of(tokenizer, x_BGD.square().mean() + sum(layer.box_BQ4.square().mean() for layer in regions.layers))
+        for x_BGD, regions in results
+    ]
+    assert without_masks[0] == without_masks[1]
+
+
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_picture_does_not_depend_on_the_others_of_its_batch(masks: bool) -> None:
     tokenizer, mixed = trained(masks=masks), pixels(b=4)

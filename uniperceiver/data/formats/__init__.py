@@ -191,6 +191,12 @@ def labels_there(source: Source) -> frozenset[int] | None:
     return None if labels_of is None else labels_of(np.arange(len(source)))
 
 
+def thing_counts(source: Source) -> np.ndarray | None:
+    """How many single things each picture has, (I,) int64, where that is known without reading; None: it is not."""
+    counts_of: Callable[[np.ndarray], np.ndarray | None] | None = getattr(source, "counts_of", None)
+    return None if counts_of is None else counts_of(np.arange(len(source)))
+
+
 def classes_of(source: Source, where: str) -> tuple[tuple[str, ...], ...]:
     """Texts per class of a source that must have labels.
 

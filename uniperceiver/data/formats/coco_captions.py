@@ -3,7 +3,6 @@
 Shape suffixes: I images.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ import numpy as np
 from uniperceiver.data.formats.files import (
     Strings,
     existing_file,
-    existing_folder,
     first_frames,
     printable,
     read_bytes,
     read_json,
 )
+from uniperceiver.data.formats.image_folders import image_folders
 from uniperceiver.data.formats.tables.values import left_out_captions
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
@@ -38,30 +37,22 @@ class CocoCaptionsSource:
     def open(self, base: Path, where: str) -> "CocoCaptionsData":
         """Read the JSON file and gather each image's captions."""
         path = existing_file(base, self.path, where)
-        named = (self.images,) if isinstance(self.images, str) else self.images
-        folders = tuple(dict.fromkeys(existing_folder(base, folder, f"{where}: images") for folder in named))
-        if not folders:
-            raise UserError(f"{where}: key 'images' is an empty list; name the folder of the images")
+        folders = image_folders(base, self.images, where)
         document = read_json(path, where)
         files = _files(document, path, where)
         captions, notes = _captions(document, files, path, where)
         kept = [image for image in files if captions[image]]
         if not kept:
             raise UserError(f"{where}: {path}: no image has a caption; is this the captions file?")
-        folder_I = np.array(
-            folder_indices(folders, [files[image] for image in kept], f"{where}: images"), dtype=np.int16
-        )
-        if (folder_I < 0).all():
-            names = " and ".join(map(str, folders))
-            hold = "hold" if len(folders) > 1 else "holds"
-            raise UserError(f"{where}: images: {names} {hold} no image of {path.name}, not even {files[kept[0]]}")
+        names = [files[image] for image in kept]
+        folder_I = folders.indices_of(names, path)
         return CocoCaptionsData(
-            folders=folders,
+            folders=folders.folders,
             folder_I=folder_I,
-            files=Strings.of(files[image] for image in kept),
+            files=Strings.of(names),
             captions=Strings.of(text for image in kept for text in captions[image]),
             stop_I=np.cumsum([len(captions[image]) for image in kept], dtype=np.int64),
-            notes=(*notes, *first_frames(" and ".join(map(str, folders)), (files[image] for image in kept))),
+            notes=(*notes, *first_frames(folders.text, names)),
         )
 
 
@@ -157,24 +148,6 @@ def _captions(
         *([f"{path}: {nameless:,} images without id or file_name are left out"] if nameless else []),
         *([f"{path}: {without:,} of {len(files):,} images have no caption and are left out"] if without else []),
     )
-
-
-def folder_indices(folders: Sequence[Path], files: Sequence[str], where: str) -> list[int]:
-    """The folder that holds each file, -1 where none does."""
-    listed = [frozenset(os.listdir(folder)) for folder in folders]  # far faster than to ask for each file
-    indices = []
-    for file in files:
-        nested = "/" in file
-        holding = [
-            index
-            for index, folder in enumerate(folders)
-            if (os.path.isfile(folder / file) if nested else file in listed[index])
-        ]
-        if len(holding) > 1:
-            first, second = (folders[index] for index in holding[:2])
-            raise UserError(f"{where}: {file} is in {first} and in {second}; name only the folder that is meant")
-        indices.append(holding[0] if holding else -1)
-    return indices
 
 
 def _entries(document: Any, key: str, path: Path, where: str) -> list[Any]:

@@ -102,6 +102,11 @@ class Subset:
         labels_of: Callable[[np.ndarray], frozenset[int] | None] | None = getattr(self.whole, "labels_of", None)
         return None if labels_of is None else labels_of(self.index_I[index_I])
 
+    def counts_of(self, index_I: np.ndarray) -> np.ndarray | None:
+        """How many single things each of these pictures has; None: not known without reading them."""
+        counts_of: Callable[[np.ndarray], np.ndarray | None] | None = getattr(self.whole, "counts_of", None)
+        return None if counts_of is None else counts_of(self.index_I[index_I])
+
     def texts(self) -> Iterator[str]:
         """The texts of the whole: its files are not read again to find out which of them belong to these samples."""
         return self.whole.texts()

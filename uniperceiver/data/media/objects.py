@@ -102,9 +102,23 @@ def things_seen(
         mask_GHW = _masks_seen(sample, window, seen_G, masks)
         things = replace(things, seen_mask_GHW=mask_GHW, seen_has_mask_G=np.asarray(mask_GHW.any(axis=(1, 2))))
     if truth and sample.boxes is not None:
-        area_O = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1) if sample.areas is None else sample.areas
+        area_O = thing_areas(sample, box_O4)
         things = replace(things, box_O4=box_O4, class_O=class_O, crowd_O=crowd_O, area_O=area_O, masks=sample.masks)
     return things
+
+
+def thing_areas(sample: Sample, box_O4: np.ndarray) -> np.ndarray:
+    """Square pixels of each thing of a picture, (O,) float64, by which COCO calls it small, medium or large.
+
+    What the file says, or else how many pixels its mask has, or else those of its box (x0 y0 x1 y1).
+    """
+    if sample.areas is not None:
+        return sample.areas
+    area_O: np.ndarray = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1).astype(np.float64)
+    for number in range(0 if sample.masks is None else len(sample.masks)):
+        if (mask_HW := sample.masks[number]) is not None:  # type: ignore[index]
+            area_O[number] = np.count_nonzero(mask_HW)
+    return area_O
 
 
 def _masks_seen(sample: Sample, window: PictureWindow, seen_G: np.ndarray, side: int) -> np.ndarray:

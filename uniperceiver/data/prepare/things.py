@@ -5,7 +5,7 @@ Shape suffixes: O things of a picture, H W pixels.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 
 from uniperceiver.data.formats.objects.outlines import runs_of_mask
 from uniperceiver.data.media.decode import stored_size
+from uniperceiver.data.media.objects import thing_areas
 from uniperceiver.records import Sample
 
 SMALL, MEDIUM = 32**2, 96**2  # square pixels up to which COCO calls a thing small, or of middle size
@@ -46,7 +47,7 @@ class ThingFindings:
         assert sample.boxes is not None
         box_O4 = np.asarray(sample.boxes, dtype=np.float64)
         own_O = (box_O4[:, 2:] - box_O4[:, :2]).prod(axis=1)
-        area_O = own_O if sample.areas is None else sample.areas
+        area_O = thing_areas(sample if masks else replace(sample, masks=None), box_O4)
         crowd_O = np.zeros(len(box_O4), dtype=bool) if sample.crowd is None else sample.crowd
         self.per_picture[len(box_O4)] += 1
         self.labels.update([] if sample.classes is None else sample.classes.tolist())

@@ -21,8 +21,8 @@ from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer
 from uniperceiver.tasks.ask import Answered, answer_among
 from uniperceiver.tasks.candidates import represent_in_chunks
+from uniperceiver.tasks.localisation.classes import class_loss, class_weight
 from uniperceiver.tasks.localisation.detections import detections_of
-from uniperceiver.tasks.loss import cross_entropy
 from uniperceiver.tasks.task import Task
 
 _LEARNT_FROM = 500  # training pictures that chance looks at
@@ -77,7 +77,7 @@ class RegionsEvaluation(Evaluation):
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
         batch = batch_of(split, settings, samples)
         c_KD = _represented(model, split, settings)
-        answered = answer_among(model, split.task, batch, c_KD)
+        answered = answer_among(model, split.task, batch, c_KD, settle=False)
         for picture, things in zip(_detections(split, settings, batch, answered), _pictures(batch), strict=True):
             yield Shown(things=ShownThings.of(picture, things))
 
@@ -87,25 +87,26 @@ class _Losses:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self._counts = {"answers": 0, "things": 0}
+        self._counts = {"answers": 0.0, "things": 0.0}
 
     def add(self, task: Task, batch: Batch, answered: Answered) -> None:
         """Take in the terms of a batch, each of which is divided by the number of its things, 1 at least."""
         objects = batch.readout.objects
         assert objects is not None
         things = int(objects.single_BG.sum())
-        likelihood = cross_entropy(answered.logits_RK, answered.readout.target_R)
-        terms = {_NLL: likelihood * answered.readout.answers}
+        target_R = answered.readout.target_R
+        answers = float(class_weight(target_R, task.class_term))
+        terms = {_NLL: class_loss(answered.logits_RK, target_R, task.class_term) * answers}
         terms |= {name: term * max(1, things) for name, term in answered.terms.items()}
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(term)
-        self._counts["answers"] += answered.readout.answers
+        self._counts["answers"] += answers
         self._counts["things"] += things
 
     def means(self) -> Metrics:
         """`nll` of the classes, `localisation` of all else, and their sum."""
-        nll = self._sums.pop(_NLL, 0.0) / max(1, self._counts["answers"])
-        localisation = sum(self._sums.values()) / max(1, self._counts["things"])
+        nll = self._sums.pop(_NLL, 0.0) / max(1.0, self._counts["answers"])
+        localisation = sum(self._sums.values()) / max(1.0, self._counts["things"])
         return {"loss": nll + localisation, "nll": nll, "localisation": localisation}
 
 
@@ -137,7 +138,7 @@ def _detections(split: Split, settings: Settings, batch: Batch, answered: Answer
         last = _of_row(regions.layers[-1], row, masks=split.task.masks)
         own = replace(regions, layers=(last,), chosen_BN=regions.chosen_BN[row : row + 1])
         logits_NK = answered.logits_RK[row * proposals : (row + 1) * proposals]
-        yield from detections_of(logits_NK, own, [things], names)
+        yield from detections_of(logits_NK, own, [things], names, term=split.task.class_term)
 
 
 def _of_row(layer: ProposalLayer, row: int, *, masks: bool) -> ProposalLayer:

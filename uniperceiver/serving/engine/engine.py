@@ -80,7 +80,7 @@ class Engine:
     ) -> Iterator[tuple[tuple[PictureThings, ...], Regions, Tensor]]:
         """The proposals in every batch of pictures and the logits of the candidates at each, (R, K)."""
         for batch in self.batches(chosen, samples):
-            answered = answer_among(self.model, chosen.task, batch, c_KD)
+            answered = answer_among(self.model, chosen.task, batch, c_KD, settle=False)
             assert answered.regions is not None
             assert batch.readout.objects is not None
             finite(answered.regions.layers[-1].objectness_BQ)
@@ -125,7 +125,8 @@ class Engine:
 
     def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
         """Keyed by texts and by what routing sees."""
-        key = (what, chosen.task.labels, chosen.preprocess.length, chosen.task.facts("candidate", chosen.index))
+        task = chosen.task
+        key = (what, task.labels, task.class_term, chosen.preprocess.length, task.facts("candidate", chosen.index))
         return self.cache.get(key, self.model, lambda: finite(make()))
 
     def represent(self, candidates: Candidates) -> Tensor:

@@ -46,7 +46,7 @@ def detections(
     c_KD = engine.all_candidates(chosen)
     answers = []
     for pictures, regions, logits_RK in engine.located(chosen, inputs.samples_of(chosen.task.media, images), c_KD):
-        answers += detections_of(logits_RK, regions, pictures, names, int(most))
+        answers += detections_of(logits_RK, regions, pictures, names, int(most), chosen.task.class_term)
     return [kept(answer, least, masks=masks) for answer in answers]
 
 
@@ -116,12 +116,18 @@ def _chosen(
         named = inputs.label_texts(labels, None)
         if len(named) > 1:
             inputs.refuse_equal(named, saved.codec.clean)
-        elif all(len(saved.tasks[name].task.labels) != 1 for name in own):
+        elif chosen.task.class_term == "softmax" and all(len(saved.tasks[name].task.labels) != 1 for name in own):
             raise UserError(
                 f"{call}: labels: {shown(named[0][0])} alone would be the name of every thing; give those of other "
                 "things, too"
             )
-        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+        try:
+            chosen = replace(chosen, task=replace(chosen.task, labels=named))
+        except ValueError as error:
+            raise UserError(f"{call}: labels: {error}") from None
+    shape = saved.arch.regions
+    if chosen.task.class_term == "sigmoid" and (shape is None or not shape.name_bias):
+        raise UserError(f"{call}: class_term='sigmoid' needs a model that was trained with it; ask with 'softmax'")
     if not chosen.task.labels:
         raise UserError(
             f"{call}: give labels=[...], or task= the name of a task of the run: {', '.join(own) or '(none)'}"

@@ -138,6 +138,10 @@ class AnswerKind:
         """What is right at the read-outs, where the model's outputs decide what is asked; usually nothing changes."""
         return Settled(readout=readout)
 
+    def shifted(self, task: "Task", logits_RK: Tensor, encoded: Encoded) -> Tensor:
+        """Logits with what the model adds to those of such tasks alone; usually nothing."""
+        return logits_RK
+
     def batch_candidates(
         self, task: "Task", asked: Sequence[Asked], codec: TextCodec, index: int | None
     ) -> Sequences | None:

@@ -3,7 +3,7 @@
 Shape suffixes beside those of `records`: G things of a picture as the model sees them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from uniperceiver.records import Encoded, Readout, Sample, Sequences
 from uniperceiver.records.regions import Objects, PictureThings
-from uniperceiver.tasks.answers.kind import Asked, Settled
+from uniperceiver.tasks.answers.kind import Asked, CandidateDraw, Settled
 from uniperceiver.tasks.answers.labels import Labels
-from uniperceiver.tasks.candidates import TextCodec
+from uniperceiver.tasks.candidates import Candidates, TextCodec, label_candidates
+from uniperceiver.tasks.localisation.classes import BACKGROUND, CLASS_TERMS, class_loss, class_targets
 from uniperceiver.tasks.localisation.criterion import localise
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ class RegionLabels(Labels):
         yield from super().contradictions(task)
         if task.inputs != ("image",):
             yield f"read_at={task.read_at!r} needs inputs=('image',): a picture alone, as proposals are made of it"
+        if task.class_term not in CLASS_TERMS:
+            yield f"unknown class_term {task.class_term!r}"
+        if task.objectness not in ("focal", "iou"):
+            yield f"unknown objectness {task.objectness!r}"
+        if task.class_term == "background" and any(BACKGROUND in texts for texts in task.labels):
+            yield (
+                f"class_term='background' has the text {BACKGROUND!r} for what is no thing, and a class is called so, "
+                "too; give that class another text"
+            )
 
     def answers_in_text(self, task: "Task") -> bool:
         return False
@@ -71,17 +81,47 @@ class RegionLabels(Labels):
             position_R=position_R,
             target_R=objects.class_BG[row_R, position_R],
             objects=objects,
+            class_term=task.class_term,
+            objectness=task.objectness,
         )
+
+    def all_candidates(self, task: "Task", codec: TextCodec, index: int | None = None) -> Candidates:
+        return label_candidates(_with_background(task), codec, None, index)
+
+    def training_candidates(
+        self, task: "Task", codec: TextCodec, index: int | None, readout: Readout, draw: CandidateDraw
+    ) -> Candidates:
+        return super().training_candidates(_with_background(task), codec, index, readout, draw)
+
+    def shifted(self, task: "Task", logits_RK: Tensor, encoded: Encoded) -> Tensor:
+        if task.class_term != "sigmoid":
+            return logits_RK
+        assert encoded.regions is not None, "the model makes no proposals"
+        assert encoded.regions.name_bias is not None, "the model has no bias of names"
+        return logits_RK + encoded.regions.name_bias
+
+    def loss_terms(
+        self, logits_RK: Tensor, readout: Readout, candidates: Candidates, smoothing: float
+    ) -> Mapping[str, Tensor]:
+        return {"nll": class_loss(logits_RK, readout.target_R, readout.class_term, smoothing)}
 
     def settled(self, encoded: Encoded, readout: Readout) -> Settled:
         assert encoded.regions is not None, "the model makes no proposals"
         assert readout.objects is not None
-        located = localise(encoded.regions, readout.objects)
+        located = localise(encoded.regions, readout.objects, readout.objectness)
         rows, proposals = located.class_BN.shape
         row_R = torch.arange(rows, device=located.class_BN.device).repeat_interleave(proposals)
         position_R = torch.arange(proposals, device=row_R.device).repeat(rows) + encoded.regions.start
-        targets = replace(readout, row_R=row_R, position_R=position_R, target_R=located.class_BN.flatten())
+        target_R = class_targets(located.class_BN, located.none_BN, readout.class_term)
+        targets = replace(readout, row_R=row_R, position_R=position_R, target_R=target_R)
         return Settled(readout=targets, terms=located.terms)
+
+
+def _with_background(task: "Task") -> "Task":
+    """The task with a class more, behind the others, where what is no thing is one of its candidates."""
+    if task.class_term != "background":
+        return task
+    return replace(task, labels=(*task.labels, (BACKGROUND,)), class_term="softmax")
 
 
 def collated(pictures: Sequence[PictureThings], *, kept: bool) -> Objects:

@@ -10,28 +10,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniperceiver.boxes import corners_of
-from uniperceiver.records.regions import Detections, PictureThings, ProposalLayer, Regions
+from uniperceiver.records.regions import ClassTerm, Detections, PictureThings, ProposalLayer, Regions
+from uniperceiver.tasks.localisation.classes import class_scores
 
 MOST = 100  # detections of a picture, as COCO counts
 LEAST = 0.3  # score from which on people are shown a detection
 
 
 def detections_of(
-    logits_RK: Tensor, regions: Regions, pictures: Sequence[PictureThings], names: Sequence[str], most: int = MOST
+    logits_RX: Tensor,
+    regions: Regions,
+    pictures: Sequence[PictureThings],
+    names: Sequence[str],
+    most: int = MOST,
+    term: ClassTerm = "softmax",
 ) -> list[Detections]:
     """What was found in each picture, best first; boxes are clipped to the picture.
 
-    The score of a proposal for a label is sigma(objectness) x P(label | proposal); the best `most` of all such
-    pairs are taken, without suppressing those that overlap, as in the DETR family.
+    The score of a proposal for a label is sigma(objectness) x P(label | proposal), or what `class_scores` says of
+    another term; the best `most` of all such pairs are taken, without suppressing those that overlap, as in the DETR
+    family.
 
     Args:
-        logits_RK: of every label at every proposal, R = pictures x proposals.
+        logits_RX: of every label at every proposal, R = pictures x proposals; of the background behind them, with it.
         names: of the K labels.
         most: detections of a picture.
+        term: how names were learnt (Task.class_term).
     """
     last, (rows, proposals) = regions.layers[-1], regions.chosen_BN.shape
-    thing_BN = last.objectness_BQ.float().gather(1, regions.chosen_BN).sigmoid()
-    score_BNK = thing_BN[..., None] * logits_RK.float().softmax(dim=-1).view(rows, proposals, -1)
+    objectness_BN = last.objectness_BQ.float().gather(1, regions.chosen_BN)
+    score_BNK = class_scores(logits_RX.view(rows, proposals, -1), objectness_BN, term)
     best_BM, pair_BM = score_BNK.flatten(1).topk(min(most, score_BNK[0].numel()), dim=1)
     query_BM = regions.chosen_BN.gather(1, pair_BM // len(names))
     box_BM4 = corners_of(last.box_BQ4.float().gather(1, query_BM[..., None].expand(-1, -1, 4)))

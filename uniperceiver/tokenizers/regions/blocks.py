@@ -60,7 +60,7 @@ class PlainAttention(nn.Module):
         """(B, N, D).
 
         Args:
-            mask: bool, broadcast to (B, h, N, M); False: not looked at.
+            mask: broadcast to (B, h, N, M); bool, False: not looked at; else added to the scores.
         """
         query, key, value = (
             linear(x).unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -17,11 +17,13 @@ from uniperceiver.records.regions import Denoised, ProposalLayer
 from uniperceiver.tokenizers.regions.backbone import Maps
 from uniperceiver.tokenizers.regions.blocks import ExactLinear, Perceptron, RegionBlock
 from uniperceiver.tokenizers.regions.deformable import DeformableAttention
+from uniperceiver.tokenizers.regions.dense import DenseAttention
 from uniperceiver.tokenizers.regions.masks import MaskHead
 from uniperceiver.tokenizers.regions.noise import Noised
 from uniperceiver.tokenizers.regions.places import anchors, box_vectors
 from uniperceiver.tokenizers.regions.shape import RegionShape
 
+OF_QUERIES = "decoder.rank"  # the end of the name of the parameter that has a row for each query
 _RARE = -4.0  # bias of objectness: nearly everything is no thing
 
 
@@ -56,12 +58,16 @@ class BoxHead(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at points of the maps around their boxes, then at each other."""
+    """Queries look at the maps, around their boxes or everywhere, then at each other."""
 
-    def __init__(self, width: int, heads: int, *, levels: int, points: int) -> None:
+    def __init__(self, width: int, heads: int, shape: RegionShape) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-5)
-        self.look = DeformableAttention(width, heads, levels=levels, points=points)
+        self.look: DeformableAttention | DenseAttention
+        if shape.attention == "deformable":
+            self.look = DeformableAttention(width, heads, levels=shape.levels, points=shape.points)
+        else:
+            self.look = DenseAttention(width, heads, relative=shape.attention == "dense_rpb")
         self.block = RegionBlock(width, heads)
         self.head = BoxHead(width)
 
@@ -87,9 +93,7 @@ class Decoder(nn.Module):
         if shape.denoise:
             self.noised = nn.Parameter(torch.empty(width).normal_(0.0, 0.02))  # the content of every noised query
         self.position = Perceptron(width, width, width)
-        self.layers = nn.ModuleList(
-            DecoderLayer(width, heads, levels=shape.levels, points=shape.points) for _ in range(shape.decoder)
-        )
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, shape) for _ in range(shape.decoder))
         self.norm = nn.LayerNorm(width, eps=1e-5)
         self.masks = MaskHead(width, fine_channels) if fine_channels else None
 
@@ -107,13 +111,15 @@ class Decoder(nn.Module):
         if self.masks is not None:
             self.masks.initialise()
 
-    def forward(self, maps: Maps, noised: Noised | None = None) -> Decoded:
+    def forward(self, maps: Maps, noised: Noised | None = None, *, every_mask: bool = True) -> Decoded:
         """Proposals: as many as there are queries, or cells where these are fewer.
 
         Boxes go from layer to layer without gradient: the loss of a layer teaches that layer.
 
         Args:
             noised: boxes that are refined beside the proposals, which do not see them.
+            every_mask: make the masks of all layers, and of noised boxes; False: only those of the last layer, which
+                are parts of tokens.
         """
         query_BQD, reference_BQ4, first = self._first_choice(maps)
         pixel_BDHW = None
@@ -121,16 +127,17 @@ class Decoder(nn.Module):
             assert maps.fine_BCHW is not None
             pixel_BDHW = self.masks.pixels(maps.fine_BCHW, maps.level(0))
         layers, normed_BQD, looks = [first], query_BQD, []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, start=1):
             assert isinstance(layer, DecoderLayer)
             position_BQD = self._positions(reference_BQ4, query_BQD)
             looked_BQD = layer.looked(query_BQD, position_BQD, reference_BQ4, maps)
             looks.append((looked_BQD, position_BQD))
             query_BQD = layer.block(looked_BQD, position_BQD)
             normed_BQD = self.norm(query_BQD)
-            layers.append(self._answers(layer, normed_BQD, reference_BQ4, pixel_BDHW))
+            pixels = pixel_BDHW if every_mask or number == len(self.layers) else None
+            layers.append(self._answers(layer, normed_BQD, reference_BQ4, pixels))
             reference_BQ4 = layers[-1].box_BQ4.detach()
-        denoised = None if noised is None else self._denoised(noised, maps, pixel_BDHW, looks)
+        denoised = None if noised is None else self._denoised(noised, maps, pixel_BDHW if every_mask else None, looks)
         return Decoded(layers=tuple(layers), query_BQD=normed_BQD, denoised=denoised)
 
     def _denoised(
@@ -162,9 +169,9 @@ class Decoder(nn.Module):
     def _answers(
         self, layer: DecoderLayer, normed_BQD: Tensor, reference_BQ4: Tensor, pixel_BDHW: Tensor | None
     ) -> ProposalLayer:
-        """What a layer says of its queries."""
+        """What a layer says of its queries; of masks nothing without pixels."""
         objectness_BQ, box_BQ4 = layer.head(normed_BQD, reference_BQ4)
-        mask_BQHW = None if self.masks is None else self.masks(normed_BQD, pixel_BDHW)
+        mask_BQHW = None if self.masks is None or pixel_BDHW is None else self.masks(normed_BQD, pixel_BDHW)
         return ProposalLayer(objectness_BQ=objectness_BQ, box_BQ4=box_BQ4, mask_BQHW=mask_BQHW)
 
     def _first_choice(self, maps: Maps) -> tuple[Tensor, Tensor, ProposalLayer]:

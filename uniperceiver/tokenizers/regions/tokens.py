@@ -9,6 +9,7 @@ teach them; y is not, so every task teaches the proposals.
 Shape suffixes: B pictures, C channels, H W pixels, N proposals that are tokens, G tokens, D width.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from uniperceiver.records.regions import Objects, ProposalLayer, Regions
 from uniperceiver.tokenizers.regions.backbone import Maps, PlainBackbone
 from uniperceiver.tokenizers.regions.blocks import PlainAttention
 from uniperceiver.tokenizers.regions.decoder import Decoder, best, rows
+from uniperceiver.tokenizers.regions.encoder import MapEncoder
 from uniperceiver.tokenizers.regions.library import LibraryBackbone
 from uniperceiver.tokenizers.regions.masks import small_masks
 from uniperceiver.tokenizers.regions.noise import noised
@@ -28,6 +30,7 @@ from uniperceiver.tokenizers.regions.shape import RegionShape
 
 _FLAT = 49  # most tokens of the coarsest map: 7 x 7 (224 pixels at stride 32)
 _MASK_PIXELS = 28 * 28
+_RARE_NAME = -math.log(99)  # logit of 0.01: at first, nearly no proposal has a name (RetinaNet, arXiv 1708.02002)
 
 
 class MapPool(nn.Module):
@@ -57,7 +60,7 @@ class Proposed:
 
 
 class RegionTokenizer(nn.Module):
-    """Backbone, decoder and tokens; the LayerNorm over the sequence belongs to who joins it.
+    """Backbone, encoder of its maps, decoder and tokens; the LayerNorm over the sequence belongs to who joins it.
 
     With `kinds: global` proposals are found, and can be taught, but none is a token, so none can be named.
     """
@@ -72,6 +75,9 @@ class RegionTokenizer(nn.Module):
             if shape.library is None
             else LibraryBackbone(width, shape, shape.library)
         )
+        self.encoder = (
+            MapEncoder(width, heads, shape.encoder, levels=shape.levels, points=shape.points) if shape.encoder else None
+        )
         self.decoder = Decoder(width, heads, shape, fine_channels=self.backbone.fine_channels)
         if shape.kinds != "proposals":
             self.pools = nn.ModuleList(MapPool(width, heads) for _ in range(shape.pooled))
@@ -79,12 +85,17 @@ class RegionTokenizer(nn.Module):
         if shape.kinds != "global":
             self.box = nn.Linear(width, width)
             self.mask = nn.Linear(_MASK_PIXELS, width) if shape.masks else None
+        self.name_bias = nn.Parameter(torch.full((), _RARE_NAME)) if shape.name_bias else None
 
     @torch.no_grad()
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables, and set the biases that say where refinement begins, after all linear maps were drawn."""
         self.backbone.initialise(stream)
+        if self.encoder is not None:
+            self.encoder.initialise(stream)
         self.decoder.initialise(stream)
+        if self.name_bias is not None:
+            self.name_bias.fill_(_RARE_NAME)
 
     def propose(
         self,
@@ -94,6 +105,7 @@ class RegionTokenizer(nn.Module):
         objects: Objects | None = None,
         place_B: Tensor | None = None,
         planned: int = 0,
+        every_mask: bool = True,
     ) -> tuple[Tensor, Regions]:
         """Tokens (B, G, D) of pictures: pooled ones, the coarsest map, proposals by falling objectness.
 
@@ -105,19 +117,27 @@ class RegionTokenizer(nn.Module):
             objects: the things in the pictures, of which there are noised queries.
             place_B: as in `records.Sequences`.
             planned: as in `records.Sequences`.
+            every_mask: as in `records.Sequences`.
         """
         beside = None
         if self.shape.denoise and stream is not None and objects is not None:
             beside = noised(objects, self.shape.denoise, stream, place_B, planned)
         maps = self.backbone(pixels_BCHW)
-        decoded = self.decoder(maps, beside)
+        maps = maps if self.encoder is None else self.encoder(maps)
+        decoded = self.decoder(maps, beside, every_mask=every_mask)
         last = decoded.layers[-1]
         tokens = [] if self.shape.kinds == "proposals" else self._whole(maps)
         start = sum(part_BGD.shape[1] for part_BGD in tokens)
         chosen_BN = best(last.objectness_BQ, 0 if self.shape.kinds == "global" else self.shape.tokens)
         if self.shape.kinds != "global":
             tokens.append(self._proposals(decoded.query_BQD, last, chosen_BN))
-        regions = Regions(layers=decoded.layers, chosen_BN=chosen_BN, start=start, denoised=decoded.denoised)
+        regions = Regions(
+            layers=decoded.layers,
+            chosen_BN=chosen_BN,
+            start=start,
+            name_bias=self.name_bias,
+            denoised=decoded.denoised,
+        )
         return torch.cat(tokens, dim=1), regions
 
     def embed_in(self, sequences: Sequences, part: Part, stream: torch.Generator | None = None) -> Proposed:
@@ -128,6 +148,7 @@ class RegionTokenizer(nn.Module):
             objects=sequences.objects,
             place_B=sequences.place_B,
             planned=sequences.planned,
+            every_mask=sequences.every_mask,
         )
         return Proposed(x_BGD=x_BGD, regions=regions)
 

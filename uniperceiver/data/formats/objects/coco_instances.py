@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uniperceiver.data.formats.class_list import read_classes
-from uniperceiver.data.formats.coco_captions import folder_indices
 from uniperceiver.data.formats.files import (
     Strings,
     class_texts,
     existing_file,
-    existing_folder,
     first_frames,
     read_json,
 )
+from uniperceiver.data.formats.image_folders import image_folders
 from uniperceiver.data.formats.objects.outlines import outline_of
 from uniperceiver.data.formats.objects.pictures import MarkedPictures, refuse_other_sizes
 from uniperceiver.data.formats.objects.things import ThingList
@@ -53,10 +50,7 @@ class CocoInstancesSource:
     def open(self, base: Path, where: str) -> MarkedPictures:
         """Read the JSON file and gather each image's things."""
         path = existing_file(base, self.path, where)
-        named = (self.images,) if isinstance(self.images, str) else self.images
-        folders = tuple(dict.fromkeys(existing_folder(base, folder, f"{where}: images") for folder in named))
-        if not folders:
-            raise UserError(f"{where}: key 'images' is an empty list; name the folder of the images")
+        folders = image_folders(base, self.images, where)
         document = read_json(path, where)
         images = _images(document, path, where)
         categories = _categories(document, path, where)
@@ -64,22 +58,18 @@ class CocoInstancesSource:
         names = tuple(categories.values()) if classes is None else classes.names
         label_of = _labels(categories, names, path, where)
         things = _things(document, images, label_of, path, where)
-        folder_I = np.array(folder_indices(folders, [image.file for image in images.values()], f"{where}: images"))
-        if (folder_I < 0).all():
-            held = " and ".join(map(str, folders))
-            first = next(iter(images.values())).file
-            raise UserError(f"{where}: images: {held} holds no image of {path.name}, not even {first}")
+        files = [image.file for image in images.values()]
+        folder_I = folders.indices_of(files, path)
         sizes = [image.size or (0, 0) for image in images.values()]
         packed, notes = things.things(sizes, str(path), where, rescale=self.rescale)
-        files = [image.file for image in images.values()]
         pictures = MarkedPictures(
-            folders=folders,
-            folder_I=folder_I.astype(np.int16),
+            folders=folders.folders,
+            folder_I=folder_I,
             files=Strings.of(files),
             things=packed,
             class_names=names,
             classes=class_texts(names) if classes is None else classes.texts,
-            notes=(*notes, *first_frames(" and ".join(map(str, folders)), files)),
+            notes=(*notes, *first_frames(folders.text, files)),
             category_ids={categories[category]: category for category in label_of},
             image_ids=Strings.of(json.dumps(image) for image in images),
         )

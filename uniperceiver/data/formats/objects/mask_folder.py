@@ -181,6 +181,11 @@ class MaskFolderData:
         """The file name of each picture."""
         return ((printable(file),) for file in self.files)
 
+    def counts_of(self, index_I: np.ndarray) -> np.ndarray:
+        """How many masks each of these pictures has."""
+        counts_I: np.ndarray = np.diff(self.stop_I, prepend=0)[index_I]
+        return counts_I
+
     def labels_of(self, index_I: np.ndarray) -> frozenset[int]:
         """The classes that masks of these pictures have."""
         start_I = np.concatenate([[0], self.stop_I[:-1]])

@@ -57,6 +57,10 @@ class MarkedPictures:
         """The classes that things of these pictures have."""
         return self.things.classes_of(index_I)
 
+    def counts_of(self, index_I: np.ndarray) -> np.ndarray:
+        """How many single things each of these pictures has."""
+        return self.things.counts_of(index_I)
+
     def texts(self) -> Iterator[str]:
         """The class texts."""
         return (text for texts in self.classes for text in texts)

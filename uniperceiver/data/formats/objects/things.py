@@ -64,6 +64,13 @@ class Things:
         """The classes that things of these pictures have."""
         return frozenset(label for index in index_I.tolist() for label in self.class_M[self.span(index)].tolist())
 
+    def counts_of(self, index_I: np.ndarray) -> np.ndarray:
+        """How many single things each of these pictures has, (I,) int64; crowds are none."""
+        single_M1 = np.concatenate([[0], np.cumsum(~self.crowd_M)])
+        start_I = np.concatenate([[0], self.stop_I[:-1]])
+        counts_I: np.ndarray = (single_M1[self.stop_I] - single_M1[start_I])[index_I]
+        return counts_I
+
     def added(self, index: int, sample: Sample) -> Sample:
         """The sample of a picture with the things in it, in the pixels of the upright picture.
 

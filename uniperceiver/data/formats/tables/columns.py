@@ -267,6 +267,10 @@ class ColumnsData:
         for row in self.row_J[first_I].tolist():
             yield (self.rows.name(row), paths[row]) if row in paths else (self.rows.name(row),)
 
+    def counts_of(self, index_I: np.ndarray) -> np.ndarray | None:
+        """How many single things each of these pictures has; None: the table has no boxes."""
+        return None if self.things is None else self.things.counts_of(index_I)
+
     def labels_of(self, index_I: np.ndarray) -> frozenset[int]:
         """The classes that some of these samples have."""
         if self.things is not None:
