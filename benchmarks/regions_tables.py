@@ -28,10 +28,17 @@ SHOWN = {
 }
 
 
-def tables(place: Path) -> dict[str, str]:
+def tables(path: Path) -> dict[str, str]:
     """Each table of the page by what it is about; Markdown."""
-    study, steady = (json.loads((place / f"{name}.json").read_text()) for name in ("regions", "regions_steadiness"))
-    return {"metrics": metrics(study), "Δ_MTL": deltas(study), "steadiness": steadiness_table(steady)}
+    study = json.loads(path.read_text(encoding="utf-8"))
+    return {"metrics": metrics(study), "Δ_MTL": deltas(study), "steadiness": steadiness_table(study["steadiness"])}
+
+
+def collected(study: Path) -> Json:
+    """What the page needs of a study: its arms, the held-out figures of the metrics shown, and steadiness."""
+    report = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    rows = [_row(report, task, metric) for task, shown in SHOWN.items() for metric in shown]
+    return {"arms": report["arms"], "rows": rows, "steadiness": steadiness(study)}
 
 
 def metrics(study: Json) -> str:
@@ -51,24 +58,33 @@ def _row(study: Json, task: str, metric: str) -> Json:
 def _cell(row: Json, arm: str) -> str:
     if arm not in row["arms"]:
         return "–"
-    figure = row["arms"][arm]
-    text = f"{figure['mean']:.3f} ± {figure['error']:.3f}"
+    text = _with_error(row["arms"][arm]["mean"], row["arms"][arm]["error"])
     difference = (row["differences"] or {}).get(arm)
-    return f"**{text}**" if difference is not None and is_gap(SeedEstimate(**difference)) else text
+    return f"**{text}**" if difference is not None and _is_gap(difference) else text
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """One seed has no standard error."""
+    return f"{value:.3f} (one)" if error is None else f"{value:.3f} ± {error:.3f}"
+
+
+def _is_gap(difference: Json) -> bool:
+    numbers: Json = {key: math.nan if value is None else value for key, value in difference.items()}
+    return is_gap(SeedEstimate(**numbers))
 
 
 def deltas(study: Json) -> str:
-    """Δ_MTL of every arm that has one, in per cent ± standard error, its parameters and its tasks."""
+    """Δ_MTL of every arm that has one, as a share ± standard error, and its parameters."""
     lines = (
         [
             f"`{arm['name']}`",
-            f"{100 * arm['delta']['val']['value']:+.1f} ± {100 * arm['delta']['val']['error']:.1f}",
+            _with_error(arm["delta"]["val"]["value"], arm["delta"]["val"]["error"]),
             f"{arm['parameters'] / 1e6:.2f} M",
         ]
         for arm in study["arms"]
         if arm["delta"]
     )
-    return markdown_table(["arm", "Δ_MTL, %", "parameters"], lines)
+    return markdown_table(["arm", "Δ_MTL", "parameters"], lines)
 
 
 def roughness(losses: Sequence[float]) -> float:
@@ -101,20 +117,20 @@ def steadiness(study: Path) -> dict[str, list[float]]:
 def steadiness_table(values: dict[str, list[float]]) -> str:
     """Mean ± standard error of every arm, the steadiest first."""
     lines = (
-        [f"`{arm}`", f"{mean(seeds):.3f} ± {standard_error(seeds):.3f}"]
+        [f"`{arm}`", _with_error(mean(seeds), standard_error(seeds) if len(seeds) > 1 else None)]
         for arm, seeds in sorted(values.items(), key=lambda item: mean(item[1]))
     )
     return markdown_table(["arm", "roughness"], lines)
 
 
 def main() -> None:
-    """Print all tables, or the steadiness of a study as JSON."""
+    """Print all tables, or what is collected of a study as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("docs/results"))
-    parser.add_argument("--steadiness", type=Path, metavar="STUDY")
+    parser.add_argument("results", nargs="?", type=Path, default=Path("docs/results/regions.json"))
+    parser.add_argument("--collect", type=Path, metavar="STUDY")
     arguments = parser.parse_args()
-    if arguments.steadiness is not None:
-        print(json.dumps(steadiness(arguments.steadiness), indent=1))
+    if arguments.collect is not None:
+        print(json.dumps(collected(arguments.collect), indent=1))
         return
     for name, text in tables(arguments.results).items():
         print(f"{name}\n\n{text}\n")

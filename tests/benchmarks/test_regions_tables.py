@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks.regions_tables import deltas, metrics, roughness, roughness_of, steadiness, steadiness_table, tables
+from benchmarks.regions_tables import (
+    collected,
+    deltas,
+    metrics,
+    roughness,
+    roughness_of,
+    steadiness,
+    steadiness_table,
+    tables,
+)
 from tests.markdown import ROOT, read
 
-TABLES = tables(ROOT / "docs" / "results")
+TABLES = tables(ROOT / "docs/results/regions.json")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -48,8 +57,16 @@ def test_what_differs_is_bold_and_what_is_not_there_is_a_dash() -> None:
     assert rows[1] == ["`b`", "–", "–", f"**{plain}**", f"**{plain}**", plain, plain, plain, plain]
 
 
-def test_the_gain_over_single_tasks_is_in_per_cent() -> None:
-    assert deltas(a_study()).splitlines()[2:] == ["| `b` | -12.5 ± 6.2 | 1.25 M |"]
+def test_the_gain_over_single_tasks_is_a_share() -> None:
+    assert deltas(a_study()).splitlines()[2:] == ["| `b` | -0.125 ± 0.062 | 1.25 M |"]
+
+
+def test_one_seed_has_no_error_and_differs_from_nothing() -> None:
+    study = a_study()
+    for row in study["rows"]:
+        row["arms"] = {arm: {"mean": 0.5, "error": None} for arm in row["arms"]}
+        row["differences"] = {arm: {**parts, "error": None} for arm, parts in row["differences"].items()}
+    assert metrics(study).splitlines()[3].split("|")[5].strip() == "0.500 (one)"
 
 
 def test_a_steady_decline_is_not_rough() -> None:
@@ -70,8 +87,16 @@ def test_only_what_comes_after_the_warm_up_counts(tmp_path: Path) -> None:
     assert steadiness(tmp_path) == {"a": pytest.approx([math.log(2) / 2] * 2), "b": pytest.approx([math.log(2) / 2])}
 
 
+def test_what_the_page_does_not_show_is_left_out(tmp_path: Path) -> None:
+    study = a_study()
+    rows = [*study["rows"], {**study["rows"][0], "split": "train"}, {**study["rows"][0], "metric": "ap50"}]
+    (tmp_path / "study.json").write_text(json.dumps({**study, "rows": rows, "curves": {}}))
+    assert collected(tmp_path) == {"arms": study["arms"], "rows": study["rows"], "steadiness": {}}
+
+
 def test_the_steadiest_arm_is_first() -> None:
     assert steadiness_table({"a": [0.5, 0.25], "b": [0.125, 0.125]}).splitlines()[2:] == [
         "| `b` | 0.125 ± 0.000 |",
         "| `a` | 0.375 ± 0.125 |",
     ]
+    assert steadiness_table({"a": [0.5]}).splitlines()[2:] == ["| `a` | 0.500 (one) |"]
