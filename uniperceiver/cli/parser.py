@@ -20,6 +20,7 @@ COMMANDS: Sequence[Command] = (
     embed.embed,
     models.convert,
     models.merge,
+    models.export,
     models.info,
     interference.interference,
     runs.experts,
