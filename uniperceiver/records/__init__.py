@@ -57,7 +57,7 @@ class Sample:
         value: bytes | np.ndarray | str | None = self.others.get(modality) if name is None else getattr(self, name)
         return value
 
-    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> "Sample":
+    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> Sample:
         """The same sample with something of a modality."""
         name = MODALITIES[modality].field
         changes: dict[str, Any] = {"others": {**self.others, modality: value}} if name is None else {name: value}

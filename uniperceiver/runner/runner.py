@@ -5,7 +5,7 @@ Shape suffixes: N items, K candidates, D width.
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
@@ -13,13 +13,13 @@ from typing import NoReturn
 import numpy as np
 
 from uniperceiver.data.media.pixels import Preprocess
-from uniperceiver.errors import UserError, nearest, warn
+from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import TEXT
-from uniperceiver.records import Sample
 from uniperceiver.records.exported import ExportedTask
 from uniperceiver.runner.choice import asked_of, chosen, graph_of, media_of, refuse_other_modality
 from uniperceiver.runner.folder import ExportedFolder
-from uniperceiver.runner.reading import Reading, padded, unit
+from uniperceiver.runner.graph_engine import GraphEngine
+from uniperceiver.runner.reading import Reading
 from uniperceiver.runner.vector_cache import VectorCache
 from uniperceiver.runner.writing import Writer
 from uniperceiver.serving import inputs
@@ -60,6 +60,7 @@ class Runner:
         self._said = self._folder.said
         self.codec = bpe.load(Path(path) / "encoder.json")
         self._cache = VectorCache()
+        self._engine = GraphEngine(self._folder, self.codec, batch)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str = "cpu") -> "Runner":
@@ -108,7 +109,7 @@ class Runner:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
         asked = chosen(self._said, "encode_text", asked_of(task), TEXT, lambda asked: True)
         candidates = inputs.text_list(texts)
-        return self._represent("encode_text", asked, candidates, cut=True)
+        return self._engine.represent("encode_text", asked, candidates, cut=True)
 
     def classify(
         self,
@@ -146,7 +147,7 @@ class Runner:
         refuse_other_modality("classify", asked, modality)
         c_KD = self._labels(asked, labels, template)
         samples = inputs.with_texts(inputs.samples_of(media_of(asked) or (TEXT,), images), texts)
-        return self._likelihood(asked, samples, c_KD)
+        return self._engine.likelihood(asked, samples, c_KD)
 
     def caption(
         self,
@@ -185,7 +186,7 @@ class Runner:
             end=self.codec.end,
         )
         reading, texts = Reading(asked, self.codec), list[str]()
-        for samples in self._batches(inputs.samples_of(media_of(asked), images)):
+        for samples in self._engine.batches(inputs.samples_of(media_of(asked), images)):
             words = min(max_words, self._said.max_text)
             ids_BS = writer.write(reading.pixels(samples), beams=beam, words=words, length_penalty=length_penalty)
             texts += [self.codec.decode(ids) for ids in ids_BS.tolist()]
@@ -197,11 +198,11 @@ class Runner:
         seen = inputs.modality_of(images, self._modality_asked(task), text=False)
         asked = chosen(self._said, "rank", task, seen, lambda asked: bool(media_of(asked)))
         candidates = inputs.text_list(texts)
-        z_ND = self._encode("rank", asked, inputs.samples_of(media_of(asked), images))
+        z_ND = self._engine.encode("rank", asked, inputs.samples_of(media_of(asked), images))
         if not candidates:
             return np.empty((len(z_ND), 0), dtype=np.float32)
         key = (candidates, asked.text_graph, asked.view.get("length"))
-        return z_ND @ self._cache.get(key, lambda: self._represent("rank", asked, candidates, cut=True)).T
+        return z_ND @ self._cache.get(key, lambda: self._engine.represent("rank", asked, candidates, cut=True)).T
 
     def detect(self, *_: object, **__: object) -> NoReturn:
         """Things in pictures are not exported.
@@ -229,15 +230,7 @@ class Runner:
 
     def _encode_media(self, call: str, modality: str, items: Media | Iterable[Media], task: str | None) -> np.ndarray:
         asked = chosen(self._said, call, asked_of(task), modality, lambda asked: modality in asked.inputs)
-        return self._encode(call, asked, inputs.samples_of((modality,), items))
-
-    def _encode(self, call: str, asked: ExportedTask, samples: list[Sample]) -> np.ndarray:
-        """Unit representations of the media of samples, (N, D)."""
-        graph, reading = graph_of(asked, "media_graph", call), Reading(asked, self.codec)
-        parts = [
-            self._folder.run(graph, {"pixel_values": reading.pixels(batch)})[0] for batch in self._batches(samples)
-        ]
-        return finite(np.concatenate(parts)) if parts else np.empty((0, self._said.width), dtype=np.float32)
+        return self._engine.encode(call, asked, inputs.samples_of((modality,), items))
 
     def _labels(
         self, asked: ExportedTask, labels: Iterable[str | Iterable[str]] | None, template: str | Iterable[str] | None
@@ -250,83 +243,15 @@ class Runner:
             raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
         if asked.own_labels_only and _composed(named) != _composed(asked.labels):
             raise UserError(
-                f"task {asked.name!r}: this model was tuned with parameters for each class, so other labels mean nothing "
-                "to it; use its own labels, or the model that it was made from"
+                f"task {asked.name!r}: this model was tuned with parameters for each class, so other labels mean "
+                "nothing to it; use its own labels, or the model that it was made from"
             )
         if labels is not None:
             inputs.refuse_equal(named, self.codec.clean)
         if asked.vectors is not None and (named == asked.labels or asked.own_labels_only):
             return self._folder.vectors(asked.vectors)
-        return self._cache.get((named, asked.text_graph), lambda: self._represent_classes(asked, named))
-
-    def _represent_classes(self, asked: ExportedTask, named: Sequence[Sequence[str]]) -> np.ndarray:
-        """Several texts of a class are averaged and brought to length one again."""
-        z_XD = self._represent("classify", asked, tuple(text for texts in named for text in texts), cut=False)
-        if all(len(texts) == 1 for texts in named):
-            return z_XD
-        sums_KD = np.zeros((len(named), z_XD.shape[1]), dtype=np.float32)
-        np.add.at(sums_KD, [label for label, texts in enumerate(named) for _ in texts], z_XD)
-        return unit(sums_KD)
-
-    def _represent(self, call: str, asked: ExportedTask, texts: tuple[str, ...], *, cut: bool) -> np.ndarray:
-        """Representations of texts as candidates of a task, (K, D); `cut` to its longest text, which is said."""
-        graph, ids = graph_of(asked, "text_graph", call), [self.codec.encode(text) for text in texts]
-        length, most = Preprocess(**asked.view).length, self._said.max_text
-        if cut:
-            _tell_cut([len(text) + 1 for text in ids], length, asked)
-            ids = [text[: length - 1] for text in ids]
-        rows = [[*text, self.codec.end] for text in ids]
-        if rows and (longest := max(map(len, rows))) > most:
-            raise UserError(f"a text has {longest} tokens, more than the model's {most}; shorten it")
-        parts = [self._folder.run(graph, padded(rows[at : at + _TEXTS]))[0] for at in range(0, len(rows), _TEXTS)]
-        return finite(np.concatenate(parts)) if parts else np.empty((0, self._said.width), dtype=np.float32)
-
-    def _likelihood(self, asked: ExportedTask, samples: list[Sample], c_KD: np.ndarray) -> np.ndarray:
-        """P(candidate | sample), (N, K)."""
-        graph, reading = graph_of(asked, "input_graph", "classify"), Reading(asked, self.codec)
-        _tell_cut(reading.lengths(samples), reading.view.length, asked)
-        parts = []
-        for batch in self._batches(samples):
-            z_ND, *feature_ND = self._folder.run(graph, reading.values(batch))
-            logits_NK = (z_ND * np.float32(asked.scale)) @ c_KD.T
-            if asked.head is not None:
-                weight_KD, bias_K, similarity = (
-                    self._folder.vectors(f"{asked.head}.{name}") for name in ("weight", "bias", "similarity")
-                )
-                logits_NK = similarity[0] * logits_NK + feature_ND[0] @ weight_KD.T + bias_K
-            likely_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-            parts.append(likely_NK / likely_NK.sum(axis=1, keepdims=True))
-        return finite(np.concatenate(parts)) if parts else np.empty((0, len(c_KD)), dtype=np.float32)
-
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-        for start in range(0, len(samples), self.batch):
-            yield samples[start : start + self.batch]
-
-
-_TEXTS = 2048  # encoded together
-
-
-def finite(x: np.ndarray) -> np.ndarray:
-    """What a model has computed, which is no answer where it is not finite.
-
-    Raises:
-        UserError: it is not finite.
-    """
-    if not np.isfinite(x).all():
-        raise UserError(
-            "the model's numbers are not finite, so it has no answer; its training went wrong: export another"
-        )
-    return x
+        return self._cache.get((named, asked.text_graph), lambda: self._engine.represent_classes(asked, named))
 
 
 def _composed(labels: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[unicodedata.normalize("NFC", text) for text in texts] for texts in labels]
-
-
-def _tell_cut(lengths: Sequence[int], length: int, asked: ExportedTask) -> None:
-    longer = sum(tokens > length for tokens in lengths)
-    if longer:
-        warn(
-            f"{longer:,} of {len(lengths):,} texts are longer than the {length} tokens that task {asked.name!r} reads, and "
-            f"were cut; the longest has {max(lengths):,}: shorten them, or split them"
-        )

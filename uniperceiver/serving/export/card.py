@@ -17,18 +17,18 @@ model.classify("picture.jpg", labels=["a cat", "a dog"])
 |---|---|---|---|
 {graphs}
 
-Differences are the greatest of any value of a unit vector between a graph and the model, over batches of 1, 3 and 32 and
-several lengths of text; an export beyond 1e-4 is refused. A graph of 8 bits has its mean cosine to the one in float32, over
-600 made scenes and their captions; measure it on your own data before you use it.
+Differences are the greatest of any value of a unit vector between a graph and the model, over batches of 1, 3 and 32
+and several lengths of text; an export beyond 1e-4 is refused. A graph of 8 bits has its mean cosine to the one in
+float32, over 600 made scenes and their captions; measure it on your own data before you use it.
 
 | task | reads | graphs |
 |---|---|---|
 {tasks}
 
-`config.json` says `clip`, since `vision_model.onnx` and `text_model.onnx` have the inputs and outputs of CLIP's two towers
-(`pixel_values`; `input_ids`, `attention_mask`; `image_embeds`, `text_embeds`): transformers.js and others load them as such.
-`tokenizer.json` and `preprocessor_config.json` are for these tools. `encoder.json`, `uniperceiver.json` and
-`labels.safetensors` are for `uniperceiver.runner`.
+`config.json` says `clip`, since `vision_model.onnx` and `text_model.onnx` have the inputs and outputs of CLIP's two
+towers (`pixel_values`; `input_ids`, `attention_mask`; `image_embeds`, `text_embeds`): transformers.js and others load
+them as such. `tokenizer.json` and `preprocessor_config.json` are for these tools. `encoder.json`, `uniperceiver.json`
+and `labels.safetensors` are for `uniperceiver.runner`.
 """
 
 

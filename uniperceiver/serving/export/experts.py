@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear, WholeFeedForward
 from uniperceiver.moe.route import Route, TokenRoute
-from uniperceiver.moe.context import ForwardContext
 
 
 class EveryExpertLinear(nn.Module):

@@ -78,6 +78,10 @@ def _reasons(tasks: dict[str, ExportedTask]) -> str:
 
 def _refuse_whole(saved: SavedModel) -> None:
     arch = saved.arch
+    if arch.regions is not None:
+        raise UserError(
+            "export: model.image: regions: pictures become proposals, which is not exported; ask the model itself"
+        )
     if arch.moe is not None and arch.moe.capacity:
         raise UserError(
             "export: moe.capacity: an expert that is full leaves tokens out, so answers depend on the other samples of "
@@ -106,8 +110,9 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:
         yield "encode_text text", str(error)
+    reads_texts = any(not known.task.media for known in saved.tasks.values())
     for modality in (*MEDIA, TEXT):
-        if modality not in seen:
+        if not (reads_texts if modality == TEXT else modality in seen):
             continue
         if modality != TEXT:
             yield f"rank {modality}", chosen("rank", "rank", modality, lambda task: bool(task.media))
@@ -254,6 +259,9 @@ class _Planner:
         task = chosen.task
         if len(task.media) != 1:
             raise UserError("it writes about no picture or clip, which is not exported")
+        moe = self.saved.arch.moe
+        if moe is not None and self.saved.arch.merged is None and condition_of(moe.condition).not_causal(moe):
+            raise UserError("its experts would let a word know of the words after it, so it has no captions")
         layout, facts = replace(self._layout(chosen, task.media[0]), writes=True), task.facts("input", chosen.index)
         segments = task.segments(chosen.index)[:-1]
         key = (layout, self._side("input"), routing_key(self.model, segments))
