@@ -20,7 +20,7 @@ def asked_of(task: Any) -> str | None:
 
 
 def chosen(
-    said: Exported, call: str, task: str | None, about: str, fits: Callable[[ExportedTask], bool]
+    exported: Exported, call: str, task: str | None, about: str, fits: Callable[[ExportedTask], bool]
 ) -> ExportedTask:
     """The task of that name, or what a call about such inputs asks.
 
@@ -31,18 +31,18 @@ def chosen(
         UserError: there is no such task, it does not fit the call, or the export does not answer such calls.
     """
     if task is not None:
-        if task not in said.tasks:
-            raise UserError(f"unknown task {task!r}; {nearest(task, said.tasks)}")
-        asked = said.tasks[task]
+        if task not in exported.tasks:
+            raise UserError(f"unknown task {task!r}; {nearest(task, exported.tasks)}")
+        asked = exported.tasks[task]
         if not fits(asked):
-            names = ", ".join(name for name, other in said.tasks.items() if fits(other))
+            names = ", ".join(name for name, other in exported.tasks.items() if fits(other))
             raise UserError(f"{call}: cannot be asked of task {task!r}; of this export's tasks: {names or '(none)'}")
         return asked
-    default = said.calls.get(f"{call} {about}")
+    default = exported.calls.get(f"{call} {about}")
     if isinstance(default, str):
         raise UserError(default)
     if default is None:
-        names = ", ".join(name for name, other in said.tasks.items() if fits(other))
+        names = ", ".join(name for name, other in exported.tasks.items() if fits(other))
         raise UserError(
             f"{call}: no task of the exported model answers this about {about.replace(' ', ' and ')}; of its tasks: "
             f"{names or '(none fits)'}"

@@ -34,8 +34,8 @@ class ExportedFolder:
         values = _read_json(folder / EXPORT_FILE)
         if isinstance(values.get("format"), int) and values["format"] > EXPORT_FORMAT:
             raise UserError(f"{folder}: was written by a newer version of uniperceiver; upgrade to read it")
-        self.said = parse(Exported, values, str(folder / EXPORT_FILE))
-        if int8 and not any(graph.cosine is not None for graph in self.said.graphs.values()):
+        self.exported = parse(Exported, values, str(folder / EXPORT_FILE))
+        if int8 and not any(graph.cosine is not None for graph in self.exported.graphs.values()):
             raise UserError(f"{folder}: holds no graphs of 8 bits; export with --int8")
         self._sessions: dict[str, Any] = {}
         self._vectors: Mapping[str, np.ndarray] | None = None
@@ -67,8 +67,8 @@ class ExportedFolder:
         Without an arena and patterns of memory, which grow with every new shape, and without threads that spin.
         """
         small = f"{Path(file).stem}_int8.onnx"
-        file = small if self._int8 and small in self.said.graphs else file
-        if file not in self.said.graphs or Path(file).name != file:
+        file = small if self._int8 and small in self.exported.graphs else file
+        if file not in self.exported.graphs or Path(file).name != file:
             raise UserError(
                 f"{self.folder / EXPORT_FILE}: names the graph {file!r}, and does not describe it; export anew"
             )
@@ -78,7 +78,7 @@ class ExportedFolder:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error}); copy the export again") from None
         refuse_pointer(path)
-        if hashlib.sha256(data).hexdigest() != self.said.graphs[file].sha256:
+        if hashlib.sha256(data).hexdigest() != self.exported.graphs[file].sha256:
             raise UserError(f"{path}: is not the file that was exported; copy the export again")
         if _EXTERNAL in data:
             raise UserError(f"{path}: has weights in other files, which are not read; export anew")
@@ -120,7 +120,9 @@ def _read_vectors(path: Path) -> Mapping[str, np.ndarray]:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= min(size - 8, _MOST_HEADER) else None
+            if length > min(size - 8, _MOST_HEADER):
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
         arrays: dict[str, np.ndarray] = {}
         for name, entry in header.items():
             if name == "__metadata__":

@@ -33,7 +33,7 @@ class GraphEngine:
         """Unit representations of the media of samples, (N, D)."""
         graph, reading = graph_of(asked, "media_graph", call), Reading(asked, self.codec)
         parts = [self.folder.run(graph, {"pixel_values": reading.pixels(batch)})[0] for batch in self.batches(samples)]
-        return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.said.width), dtype=np.float32)
+        return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
     def represent_classes(self, asked: ExportedTask, named: Sequence[Sequence[str]]) -> np.ndarray:
         """Several texts of a class are averaged and brought to length one again."""
@@ -47,7 +47,7 @@ class GraphEngine:
     def represent(self, call: str, asked: ExportedTask, texts: tuple[str, ...], *, cut: bool) -> np.ndarray:
         """Representations of texts as candidates of a task, (K, D); `cut` to its longest text, which is said."""
         graph, ids = graph_of(asked, "text_graph", call), [self.codec.encode(text) for text in texts]
-        length, most = Preprocess(**asked.view).length, self.folder.said.max_text
+        length, most = Preprocess(**asked.view).length, self.folder.exported.max_text
         if cut:
             _tell_cut([len(text) + 1 for text in ids], length, asked)
             ids = [text[: length - 1] for text in ids]
@@ -55,7 +55,7 @@ class GraphEngine:
         if rows and (longest := max(map(len, rows))) > most:
             raise UserError(f"a text has {longest} tokens, more than the model's {most}; shorten it")
         parts = [self.folder.run(graph, padded(rows[at : at + _TEXTS]))[0] for at in range(0, len(rows), _TEXTS)]
-        return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.said.width), dtype=np.float32)
+        return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
     def likelihood(self, asked: ExportedTask, samples: list[Sample], c_KD: np.ndarray) -> np.ndarray:
         """P(candidate | sample), (N, K)."""

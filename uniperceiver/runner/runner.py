@@ -21,7 +21,7 @@ from uniperceiver.runner.folder import ExportedFolder
 from uniperceiver.runner.graph_engine import GraphEngine
 from uniperceiver.runner.reading import Reading
 from uniperceiver.runner.vector_cache import VectorCache
-from uniperceiver.runner.writing import Writer
+from uniperceiver.runner.writing import CaptionWriter
 from uniperceiver.serving import inputs
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tokenizers import bpe
@@ -57,7 +57,7 @@ class Runner:
             raise UserError(f"device {device!r}: an export runs on the CPU; leave it out")
         self.device, self.batch, self.home = "cpu", batch, Path(path)
         self._folder = ExportedFolder(Path(path), int8=int8, threads=threads)
-        self._said = self._folder.said
+        self._exported = self._folder.exported
         self.codec = bpe.load(Path(path) / "encoder.json")
         self._cache = VectorCache()
         self._engine = GraphEngine(self._folder, self.codec, batch)
@@ -70,12 +70,12 @@ class Runner:
     @property
     def tasks(self) -> Mapping[str, ExportedTask]:
         """The tasks that the export answers, by name."""
-        return MappingProxyType(self._said.tasks)
+        return MappingProxyType(self._exported.tasks)
 
     @property
     def preprocess(self) -> Mapping[str, Preprocess]:
         """What is made of the inputs of each task: sizes, frames, statistics, and the longest text."""
-        return MappingProxyType({name: Preprocess(**task.view) for name, task in self._said.tasks.items()})
+        return MappingProxyType({name: Preprocess(**task.view) for name, task in self._exported.tasks.items()})
 
     @property
     def tokenizer(self) -> TextEncoder:
@@ -88,14 +88,16 @@ class Runner:
         Raises:
             UserError: the model has no such task, or the task has no labels.
         """
-        if not isinstance(task, str) or task not in self._said.tasks:
-            raise UserError(f"labels: no task {shown(task)}; {nearest(shown(task), self._said.tasks)}")
-        if not (labels := self._said.tasks[task].labels):
+        if not isinstance(task, str) or task not in self._exported.tasks:
+            raise UserError(f"labels: no task {shown(task)}; {nearest(shown(task), self._exported.tasks)}")
+        if not (labels := self._exported.tasks[task].labels):
             raise UserError(f"labels: task {task!r} has none")
         return [texts[0] for texts in labels]
 
     def __repr__(self) -> str:
-        return f"Runner({self.home}; width {self._said.width}, tasks: {', '.join(self._said.tasks) or '(none)'})"
+        return (
+            f"Runner({self.home}; width {self._exported.width}, tasks: {', '.join(self._exported.tasks) or '(none)'})"
+        )
 
     def encode_image(self, images: Media | Iterable[Media], task: str | None = None) -> np.ndarray:
         """Unit representations of images, (N, D) float32."""
@@ -107,7 +109,7 @@ class Runner:
 
     def encode_text(self, texts: str | Iterable[str], task: str | None = None) -> np.ndarray:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
-        asked = chosen(self._said, "encode_text", asked_of(task), TEXT, lambda asked: True)
+        asked = chosen(self._exported, "encode_text", asked_of(task), TEXT, lambda asked: True)
         candidates = inputs.text_list(texts)
         return self._engine.represent("encode_text", asked, candidates, cut=True)
 
@@ -136,7 +138,7 @@ class Runner:
         images, texts, task = at_hand(images), at_hand(texts), asked_of(task)
         seen = inputs.modality_of(images, self._modality_asked(task) if modality is None else modality)
         asked = chosen(
-            self._said,
+            self._exported,
             "classify",
             task,
             seen if texts is None or seen == TEXT else f"{seen} {TEXT}",
@@ -174,11 +176,11 @@ class Runner:
             raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")
         images, task = at_hand(images), asked_of(task)
         seen = inputs.modality_of(images, self._modality_asked(task), text=False)
-        asked = chosen(self._said, "caption", task, seen, lambda asked: asked.question == "caption")
+        asked = chosen(self._exported, "caption", task, seen, lambda asked: asked.question == "caption")
         begin, step = graph_of(asked, "caption_graphs", "caption")
         words_VD = self._folder.vectors(str(asked.vectors))
         scale = np.float32(asked.scale)
-        writer = Writer(
+        writer = CaptionWriter(
             folder=self._folder,
             begin=begin,
             step=step,
@@ -187,7 +189,7 @@ class Runner:
         )
         reading, texts = Reading(asked, self.codec), list[str]()
         for samples in self._engine.batches(inputs.samples_of(media_of(asked), images)):
-            words = min(max_words, self._said.max_text)
+            words = min(max_words, self._exported.max_text)
             ids_BS = writer.write(reading.pixels(samples), beams=beam, words=words, length_penalty=length_penalty)
             texts += [self.codec.decode(ids) for ids in ids_BS.tolist()]
         return texts
@@ -196,7 +198,7 @@ class Runner:
         """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
         images, task = at_hand(images), asked_of(task)
         seen = inputs.modality_of(images, self._modality_asked(task), text=False)
-        asked = chosen(self._said, "rank", task, seen, lambda asked: bool(media_of(asked)))
+        asked = chosen(self._exported, "rank", task, seen, lambda asked: bool(media_of(asked)))
         candidates = inputs.text_list(texts)
         z_ND = self._engine.encode("rank", asked, inputs.samples_of(media_of(asked), images))
         if not candidates:
@@ -226,10 +228,10 @@ class Runner:
 
     def _modality_asked(self, task: str | None) -> str | None:
         """The first modality that a task looks at; None: no task is named, or it is unknown, which is said later."""
-        return self._said.tasks[task].inputs[0] if task in self._said.tasks else None
+        return self._exported.tasks[task].inputs[0] if task in self._exported.tasks else None
 
     def _encode_media(self, call: str, modality: str, items: Media | Iterable[Media], task: str | None) -> np.ndarray:
-        asked = chosen(self._said, call, asked_of(task), modality, lambda asked: modality in asked.inputs)
+        asked = chosen(self._exported, call, asked_of(task), modality, lambda asked: modality in asked.inputs)
         return self._engine.encode(call, asked, inputs.samples_of((modality,), items))
 
     def _labels(

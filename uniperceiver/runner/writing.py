@@ -14,7 +14,7 @@ _IMPOSSIBLE = np.float32(-999.0)  # log-probability of continuing a finished tex
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writer:
+class CaptionWriter:
     """The two graphs that write.
 
     Args:

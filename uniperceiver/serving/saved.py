@@ -200,7 +200,7 @@ def read_architecture(folder: Path) -> Architecture:
     config = read_json(folder / "config.json")
     if (folder / EXPORT_FILE).is_file():
         raise UserError(
-            f"{folder}: is an export, which uniperceiver.runner.Runner answers for; give the model that it was made from"
+            f"{folder}: is an export, which uniperceiver.runner.Runner answers for; give the model that it is of"
         )
     if "format" not in config:
         raise UserError(f"{folder / 'config.json'}: not of a model that uniperceiver saved; it has no key 'format'")

@@ -109,7 +109,7 @@ def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"condition": "token", "capacity": 1.0}, "moe.capacity"),
+        ({"condition": "token", "evaluation_capacity": 1.0}, "moe.capacity"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(settings: dict[str, Any], says: str) -> None:

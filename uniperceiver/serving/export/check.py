@@ -16,9 +16,9 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Sequences
-from uniperceiver.serving.export.graphs import CaptionStep, Reader, media_part
+from uniperceiver.serving.export.graphs import CaptionStep, ReadingGraph, media_part
 from uniperceiver.serving.export.onnx_files import examples
-from uniperceiver.serving.export.plan import Plan, PlannedGraph
+from uniperceiver.serving.export.plan import ExportPlan, PlannedGraph
 from uniperceiver.tasks.decode import prefix_with_query
 from uniperceiver.tasks.likelihood import unit
 
@@ -42,7 +42,7 @@ def answers_of(session: Any, values: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def difference(folder: Path, file: str, plan: Plan, model: Generalist, words: int) -> float:
+def difference(folder: Path, file: str, plan: ExportPlan, model: Generalist, words: int) -> float:
     """The greatest difference of a value between a graph and the model, at batches of 1, 3 and 32 and several lengths.
 
     Args:
@@ -50,13 +50,13 @@ def difference(folder: Path, file: str, plan: Plan, model: Generalist, words: in
         words: entries of the vocabulary.
     """
     graph = plan.graphs[file]
-    if not isinstance(graph.module, Reader):
+    if not isinstance(graph.module, ReadingGraph):
         begin, step = plan.begin_of(file) or file, graph.step or file
         both = session_of(folder / begin), session_of(folder / step)
         differences = _of_captions(*both, plan.graphs[begin], model, words)
         return differences[isinstance(graph.module, CaptionStep)]
     session, most = session_of(folder / file), len(model.tokenizer.words.positions)
-    reader = Reader(model, graph.layout, graph.facts, features=graph.module.features)
+    reader = ReadingGraph(model, graph.layout, graph.facts, features=graph.module.features)
     greatest = 0.0
     for rows in _ROWS:
         for length in dict.fromkeys((min(2, most), min(9, most), most)) if graph.layout.text else (1,):

@@ -18,7 +18,7 @@ from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.export import int8 as quantised
 from uniperceiver.serving.export.card import export_card
 from uniperceiver.serving.export.check import GREATEST, difference, experts_held, experts_in
-from uniperceiver.serving.export.graphs import Reader
+from uniperceiver.serving.export.graphs import ReadingGraph
 from uniperceiver.serving.export.onnx_files import OPSET, refuse_without_onnx, traced_inputs, write_onnx, write_pt2
 from uniperceiver.serving.export.other_tools import (
     clip_config,
@@ -26,7 +26,7 @@ from uniperceiver.serving.export.other_tools import (
     preprocessor_config,
     tokenizer_config,
 )
-from uniperceiver.serving.export.plan import Plan, PlannedGraph, plan_export
+from uniperceiver.serving.export.plan import ExportPlan, PlannedGraph, plan_export
 from uniperceiver.serving.files import write_json
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.version import VERSION
@@ -85,7 +85,7 @@ def _chosen(saved: SavedModel, tasks: Iterable[str] | None) -> SavedModel:
     for name in names:
         if name not in saved.tasks:
             raise UserError(f"export: unknown task {name!r}; {nearest(str(name), saved.tasks)}")
-    return replace(saved, tasks={name: known for name, known in saved.tasks.items() if name in names})
+    return replace(saved, tasks={name: trained for name, trained in saved.tasks.items() if name in names})
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -95,7 +95,7 @@ def _refuse_foreign(out: Path) -> None:
         raise UserError(f"{out}: holds other files; give a folder that is new or of an export")
 
 
-def _write_pt2(folder: Path, plan: Plan) -> dict[str, ExportedGraph]:
+def _write_pt2(folder: Path, plan: ExportPlan) -> dict[str, ExportedGraph]:
     graphs = {}
     for file, graph in plan.graphs.items():
         path = folder / f"{Path(file).stem}.pt2"
@@ -104,7 +104,7 @@ def _write_pt2(folder: Path, plan: Plan) -> dict[str, ExportedGraph]:
     return graphs
 
 
-def _write_graphs(folder: Path, plan: Plan, saved: SavedModel, opset: int) -> dict[str, ExportedGraph]:
+def _write_graphs(folder: Path, plan: ExportPlan, saved: SavedModel, opset: int) -> dict[str, ExportedGraph]:
     """All graphs, each written and compared with the model."""
     folder.mkdir()
     words = saved.codec.size
@@ -113,12 +113,12 @@ def _write_graphs(folder: Path, plan: Plan, saved: SavedModel, opset: int) -> di
     return {file: checked(folder, file, plan, saved) for file in plan.graphs}
 
 
-def _begin(plan: Plan, file: str) -> PlannedGraph | None:
+def _begin(plan: ExportPlan, file: str) -> PlannedGraph | None:
     begin = plan.begin_of(file)
     return None if begin is None else plan.graphs[begin]
 
 
-def checked(folder: Path, file: str, plan: Plan, saved: SavedModel) -> ExportedGraph:
+def checked(folder: Path, file: str, plan: ExportPlan, saved: SavedModel) -> ExportedGraph:
     """What was measured of a written graph.
 
     Raises:
@@ -137,11 +137,11 @@ def checked(folder: Path, file: str, plan: Plan, saved: SavedModel) -> ExportedG
     return ExportedGraph(sha256=sha256_of(path), bytes=path.stat().st_size, difference=apart, experts=experts)
 
 
-def _write_int8(folder: Path, plan: Plan) -> dict[str, ExportedGraph]:
+def _write_int8(folder: Path, plan: ExportPlan) -> dict[str, ExportedGraph]:
     """Quantised graphs beside those that read whole inputs; captions are written in float32."""
     graphs = {}
     for file, graph in plan.graphs.items():
-        if not isinstance(graph.module, Reader):
+        if not isinstance(graph.module, ReadingGraph):
             continue
         path = folder / f"{Path(file).stem}_int8.onnx"
         quantised.quantise(folder / file, path)
@@ -157,7 +157,7 @@ def _write_int8(folder: Path, plan: Plan) -> dict[str, ExportedGraph]:
     return graphs
 
 
-def _view(plan: Plan) -> Preprocess:
+def _view(plan: ExportPlan) -> Preprocess:
     """The preprocessing that other tools are told of: that of a call without a task, or of the first task."""
     for asked in (*plan.calls.values(), *plan.tasks.values()):
         if not isinstance(asked, str):
@@ -165,21 +165,23 @@ def _view(plan: Plan) -> Preprocess:
     return Preprocess()
 
 
-def _write_beside(folder: Path, plan: Plan, saved: SavedModel, graphs: dict[str, ExportedGraph], opset: int) -> None:
+def _write_beside(
+    folder: Path, plan: ExportPlan, saved: SavedModel, graphs: dict[str, ExportedGraph], opset: int
+) -> None:
     """Everything beside the graphs."""
-    said = Exported(
+    exported = Exported(
         format=EXPORT_FORMAT,
         library=VERSION,
         width=saved.arch.width,
         max_text=saved.arch.max_text,
-        writes=any(known.task.answer.causal for known in saved.tasks.values()) or not saved.tasks,
+        writes=any(trained.task.answer.causal for trained in saved.tasks.values()) or not saved.tasks,
         opset=opset,
         tasks=plan.tasks,
         calls=plan.calls,
         graphs=graphs,
     )
     view = _view(plan)
-    write_json(folder / EXPORT_FILE, asdict(said))
+    write_json(folder / EXPORT_FILE, asdict(exported))
     save_file(_vectors(plan, saved), folder / VECTORS_FILE)
     saved.codec.save(folder / ENCODER_FILE)
     plain = plain_tokenizer(saved.codec)
@@ -192,13 +194,13 @@ def _write_beside(folder: Path, plan: Plan, saved: SavedModel, graphs: dict[str,
     write_json(
         folder / "config.json", clip_config(saved.arch, view, {"format": EXPORT_FORMAT, "trained": saved.trained})
     )
-    (folder / "README.md").write_text(export_card(said, saved.trained), encoding="utf-8")
+    (folder / "README.md").write_text(export_card(exported, saved.trained), encoding="utf-8")
 
 
-def _vectors(plan: Plan, saved: SavedModel) -> dict[str, np.ndarray]:
+def _vectors(plan: ExportPlan, saved: SavedModel) -> dict[str, np.ndarray]:
     """Candidates, encoded by the model itself, and the linear head of a tuned one."""
     engine = Engine(saved, torch.device("cpu"), 64, None)
-    vectors = {name: engine.all_candidates(known).numpy() for name, known in plan.candidates.items()}
+    vectors = {name: engine.all_candidates(trained).numpy() for name, trained in plan.candidates.items()}
     prompts = saved.model.prompts
     if prompts is not None and prompts.classes is not None and prompts.similarity is not None:
         vectors["head.weight"] = prompts.classes.weight.detach().numpy()
@@ -207,7 +209,7 @@ def _vectors(plan: Plan, saved: SavedModel) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value) for name, value in vectors.items()}
 
 
-def _report(out: Path, plan: Plan, graphs: dict[str, ExportedGraph]) -> dict[str, Any]:
+def _report(out: Path, plan: ExportPlan, graphs: dict[str, ExportedGraph]) -> dict[str, Any]:
     fields = ("media_graph", "input_graph", "text_graph", "caption_graphs")
     return {
         "export": str(out),

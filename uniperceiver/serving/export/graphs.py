@@ -14,7 +14,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Facts, Part, Segment, Sequences, Tokens
-from uniperceiver.serving.export.experts import with_every_expert
+from uniperceiver.serving.export.dense_routing import with_every_expert
 from uniperceiver.tasks.decode import prefix_with_query
 from uniperceiver.tasks.likelihood import unit
 
@@ -38,7 +38,7 @@ def model_for_export(model: Generalist) -> Generalist:
     return copied
 
 
-class Reader(nn.Module):
+class ReadingGraph(nn.Module):
     """Inputs to unit representations, (B, D): pictures or clips, a text, or both.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from uniperceiver.errors import UserError
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Reader
+from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, ReadingGraph
 from uniperceiver.serving.export.plan import PlannedGraph
 from uniperceiver.streams import torch_stream
 
@@ -73,7 +73,9 @@ def traced_inputs(graph: PlannedGraph, begin: PlannedGraph | None, words: int) -
     return values, {"inputs": tuple(axes)}
 
 
-def write_onnx(path: Path, module: Reader | CaptionBegin | CaptionStep, inputs: tuple[Any, Any], opset: int) -> None:
+def write_onnx(
+    path: Path, module: ReadingGraph | CaptionBegin | CaptionStep, inputs: tuple[Any, Any], opset: int
+) -> None:
     """Write a module as ONNX, in one file.
 
     Raises:

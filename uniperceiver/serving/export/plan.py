@@ -13,7 +13,7 @@ from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, Reader, model_for_export
+from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, ReadingGraph, model_for_export
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
 from uniperceiver.tasks.task import Task
@@ -28,14 +28,14 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 class PlannedGraph:
     """A graph that is to be written."""
 
-    module: Reader | CaptionBegin | CaptionStep
+    module: ReadingGraph | CaptionBegin | CaptionStep
     layout: Layout
     facts: Facts
     step: str | None = None  # of a graph that begins captions: the file that writes a word more
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExportPlan:
     """All graphs of a model, by file, and who asks them."""
 
     saved: SavedModel  # merged, where its experts could be
@@ -49,7 +49,7 @@ class Plan:
         return next((name for name, graph in self.graphs.items() if graph.step == file), None)
 
 
-def plan_export(saved: SavedModel) -> Plan:
+def plan_export(saved: SavedModel) -> ExportPlan:
     """Which graphs answer what a saved model answers.
 
     Raises:
@@ -66,14 +66,9 @@ def plan_export(saved: SavedModel) -> Plan:
     }
     tasks = {name: planner.entry(chosen) for name, chosen in saved.tasks.items()}
     if not planner.graphs:
-        raise UserError(f"export: no task of this model can be exported: {_reasons(tasks)}")
-    return Plan(saved=saved, graphs=planner.graphs, tasks=tasks, calls=answered, candidates=planner.candidates)
-
-
-def _reasons(tasks: dict[str, ExportedTask]) -> str:
-    return (
-        "; ".join(f"{name}: {reason}" for name, task in tasks.items() for reason in task.refused.values()) or "(none)"
-    )
+        reasons = dict.fromkeys(f"{name}: {reason}" for name, task in tasks.items() for reason in task.refused.values())
+        raise UserError(f"export: no task of this model can be exported: {'; '.join(reasons) or '(it has none)'}")
+    return ExportPlan(saved=saved, graphs=planner.graphs, tasks=tasks, calls=answered, candidates=planner.candidates)
 
 
 def _refuse_whole(saved: SavedModel) -> None:
@@ -98,8 +93,8 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
         except UserError as error:
             return str(error)
 
-    seen = {modality for known in saved.tasks.values() for modality in known.task.inputs}
-    written = {known.task.media for known in saved.tasks.values() if known.task.answer.causal}
+    seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
+    written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
     for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
         if modality in seen:
             yield (
@@ -110,7 +105,7 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:
         yield "encode_text text", str(error)
-    reads_texts = any(not known.task.media for known in saved.tasks.values())
+    reads_texts = any(not trained.task.media for trained in saved.tasks.values())
     for modality in (*MEDIA, TEXT):
         if not (reads_texts if modality == TEXT else modality in seen):
             continue
@@ -122,7 +117,7 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
                     chosen("caption", "caption", modality, lambda task: task.answer.question == "caption"),
                 )
         yield f"classify {modality}", chosen("classify", "classify", modality, lambda task: _classifies(task, False))
-        if modality != TEXT and any(_classifies(known.task, True) for known in saved.tasks.values()):
+        if modality != TEXT and any(_classifies(trained.task, True) for trained in saved.tasks.values()):
             yield (
                 f"classify {modality} text",
                 chosen("classify", "classify", modality, lambda task: _classifies(task, True)),
@@ -140,9 +135,9 @@ def _merged(saved: SavedModel, chosen: Sequence[KnownTask]) -> SavedModel:
     if arch.moe is None or arch.merged is not None or condition_of(arch.moe.condition).by_token:
         return saved
     needs: dict[str, tuple[Segment, ...]] = {}
-    for known in chosen:
-        name = known.task.name
-        own = (*known.task.segments(known.index), *media_alone(known).task.segments(known.index))
+    for trained in chosen:
+        name = trained.task.name
+        own = (*trained.task.segments(trained.index), *media_alone(trained).task.segments(trained.index))
         needs[name] = (*needs.get(name, ()), *own)
     merging = merge_model(saved.model, arch, needs)
     return replace(saved, model=merging.model, arch=merging.arch, base=None)
@@ -236,14 +231,21 @@ class _Planner:
         facts = task.facts("input", chosen.index)
         key = (layout, head, self._side("input"), routing_key(self.model, task.segments(chosen.index)[:-1]))
         return self._file(
-            key, f"{name}_model", task.name, lambda: Reader(self.model, layout, facts, features=head), layout, facts
+            key,
+            f"{name}_model",
+            task.name,
+            lambda: ReadingGraph(self.model, layout, facts, features=head),
+            layout,
+            facts,
         )
 
     def _texts(self, chosen: KnownTask) -> str:
         """The graph of the candidates of a task."""
         layout, facts = Layout(text=True), chosen.task.facts("candidate", chosen.index)
         key = (layout, False, self._side("candidate"), routing_key(self.model, chosen.task.segments(chosen.index)[-1:]))
-        return self._file(key, "text_model", chosen.task.name, lambda: Reader(self.model, layout, facts), layout, facts)
+        return self._file(
+            key, "text_model", chosen.task.name, lambda: ReadingGraph(self.model, layout, facts), layout, facts
+        )
 
     def _labels(self, chosen: KnownTask) -> dict[str, object]:
         if not chosen.task.labels:
@@ -296,7 +298,7 @@ class _Planner:
         key: object,
         name: str,
         task: str,
-        make: Callable[[], Reader | CaptionBegin | CaptionStep],
+        make: Callable[[], ReadingGraph | CaptionBegin | CaptionStep],
         layout: Layout,
         facts: Facts,
         step: str | None = None,
