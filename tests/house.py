@@ -15,7 +15,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"moe", "tasks", "tokenizers", "optimisation"}),
     frozenset({"model", "data"}),
     frozenset({"training", "evaluation", "serving"}),
-    frozenset({"report"}),
+    frozenset({"report", "runner"}),
     frozenset({"runs"}),
     frozenset({"studies", "server"}),
     frozenset({"__init__", "figures"}),

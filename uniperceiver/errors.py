@@ -1,6 +1,7 @@
 """What goes wrong for a reason that a user can mend: one line that says what, where and how."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -40,8 +41,11 @@ def _printable(text: str) -> str:
 
 def warn(text: str) -> None:
     """Show a line for people beside an answer, on the standard error stream."""
-    from rich.console import Console
-
+    try:
+        from rich.console import Console
+    except ImportError:  # where an exported model runs, there may be few packages
+        sys.stderr.write(f"{text}\n")
+        return
     Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 

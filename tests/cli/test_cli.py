@@ -18,7 +18,7 @@ from tests.small_run import IMAGES, TASKS, log_lines, values_of, write_recipe
 from uniperceiver.cli import main
 from uniperceiver.cli.parser import parse
 
-COMMANDS = ("demo", "train", "tune", "evaluate", "predict", "convert", "merge", "info", "experts", "study")
+COMMANDS = ("demo", "train", "tune", "evaluate", "predict", "convert", "merge", "export", "info", "experts", "study")
 
 
 @pytest.fixture

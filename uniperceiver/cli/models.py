@@ -158,6 +158,33 @@ def merge(
     return None
 
 
+def export(
+    run: Run,
+    *,
+    out: Annotated[Path, arg("folder of the export", metavar="DIR")],
+    to: Annotated[Literal["onnx", "pt2"], arg("graphs of ONNX, or of torch.export (default: %(default)s)")] = "onnx",
+    task: Annotated[list[str] | None, arg("tasks to export (default: all)", action="extend", metavar="NAME")] = None,
+    int8: Annotated[bool, arg("also write graphs with weights of 8 bits, and what they cost")] = False,
+    opset: Annotated[int, arg("of ONNX (default: %(default)s)", metavar="N")] = 20,
+    step: StepOfRun = None,
+    trust: Trust = False,
+    json: Annotated[bool, arg("print graphs, sizes and differences as JSON")] = False,
+) -> int | None:
+    """Write graphs that answer without torch, checked against the model."""
+    from uniperceiver.runs.steps import load_saved, read_step
+    from uniperceiver.serving.export.export import as_text, export
+
+    if trust:
+        trust_model(run)
+    saved = load_saved(run, read_step(step))
+    report = export(saved, out, to=to, tasks=task, int8=int8, opset=opset)
+    if json:
+        print_json(report)
+    else:
+        print("\n".join(as_text(report)))
+    return None
+
+
 def info(
     run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, trust: Trust = False, json: AsJson = False
 ) -> int | None:

@@ -21,6 +21,7 @@ COMMANDS: Sequence[Command] = (
     embed.embed,
     models.convert,
     models.merge,
+    models.export,
     models.info,
     serve.serve,
     interference.interference,

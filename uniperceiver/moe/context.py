@@ -90,8 +90,13 @@ class ForwardContext:
     @cached_property
     def segment_T(self) -> Tensor:
         """int64, the segment of each token, -1 in padding."""
-        lengths = torch.tensor([segment.stop - segment.start for segment in self.segments], device=self.device)
-        index_N = torch.arange(len(self.segments), device=self.device).repeat_interleave(lengths)
+        # Filled, as repeating by a tensor of lengths is data-dependent, which an exported graph cannot be.
+        index_N = torch.cat(
+            [
+                torch.full((segment.stop - segment.start,), place, device=self.device)
+                for place, segment in enumerate(self.segments)
+            ]
+        )
         index_BN = index_N.expand(self.sequences, -1)
         if self.valid_BN is not None:
             index_BN = index_BN.masked_fill(~self.valid_BN, -1)

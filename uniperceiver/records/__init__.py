@@ -8,16 +8,20 @@ Shape suffixes of the whole library; a file may add letters, which it names, but
     K candidates                       V vocabulary
 """
 
+from __future__ import annotations  # torch is named by annotations only, and who reads no tensors goes without it
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records.regions import ClassTerm, Masks, ObjectnessTerm, Objects, PictureThings, Regions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Side = Literal["input", "candidate"]
 
@@ -55,7 +59,7 @@ class Sample:
         value: bytes | np.ndarray | str | None = self.others.get(modality) if name is None else getattr(self, name)
         return value
 
-    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> "Sample":
+    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> Sample:
         """The same sample with something of a modality."""
         name = MODALITIES[modality].field
         changes: dict[str, Any] = {"others": {**self.others, modality: value}} if name is None else {name: value}
@@ -221,6 +225,8 @@ T = TypeVar("T")
 
 def detached(record: T) -> T:
     """The same record with its tensors out of the graph."""
+    from torch import Tensor
+
     fields = getattr(record, "__dataclass_fields__", ())
     changes = {name: value.detach() for name in fields if isinstance(value := getattr(record, name), Tensor)}
     return replace(record, **changes)  # type: ignore[type-var]
@@ -232,6 +238,8 @@ def to_device(record: T, device: torch.device | str, floats: torch.dtype | None 
     Args:
         floats: the type of those that hold floating-point numbers; None: as they are.
     """
+    from torch import Tensor
+
     changes: dict[str, object] = {}
     for name in getattr(record, "__dataclass_fields__", ()):
         value = getattr(record, name)

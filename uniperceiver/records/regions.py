@@ -4,12 +4,16 @@ Shape suffixes beside those of `records`: O things of a picture, Q queries, G th
 A *thing* is one marked object; a *crowd* is a region of several that nobody told apart.
 """
 
+from __future__ import annotations  # torch is named by annotations only, and who reads no tensors goes without it
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ClassTerm = Literal["softmax", "sigmoid", "background"]
 """How the name of a proposal is learnt: tasks/localisation/classes.py."""

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
@@ -21,6 +20,7 @@ from uniperceiver.serving.values import (
     array_pixels,
     as_list,
     encoded,
+    is_array,
     is_iterable,
     name_of,
     other_value,
@@ -71,7 +71,7 @@ def image_samples(images: Media | Iterable[Media]) -> ReadWhenAsked:
     Raises:
         UserError: no such file, or an array of a wrong shape or type.
     """
-    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+    if is_array(images) and images.ndim == 4:
         images = list(images)  # a batch
     return _media_samples("image", images, axes=3)
 
@@ -82,7 +82,7 @@ def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
     Raises:
         UserError: as for images.
     """
-    if isinstance(clips, np.ndarray | Tensor) and clips.ndim == 5:
+    if is_array(clips) and clips.ndim == 5:
         clips = list(clips)
     return _media_samples("video", clips, axes=4)
 
@@ -164,7 +164,7 @@ def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> s
         return named
     things = as_list(items)
     first = things[0] if things else None
-    if isinstance(first, np.ndarray | Tensor):
+    if is_array(first):
         if first is items and first.ndim == 4:
             raise UserError(
                 f"an array of shape {tuple(first.shape)} is {len(first)} images, or one clip of {len(first)} frames: "

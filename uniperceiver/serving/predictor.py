@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -112,6 +112,34 @@ class UniPerceiver(Answering):
         files.refuse_foreign(Path(path))
         with files.replacing(Path(path), saved, replace=True):
             files.save(Path(path), saved)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        to: Literal["onnx", "pt2"] = "onnx",
+        tasks: Iterable[str] | None = None,
+        int8: bool = False,
+        opset: int = 20,
+    ) -> dict[str, Any]:
+        """Write graphs that answer alike without torch (`uniperceiver.runner.Runner`), checked against this model.
+
+        Args:
+            to: "onnx", or "pt2" for torch.export's own format, which is written only.
+            tasks: names of the model's tasks; None: all of them.
+            int8: also write graphs with weights of 8 bits, and what they cost.
+            opset: of ONNX.
+
+        Returns:
+            The graphs with size and greatest difference, which task asks which of them, and what cannot be exported.
+
+        Raises:
+            UserError: the package onnx is missing, an unknown task, other files in the folder, a model that cannot be
+                exported, or graphs that differ from it by more than 1e-4; nothing is left then.
+        """
+        from uniperceiver.serving.export.export import export  # whose imports take a while
+
+        return export(self.saved, Path(path), to=to, tasks=tasks, int8=int8, opset=opset)
 
     def merge(self, tasks: str | Task | Iterable[str | Task] | None = None) -> "UniPerceiver":
         """A new model that answers these tasks alike, without experts: at the cost of a dense model.

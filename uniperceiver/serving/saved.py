@@ -29,6 +29,7 @@ from uniperceiver.model.official.origin import Origin, check_origin
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.weights import with_own_storage
 from uniperceiver.own_code import OwnCode, execute, read_code, refuse_unknown
+from uniperceiver.records.exported import EXPORT_FILE
 from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
@@ -197,6 +198,10 @@ def read_architecture(folder: Path) -> Architecture:
         UserError: config.json is missing, damaged, or written by a newer version; it contradicts the weights' origin.
     """
     config = read_json(folder / "config.json")
+    if (folder / EXPORT_FILE).is_file():
+        raise UserError(
+            f"{folder}: is an export, which uniperceiver.runner.Runner answers for; give the model that it is of"
+        )
     if "format" not in config:
         raise UserError(f"{folder / 'config.json'}: not of a model that uniperceiver saved; it has no key 'format'")
     if config["format"] > FORMAT:

@@ -1,35 +1,51 @@
 """One thing that a user hands over as an image or a clip: told apart from many, and read as bytes or pixels."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import UnsupportedOperation
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from uniperceiver.data.media.decode import upright_rgb
 from uniperceiver.errors import BrokenSample, UserError, shortened
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # A path, encoded bytes, an opened file, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading
 # frame axis.
-Media = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+if TYPE_CHECKING:
+    Media = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+else:
+    Media = Any
 
 _BYTES = bytes | bytearray | memoryview
 _SHAPES = {3: "(H, W, 3) or (3, H, W)", 4: "(F, H, W, 3) or (F, 3, H, W)"}
-_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _LONGEST = 60  # characters of a value in a message
 _TAKEN = "give a path, bytes, an opened file, a PIL image, an array or a tensor, or a list of these"
+
+
+def is_tensor(item: Any) -> TypeGuard["Tensor"]:
+    """Whether it is a tensor of torch, which need not be here: nobody has a tensor who has not imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(item, torch.Tensor)
+
+
+def is_array(item: Any) -> TypeGuard["np.ndarray | Tensor"]:
+    """Whether it is an array of NumPy or a tensor."""
+    return isinstance(item, np.ndarray) or is_tensor(item)
 
 
 def is_single(item: Any) -> bool:
     """Whether it is one thing, and not many; an array is one, unless it holds texts or objects."""
     if isinstance(item, np.ndarray):
         return item.dtype.kind not in "USO"
-    return isinstance(item, str | os.PathLike | Image.Image | Tensor | _BYTES) or hasattr(item, "read")
+    kinds = str | os.PathLike | Image.Image | _BYTES
+    return isinstance(item, kinds) or is_tensor(item) or hasattr(item, "read")
 
 
 def as_list(items: Any) -> list[Any]:
@@ -154,21 +170,24 @@ def other_value(item: Any, name: str) -> Any:
     data = encoded(item, name)
     if data is not None:
         return data
-    return _numpy(item, name) if isinstance(item, Tensor) else item
+    return _numpy(item, name) if is_tensor(item) else item
 
 
 def _numpy(item: Any, name: str) -> np.ndarray:
-    if not isinstance(item, Tensor):
+    if not is_tensor(item):
         if not isinstance(item, np.ndarray | np.generic | Sequence) and not hasattr(item, "__array__"):
             raise UserError(f"{name}: a {type(item).__name__} is no input; {_TAKEN}")
         try:
             return np.asarray(item)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: no array can be made of this {type(item).__name__} ({error}); {_TAKEN}") from None
+    import torch  # of which there is a tensor, so that it is there
+
     try:
+        numpy_floats = (torch.float16, torch.float32, torch.float64)
         dense = item.detach().to_dense() if item.layout is not torch.strided else item.detach()
         # NumPy has no bfloat16, nor the types of 8 bits.
-        wide = dense.float() if dense.is_floating_point() and dense.dtype not in _NUMPY_FLOATS else dense
+        wide = dense.float() if dense.is_floating_point() and dense.dtype not in numpy_floats else dense
         return wide.cpu().numpy()
     except (NotImplementedError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]

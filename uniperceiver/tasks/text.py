@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from uniperceiver.errors import UserError
-from uniperceiver.tasks.candidates import TextCodec
+
+if TYPE_CHECKING:
+    from uniperceiver.tasks.candidates import TextCodec
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ class Text:
     target: tuple[int, ...] = ()  # the right candidate at each of them, -1 where unknown
 
 
-def plain(codec: TextCodec, text: str, length: int, template: str = "{text}", second: int | None = None) -> Text:
+def plain(codec: "TextCodec", text: str, length: int, template: str = "{text}", second: int | None = None) -> Text:
     """A text that is only read; inside a longer template it is the text that is shortened.
 
     Args:
@@ -35,7 +37,7 @@ def plain(codec: TextCodec, text: str, length: int, template: str = "{text}", se
     return Text(ids=(*before, *fitted(codec, text, room, second), *after, codec.end))
 
 
-def fitted(codec: TextCodec, text: str, room: int, second: int | None = None) -> list[int]:
+def fitted(codec: "TextCodec", text: str, room: int, second: int | None = None) -> list[int]:
     """The ids of a text, at most `room` of them; of two texts the longer one is cut, token by token.
 
     Args:
@@ -53,7 +55,7 @@ def _longer_cut(tokens: list[T], border: int, room: int) -> list[T]:
     return [*tokens[: min(border, room - kept)], *tokens[border : border + kept]]
 
 
-def masked(codec: TextCodec, text: str, length: int, rng: np.random.Generator, second: int | None = None) -> Text:
+def masked(codec: "TextCodec", text: str, length: int, rng: np.random.Generator, second: int | None = None) -> Text:
     """Whole-word masking: 15 % of the words (the end token of each line is one) are asked for.
 
     Of these, 80 % become <SPE> at every token, 10 % random tokens, 10 % stay. At least one word is chosen. Source:
@@ -103,7 +105,7 @@ def _fit(words: list[list[int]], length: int) -> list[list[int]]:
     return [*kept, end]
 
 
-def _disguise(word: list[int], codec: TextCodec, rng: np.random.Generator) -> list[int]:
+def _disguise(word: list[int], codec: "TextCodec", rng: np.random.Generator) -> list[int]:
     kind = rng.random()
     if kind < ANSWER_SHARE:
         return [codec.answer] * len(word)
@@ -113,7 +115,7 @@ def _disguise(word: list[int], codec: TextCodec, rng: np.random.Generator) -> li
 
 
 def templated(
-    codec: TextCodec, template: str | None, text: str, length: int, target: int, second: int | None = None
+    codec: "TextCodec", template: str | None, text: str, length: int, target: int, second: int | None = None
 ) -> Text:
     """A template filled with a text; the answer is read at its {answer}, an <SPE> inside the text.
 

@@ -1,0 +1,5 @@
+"""EXPORTED FOLDER -> ANSWERS, without torch: numpy, onnxruntime, tokenizers and Pillow (for clips also av)."""
+
+from uniperceiver.runner.runner import Runner
+
+__all__ = ["Runner"]

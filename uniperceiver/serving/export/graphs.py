@@ -1,0 +1,172 @@
+"""MODEL -> GRAPHS: functions from tensors to tensors around a model, as torch.export traces them.
+
+Shape suffixes: B sequences, N tokens of a text, D width, L layers, h heads, d width of a head, M tokens that are kept,
+P pooled contexts, F frames.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uniperceiver.modalities import TEXT
+from uniperceiver.model.model import Generalist
+from uniperceiver.moe.token_router import TokenRouter
+from uniperceiver.records import Facts, Part, Segment, Sequences, Tokens
+from uniperceiver.serving.export.dense_routing import with_every_expert
+from uniperceiver.tasks.decode import prefix_with_query
+from uniperceiver.tasks.likelihood import unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a graph reads, and where."""
+
+    media: str | None = None  # "image" or "video"
+    text: bool = False
+    read_in_text: bool = False
+    writes: bool = False
+    size: int = 0  # pixels along the side of its pictures
+    frames: int = 0  # of its clips
+
+
+def model_for_export(model: Generalist) -> Generalist:
+    """A copy on the CPU whose experts, where values choose them, all compute every token."""
+    copied = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    with_every_expert(copied)
+    return copied
+
+
+class ReadingGraph(nn.Module):
+    """Inputs to unit representations, (B, D): pictures or clips, a text, or both.
+
+    Args:
+        features: also give what is before it is brought to length one, which a linear head reads.
+    """
+
+    def __init__(self, model: Generalist, layout: Layout, facts: Facts, *, features: bool = False) -> None:
+        super().__init__()
+        self.model, self.layout, self.facts, self.features = model, layout, facts, features
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of what it reads, in order."""
+        layout = self.layout
+        names = (["pixel_values"] if layout.media else []) + (["input_ids", "attention_mask"] if layout.text else [])
+        return [*names, "answer_position"] if layout.read_in_text else names
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what it gives: as those of CLIP where there is such a graph."""
+        kind = "text" if self.layout.media is None else self.layout.media
+        return [f"{kind}_embeds", "features"] if self.features else [f"{kind}_embeds"]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(self.input_names, inputs, strict=True))
+        parts = []
+        if self.layout.media:
+            parts.append(media_part(self.layout.media, named["pixel_values"]))
+        if self.layout.text:
+            ids_BN, valid_BN = named["input_ids"], named["attention_mask"].bool()
+            parts.append(Part(modality=TEXT, values=ids_BN, valid_BN=valid_BN))
+        sequences = Sequences(facts=self.facts, parts=tuple(parts))
+        encoded = self.model.encode(sequences, summary=not self.layout.read_in_text)
+        x_BD = encoded.x_BND[:, 0]
+        if self.layout.read_in_text:
+            # Behind the <SPE> that begins the sequence, where the text is the first segment.
+            start = encoded.segments[-1].start + (len(encoded.segments) == 1)
+            place_B1D = (named["answer_position"] + start)[:, None, None].expand(-1, 1, encoded.x_BND.shape[2])
+            x_BD = encoded.x_BND.gather(1, place_B1D)[:, 0]
+        feature_BD = self.model.represent(x_BD)
+        z_BD = unit(feature_BD)
+        return (z_BD, feature_BD) if self.features else (z_BD,)
+
+
+class GraphCache:
+    """Keys and values as plain tensors, in the place of `KeyValueCache`: nothing is written in place.
+
+    Args:
+        past: keys and values of tokens before these, (B, L, 2, h, M, d); None: there are none.
+    """
+
+    def __init__(self, past: Tensor | None, pooled: dict[tuple[int, str], Tensor]) -> None:
+        self.past, self.pooled, self.merged = past, pooled, None
+        self.length = 0 if past is None else past.shape[4]
+        self.layers: list[Tensor] = []
+
+    def extend(self, layer: int, key_BhNd: Tensor, value_BhNd: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens so far, the new ones included."""
+        if self.past is not None:
+            key_BhNd = torch.cat([self.past[:, layer, 0], key_BhNd], dim=2)
+            value_BhNd = torch.cat([self.past[:, layer, 1], value_BhNd], dim=2)
+        self.layers.append(torch.stack([key_BhNd, value_BhNd], dim=1))
+        return key_BhNd, value_BhNd
+
+    def kept(self) -> Tensor:
+        """All but the last token, which is the query, (B, L, 2, h, M, d)."""
+        return torch.stack(self.layers, dim=1)[:, :, :, :, :-1]
+
+
+def pools_of(model: nn.Module) -> list[tuple[int, str]]:
+    """The routers that look at a pooled context, by layer and part."""
+    routers = (module for module in model.modules() if isinstance(module, TokenRouter) and module.pool is not None)
+    return [(router.layer, router.part) for router in routers]
+
+
+class CaptionBegin(nn.Module):
+    """Pictures or clips to what the first word is read from, (B, D), and to what later words look at."""
+
+    def __init__(self, model: Generalist, layout: Layout, facts: Facts) -> None:
+        super().__init__()
+        self.model, self.layout, self.facts = model, layout, facts
+        self.pools = pools_of(model)
+        self.input_names = ["pixel_values"]
+        self.output_names = ["query_embeds", "past", *(["pooled"] if self.pools else [])]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        model, prompts = self.model, self.model.prompts
+        assert self.layout.media is not None
+        seen = Sequences(facts=self.facts, parts=(media_part(self.layout.media, inputs[0]),))
+        cache = GraphCache(None, {})
+        deep = None if prompts is None else prompts.deep("input")
+        x_BND = model.encoder(
+            model._tokens(prefix_with_query(seen, model.tokenizer.words.answer)), prompts=deep, cache=cache
+        ).x_BND
+        z_BD = unit(model.represent(x_BND[:, -1]))
+        pooled = [torch.stack([cache.pooled[key] for key in self.pools], dim=1)] if self.pools else []
+        return z_BD, cache.kept(), *pooled
+
+
+class CaptionStep(nn.Module):
+    """A word more of each text: what the next word is read from, and what later words look at."""
+
+    def __init__(self, model: Generalist, text: Segment) -> None:
+        super().__init__()
+        self.model, self.text = model, text
+        self.pools = pools_of(model)
+        more = ["pooled"] if self.pools else []
+        self.input_names, self.output_names = ["word", "place", "past", *more], ["query_embeds", "past_out"]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        word_B, place, past, *pooled = inputs
+        model = self.model
+        contexts = dict(zip(self.pools, pooled[0].unbind(1), strict=True)) if self.pools else {}
+        cache = GraphCache(past, contexts)
+        ids_B2 = torch.stack([word_B, torch.full_like(word_B, model.tokenizer.words.answer)], dim=1)
+        position_2 = place + torch.tensor([-1, 0])
+        answer_D = None if model.prompts is None else model.prompts.answer
+        x_B2D = model.tokenizer.norm(model.tokenizer.words(ids_B2, position_2.expand_as(ids_B2), answer_D))
+        tokens = Tokens(
+            x_BND=x_B2D,
+            segments=(Segment(start=0, stop=2, kind=self.text.kind, causal=True, facts=self.text.facts),),
+            order_BN=(position_2 + 1).expand_as(ids_B2),
+            query_BN=torch.tensor([False, True]).expand_as(ids_B2),
+        )
+        x_B2D = model.encoder(tokens, cache=cache).x_BND
+        return unit(model.represent(x_B2D[:, 1])), cache.kept()
+
+
+def media_part(modality: str, pixels: Tensor) -> Part:
+    """Pictures (B, C, H, W) are clips of a frame; clips are (B, F, C, H, W)."""
+    return Part(modality=modality, values=pixels[:, None] if modality == "image" else pixels)
