@@ -101,11 +101,12 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
     seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
     written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
     for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
+
+        def looks_at(task: Task, modality: str = modality) -> bool:
+            return modality in task.inputs
+
         if modality in seen:
-            yield (
-                f"{call} {modality}",
-                chosen(call, "rank", modality, lambda task, modality=modality: modality in task.inputs),
-            )
+            yield f"{call} {modality}", chosen(call, "rank", modality, looks_at)
     try:
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:
