@@ -110,19 +110,13 @@ def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
     ("settings", "says"),
     [
         ({"condition": "token", "evaluation_capacity": 1.0}, "moe.capacity"),
+        ({"condition": "expert_choice"}, "moe.condition: expert_choice"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says) as raised:
         plan_export(routed(**settings))
     assert "\n" not in str(raised.value)
-
-
-def test_captions_of_experts_that_choose_are_refused_alone() -> None:
-    plan = plan_export(routed("expert_choice", ("image_classification", "image_captioning")))
-    assert "vision_model.onnx" in plan.graphs
-    assert plan.tasks["image_captioning"].caption_graphs is None
-    assert "know of the words after it" in plan.tasks["image_captioning"].refused["caption_graphs"]
 
 
 def test_other_tools_find_their_files(merged: ExportedModel) -> None:

@@ -26,7 +26,6 @@ def test_captions_with_experts(tmp_path: Path, condition: str) -> None:
 
 
 OTHERS: dict[str, dict[str, Any]] = {
-    "expert choice": {"moe": moe_of("expert_choice", layers=(0,))},
     "whole FFNs by token": {"moe": moe_of("token", layers=(0,), where="ffn", level="ffn")},
     "whole FFNs by attribute": {"moe": moe_of("attribute", layers=(0,), where="ffn", k=1, level="ffn")},
     "task specific": {"moe": moe_of("task_specific", layers=(0,))},

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def cosine(
 
 def _scenes(layout: Layout, view: Preprocess, codec: TextEncoder, items: int) -> Iterator[tuple[Tensor, ...]]:
     """Inputs of a graph: pictures or clips, texts, or both."""
-    side = "clip" if layout.media == "video" else "image"
+    side: Literal["clip", "image"] = "clip" if layout.media == "video" else "image"
     source = ScenesSource(items=items, view=side, pixels=layout.size or 32, frames=max(layout.frames, 1))
     seen = replace(view, size=layout.size or view.size, frames=layout.frames or view.frames)
     for start in range(0, items, _TOGETHER):

@@ -77,6 +77,11 @@ def _refuse_whole(saved: SavedModel) -> None:
         raise UserError(
             "export: model.image: regions: pictures become proposals, which is not exported; ask the model itself"
         )
+    if arch.moe is not None and condition_of(arch.moe.condition).experts_choose:
+        raise UserError(
+            f"export: moe.condition: {arch.moe.condition}: experts rank tokens by a stable sort, which ONNX does "
+            "not have; train with moe.condition=token, or ask the model itself"
+        )
     if arch.moe is not None and arch.moe.capacity:
         raise UserError(
             "export: moe.capacity: an expert that is full leaves tokens out, so answers depend on the other samples of "
@@ -96,11 +101,12 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
     seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
     written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
     for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
+
+        def looks_at(task: Task, modality: str = modality) -> bool:
+            return modality in task.inputs
+
         if modality in seen:
-            yield (
-                f"{call} {modality}",
-                chosen(call, "rank", modality, lambda task, modality=modality: modality in task.inputs),
-            )
+            yield f"{call} {modality}", chosen(call, "rank", modality, looks_at)
     try:
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:
@@ -261,9 +267,6 @@ class _Planner:
         task = chosen.task
         if len(task.media) != 1:
             raise UserError("it writes about no picture or clip, which is not exported")
-        moe = self.saved.arch.moe
-        if moe is not None and self.saved.arch.merged is None and condition_of(moe.condition).not_causal(moe):
-            raise UserError("its experts would let a word know of the words after it, so it has no captions")
         layout, facts = replace(self._layout(chosen, task.media[0]), writes=True), task.facts("input", chosen.index)
         segments = task.segments(chosen.index)[:-1]
         key = (layout, self._side("input"), routing_key(self.model, segments))
