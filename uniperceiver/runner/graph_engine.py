@@ -29,7 +29,7 @@ class GraphEngine:
     def __init__(self, folder: ExportedFolder, codec: TextEncoder, batch: int) -> None:
         self.folder, self.codec, self.batch = folder, codec, batch
 
-    def encode(self, call: str, asked: ExportedTask, samples: list[Sample]) -> np.ndarray:
+    def encode(self, call: str, asked: ExportedTask, samples: Sequence[Sample]) -> np.ndarray:
         """Unit representations of the media of samples, (N, D)."""
         graph, reading = graph_of(asked, "media_graph", call), Reading(asked, self.codec)
         parts = [self.folder.run(graph, {"pixel_values": reading.pixels(batch)})[0] for batch in self.batches(samples)]
@@ -57,7 +57,7 @@ class GraphEngine:
         parts = [self.folder.run(graph, padded(rows[at : at + _TEXTS]))[0] for at in range(0, len(rows), _TEXTS)]
         return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
-    def likelihood(self, asked: ExportedTask, samples: list[Sample], c_KD: np.ndarray) -> np.ndarray:
+    def likelihood(self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray) -> np.ndarray:
         """P(candidate | sample), (N, K)."""
         graph, reading = graph_of(asked, "input_graph", "classify"), Reading(asked, self.codec)
         _tell_cut(reading.lengths(samples), reading.view.length, asked)

@@ -17,7 +17,6 @@ from uniperceiver.data.formats.objects.coco_instances import CocoInstancesSource
 from uniperceiver.data.formats.objects.mask_folder import MaskFolderSource
 from uniperceiver.data.formats.objects.voc import VocSource
 from uniperceiver.data.formats.objects.yolo import YoloSource
-from uniperceiver.data.formats.shared_index import shared
 from uniperceiver.data.formats.subset import SubsetConfig
 from uniperceiver.data.formats.tables.delimited import CsvSource, TsvSource
 from uniperceiver.data.formats.tables.file_list import FileListSource
@@ -28,6 +27,7 @@ from uniperceiver.data.formats.tables.parquet import ParquetSource
 from uniperceiver.data.formats.text import TextSource
 from uniperceiver.data.formats.webdataset import WebdatasetSource
 from uniperceiver.data.scenes.source import ScenesSource
+from uniperceiver.data.shared_index import shared
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.records import Sample
 

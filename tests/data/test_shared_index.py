@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from tests.made_data import every_format
-from uniperceiver.data.formats import open_source, shared_index
+from uniperceiver.data import shared_index
+from uniperceiver.data.formats import open_source
 from uniperceiver.data.formats.files import Strings
-from uniperceiver.data.formats.shared_index import shared
+from uniperceiver.data.shared_index import shared
 
 MAPPED = ("csv", "tsv", "jsonl", "coco_captions", "webdataset", "parquet of bytes", "files")
 
@@ -148,7 +149,8 @@ def test_two_processes_map_one_file(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
         "from pathlib import Path\n"
-        "from uniperceiver.data.formats import open_source, shared_index\n"
+        "from uniperceiver.data import shared_index\n"
+        "from uniperceiver.data.formats import open_source\n"
         "shared_index.LEAST = 2**20\n"
         "source = open_source({'format': 'text', 'path': 'lines.txt'}, 'w', Path(sys.argv[1]))\n"
         "source.read(299_999)\n"
