@@ -185,6 +185,12 @@ def test_gates_do_not_decay() -> None:
         assert not decays(f"encoder.blocks.0.ffn.router.{gate}.weight", matrix)
 
 
+def test_convolutions_decay_and_their_biases_do_not() -> None:
+    assert decays("tokenizer.tokenizers.regions.backbone.stem.0.weight", torch.zeros(4, 3, 3, 3))
+    assert not decays("tokenizer.tokenizers.regions.backbone.stem.0.bias", torch.zeros(4))
+    assert not decays("tokenizer.tokenizers.regions.name_bias", torch.zeros(()))
+
+
 def test_the_learning_rate_is_never_above_its_peak() -> None:
     config = OptimiserConfig(lr=1e-4, min_lr=1e-3, warmup=2)
     assert max(learning_rate(step, 10, config) for step in range(12)) == 1e-4

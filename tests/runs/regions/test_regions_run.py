@@ -205,10 +205,12 @@ def test_a_model_is_described_with_what_its_proposals_have(run: Path, capsys: py
     }  # fmt: skip
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
-    recipe = recipe_of(("boxes", "shapes", "captions"), steps=4)
+@pytest.mark.parametrize(("denoise", "workers"), [(0, 1), (4, 0), (4, 2)])
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path, denoise: int, workers: int) -> None:
+    keys = {"model__regions__denoise": denoise, "data__workers": workers}
+    recipe = recipe_of(("boxes", "shapes", "captions"), steps=4, **keys)
     whole = train(tmp_path / "whole", recipe)
-    for stop in (1, 3):
+    for stop in (1, 2, 3):
         folder = tmp_path / f"stopped{stop}"
         train(folder, recipe, stop_after=stop)
         assert_same(train(folder, recipe), whole)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.shared import DATA, needs_data
-from uniperceiver.data.formats import class_names, labels_there, notes_of, open_source, thing_counts
+from uniperceiver.data.formats import class_names, labels_there, notes_of, open_source
 from uniperceiver.data.formats.objects.outlines import counts_of_text
 from uniperceiver.data.formats.objects.pictures import MarkedPictures
 from uniperceiver.errors import BrokenSample, UserError
@@ -344,17 +344,3 @@ def test_real_sets_are_read_as_pycocotools_reads_them() -> None:
                     assert sample.masks is not None
                     mask_HW = sample.masks[number]
                     assert np.array_equal(mask_HW, reference.annToMask(annotation) > 0)  # type: ignore[arg-type]
-
-
-def test_single_things_of_each_picture_are_counted_without_reading(tmp_path: Path) -> None:
-    annotations = [thing(), thing(id=13), thing(id=14, iscrowd=1), thing(id=5, image_id=7)]
-    source = coco(tmp_path, annotations)
-    expected = thing_counts(source)
-    assert expected is not None
-    counts = {source.files[index]: count for index, count in enumerate(expected.tolist())}
-    assert counts == {"a.png": 2, "b.png": 1, "c.png": 0}
-    (tmp_path / "some.txt").write_text("c.png\na.png\n")
-    words = {"format": "coco_instances", "path": "instances.json", "images": "images", "only": "some.txt"}
-    some = thing_counts(open_source(words, "w", tmp_path))
-    assert some is not None
-    assert sorted(some.tolist()) == [0, 2]
