@@ -106,10 +106,10 @@ def roughness_of(log: Iterable[Json]) -> float:
 
 
 def steadiness(study: Path) -> dict[str, list[float]]:
-    """Roughness of the runs of every arm, seed by seed."""
+    """Roughness of the runs of every arm that have ended, seed by seed."""
     values: dict[str, list[float]] = defaultdict(list)
-    for path in sorted(study.glob("cells/*/seed-*/log.jsonl")):
-        lines = path.read_text(encoding="utf-8").splitlines()
+    for path in sorted(study.glob("cells/*/seed-*/results.json")):
+        lines = path.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()
         values[path.parent.parent.name].append(roughness_of(map(json.loads, lines)))
     return dict(values)
 

@@ -84,6 +84,10 @@ def test_only_what_comes_after_the_warm_up_counts(tmp_path: Path) -> None:
             folder = tmp_path / "cells" / arm / f"seed-{seed}"
             folder.mkdir(parents=True)
             (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / "results.json").touch()
+    begun = tmp_path / "cells" / "b" / "seed-1"
+    begun.mkdir()
+    (begun / "log.jsonl").write_text("")
     assert steadiness(tmp_path) == {"a": pytest.approx([math.log(2) / 2] * 2), "b": pytest.approx([math.log(2) / 2])}
 
 
