@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.runs import StepOfRun, Trust
@@ -13,7 +13,7 @@ _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
 def serve(
-    run: Annotated[str, arg("a run, a saved model or OWNER/NAME on the hub", metavar="RUN")],
+    run: Annotated[str, arg("a run, a saved model, an export or OWNER/NAME on the hub", metavar="RUN")],
     *,
     host: Annotated[str, arg("address to listen at (default: %(default)s: this machine alone)")] = "127.0.0.1",
     port: Annotated[int, arg("port, 0 for a free one (default: %(default)s)")] = 8000,
@@ -27,6 +27,9 @@ def serve(
     engines: Annotated[int, arg("processes with the model (default: %(default)s)", metavar="N")] = 1,
     threads: Annotated[int | None, arg("of an engine (default: its share of the cores)", metavar="N")] = None,
     device: Annotated[str, arg("cpu, cuda, ... (default: %(default)s)")] = "cpu",
+    backend: Annotated[
+        Literal["torch", "onnx"] | None, arg("what computes (default: onnx for an export, torch for a model)")
+    ] = None,
     limit: Annotated[
         list[str] | None, arg("other limits than those of docs/serving.md, such as queue=128", metavar="NAME=VALUE")
     ] = None,
@@ -37,11 +40,17 @@ def serve(
     """Serve a model over HTTP, with a page for people."""
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
         raise UserError(f'serve needs {", ".join(missing)}; pip install "uniperceiver[serve]"')
+    from uniperceiver.records.exported import EXPORT_FILE
     from uniperceiver.server.run import serve as run_server
     from uniperceiver.server.settings import ModelSource, ServerSettings, read_limits, read_token
     from uniperceiver.serving.locate import model_folder
 
-    model_folder(run)
+    is_export = (model_folder(run) / EXPORT_FILE).is_file()
+    if backend is not None and is_export != (backend == "onnx"):
+        what, mend = ("an export", "leave --backend out") if is_export else ("a model", "uniperceiver export it first")
+        raise UserError(f"--backend {backend}: {run} is {what}; {mend}")
+    if is_export and (step is not None or trust):
+        raise UserError(f"{run}: an export has no steps and no code; leave --step and --trust out")
     source = ModelSource(
         path=run,
         name=name or Path(run).resolve().name,
@@ -49,6 +58,7 @@ def serve(
         trust=trust,
         device=device,
         threads=threads,
+        backend="onnx" if is_export else "torch",
     )
     settings = ServerSettings(
         model=source,

@@ -78,6 +78,16 @@ class Runner:
         return MappingProxyType({name: Preprocess(**task.view) for name, task in self._exported.tasks.items()})
 
     @property
+    def width(self) -> int:
+        """Numbers in a representation."""
+        return self._exported.width
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that the graphs read."""
+        return self._exported.max_text
+
+    @property
     def tokenizer(self) -> TextEncoder:
         """The text encoder: `encode(text)` gives ids, `decode(ids)` a text."""
         return self.codec

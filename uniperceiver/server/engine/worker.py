@@ -89,8 +89,9 @@ def _torch(source: ModelSource) -> tuple[Any, dict[str, Any]]:
     saved = load_saved(source.path, step, trust=source.trust)
     model = UniPerceiver(saved, source.device, home=None if step is not None else model_folder(source.path))
     arch = model.saved.arch
+    questions = {name: task.answer.question for name, task in model.tasks.items()}
     facts = {
-        **_facts(model, source),
+        **_facts(model, source, questions),
         "summary": repr(model).removeprefix("UniPerceiver(").removesuffix(")"),
         "width": arch.width,
         "longest_text": arch.max_text,
@@ -101,12 +102,33 @@ def _torch(source: ModelSource) -> tuple[Any, dict[str, Any]]:
     return model, facts
 
 
-def _facts(model: Any, source: ModelSource) -> dict[str, Any]:
+def _onnx(source: ModelSource) -> tuple[Any, dict[str, Any]]:
+    """An exported model, without torch, and what clients may know of it.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    from uniperceiver.runner import Runner
+
+    model = Runner(source.path, source.device, threads=source.threads)
+    facts = {
+        **_facts(model, source, {name: task.question for name, task in model.tasks.items()}),
+        "summary": f"exported graphs of width {model.width}",
+        "width": model.width,
+        "longest_text": model.longest_text,
+        "routing": False,
+        "boxes": False,
+        "masks": False,
+    }
+    return model, facts
+
+
+def _facts(model: Any, source: ModelSource, questions: Mapping[str, str | None]) -> dict[str, Any]:
     """What every backend says."""
     tasks = {
         name: {
             "inputs": list(task.inputs),
-            "question": task.answer.question,
+            "question": questions[name],
             "labels": model.labels(name) if task.labels else [],
         }
         for name, task in model.tasks.items()
@@ -114,7 +136,7 @@ def _facts(model: Any, source: ModelSource) -> dict[str, Any]:
     return {"name": source.name, "backend": source.backend, "tasks": tasks}
 
 
-BACKENDS: Mapping[str, Callable[[ModelSource], tuple[Any, dict[str, Any]]]] = {"torch": _torch}
+BACKENDS: Mapping[str, Callable[[ModelSource], tuple[Any, dict[str, Any]]]] = {"torch": _torch, "onnx": _onnx}
 
 
 if __name__ == "__main__":
