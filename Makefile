@@ -71,7 +71,7 @@ test unit check soak: export OMP_NUM_THREADS = 1
 test unit check soak: export PYTHONDONTWRITEBYTECODE =
 
 test: env
-	$(BIN)/python -m pytest -q -m "not gpu" -n 2 --timeout 300
+	$(BIN)/python -m pytest -q -m "not gpu and not thorough" -n 2 --timeout 300
 
 unit: env
 	$(BIN)/python -m pytest -q
@@ -84,6 +84,7 @@ check: env
 	$(MAKE) test
 
 soak: env
+	$(BIN)/python -m pytest -q -m "thorough and not gpu" --timeout 600
 	$(BIN)/python -m soak --out runs/soak
 
 format: env

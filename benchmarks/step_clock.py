@@ -19,6 +19,7 @@ from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training import loop, step
 from uniperceiver.training.loop import Run
 from uniperceiver.training.objective import TrainingObjective
+from uniperceiver.training.processes.team import Team
 from uniperceiver.training.step import BatchLoss
 
 INSIDE = ("forward", "backward", "optimiser", "clipping")  # clipping is the optimiser's, as in recipes
@@ -139,7 +140,7 @@ def _under(clock: Clock) -> Iterator[None]:
             (TrainingObjective, "candidates", "candidates"),
             (Tensor, "backward", "backward"),
             (step, "_update", "optimiser"),
-            (step, "_clip", "clipping"),
+            (Team, "clip", "clipping"),
             (Run, "_log", "log"),
         ):
             patches.enter_context(mock.patch.object(place, name, timed(part, getattr(place, name))))

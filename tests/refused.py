@@ -91,7 +91,7 @@ def swapped(place: Path) -> list[str]:
 
 
 def asking(place: Path) -> list[str]:
-    return ["predict", str(place / "run"), "classify", "--task", "colours", "--", "a.png"]
+    return ["predict", str(place / "run"), "classify", "--task", "colours", "--", str(place / "run" / "log.jsonl")]
 
 
 def starting_from_it(place: Path) -> list[str]:

@@ -103,6 +103,7 @@ def test_a_command_on_a_run_settles_its_process_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], work: str
 ) -> None:
     write_recipe(tmp_path / "recipe.yaml", values_of(threads=3))
+    (tmp_path / "config.json").write_text("{}")
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
 

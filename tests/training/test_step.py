@@ -172,8 +172,8 @@ def test_a_sample_of_nan_pixels_is_skipped_by_the_whole_step(tmp_path: Path, mon
         return Sample(id=sample.id, image=np.full((32, 32, 3), np.nan, np.float32), label=0) if bad else sample
 
     monkeypatch.setattr(ScenesSource, "read", with_nan)
-    monkeypatch.setattr("uniperceiver.data.media.preprocess.eval_view", lambda frames, *more: frames)
-    monkeypatch.setattr("uniperceiver.data.media.preprocess.train_view", lambda frames, *more: frames)
+    monkeypatch.setattr("uniperceiver.data.media.pixels.eval_view", lambda frames, *more: frames)
+    monkeypatch.setattr("uniperceiver.data.media.pixels.train_view", lambda frames, *more: frames)
     run = train(tmp_path / "run", small_recipe(("colours",), sampling__tasks_per_step=1))
     (line,) = log_lines(tmp_path / "run", "skipped")
     assert "scenes/train/000005" in line["samples"]["colours"]

@@ -12,7 +12,7 @@ from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.model.architecture import PromptShape
 from uniperceiver.runner import Runner
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 CAPTIONS = ("image_classification", "image_captioning")
 

@@ -113,7 +113,11 @@ def write_pt2(path: Path, module: nn.Module, inputs: tuple[Any, Any]) -> None:
     """Write a module in the format of torch.export, which this library never reads: loading it may execute code."""
     values, axes = inputs
     with quiet():
-        torch.export.save(torch.export.export(module, values, dynamic_shapes=axes), path)
+        # Whether there is more than one token is asked when the graph runs, and does not split it in two.
+        program = torch.export.export(
+            module, values, dynamic_shapes=axes, prefer_deferred_runtime_asserts_over_guards=True
+        )
+        torch.export.save(program, path)
 
 
 @contextmanager
