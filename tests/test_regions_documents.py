@@ -38,3 +38,14 @@ def test_the_study_of_regions_is_one(tmp_path: Path) -> None:
     tasks = {cell.arm: len(cell.recipe.tasks) for cell in plan.cells}
     assert draws == tasks  # so each task has as many batches in every arm, on average
     assert {cell.seed for cell in plan.cells} == {0, 1, 2}
+
+
+def test_the_study_of_looks_is_one(tmp_path: Path) -> None:
+    plan = read_plan(ROOT / "examples/regions/looks_study.yaml", tmp_path)
+    assert {(cell.recipe.model.regions.attention, cell.recipe.model.regions.denoise) for cell in plan.cells} == {
+        ("deformable", 0),
+        ("dense", 0),
+        ("dense_rpb", 0),
+        ("deformable", 10),
+    }
+    assert {cell.recipe.tasks["shapes"].class_term for cell in plan.cells} == {"background"}
