@@ -84,3 +84,32 @@ def test_coco_entries_have_corner_and_size_and_the_ids_of_the_file() -> None:
     assert json.loads(json.dumps(entry)) == answer.as_coco(7, {"cat": 18})[0]
     with pytest.raises(KeyError, match="cat"):
         answer.as_coco(7, {"dog": 1})
+
+
+def test_masks_are_made_of_what_is_asked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is as large as the picture: a hundred of twelve megapixels are more than a gigabyte."""
+    plain = make_regions([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]], [3.0, -3.0], 2)
+    layer = plain.layers[0]
+    mask_BQHW = torch.stack([torch.full((4, 4), 4.0), torch.full((4, 4), -4.0)])[None]
+    masked = ProposalLayer(objectness_BQ=layer.objectness_BQ, box_BQ4=layer.box_BQ4, mask_BQHW=mask_BQHW)
+    regions = Regions(layers=(masked,), chosen_BN=plain.chosen_BN, start=1)
+    made: list[int] = []
+    interpolate = torch.nn.functional.interpolate
+
+    def counted(x: torch.Tensor, **options: object) -> torch.Tensor:
+        made.append(len(x))
+        return interpolate(x, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("uniperceiver.tasks.localisation.detections.F.interpolate", counted)
+    whole = detections_of(torch.zeros(2, 3), regions, [make_picture((10, 20))], NAMES)[0]
+    assert len(made) == 2  # of six answers: a proposal has one mask, whatever its name
+    assert whole.masks is not None
+    assert whole.masks.all(axis=(1, 2)).tolist() == [True] * 3 + [False] * 3
+    made.clear()
+    best = detections_of(torch.zeros(2, 3), regions, [make_picture((10, 20))], NAMES, least=0.3)[0]
+    assert best.masks is not None
+    assert (len(best), len(best.masks), len(made)) == (3, 3, 1)
+    assert best.scores.tolist() == whole.scores[:3].tolist()
+    boxes = detections_of(torch.zeros(2, 3), regions, [make_picture((10, 20))], NAMES, least=0.3, masks=False)[0]
+    assert boxes.masks is None
+    assert (boxes.boxes.tolist(), len(made)) == (best.boxes.tolist(), 1)

@@ -46,8 +46,9 @@ def detections(
     c_KD = engine.all_candidates(chosen)
     answers = []
     for pictures, regions, logits_RK in engine.located(chosen, inputs.samples_of(chosen.task.media, images), c_KD):
-        answers += detections_of(logits_RK, regions, pictures, names, int(most), chosen.task.class_term)
-    return [kept(answer, least, masks=masks) for answer in answers]
+        term = chosen.task.class_term
+        answers += detections_of(logits_RK, regions, pictures, names, int(most), term, least=least, masks=masks)
+    return answers
 
 
 def drawn(image: Media, answer: Detections) -> Image.Image:
@@ -72,18 +73,6 @@ def drawn(image: Media, answer: Detections) -> Image.Image:
         raise UserError(f"draw: {error}; give another file") from None
     assert picture is not None
     return draw(picture, answer)
-
-
-def kept(answer: Detections, least: float, *, masks: bool) -> Detections:
-    """The detections whose score is at least `least`; without their masks, if those are not asked for."""
-    chosen_M = answer.scores >= np.float32(least)
-    return replace(
-        answer,
-        boxes=answer.boxes[chosen_M],
-        scores=answer.scores[chosen_M],
-        classes=answer.classes[chosen_M],
-        masks=answer.masks[chosen_M] if masks and answer.masks is not None else None,
-    )
 
 
 def _check(saved: SavedModel, call: str, least: float, most: int, masks: bool) -> None:

@@ -24,6 +24,9 @@ def detections_of(
     names: Sequence[str],
     most: int = MOST,
     term: ClassTerm = "softmax",
+    *,
+    least: float = 0.0,
+    masks: bool = True,
 ) -> list[Detections]:
     """What was found in each picture, best first; boxes are clipped to the picture.
 
@@ -36,6 +39,8 @@ def detections_of(
         names: of the K labels.
         most: detections of a picture.
         term: how names were learnt (Task.class_term).
+        least: score below which a pair is left out.
+        masks: whether masks are made, where the model has them: each is as large as the picture.
     """
     last, (rows, proposals) = regions.layers[-1], regions.chosen_BN.shape
     objectness_BN = last.objectness_BQ.float().gather(1, regions.chosen_BN)
@@ -43,17 +48,21 @@ def detections_of(
     best_BM, pair_BM = score_BNK.flatten(1).topk(min(most, score_BNK[0].numel()), dim=1)
     query_BM = regions.chosen_BN.gather(1, pair_BM // len(names))
     box_BM4 = corners_of(last.box_BQ4.float().gather(1, query_BM[..., None].expand(-1, -1, 4)))
-    return [
-        Detections(
-            size=picture.size,
-            boxes=_in_picture(box_BM4[row].cpu().numpy(), picture),
-            scores=best_BM[row].cpu().numpy(),
-            classes=(pair_BM[row] % len(names)).cpu().numpy(),
-            names=names,
-            masks=_masks_in_picture(last, row, query_BM[row], picture),
+    detections = []
+    for row, picture in enumerate(pictures):
+        scores = best_BM[row].cpu().numpy()
+        count = int((scores >= np.float32(least)).sum())  # they fall
+        detections.append(
+            Detections(
+                size=picture.size,
+                boxes=_in_picture(box_BM4[row, :count].cpu().numpy(), picture),
+                scores=scores[:count],
+                classes=(pair_BM[row, :count] % len(names)).cpu().numpy(),
+                names=names,
+                masks=_masks_in_picture(last, row, query_BM[row, :count], picture) if masks else None,
+            )
         )
-        for row, picture in enumerate(pictures)
-    ]
+    return detections
 
 
 def _in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
@@ -73,7 +82,11 @@ def _masks_in_picture(layer: ProposalLayer, row: int, query_M: Tensor, picture: 
     left, top, right, bottom = (round(side) for side in picture.window)
     mask_MHW = np.zeros((len(query_M), height, width), dtype=bool)
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    first = dict[int, int]()  # place of a query, which may stand under several names
     for place, query in enumerate(query_M.tolist()):  # one by one: a hundred large ones at once are gigabytes
+        if (earlier := first.setdefault(query, place)) != place:
+            mask_MHW[place] = mask_MHW[earlier]
+            continue
         logit_HW = layer.mask_BQHW[row, query].float()[None, None]
         seen_HW = F.interpolate(logit_HW, size=(bottom - top, right - left), mode="bilinear", align_corners=False)[0, 0]
         inside_HW = (seen_HW > 0).cpu().numpy()
