@@ -40,17 +40,9 @@ def serve(
     """Serve a model over HTTP, with a page for people."""
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
         raise UserError(f'serve needs {", ".join(missing)}; pip install "uniperceiver[serve]"')
-    from uniperceiver.records.exported import EXPORT_FILE
     from uniperceiver.server.run import serve as run_server
     from uniperceiver.server.settings import ModelSource, ServerSettings, read_limits, read_token
-    from uniperceiver.serving.locate import model_folder
 
-    is_export = (model_folder(run) / EXPORT_FILE).is_file()
-    if backend is not None and is_export != (backend == "onnx"):
-        what, mend = ("an export", "leave --backend out") if is_export else ("a model", "uniperceiver export it first")
-        raise UserError(f"--backend {backend}: {run} is {what}; {mend}")
-    if is_export and (step is not None or trust):
-        raise UserError(f"{run}: an export has no steps and no code; leave --step and --trust out")
     source = ModelSource(
         path=run,
         name=name or Path(run).resolve().name,
@@ -58,7 +50,7 @@ def serve(
         trust=trust,
         device=device,
         threads=threads,
-        backend="onnx" if is_export else "torch",
+        backend=_backend(run, backend, has_code=step is not None or trust),
     )
     settings = ServerSettings(
         model=source,
@@ -74,6 +66,20 @@ def serve(
     if token_file is not None and token_file.stat().st_mode & 0o044:
         warn(f"--token-file {token_file}: others on this machine can read it; chmod 600 {token_file}")
     return run_server(settings, _line, (lambda line: None) if quiet else _line)
+
+
+def _backend(run: str, asked: str | None, *, has_code: bool) -> str:
+    """What computes: onnxruntime for an export, torch for a model."""
+    from uniperceiver.records.exported import EXPORT_FILE
+    from uniperceiver.serving.locate import model_folder
+
+    is_export = (model_folder(run) / EXPORT_FILE).is_file()
+    if asked is not None and is_export != (asked == "onnx"):
+        what, mend = ("an export", "leave --backend out") if is_export else ("a model", "uniperceiver export it first")
+        raise UserError(f"--backend {asked}: {run} is {what}; {mend}")
+    if is_export and has_code:
+        raise UserError(f"{run}: an export has no steps and no code; leave --step and --trust out")
+    return "onnx" if is_export else "torch"
 
 
 def _line(text: str) -> None:
