@@ -3,7 +3,6 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -176,14 +175,7 @@ class Runner:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        if not isinstance(beam, int) or not 1 <= beam <= self.codec.size:
-            raise UserError(
-                f"caption: beam must lie between 1 and the vocabulary's {self.codec.size}, found {shown(beam)}"
-            )
-        if not isinstance(max_words, int) or max_words < 1:
-            raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
-        if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
-            raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")
+        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
         images, task = at_hand(images), asked_of(task)
         seen = inputs.modality_of(images, self._modality_asked(task), text=False)
         asked = chosen(self._exported, "caption", task, seen, lambda asked: asked.question == "caption")

@@ -1,5 +1,6 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -314,3 +315,20 @@ def _ordered(items: Any, what: str) -> tuple[Any, ...]:
             f"{what}: a {type(items).__name__} is no list of texts; give a list, in the order of the scores"
         )
     return tuple(items)
+
+
+def check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
+    """Refuse what no caption can be asked for with.
+
+    Args:
+        most: beams: the words of the vocabulary.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+    if not isinstance(beam, int) or not 1 <= beam <= most:
+        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
+    if not isinstance(max_words, int) or max_words < 1:
+        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
+    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
+        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")

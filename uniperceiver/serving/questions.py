@@ -3,7 +3,6 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -221,7 +220,7 @@ class Answering:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        _check_caption(beam, self.codec.size, max_words, length_penalty)
+        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             ask = partial(self.caption, beam=beam, max_words=max_words, length_penalty=length_penalty)
@@ -290,12 +289,3 @@ class Answering:
         samples = inputs.with_texts(inputs.samples_of(chosen.task.media or (TEXT,), images), texts)
         passes = self._engine.decisions(chosen, samples)
         return gate_decisions(self.saved.arch, passes, token_first=self.model.encoder.token_first)
-
-
-def _check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
-    if not isinstance(beam, int) or not 1 <= beam <= most:
-        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
-    if not isinstance(max_words, int) or max_words < 1:
-        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
-    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
-        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")
