@@ -92,8 +92,9 @@ def _check_shared(recipe: Recipe, tasks: Iterable[TaskData]) -> None:
             raise UserError(f"{key}: only a task whose candidates are the texts of its batch has it; remove the key")
     keys = [*shares, *(["candidates.share"] if recipe.candidates.share == "step" else [])]
     for key in keys[:1]:
-        if recipe.moe.capacity is not None:
-            raise UserError(f"moe.capacity: depends on what is encoded together; remove it, or {key}")
+        together = {"moe.capacity": recipe.moe.capacity is not None, "moe.group=batch": recipe.moe.group == "batch"}
+        for name in (name for name, is_set in together.items() if is_set):
+            raise UserError(f"{name}: depends on what is encoded together; remove it, or {key}")
         if recipe.interference.watch:
             raise UserError(f"interference.watch: needs the gradients of single batches; remove it, or {key}")
         if recipe.balance.method in METHODS and METHODS[recipe.balance.method].needs_losses:
@@ -189,6 +190,13 @@ def check_experts(config: MoEConfig) -> None:
     """
     condition = condition_of(config.condition)
     wrong = _wrong_by_token(config, condition) if condition.by_token else _wrong_by_segment(config)
+    if not condition.experts_choose:
+        for key, value in (("group", config.group == "batch"), ("serve_answer", config.serve_answer)):
+            if value:
+                raise UserError(
+                    f"moe.{key}: with moe.condition={config.condition} each token has its experts; remove the key, or "
+                    "use moe.condition=expert_choice"
+                )
     for line in wrong:
         raise UserError(line)
     if config.level == "ffn" and config.gates == "linear":
