@@ -15,6 +15,8 @@ FREE = (
     "uniperceiver.tasks.text",
     "uniperceiver.tokenizers.bpe",
     "uniperceiver.serving.inputs",
+    "uniperceiver.serving.asking.labels",
+    "uniperceiver.serving.asking.numbers",
     "uniperceiver.serving.values",
     "uniperceiver.serving.locate",
 )

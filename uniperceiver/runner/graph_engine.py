@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from uniperceiver.data.media.pixels import Preprocess
-from uniperceiver.errors import UserError, warn
+from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
 from uniperceiver.records.exported import ExportedTask
 from uniperceiver.runner.choice import graph_of
 from uniperceiver.runner.folder import ExportedFolder
 from uniperceiver.runner.reading import Reading, padded, unit
+from uniperceiver.serving.asking.numbers import refuse_unbounded, tell_cut
 from uniperceiver.tokenizers.bpe import TextEncoder
 
 _TEXTS = 2048  # encoded together
@@ -49,7 +50,7 @@ class GraphEngine:
         graph, ids = graph_of(asked, "text_graph", call), [self.codec.encode(text) for text in texts]
         length, most = Preprocess(**asked.view).length, self.folder.exported.max_text
         if cut:
-            _tell_cut([len(text) + 1 for text in ids], length, asked)
+            tell_cut([len(text) + 1 for text in ids], length, asked.name)
             ids = [text[: length - 1] for text in ids]
         rows = [[*text, self.codec.end] for text in ids]
         if rows and (longest := max(map(len, rows))) > most:
@@ -60,7 +61,7 @@ class GraphEngine:
     def likelihood(self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray) -> np.ndarray:
         """P(candidate | sample), (N, K)."""
         graph, reading = graph_of(asked, "input_graph", "classify"), Reading(asked, self.codec)
-        _tell_cut(reading.lengths(samples), reading.view.length, asked)
+        tell_cut(reading.lengths(samples), reading.view.length, asked.name)
         parts = []
         for batch in self.batches(samples):
             z_ND, *feature_ND = self.folder.run(graph, reading.values(batch))
@@ -81,22 +82,10 @@ class GraphEngine:
 
 
 def finite(x: np.ndarray) -> np.ndarray:
-    """What a model has computed, which is no answer where it is not finite.
+    """What a graph has computed.
 
     Raises:
-        UserError: it is not finite.
+        UserError: it is not finite, and so no answer.
     """
-    if not np.isfinite(x).all():
-        raise UserError(
-            "the model's numbers are not finite, so it has no answer; its training went wrong: export another"
-        )
+    refuse_unbounded(bool(np.isfinite(x).all()), "export another")
     return x
-
-
-def _tell_cut(lengths: Sequence[int], length: int, asked: ExportedTask) -> None:
-    longer = sum(tokens > length for tokens in lengths)
-    if longer:
-        warn(
-            f"{longer:,} of {len(lengths):,} texts are longer than the {length} tokens that task {asked.name!r} reads, "
-            f"and were cut; the longest has {max(lengths):,}: shorten them, or split them"
-        )

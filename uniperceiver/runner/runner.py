@@ -3,8 +3,7 @@
 Shape suffixes: N items, K candidates, D width.
 """
 
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
@@ -22,6 +21,8 @@ from uniperceiver.runner.reading import Reading
 from uniperceiver.runner.vector_cache import VectorCache
 from uniperceiver.runner.writing import CaptionWriter
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.labels import classifies, labels_asked, refuse_no_labels, same_labels
+from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tokenizers import bpe
 from uniperceiver.tokenizers.bpe import TextEncoder
@@ -151,9 +152,7 @@ class Runner:
             "classify",
             task,
             seen if texts is None or seen == TEXT else f"{seen} {TEXT}",
-            lambda asked: (
-                asked.question == "classify" and (bool(media_of(asked)) and TEXT in asked.inputs) == (texts is not None)
-            ),
+            lambda asked: classifies(asked.question, asked.inputs, with_text=texts is not None),
         )
         refuse_other_modality("classify", asked, modality)
         c_KD = self._labels(asked, labels, template)
@@ -175,7 +174,7 @@ class Runner:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
+        check_caption(beam, self.codec.size, max_words, length_penalty)
         images, task = at_hand(images), asked_of(task)
         seen = inputs.modality_of(images, self._modality_asked(task), text=False)
         asked = chosen(self._exported, "caption", task, seen, lambda asked: asked.question == "caption")
@@ -240,22 +239,13 @@ class Runner:
         self, asked: ExportedTask, labels: Iterable[str | Iterable[str]] | None, template: str | Iterable[str] | None
     ) -> np.ndarray:
         """Representations of the classes, (K, D)."""
-        named = asked.labels
-        if labels is not None or template is not None:
-            named = inputs.label_texts(asked.labels if labels is None else labels, template)
-        if not named:
-            raise UserError("classify: give labels=[...], or task= the name of a task of the run that has labels")
-        if asked.own_labels_only and _composed(named) != _composed(asked.labels):
+        named = labels_asked(asked.labels, labels, template, self.codec.clean)
+        refuse_no_labels("classify", named)
+        if asked.own_labels_only and same_labels(named) != same_labels(asked.labels):
             raise UserError(
                 f"task {asked.name!r}: this model was tuned with parameters for each class, so other labels mean "
                 "nothing to it; use its own labels, or the model that it was made from"
             )
-        if labels is not None:
-            inputs.refuse_equal(named, self.codec.clean)
         if asked.vectors is not None and (named == asked.labels or asked.own_labels_only):
             return self._folder.vectors(asked.vectors)
         return self._cache.get((named, asked.text_graph), lambda: self._engine.represent_classes(asked, named))
-
-
-def _composed(labels: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[unicodedata.normalize("NFC", text) for text in texts] for texts in labels]

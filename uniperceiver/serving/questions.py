@@ -20,6 +20,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.engine.engine import Engine, finite
 from uniperceiver.serving.engine.explained import Explained, explained
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
@@ -220,7 +221,7 @@ class Answering:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
+        check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             ask = partial(self.caption, beam=beam, max_words=max_words, length_penalty=length_penalty)

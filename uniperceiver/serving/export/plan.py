@@ -13,6 +13,7 @@ from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
+from uniperceiver.serving.asking.labels import classifies
 from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, ReadingGraph, model_for_export
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
@@ -131,8 +132,7 @@ def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
 
 
 def _classifies(task: Task, texts: bool) -> bool:
-    """Whether a call of `classify` may ask a task, with a text beside each picture or without."""
-    return task.answer.question == "classify" and (bool(task.media) and TEXT in task.inputs) == texts
+    return classifies(task.answer.question, task.inputs, with_text=texts)
 
 
 def _merged(saved: SavedModel, chosen: Sequence[KnownTask]) -> SavedModel:

@@ -9,6 +9,7 @@ from PIL import Image
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.labels import label_texts, refuse_equal
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.regions.draw import decoded, draw
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -102,9 +103,9 @@ def _chosen(
         task = own[0]
     chosen = fitting(saved, call, task, "detect", "image", lambda asked: fits(asked, masks))
     if labels is not None:
-        named = inputs.label_texts(labels, None)
+        named = label_texts(labels)
         if len(named) > 1:
-            inputs.refuse_equal(named, saved.codec.clean)
+            refuse_equal(named, saved.codec.clean)
         elif chosen.task.class_term == "softmax" and all(len(saved.tasks[name].task.labels) != 1 for name in own):
             raise UserError(
                 f"{call}: labels: {shown(named[0][0])} alone would be the name of every thing; give those of other "
