@@ -28,7 +28,7 @@ from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe
 
 _FIRST = """
-import sys, time
+import resource, sys, time
 started = time.process_time()
 import numpy
 {imports}

@@ -19,6 +19,9 @@ FREE = (
     "uniperceiver.serving.asking.numbers",
     "uniperceiver.serving.values",
     "uniperceiver.serving.locate",
+    "uniperceiver.serving.predict.predict",
+    "uniperceiver.serving.predict.tables",
+    "uniperceiver.data.formats",
 )
 
 

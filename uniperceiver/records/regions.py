@@ -21,6 +21,10 @@ ObjectnessTerm = Literal["focal", "iou"]
 """What is learnt of a proposal beside its name: whether it is a thing, or how far it overlaps that."""
 
 
+MOST = 100  # detections of a picture, as COCO counts
+LEAST = 0.3  # score from which on people are shown a detection
+
+
 class Masks(Protocol):
     """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is one, too."""
 
@@ -145,6 +149,16 @@ class Detections:
             if self.masks is not None:
                 entry["segmentation"] = run_lengths(self.masks[number])
             entries.append(entry)
+        return entries
+
+    def as_entries(self) -> list[dict[str, object]]:
+        """Plain values: label, score, the box in both conventions, and the mask as COCO's RLE."""
+        entries: list[dict[str, object]] = []
+        for entry, label in zip(self.as_coco(0), self.labels, strict=True):
+            x, y, width, height = entry["bbox"]
+            box = {"box": [x, y, x + width, y + height], "bbox": entry["bbox"]}
+            mask = {key: entry[key] for key in ("segmentation",) if key in entry}
+            entries.append({"label": label, "score": entry["score"], **box, **mask})
         return entries
 
 

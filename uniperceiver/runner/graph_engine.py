@@ -58,13 +58,16 @@ class GraphEngine:
         parts = [self.folder.run(graph, padded(rows[at : at + _TEXTS]))[0] for at in range(0, len(rows), _TEXTS)]
         return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
-    def likelihood(self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray) -> np.ndarray:
-        """P(candidate | sample), (N, K)."""
+    def comparison(
+        self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines of all candidates with the samples, and P(candidate | sample), (N, K) each."""
         graph, reading = graph_of(asked, "input_graph", "classify"), Reading(asked, self.codec)
         tell_cut(reading.lengths(samples), reading.view.length, asked.name)
-        parts = []
+        cosines, parts = ([np.empty((0, len(c_KD)), dtype=np.float32)] for _ in range(2))
         for batch in self.batches(samples):
             z_ND, *feature_ND = self.folder.run(graph, reading.values(batch))
+            cosines.append(z_ND @ c_KD.T)
             logits_NK = (z_ND * np.float32(asked.scale)) @ c_KD.T
             if asked.head is not None:
                 weight_KD, bias_K, similarity = (
@@ -73,7 +76,7 @@ class GraphEngine:
                 logits_NK = similarity[0] * logits_NK + feature_ND[0] @ weight_KD.T + bias_K
             likely_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
             parts.append(likely_NK / likely_NK.sum(axis=1, keepdims=True))
-        return finite(np.concatenate(parts)) if parts else np.empty((0, len(c_KD)), dtype=np.float32)
+        return finite(np.concatenate(cosines)), finite(np.concatenate(parts))
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """The samples, as many at a time as are encoded together."""

@@ -18,11 +18,12 @@ from uniperceiver.devices import device_of, dtype_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
-from uniperceiver.records.regions import Detections
+from uniperceiver.records.regions import LEAST, MOST, Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.explained import Explained
 from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.engine.engine import Engine, finite
-from uniperceiver.serving.engine.explained import Explained, explained
+from uniperceiver.serving.engine.explained import explained
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.engine.samples import ReadWhenAsked, samples_at_hand
 from uniperceiver.serving.regions.detect import detections, drawn
@@ -38,7 +39,6 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 
@@ -73,6 +73,11 @@ class Answering:
     def tasks(self) -> Mapping[str, Task]:
         """The tasks that the model was trained on, by name."""
         return MappingProxyType({name: trained.task for name, trained in self.saved.tasks.items()})
+
+    @property
+    def questions(self) -> Mapping[str, str | None]:
+        """The method that asks each task: "classify", "caption", "rank" or "detect"; None: it is only encoded."""
+        return MappingProxyType({name: task.answer.question for name, task in self.tasks.items()})
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
@@ -125,7 +130,7 @@ class Answering:
                 )
             )
         chosen, samples = self._classified("classify", images, labels, task, texts, template, modality)
-        return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+        return self._engine.comparison(chosen, samples, self._engine.all_candidates(chosen))[1]
 
     def explain(
         self,
@@ -136,16 +141,18 @@ class Answering:
         texts: str | Iterable[str] | None = None,
         template: str | Iterable[str] | None = None,
         modality: str | None = None,
-    ) -> Explained:
+        decisions: bool = True,
+    ) -> Explained[Tensor]:
         """What the answers of `classify` are made of: cosines, the temperature, and what each gate decided.
 
-        Args: those of `classify`.
+        Args:
+            decisions: those of the gates, too, which takes longer; the others are those of `classify`.
 
         Raises:
             UserError: as `classify`.
         """
         chosen, samples = self._classified("explain", at_hand(images), labels, task, at_hand(texts), template, modality)
-        return explained(self._engine, chosen, samples)
+        return explained(self._engine, chosen, samples, decisions=decisions)
 
     def _classified(
         self,

@@ -85,12 +85,15 @@ class Engine:
             parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
         return finite(torch.cat(parts)).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
-    def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
-        """P(candidate | sample), (N, K)."""
+    def comparison(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines of all candidates with the samples, and P(candidate | sample), (N, K) each."""
+        cosines, parts = [torch.empty(0, len(c_KD))], [torch.empty(0, len(c_KD))]
         with self.computing():
-            features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
-            parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
-        return finite(torch.cat(parts)) if parts else torch.empty(0, len(c_KD))
+            for batch in self.batches(chosen, samples):
+                x_RD = input_features(self.model, batch)
+                cosines.append((unit(x_RD) @ c_KD.T).float().cpu())
+                parts.append(compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu())
+        return finite(torch.cat(cosines)), finite(torch.cat(parts))
 
     def located(
         self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor

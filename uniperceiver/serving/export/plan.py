@@ -1,25 +1,22 @@
 """MODEL -> WHICH GRAPH ANSWERS WHICH TASK: one graph for all questions that see the same weights in the same way."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import TEXT
-from uniperceiver.model.merge import merge_model
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
-from uniperceiver.serving.asking.labels import classifies
+from uniperceiver.serving.asking.calls import MEDIA, calls_without_task, merged_for_calls
 from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, ReadingGraph, model_for_export
 from uniperceiver.serving.saved import KnownTask, SavedModel
-from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
-from uniperceiver.tasks.task import Task
+from uniperceiver.serving.task_choice import media_alone
 
-MEDIA = ("image", "video")  # that graphs can read
 _READERS = {"image": "vision", "video": "video", None: "text"}  # what their files are called
 _FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs")  # of an ExportedTask
 _UNSAFE = re.compile(r"[^\w.-]+")
@@ -57,10 +54,8 @@ def plan_export(saved: SavedModel) -> ExportPlan:
         UserError: nothing of it can be exported; the line says why.
     """
     _refuse_whole(saved)
-    calls = dict(_calls(saved))
-    saved = _merged(
-        saved, [*saved.tasks.values(), *(chosen for chosen in calls.values() if isinstance(chosen, KnownTask))]
-    )
+    calls = dict(calls_without_task(saved))
+    saved = merged_for_calls(saved)
     planner = _Planner(saved)
     answered = {
         call: chosen if isinstance(chosen, str) else planner.entry(chosen, call) for call, chosen in calls.items()
@@ -88,65 +83,6 @@ def _refuse_whole(saved: SavedModel) -> None:
             "export: moe.capacity: an expert that is full leaves tokens out, so answers depend on the other samples of "
             "a batch, which a graph does not know; train without moe.capacity"
         )
-
-
-def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
-    """What calls without a task ask, or why they cannot be asked."""
-
-    def chosen(call: str, question: str, modality: str, fits: Callable[[Task], bool]) -> KnownTask | str:
-        try:
-            return fitting(saved, call, None, question, modality, fits)
-        except UserError as error:
-            return str(error)
-
-    seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
-    written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
-    for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
-
-        def looks_at(task: Task, modality: str = modality) -> bool:
-            return modality in task.inputs
-
-        if modality in seen:
-            yield f"{call} {modality}", chosen(call, "rank", modality, looks_at)
-    try:
-        yield "encode_text text", for_texts(saved, None)
-    except UserError as error:
-        yield "encode_text text", str(error)
-    reads_texts = any(not trained.task.media for trained in saved.tasks.values())
-    for modality in (*MEDIA, TEXT):
-        if not (reads_texts if modality == TEXT else modality in seen):
-            continue
-        if modality != TEXT:
-            yield f"rank {modality}", chosen("rank", "rank", modality, lambda task: bool(task.media))
-            if (modality,) in written:
-                yield (
-                    f"caption {modality}",
-                    chosen("caption", "caption", modality, lambda task: task.answer.question == "caption"),
-                )
-        yield f"classify {modality}", chosen("classify", "classify", modality, lambda task: _classifies(task, False))
-        if modality != TEXT and any(_classifies(trained.task, True) for trained in saved.tasks.values()):
-            yield (
-                f"classify {modality} text",
-                chosen("classify", "classify", modality, lambda task: _classifies(task, True)),
-            )
-
-
-def _classifies(task: Task, texts: bool) -> bool:
-    return classifies(task.answer.question, task.inputs, with_text=texts)
-
-
-def _merged(saved: SavedModel, chosen: Sequence[KnownTask]) -> SavedModel:
-    """The model with its experts folded into plain weights, where they are not chosen by values: exact, and smaller."""
-    arch = saved.arch
-    if arch.moe is None or arch.merged is not None or condition_of(arch.moe.condition).by_token:
-        return saved
-    needs: dict[str, tuple[Segment, ...]] = {}
-    for trained in chosen:
-        name = trained.task.name
-        own = (*trained.task.segments(trained.index), *media_alone(trained).task.segments(trained.index))
-        needs[name] = (*needs.get(name, ()), *own)
-    merging = merge_model(saved.model, arch, needs)
-    return replace(saved, model=merging.model, arch=merging.arch, base=None)
 
 
 def routing_key(model: nn.Module, segments: tuple[Segment, ...]) -> tuple[object, ...]:

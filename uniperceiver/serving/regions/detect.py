@@ -129,13 +129,3 @@ def _chosen(
 def fits(task: Task, masks: bool) -> bool:
     """Whether a task is one of things, and of their masks where those are asked for."""
     return task.answer.reads_objects and (task.masks or not masks)
-
-
-def as_entries(answer: Detections) -> list[dict[str, object]]:
-    """Detections as plain values: label, score, the box in both conventions, and the mask as COCO's RLE."""
-    entries: list[dict[str, object]] = []
-    for entry, label in zip(answer.as_coco(0), answer.labels, strict=True):
-        x, y, width, height = entry["bbox"]
-        values = {"label": label, "score": entry["score"], "box": [x, y, x + width, y + height], "bbox": entry["bbox"]}
-        entries.append(values | {key: entry[key] for key in ("segmentation",) if key in entry})
-    return entries

@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniperceiver.boxes import corners_of
-from uniperceiver.records.regions import ClassTerm, Detections, PictureThings, ProposalLayer, Regions
+from uniperceiver.records.regions import MOST, ClassTerm, Detections, PictureThings, ProposalLayer, Regions
 from uniperceiver.tasks.localisation.classes import class_scores
-
-MOST = 100  # detections of a picture, as COCO counts
-LEAST = 0.3  # score from which on people are shown a detection
 
 
 def detections_of(

@@ -4,21 +4,22 @@ import { TONES, draw, make, percent } from "./make.js";
 
 const SHOWN = 20; // rows of bars
 
+// A row may have `more`: a small number beside the first.
 function bars(rows, share, number) {
   const body = make("tbody", {}, ...rows.slice(0, SHOWN).map((row) => make("tr", {},
     make("th", { scope: "row" }, row.name),
     make("td", {}, make("span", { class: "track" }, make("span", { class: "bar", "--share": Math.max(0, share(row.value)) }))),
-    make("td", { class: "number" }, number(row.value)))));
+    make("td", { class: "number" }, number(row.value)), ...(row.more ? [make("td", { class: "number soft small" }, row.more)] : []))));
   const more = rows.length > SHOWN ? make("p", { class: "soft small" }, `and ${rows.length - SHOWN} more`) : null;
   return [make("table", { class: "bars" }, body), more].filter(Boolean);
 }
 
 export function classified(result) {
-  const rows = result.scores.map(({ label, probability }) => ({ name: label, value: probability }));
+  const rows = result.scores.map(({ label, probability, cosine }) => ({ name: label, value: probability, more: `cosine ${cosine.toFixed(3)}` }));
   return [
     make("p", { class: "verdict" }, `${rows[0].name}: ${percent(rows[0].value)}`),
     ...bars(rows, (value) => value, percent),
-    make("p", { class: "soft small note" }, `The shares add up to 1 among these ${rows.length}: if none of them fits, one is the likeliest all the same.`),
+    make("p", { class: "soft small note" }, `The shares add up to 1 among these ${rows.length}: if none of them fits, one is the likeliest all the same. They are the softmax of cosine / ${result.temperature.toPrecision(2)}.`),
   ];
 }
 
