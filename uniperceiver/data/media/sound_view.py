@@ -5,14 +5,13 @@ Nothing here needs torch, as in `pixels.py`.
 Shape suffixes: L samples of a sound, F frames (rows of the grid), M bands or samples of a row.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from uniperceiver.config import SoundConfig
 from uniperceiver.data.media.mel import log_mel
 from uniperceiver.data.media.pixels import Preprocess
-from uniperceiver.data.media.sounds import array_sound, decode_sound
+from uniperceiver.data.media.samples import Window, array_sound
+from uniperceiver.data.media.sounds import decode_sound
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.records.sounds import Sound, SoundShape
@@ -62,7 +61,7 @@ def unscaled_grid(samples_L: np.ndarray, shape: SoundShape, hop: float) -> np.nd
     return log_mel(samples_L, shape.rate, hop, shape.mels)
 
 
-def _heard(sample: Sample, rate: int, window: Callable[[float], tuple[float, float]]) -> np.ndarray:
+def _heard(sample: Sample, rate: int, window: Window) -> np.ndarray:
     sound = sample.holder("audio")
     if isinstance(sound, Sound):
         return array_sound(sound.array, sound.rate, sample.id, rate, window)
@@ -71,7 +70,7 @@ def _heard(sample: Sample, rate: int, window: Callable[[float], tuple[float, flo
     raise BrokenSample(sample.id, "has no sound")
 
 
-def _window(seconds: float, rng: np.random.Generator | None) -> Callable[[float], tuple[float, float]]:
+def _window(seconds: float, rng: np.random.Generator | None) -> Window:
     """From the seconds of a sound to where the part begins and ends that is heard; outside of it there is silence."""
 
     def window(available: float) -> tuple[float, float]:
