@@ -22,7 +22,12 @@ from uniperceiver.tokenizers.join import TOKENIZERS, SequenceTokenizer
 def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Generator | None = None) -> Generalist:
     """A model of that architecture with freshly drawn weights (from `stream`, if given)."""
     tokenizers = {name: TOKENIZERS[name](arch) for name in arch.tokenizers}
-    tokenizer = SequenceTokenizer(tokenizers, arch.width, {} if arch.regions is None else {"image": "regions"})
+    tokenizer = SequenceTokenizer(
+        tokenizers,
+        arch.width,
+        {} if arch.regions is None else {"image": "regions"},
+        marks_answers=arch.moe is not None and arch.moe.serve_answer,
+    )
     halves = HalfBlocks(arch.moe, arch.merged, width=arch.width, heads=arch.heads)
     encoder = Encoder(
         [_block(arch, halves, layer) for layer in range(arch.layers)],
@@ -38,6 +43,7 @@ def build(arch: Architecture, temperatures: tuple[str, ...], stream: torch.Gener
         prompts=None if arch.prompts is None else Prompts(arch.prompts, layers=arch.layers, width=arch.width),
         max_scale=arch.max_scale,
         likelihood_float32=arch.likelihood_float32,
+        mean_readout=arch.readout == "mean",
     )
     model.float()  # whatever a program has made torch's default type
     initialise(model, stream)

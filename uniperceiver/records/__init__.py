@@ -195,6 +195,7 @@ class Tokens:
     x_BND: Tensor
     segments: tuple[Segment, ...]
     valid_BN: Tensor | None = None  # bool; None: no padding
+    answer_BN: Tensor | None = None  # bool, where <SPE> stands; None: routing does not ask
     place_B: Tensor | None = None  # int64, as in Sequences
     planned: int = 0  # as in Sequences
     regions: Regions | None = None  # where the picture became proposals

@@ -31,7 +31,7 @@ _DERIVED = frozenset(
 _ENCODER = 6  # layers between the maps of a library's backbone, as Deformable DETR and Mask DINO have
 _SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
-_OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
+_OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "readout", "frame_offset")
 
 
 def architecture(
@@ -196,7 +196,7 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
 def expert_words(moe: MoE, instead_of: MoE) -> dict[str, object]:
     """What a recipe says to get these experts instead of others, by key; empty where no recipe gets them.
 
-    The way back from `experts`, over the same tables; noise, capacity and tasks are left out, as they may differ.
+    The way back from `experts`, over the same tables; what may differ (`initial_weights`) is left out, such as noise.
     """
     words, others = _words(moe), _words(instead_of)
     if None in words.values():
@@ -215,5 +215,9 @@ def _words(moe: MoE) -> dict[str, object]:
         "gates": gates,
         "renormalise": str(moe.renormalise).lower(),
     }
-    ordered = {field.name: words[field.name] for field in fields(MoEConfig) if field.name in words.keys() - {"noise"}}
+    ordered = {
+        field.name: words[field.name]
+        for field in fields(MoEConfig)
+        if field.name in words.keys() - {"noise", "group", "serve_answer"}
+    }
     return ordered | {"balance.bias_rate": 0.001 if moe.selection_bias else 0}

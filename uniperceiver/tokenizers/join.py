@@ -105,16 +105,22 @@ class SequenceTokenizer(nn.Module):
     Args:
         tokenizers: by the names that rows of modalities.py have as `tokenizer`; "words" also embeds <SPE>.
         instead: another tokenizer for a modality than its row says, by modality.
+        marks_answers: whether routing asks where <SPE> stands.
     """
 
     words: WordTokenizer
     patches: PatchTokenizer
 
     def __init__(
-        self, tokenizers: Mapping[str, nn.Module], width: int, instead: Mapping[str, str] | None = None
+        self,
+        tokenizers: Mapping[str, nn.Module],
+        width: int,
+        instead: Mapping[str, str] | None = None,
+        *,
+        marks_answers: bool = False,
     ) -> None:
         super().__init__()
-        self.instead = dict(instead or {})
+        self.instead, self.marks_answers = dict(instead or {}), marks_answers
         for name, tokenizer in tokenizers.items():
             self.add_module(name, tokenizer)
         self.norm = nn.LayerNorm(width, eps=1e-5)
@@ -167,12 +173,22 @@ class SequenceTokenizer(nn.Module):
             x_BND=x_BND,
             regions=regions,
             segments=tuple(_segments(sequences, lengths)),
+            answer_BN=self._answers(sequences, x_BND.shape[1]) if self.marks_answers else None,
             place_B=sequences.place_B,
             planned=sequences.planned,
             valid_BN=_joined([part.valid_BN for part in sequences.parts], lengths, True),
             order_BN=_joined([part.order_BN for part in sequences.parts], lengths, 0),
             query_BN=_joined([part.query_BN for part in sequences.parts], lengths, False),
         )
+
+    def _answers(self, sequences: Sequences, length: int) -> Tensor:
+        """Where <SPE> stands in sequences of that many tokens: first, and wherever a text asks; bool (B, N)."""
+        text, device = sequences.text, self.norm.weight.device
+        answer_BN = (torch.arange(length, device=device) == 0).expand(sequences.size, -1)
+        if text is None:
+            return answer_BN
+        asks_BN = text.values == self.words.answer
+        return answer_BN | nn.functional.pad(asks_BN, (length - asks_BN.shape[1], 0))
 
 
 def _segments(sequences: Sequences, lengths: list[int]) -> Iterator[Segment]:

@@ -35,6 +35,13 @@ def check_experts(config: MoEConfig) -> None:
     """
     condition = condition_of(config.condition)
     wrong = _wrong_by_token(config, condition) if condition.by_token else _wrong_by_segment(config)
+    if not condition.experts_choose:
+        for key, value in (("group", config.group == "batch"), ("serve_answer", config.serve_answer)):
+            if value:
+                raise UserError(
+                    f"moe.{key}: with moe.condition={config.condition} each token has its experts; remove the key, or "
+                    "use moe.condition=expert_choice"
+                )
     for line in wrong:
         raise UserError(line)
     if config.level == "ffn" and config.gates == "linear":

@@ -90,8 +90,9 @@ def _check_shared(recipe: Recipe, tasks: Iterable[TaskData]) -> None:
             raise UserError(f"{key}: only a task whose candidates are the texts of its batch has it; remove the key")
     keys = [*shares, *(["candidates.share"] if recipe.candidates.share == "step" else [])]
     for key in keys[:1]:
-        if recipe.moe.capacity is not None:
-            raise UserError(f"moe.capacity: depends on what is encoded together; remove it, or {key}")
+        together = {"moe.capacity": recipe.moe.capacity is not None, "moe.group=batch": recipe.moe.group == "batch"}
+        for name in (name for name, is_set in together.items() if is_set):
+            raise UserError(f"{name}: depends on what is encoded together; remove it, or {key}")
         if recipe.interference.watch:
             raise UserError(f"interference.watch: needs the gradients of single batches; remove it, or {key}")
         if recipe.balance.method in METHODS and METHODS[recipe.balance.method].needs_losses:
