@@ -57,7 +57,7 @@ def test_sounds_with_texts_beside_them(tmp_path: Path) -> None:
         (tmp_path / item.file).with_suffix(".txt").write_text("\n".join(item.captions), encoding="utf-8")
     samples = read(open_source({"format": "beside", "path": "."}, "w", tmp_path))
     assert [sample.value("audio") for sample in samples] == [item.data for item in made]
-    assert samples[3].captions == ("the owl, \"number\" 3", "größer", "als 2")
+    assert samples[3].captions == ('the owl, "number" 3', "größer", "als 2")
 
 
 def shard(path: Path, members: dict[str, bytes]) -> None:
@@ -72,7 +72,14 @@ def shard(path: Path, members: dict[str, bytes]) -> None:
 def test_a_clip_and_its_sound_are_one_sample_of_a_shard(tmp_path: Path) -> None:
     shard(
         tmp_path / "a.tar",
-        {"0.mp4": clip(1), "0.flac": sound(1), "0.jpg": picture(1), "0.txt": b"one", "1.mp4": clip(2), "2.ogg": sound(2)},
+        {
+            "0.mp4": clip(1),
+            "0.flac": sound(1),
+            "0.jpg": picture(1),
+            "0.txt": b"one",
+            "1.mp4": clip(2),
+            "2.ogg": sound(2),
+        },
     )
     samples = read(open_source({"format": "webdataset", "path": "a.tar"}, "w", tmp_path))
     assert [(sample.clip, sample.value("audio"), sample.image) for sample in samples] == [
@@ -116,7 +123,9 @@ def test_sounds_of_several_suffixes_are_one_kind_and_other_media_are_not(tmp_pat
         (tmp_path / "bark" / name).write_bytes(sound(1))
     assert len(open_source({"format": "folder", "path": "."}, "w", tmp_path)) == 4
     (tmp_path / "bark" / "d.jpg").write_bytes(picture(1))
-    with pytest.raises(UserError, match=r"mixes images and sounds, such as bark/d\.jpg; choose with `extensions: \[jpg\]"):
+    with pytest.raises(
+        UserError, match=r"mixes images and sounds, such as bark/d\.jpg; choose with `extensions: \[jpg\]"
+    ):
         open_source({"format": "folder", "path": "."}, "w", tmp_path)
     (tmp_path / "list.txt").write_text("bark/a.wav\nbark/d.jpg\n")
     with pytest.raises(UserError, match=r"list\.txt mixes images and sounds, such as bark/d\.jpg and bark/a\.wav"):
@@ -129,7 +138,11 @@ def test_sounds_of_several_suffixes_are_one_kind_and_other_media_are_not(tmp_pat
 
 @pytest.mark.parametrize(
     ("cell", "reason"),
-    [("no.wav", r"no\.wav: cannot be read \(No such file"), ("", "no file in column 'a'"), ("nan", "nan: cannot be read")],
+    [
+        ("no.wav", r"no\.wav: cannot be read \(No such file"),
+        ("", "no file in column 'a'"),
+        ("nan", "nan: cannot be read"),
+    ],
 )
 def test_rows_without_a_sound_are_broken(tmp_path: Path, cell: str, reason: str) -> None:
     (tmp_path / "x.wav").write_bytes(sound(1))
@@ -144,11 +157,13 @@ def test_a_column_of_hugging_face_may_hold_paths(tmp_path: Path, monkeypatch: py
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    (tmp_path / "x.wav").write_bytes(sound(1))
+    for name in ("x.wav", "y.wav"):
+        (tmp_path / name).write_bytes(sound(1))
     held = {"a": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
     rows = [{"a": {"bytes": None, "path": name}} for name in (str(tmp_path / "x.wav"), str(tmp_path / "y.wav"), None)]
     made = datasets.Dataset.from_list(rows, features=datasets.Features(held)).cast_column("a", datasets.Audio())
     made.save_to_disk(tmp_path / "saved")
+    (tmp_path / "y.wav").unlink()
     source = open_source({"format": "huggingface", "path": "saved", "audio": "a"}, "w", tmp_path)
     assert source.read(0).value("audio") == sound(1)
     for row, reason in ((1, r"y\.wav: cannot be read"), (2, "no file in column 'a'")):

@@ -94,13 +94,14 @@ class Columns:
         texts = [name for name in (self.text, self.text_pair) if name is not None]
         if not media and self.text is None:
             raise UserError(
-                f"{where}: no column to learn from; set key text, image, clip or audio to the name of a "
-                "column"
+                f"{where}: no column to learn from; set key text, image, clip or audio to the name of a column"
             )
         if self.text_pair is not None and self.text is None:
             raise UserError(f"{where}: key 'text_pair' needs key 'text': the column with the first text")
         if self.caption_columns and not media:
-            raise UserError(f"{where}: key 'captions' needs key 'image', 'clip' or 'audio'; for texts alone use key 'text'")
+            raise UserError(
+                f"{where}: key 'captions' needs key 'image', 'clip' or 'audio'; for texts alone use key 'text'"
+            )
         if self.classes is not None and self.label is None and self.objects is None:
             raise UserError(f"{where}: key 'classes' needs key 'label': the column with the class")
         if self.separator is not None and not isinstance(self.label, str):

@@ -1,4 +1,4 @@
-"""WHERE A ROW'S PICTURE, CLIP OR SOUND LIES: a column with its path or bytes, or a template such as {id}.jpg that columns fill."""
+"""WHERE A ROW'S PICTURE, CLIP OR SOUND LIES: a column with its path or bytes, or a template of it, as {id}.jpg."""
 
 import string
 from collections.abc import Mapping
