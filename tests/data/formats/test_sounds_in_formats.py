@@ -155,16 +155,17 @@ def test_rows_without_a_sound_are_broken(tmp_path: Path, cell: str, reason: str)
 
 def test_a_column_of_hugging_face_may_hold_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
+    import pyarrow
+    import pyarrow.parquet
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    for name in ("x.wav", "y.wav"):
-        (tmp_path / name).write_bytes(sound(1))
-    held = {"a": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    (tmp_path / "x.wav").write_bytes(sound(1))
     rows = [{"a": {"bytes": None, "path": name}} for name in (str(tmp_path / "x.wav"), str(tmp_path / "y.wav"), None)]
-    made = datasets.Dataset.from_list(rows, features=datasets.Features(held)).cast_column("a", datasets.Audio())
-    made.save_to_disk(tmp_path / "saved")
-    (tmp_path / "y.wav").unlink()
-    source = open_source({"format": "huggingface", "path": "saved", "audio": "a"}, "w", tmp_path)
+    held = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    (tmp_path / "hub").mkdir()
+    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema({"a": held}))
+    pyarrow.parquet.write_table(table, tmp_path / "hub" / "train-0.parquet")
+    source = open_source({"format": "huggingface", "path": "hub", "audio": "a"}, "w", tmp_path)
     assert source.read(0).value("audio") == sound(1)
     for row, reason in ((1, r"y\.wav: cannot be read"), (2, "no file in column 'a'")):
         with pytest.raises(BrokenSample, match=reason):
