@@ -25,7 +25,7 @@ def needs_of(names: Sequence[str] = NAMES) -> dict[str, Sequence[Segment]]:
 
 
 def routed_and_merged(names: Sequence[str] = NAMES, **settings: Any) -> tuple[Generalist, Merging]:
-    hears = next((fields for name in names if (fields := hearing(task_of(name)))), {})
-    moe = moe_of(**settings, **({"kinds": (*KINDS, "audio")} if hears else {}))
+    hears = hearing(task_of("audio_classification"))
+    moe = moe_of(**settings, kinds=(*KINDS, "audio"))
     model = tiny_model(moe=moe, **hears).eval()
     return model, merge_model(model, tiny_architecture(moe=moe, **hears), needs_of(names))
