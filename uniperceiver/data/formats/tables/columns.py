@@ -258,8 +258,8 @@ class ColumnsData:
             label=label if label >= 0 else None,
             labels=self.label_sets.get(rows[0], ()),
         )
-        for modality, value in data.items():
-            sample = sample.with_value(modality, value)
+        for modality, medium in data.items():
+            sample = sample.with_value(modality, medium)
         return sample if self.things is None else self.things.added(index, sample)
 
     def names(self) -> Iterator[tuple[str, ...]]:
