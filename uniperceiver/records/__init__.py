@@ -103,6 +103,7 @@ class Part:
     modality: str  # a row of modalities.py
     values: Tensor  # (B, ...): pixels (B, F, C, H, W) float32, normalised; token ids (B, N) int64, 0 where padded
     valid_BN: Tensor | None = None  # bool by token, False where padded; None: no padding
+    keep_BG: Tensor | None = None  # int64, rising: which of its patches are tokens (DropToken); None: all
     # Only in text:
     position_BN: Tensor | None = None  # int64, row of the text position table; None: 0, 1, 2, ...
     # Only in causal text: the place of a word among the words (1, 2, ...), and whether the token asks (an

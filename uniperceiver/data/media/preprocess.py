@@ -57,6 +57,16 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
     return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
 
 
+def image_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """Of an image's pixels."""
+    return 1, 3, preprocess.size, preprocess.size
+
+
+def clip_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """Of a clip's pixels."""
+    return preprocess.frames, 3, preprocess.size, preprocess.size
+
+
 @dataclass(frozen=True, kw_only=True)
 class MediaReader:
     """What is made of a sample's field of one modality."""
@@ -66,10 +76,12 @@ class MediaReader:
     Raises BrokenSample where the field cannot be decoded."""
     shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
     """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
+    shape: Callable[[Preprocess], tuple[int, ...]] | None = None
+    """Of what the model sees, known before any sample is read; None: it is not."""
 
 
 # One for each modality but text, whose reading is a matter of the kind of answer.
 READERS: dict[str, MediaReader] = {
-    "image": MediaReader(values=image_pixels, shown=image_shown),
-    "video": MediaReader(values=clip_pixels, shown=clip_shown),
+    "image": MediaReader(values=image_pixels, shown=image_shown, shape=image_shape),
+    "video": MediaReader(values=clip_pixels, shown=clip_shown, shape=clip_shape),
 }

@@ -160,7 +160,7 @@ def planned_run(
     check_sizes(recipe, tasks, arch)
     model = empty_model(arch, TEMPERATURES)
     freeze(recipe, model)
-    mixture = mixture_of(recipe, tasks, codec, arch.patch)
+    mixture = mixture_of(recipe, tasks, codec, model.tokenizer)
     return PlannedRun(
         recipe=recipe,
         tasks=tasks,
