@@ -12,8 +12,8 @@ from uniperceiver.moe.balance import LOSSES
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.parallel.deal import idle_share
-from uniperceiver.runs.stages import stages_of
 from uniperceiver.runs.tuning import trains_gates
+from uniperceiver.runs.turns.stages import stages_of
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tokenizers.join import SequenceTokenizer

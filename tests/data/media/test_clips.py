@@ -12,8 +12,6 @@ from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media import clips
 from uniperceiver.data.media.clips import (
     Extent,
-    _avi_ends_early,
-    _matroska_ends_early,
     clip_extent,
     clip_frames,
     decode_clip,
@@ -177,46 +175,3 @@ def test_frames_beyond_the_limit_are_named_as_that(kind: str, codec: str) -> Non
     assert len(decode_clip(data, "x", fixed(0))) == 1
     with pytest.raises(BrokenSample, match=r"more than 0\.0005 megapixels; raise data\.megapixels"):
         decode_clip(data, "x", fixed(0), 500)
-
-
-def riff(size: int, payload: bytes) -> bytes:
-    """A part of an AVI file that says it has this size."""
-    return b"RIFF" + size.to_bytes(4, "little") + b"AVI " + payload
-
-
-@pytest.mark.parametrize(
-    ("data", "early"),
-    [
-        (riff(8, b"abcd"), False),
-        (riff(8, b"ab"), True),
-        (riff(9, b"abcde\0"), False),
-        (riff(9, b"abcde"), False),  # without the byte that makes the size even
-        (riff(9, b"abcd"), True),
-        (riff(9, b"abcde\0") + riff(8, b"abcd"), False),
-        (riff(9, b"abcde\0") + riff(8, b"ab"), True),
-        (riff(0, b"abcd"), False),
-        (riff(9, b"abcde\0") + riff(0xFFFFFFFF, b"ab"), False),  # a recording that was going on
-    ],
-)
-def test_every_part_of_an_avi_file_says_where_it_ends(data: bytes, early: bool) -> None:
-    assert _avi_ends_early(data) == early
-
-
-@pytest.mark.parametrize(
-    ("size", "payload", "early"),
-    [
-        ("88", 8, False),
-        ("88", 7, True),
-        ("4008", 8, False),
-        ("4008", 7, True),
-        ("ff", 8, False),  # a recording that was going on, whatever the length of its size
-        ("7fff", 8, False),
-        ("01ffffffffffffff", 8, False),
-        ("01fffffffffffffe", 8, True),
-        ("00", 8, False),  # no size at all
-    ],
-)
-def test_every_element_of_a_matroska_file_says_where_it_ends(size: str, payload: int, early: bool) -> None:
-    header = bytes.fromhex("1a45dfa3 84 42868101")
-    data = header + bytes.fromhex("18538067" + size) + b"m" * payload
-    assert _matroska_ends_early(data) == early

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uniperceiver.data.media.containers import avi_ends_early, matroska_ends_early
 from uniperceiver.data.media.decode import MOST_PIXELS, refuse_giants
 from uniperceiver.errors import POINTER, BrokenSample, UserError, is_pointer
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
 _CLIP_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
-_EBML = b"\x1a\x45\xdf\xa3"  # how WebM and MKV begin
 _NO_FRAMES, _CHANGES, _TRUNCATED = "no frames", "the size of the frames changes", "the clip is truncated"
 
 
@@ -131,7 +131,7 @@ def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[list["Packet"]
     refuse_without_av()
     import av
 
-    if _matroska_ends_early(data) or _avi_ends_early(data):
+    if matroska_ends_early(data) or avi_ends_early(data):
         raise BrokenSample(name, _TRUNCATED)
     try:
         # Of any frame, refused before there is memory for it.
@@ -164,35 +164,6 @@ def _packets(container: "InputContainer", name: str, most_pixels: int) -> list["
     if any(packet.is_corrupt for packet in packets):
         raise BrokenSample(name, _TRUNCATED)
     return packets
-
-
-def _matroska_ends_early(data: bytes) -> bool:
-    """Whether a WebM or MKV file is shorter than its outermost elements say; FFmpeg takes a cut for its end."""
-    offset = 0
-    while offset + 12 <= len(data) and (offset or data[:4] == _EBML):
-        # An identifier of 1 to 4 bytes, then a size of 1 to 8: as many leading zero bits, so many further bytes.
-        id_bytes, size_bytes = 9 - data[offset].bit_length(), 0
-        if 1 <= id_bytes <= 4:
-            size_bytes = 9 - data[offset + id_bytes].bit_length()
-        if not 1 <= size_bytes <= 8:
-            return False  # no element: what follows is not Matroska
-        start = offset + id_bytes + size_bytes
-        size = int.from_bytes(data[offset + id_bytes : start], "big") & ((1 << 7 * size_bytes) - 1)
-        if size == (1 << 7 * size_bytes) - 1:
-            return False  # a recording that was going on does not know its size
-        offset = start + size
-    return offset > len(data)
-
-
-def _avi_ends_early(data: bytes) -> bool:
-    """The same of an AVI file, which is cut unnoticed between two frames."""
-    offset = 0
-    while data[offset : offset + 4] == b"RIFF" and data[offset + 8 : offset + 11] == b"AVI":
-        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
-        if size in (0, 0xFFFFFFFF):
-            return False  # a recording that was going on
-        offset += 8 + size + size % 2
-    return offset > len(data) + 1  # the byte that makes a size even may be missing at the end
 
 
 def _choose(choose: Callable[[int], np.ndarray], count: int, name: str) -> np.ndarray:

@@ -37,7 +37,7 @@ def stages_of(
 
     def stage(begins: int, preprocess: Preprocess, batch: int, weight: float, drop: float) -> Stage:
         kept = _kept(data, preprocess, drop, tokenizer)
-        cost = _cost(recipe, data, codec, tokenizer.patches.patch, preprocess, batch, kept)
+        cost = _cost(recipe, data, codec, tokenizer, preprocess, batch, kept)
         return Stage(begins=begins, preprocess=preprocess, batch=batch, weight=weight, cost=cost, kept=kept)
 
     stages = (
@@ -50,12 +50,12 @@ def stages_of(
 def _kept(data: TaskData, preprocess: Preprocess, drop: float, tokenizer: SequenceTokenizer) -> dict[str, Kept]:
     """How many tokens of each medium are kept; of none anything is dropped where nothing is to be."""
     where = f"tasks.{data.task.name}.drop"
-    if drop and not data.task.media:
+    media = [modality for modality in data.task.modalities if modality != TEXT]
+    if drop and not media:
         raise UserError(f"{where}: the task reads no patches, of which some could be dropped; remove the key")
     kept = {}
-    for modality in data.task.media if drop else ():
-        shape = READERS[modality].shape
-        count = None if shape is None else tokenizer.count(modality, shape(preprocess))
+    for modality in media if drop else ():
+        count = _count(modality, preprocess, tokenizer)
         if count is None:
             noun = MODALITIES[modality].noun
             raise UserError(f"{where}: this model makes no patches of the {noun}, of which some are dropped; remove it")
@@ -63,25 +63,36 @@ def _kept(data: TaskData, preprocess: Preprocess, drop: float, tokenizer: Sequen
     return kept
 
 
+def _count(modality: str, preprocess: Preprocess, tokenizer: SequenceTokenizer) -> int | None:
+    """How many tokens a medium has, if none is dropped; None: the model's tokenizer does not tell."""
+    shape = READERS[modality].shape
+    return None if shape is None else tokenizer.count(modality, shape(preprocess))
+
+
 def _cost(
     recipe: Recipe,
     data: TaskData,
     codec: TextCodec,
-    patch: int,
+    tokenizer: SequenceTokenizer,
     preprocess: Preprocess,
     batch: int,
     kept: Mapping[str, Kept],
 ) -> float:
     """About how many tokens a batch of a task has, its candidates among them: what it costs beside other batches."""
-    answer, grid = data.task.answer, max(1, preprocess.size // patch) ** 2
-    frames = preprocess.frames if data.task.visual and MODALITIES[data.task.visual].field == "clip" else 1
+    answer, task = data.task.answer, data.task
+
+    def tokens(modality: str) -> float:
+        if modality == TEXT:
+            return preprocess.length
+        if modality == task.visual:  # in patches of one frame, as ever, so that batches are dealt as ever
+            frames = preprocess.frames if MODALITIES[modality].field == "clip" else 1
+            return frames * max(1, preprocess.size // tokenizer.patches.patch) ** 2
+        return _count(modality, preprocess, tokenizer) or 1
+
     shares = {modality: of.tokens / of.of for modality, of in kept.items()}
-    inputs = batch * sum(
-        preprocess.length if modality == TEXT else frames * grid * shares.get(modality, 1)
-        for modality in data.task.inputs
-    )
+    inputs = batch * sum(tokens(modality) * shares.get(modality, 1) for modality in task.inputs)
     if answer.among_batch:
-        return inputs + batch * preprocess.length
+        return inputs + batch * tokens(task.target) * shares.get(task.target, 1)
     if answer.from_vocabulary:
         return inputs + _OF_WORD * (recipe.candidates.sample or codec.size)
     return inputs + _OF_LABEL * len(data.task.labels)
