@@ -74,11 +74,6 @@ class Answering:
         """The tasks that the model was trained on, by name."""
         return MappingProxyType({name: trained.task for name, trained in self.saved.tasks.items()})
 
-    @property
-    def questions(self) -> Mapping[str, str | None]:
-        """The method that asks each task: "classify", "caption", "rank" or "detect"; None: it is only encoded."""
-        return MappingProxyType({name: task.answer.question for name, task in self.tasks.items()})
-
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
         chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
