@@ -22,6 +22,7 @@ ObjectnessTerm = Literal["focal", "iou"]
 
 
 MOST = 100  # detections of a picture, as COCO counts
+BACKGROUND = "background"  # the text of what is none of the names, where that is a candidate
 LEAST = 0.3  # score from which on people are shown a detection
 
 
@@ -160,6 +161,15 @@ class Detections:
             mask = {key: entry[key] for key in ("segmentation",) if key in entry}
             entries.append({"label": label, "score": entry["score"], **box, **mask})
         return entries
+
+
+def in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
+    """Corners as shares of what the model saw, in pixels of the picture and clipped to it, (M, 4) float32."""
+    left, top, right, bottom = picture.window
+    height, width = picture.size
+    scale_4 = np.array([right - left, bottom - top] * 2)
+    box_M4 = share_M4.astype(np.float64) * scale_4 + np.array([left, top] * 2)
+    return np.clip(box_M4, 0, np.array([width, height] * 2)).astype(np.float32)
 
 
 def plain_id(value: Any) -> Any:

@@ -13,33 +13,18 @@ from uniperceiver.errors import UserError
 from uniperceiver.modalities import TEXT
 from uniperceiver.records.exported import ExportedTask
 from uniperceiver.runner.choice import asked_of, chosen, graph_of, media_of, refuse_other_modality
-from uniperceiver.runner.folder import ExportedFolder
-from uniperceiver.runner.graph_engine import GraphEngine
+from uniperceiver.runner.locating import LocatingGraphs
 from uniperceiver.runner.reading import Reading
-from uniperceiver.runner.vector_cache import VectorCache
 from uniperceiver.runner.writing import CaptionWriter
 from uniperceiver.serving import inputs
 from uniperceiver.serving.asking.explained import Explained
 from uniperceiver.serving.asking.labels import classifies, labels_asked, refuse_no_labels, same_labels
 from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.values import Media, at_hand
-from uniperceiver.tokenizers.bpe import TextEncoder
 
 
-class AnsweringGraphs:
-    """An exported model with its tokenizer and tasks, which answers questions about what it is shown.
-
-    Args:
-        folder: the export.
-        codec: its text encoder.
-        batch: items encoded together.
-    """
-
-    def __init__(self, folder: ExportedFolder, codec: TextEncoder, batch: int) -> None:
-        self._folder, self.codec = folder, codec
-        self._exported = folder.exported
-        self._cache = VectorCache()
-        self._engine = GraphEngine(folder, codec, batch)
+class AnsweringGraphs(LocatingGraphs):
+    """An exported model with its tokenizer and tasks, which answers questions about what it is shown."""
 
     def encode_image(self, images: Media | Iterable[Media], task: str | None = None) -> np.ndarray:
         """Unit representations of images, (N, D) float32."""
@@ -179,18 +164,6 @@ class AnsweringGraphs:
             return np.empty((len(z_ND), 0), dtype=np.float32)
         key = (candidates, asked.text_graph, asked.view.get("length"))
         return z_ND @ self._cache.get(key, lambda: self._engine.represent("rank", asked, candidates, cut=True)).T
-
-    def detect(self, *_: object, **__: object) -> NoReturn:
-        """Things in pictures are not exported.
-
-        Raises:
-            UserError: always; ask the model itself.
-        """
-        raise UserError("detect: things in pictures are not exported; ask the model itself (uniperceiver.load)")
-
-    def segment(self, *_: object, **__: object) -> NoReturn:
-        """As `detect`."""
-        raise UserError("segment: things in pictures are not exported; ask the model itself (uniperceiver.load)")
 
     def routing(self, *_: object, **__: object) -> NoReturn:
         """What gates decide is not exported.

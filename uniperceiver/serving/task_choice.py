@@ -188,7 +188,15 @@ def media_alone(chosen: KnownTask) -> KnownTask:
     """A task without the text that it reads behind its media, such as a caption or a question."""
     media = chosen.task.media or chosen.task.inputs
     task = replace(
-        chosen.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None, masks=False
+        chosen.task,
+        inputs=media,
+        read_at="summary",
+        candidates="labels",
+        labels=(),
+        template=None,
+        masks=False,
+        class_term="softmax",
+        objectness="focal",
     )
     return replace(chosen, task=task)
 

@@ -163,8 +163,8 @@ def _onnx(source: ModelSource) -> tuple[Any, dict[str, Any]]:
         "width": model.width,
         "longest_text": model.longest_text,
         "routing": False,
-        "boxes": False,
-        "masks": False,
+        "boxes": "detect" in model.questions.values(),
+        "masks": any(task.masks for task in model.tasks.values()),
     }
     return model, facts
 
@@ -175,6 +175,7 @@ def _facts(model: Any, source: ModelSource) -> dict[str, Any]:
         name: {
             "inputs": list(task.inputs),
             "question": model.questions[name],
+            "masks": task.masks,
             "labels": model.labels(name) if task.labels else [],
         }
         for name, task in model.tasks.items()

@@ -9,6 +9,7 @@ from uniperceiver.model.merge import merge_model
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.records import Segment
 from uniperceiver.serving.asking.labels import classifies
+from uniperceiver.serving.regions.detect import of_things
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
 from uniperceiver.tasks.task import Task
@@ -38,6 +39,13 @@ def calls_without_task(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:
         yield "encode_text text", str(error)
+    for call, masks in (("detect", False), ("segment", True)):
+        if saved.arch.regions is None or (masks and not saved.arch.regions.masks):
+            continue
+        try:
+            yield f"{call} image", of_things(saved, call, None, masks)
+        except UserError as error:
+            yield f"{call} image", str(error)
     reads_texts = any(not trained.task.media for trained in saved.tasks.values())
     for modality in (*MEDIA, TEXT):
         if not (reads_texts if modality == TEXT else modality in seen):

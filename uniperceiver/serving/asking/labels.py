@@ -9,6 +9,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.serving.inputs import checked_text, text_list
 from uniperceiver.serving.values import is_iterable, shown
 
+Clean = Callable[[str], str]
 SLOT = "{label}"  # of a template for labels
 
 
@@ -27,7 +28,7 @@ def labels_asked(
     own: tuple[tuple[str, ...], ...],
     labels: Iterable[str | Iterable[str]] | None,
     template: str | Iterable[str] | None,
-    clean: Callable[[str], str],
+    clean: Clean,
 ) -> tuple[tuple[str, ...], ...]:
     """The texts of each class that a call asks about: those that it gives, or else the task's own, in its template.
 
@@ -43,6 +44,32 @@ def labels_asked(
         named = label_texts(own if labels is None else labels, template)
     if labels is not None:
         refuse_equal(named, clean)
+    return named
+
+
+def labels_of_things(
+    call: str, own: Sequence[Sequence[str]], labels: Iterable[str | Iterable[str]] | None, *, alone: bool, clean: Clean
+) -> tuple[tuple[str, ...], ...]:
+    """The texts of each class that a call looks for: those that it gives, or else the task's own.
+
+    Args:
+        own: those of the task.
+        alone: whether a single label can be told from nothing.
+        clean: a text as the model reads it.
+
+    Raises:
+        UserError: labels that are none, or cannot be told apart.
+    """
+    if labels is None:
+        return tuple(map(tuple, own))
+    named = label_texts(labels)
+    if len(named) > 1:
+        refuse_equal(named, clean)
+    elif not alone:
+        raise UserError(
+            f"{call}: labels: {shown(named[0][0])} alone would be the name of every thing; give those of other things, "
+            "too"
+        )
     return named
 
 
@@ -88,7 +115,7 @@ def label_texts(
     return tuple(tuple(text.replace(SLOT, name) for name in names for text in templates) for names in texts)
 
 
-def refuse_equal(labels: Sequence[Sequence[str]], clean: Callable[[str], str]) -> None:
+def refuse_equal(labels: Sequence[Sequence[str]], clean: Clean) -> None:
     """Refuse candidates that cannot be told apart, and one alone, whose probability is 1 whatever is seen.
 
     Args:

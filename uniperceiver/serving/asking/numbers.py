@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from uniperceiver.errors import UserError, warn
 from uniperceiver.serving.values import shown
 
@@ -34,6 +36,18 @@ def refuse_unbounded(all_finite: bool, mend: str) -> None:
     """
     if not all_finite:
         raise UserError(f"the model's numbers are not finite, so it has no answer; its training went wrong: {mend}")
+
+
+def check_things(call: str, least: float, most: int) -> None:
+    """Refuse what things cannot be asked for with.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+    if not isinstance(least, int | float | np.floating) or not 0 <= least <= 1:
+        raise UserError(f"{call}: least must lie between 0 and 1, found {shown(least)}")
+    if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 1:
+        raise UserError(f"{call}: most must be a number of detections, 1 or more, found {shown(most)}")
 
 
 def check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:

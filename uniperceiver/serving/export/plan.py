@@ -8,17 +8,24 @@ from torch import nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import TEXT
-from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
 from uniperceiver.serving.asking.calls import MEDIA, calls_without_task, merged_for_calls
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, ReadingGraph, model_for_export
+from uniperceiver.serving.export.graphs import (
+    CaptionBegin,
+    CaptionStep,
+    Graph,
+    Layout,
+    ReadingGraph,
+    ThingsGraph,
+    model_for_export,
+)
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import media_alone
 
 _READERS = {"image": "vision", "video": "video", None: "text"}  # what their files are called
-_FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs")  # of an ExportedTask
+_FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs", "things_graph")  # of an ExportedTask
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -26,7 +33,7 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 class PlannedGraph:
     """A graph that is to be written."""
 
-    module: ReadingGraph | CaptionBegin | CaptionStep
+    module: Graph
     layout: Layout
     facts: Facts
     step: str | None = None  # of a graph that begins captions: the file that writes a word more
@@ -69,19 +76,15 @@ def plan_export(saved: SavedModel) -> ExportPlan:
 
 def _refuse_whole(saved: SavedModel) -> None:
     arch = saved.arch
-    if arch.regions is not None:
-        raise UserError(
-            "export: model.image: regions: pictures become proposals, which is not exported; ask the model itself"
-        )
-    if arch.moe is not None and condition_of(arch.moe.condition).experts_choose:
-        raise UserError(
-            f"export: moe.condition: {arch.moe.condition}: experts rank tokens by a stable sort, which ONNX does "
-            "not have; train with moe.condition=token, or ask the model itself"
-        )
     if arch.moe is not None and arch.moe.capacity:
         raise UserError(
             "export: moe.capacity: an expert that is full leaves tokens out, so answers depend on the other samples of "
             "a batch, which a graph does not know; train without moe.capacity"
+        )
+    if arch.moe is not None and arch.moe.group == "batch":
+        raise UserError(
+            "export: moe.group=batch: experts choose among the tokens of all samples that are encoded together, which "
+            "a graph does not know; train with moe.group=sequence, or ask the model itself"
         )
 
 
@@ -113,14 +116,12 @@ class _Planner:
         """A task with the graphs that it needs, for one call or for all that may ask it."""
         task, view = chosen.task, chosen.preprocess
         refused: dict[str, str] = {}
-        asked = {"encode", "rank", "classify", "caption"} if call is None else {call.split()[0]}
+        asked = {"encode", "rank", "classify", "caption", "detect"} if call is None else {call.split()[0]}
         values: dict[str, object] = {}
         if foreign := [modality for modality in task.media if modality not in MEDIA]:
             refused = dict.fromkeys(_FIELDS, f"it looks at {foreign[0]}, which is not exported")
         elif len(task.media) > 1:
             refused = dict.fromkeys(_FIELDS, f"it looks at {' and '.join(task.media)} at once, which is not exported")
-        elif task.answer.reads_objects:
-            refused = dict.fromkeys(_FIELDS, "things in pictures are not exported; ask the model itself")
         else:
             values = self._graphs_of(chosen, asked, refused)
         prompts = self.saved.arch.prompts
@@ -134,6 +135,9 @@ class _Planner:
             scale=self.saved.model.scale(task.temperature).item(),
             view=view.to_json(),
             own_labels_only=prompts is not None and bool(prompts.labels or prompts.classes) and task.answer.has_labels,
+            masks=task.masks,
+            class_term=task.class_term,
+            name_bias=self._name_bias(chosen),
             refused=refused,
             **values,  # type: ignore[arg-type]
         )
@@ -144,7 +148,9 @@ class _Planner:
         ways: dict[str, Callable[[], dict[str, object]]] = {}
         if task.media and asked & {"encode", "encode_image", "encode_video", "rank"}:
             ways["media_graph"] = lambda: {"media_graph": self._reader(media_alone(chosen))}
-        if asked & {"encode", "encode_text", "rank", "classify"} and task.target == TEXT:
+        if task.answer.reads_objects and asked & {"detect", "segment"}:
+            ways["things_graph"] = lambda: {"things_graph": self._things(chosen), **self._labels(chosen)}
+        if asked & {"encode", "encode_text", "rank", "classify", "detect", "segment"} and task.target == TEXT:
             ways["text_graph"] = lambda: {"text_graph": self._texts(chosen)}
         if task.answer.question == "classify" and "classify" in asked:
             ways["input_graph"] = lambda: {"input_graph": self._reader(chosen), **self._labels(chosen)}
@@ -180,6 +186,20 @@ class _Planner:
             layout,
             facts,
         )
+
+    def _things(self, chosen: KnownTask) -> str:
+        """The graph of the things in a task's pictures."""
+        layout, facts = self._layout(chosen, "image"), chosen.task.facts("input", chosen.index)
+        layout = replace(layout, masks=chosen.task.masks)
+        key = (layout, "things", self._side("input"), routing_key(self.model, chosen.task.segments(chosen.index)[:-1]))
+        name = "segment_model" if layout.masks else "detect_model"
+        return self._file(key, name, chosen.task.name, lambda: ThingsGraph(self.model, layout, facts), layout, facts)
+
+    def _name_bias(self, chosen: KnownTask) -> float:
+        """What is added to the logits of names, where each is a yes or no of its own."""
+        tokenizer = self.saved.model.tokenizer.tokenizer_of("image")
+        bias = getattr(tokenizer, "name_bias", None)
+        return 0.0 if bias is None or chosen.task.class_term != "sigmoid" else bias.item()
 
     def _texts(self, chosen: KnownTask) -> str:
         """The graph of the candidates of a task."""
@@ -237,7 +257,7 @@ class _Planner:
         key: object,
         name: str,
         task: str,
-        make: Callable[[], ReadingGraph | CaptionBegin | CaptionStep],
+        make: Callable[[], Graph],
         layout: Layout,
         facts: Facts,
         step: str | None = None,

@@ -36,11 +36,40 @@ export function ranked(result) {
   ];
 }
 
+// COCO's run lengths as the path of a mask: differences of runs in 5 bits and a sign, column after column.
+export function maskPath({ size: [height], counts }) {
+  const runs = [];
+  for (let at = 0; at < counts.length;) {
+    let value = 0;
+    let shift = 0;
+    for (let more = true; more; shift += 5) {
+      const code = counts.charCodeAt(at++) - 48;
+      value |= (code & 31) << shift;
+      more = Boolean(code & 32);
+      if (!more && code & 16) value |= -1 << (shift + 5);
+    }
+    runs.push(runs.length > 2 ? value + runs[runs.length - 2] : value);
+  }
+  const parts = [];
+  let start = 0;
+  runs.forEach((length, place) => {
+    for (let at = start; place % 2 && at < start + length;) { // every second run is of the thing, and may go over columns
+      const rows = Math.min(height - (at % height), start + length - at);
+      parts.push(`M${Math.floor(at / height)} ${at % height}h1v${rows}h-1z`);
+      at += rows;
+    }
+    start += length;
+  });
+  return parts.join("");
+}
+
 export function located(result, input) {
   const names = [...new Set(result.detections.map((thing) => thing.label))];
   const tone = (label) => TONES[names.indexOf(label) % TONES.length];
   const found = result.detections.length;
   const frame = draw("svg", { viewBox: `0 0 ${result.width} ${result.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    ...result.detections.filter((thing) => thing.segmentation).map(({ segmentation, label }) =>
+      draw("path", { class: "mask", d: maskPath(segmentation), fill: tone(label) })),
     ...result.detections.map(({ box: [x0, y0, x1, y1], label }) =>
       draw("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: tone(label) })));
   const rows = result.detections.map(({ label, score, box }) => make("tr", {},
