@@ -96,6 +96,7 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
+        kin=tuple(sample.kin for sample in asked),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
         candidates=task.answer.batch_candidates(task, asked, codec, index),

@@ -78,6 +78,7 @@ class Scores:
     predicted: list[Tensor] = field(default_factory=list)
     target: list[Tensor] = field(default_factory=list)
     sample: list[Tensor] = field(default_factory=list)  # which sample a read-out belongs to
+    hit1_of: dict[str, list[Tensor]] = field(default_factory=dict)  # as `hit1`, among other candidates, by their name
 
     def add(self, logits_RK: Tensor, target_R: Tensor, sample_R: Tensor) -> None:
         """Score one batch; read-outs without a known target are left out."""
@@ -105,28 +106,49 @@ class Scores:
         return {name.replace("loss", "perplexity"): perplexity(value) for name, value in self.loss().items()}
 
 
-def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candidates | None) -> Scores:
-    """Compare every read-out of a split with candidates that are the same for all."""
+def scores(
+    model: AnyModel,
+    split: Split,
+    settings: Settings,
+    candidates: Candidates | None,
+    others: Mapping[str, Candidates] | None = None,
+) -> Scores:
+    """Compare every read-out of a split with candidates that are the same for all.
+
+    Args:
+        others: more candidates by name, with which the same inputs are compared: `Scores.hit1_of`.
+    """
     assert candidates is not None, f"the candidates of task {split.task.name!r} come with its batches"
     task, collected, seen = split.task, Scores(), 0
     names = [] if settings.on_predictions is None else task.answer.names(task, settings.codec)
     with torch.no_grad(), autocast(settings):
         c_KD = represented(model, candidates, settings)
+        others_KD = {name: represented(model, other, settings) for name, other in (others or {}).items()}
 
         def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
-            logits_RK, target_R = compare(model, task, input_features(model, batch), c_KD), batch.readout.target_R
-            part = Scores()
+            feature_RD, target_R = input_features(model, batch), batch.readout.target_R
+            logits_RK, part = compare(model, task, feature_RD, c_KD), Scores()
             part.add(logits_RK, target_R, batch.readout.row_R)
+            hits = {name: _hits(compare(model, task, feature_RD, o_KD), target_R) for name, o_KD in others_KD.items()}
             answers: Sequence[Prediction] = []
             if settings.on_predictions is not None:
                 answers = likeliest_of(task.name, split.name, names, batch, logits_RK, target_R)
-            return {"scores": vars(part), "samples": len(captions), "answers": plain(answers)}
+            of_part = {name: values for name, values in vars(part).items() if name != "hit1_of"}
+            return {"scores": of_part, "samples": len(captions), "answers": plain(answers), "others": hits}
 
         for part in measured(split, settings, scored):
             collected.extend(part["scores"], seen)
+            for name, hits in part["others"].items():
+                collected.hit1_of.setdefault(name, []).append(hits)
             seen += part["samples"]
             tell(settings, part["answers"])
     return collected
+
+
+def _hits(logits_RK: Tensor, target_R: Tensor) -> Tensor:
+    """Whether the best candidate is right, of the read-outs whose target is known."""
+    known_R = target_R >= 0
+    return top_k_hits(logits_RK[known_R].float(), target_R[known_R], 1).cpu()
 
 
 def batch_of(split: Split, settings: Settings, samples: Sequence[Sample]) -> Batch:
