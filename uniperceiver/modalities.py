@@ -21,9 +21,13 @@ class Modality:
     """Which field of a Sample holds it; None: `others`, under the modality's name."""
     suffixes: tuple[str, ...] = ()
     """Of its files, in lower case, the commonest first."""
+    track_of: str | None = None
+    """The modality whose encoded files may hold it, too, as clips hold sounds."""
+    temperatures: tuple[str, ...] = ()
+    """Families of temperatures that models with its tokenizer have beside `tasks.task.TEMPERATURES`."""
 
 
-TEXT = "text"  # the only modality of which candidates are made, and the last part of a sequence that has it
+TEXT = "text"  # of which candidates are made, if a task says nothing else; the last part of a sequence that has it
 
 MODALITIES: dict[str, Modality] = {
     "image": Modality(
@@ -53,6 +57,28 @@ MODALITIES: dict[str, Modality] = {
         noun="clip",
         tokenizer="patches",
         suffixes=(".mp4", ".avi", ".webm", ".mov", ".mkv", ".m4v", ".3gp", ".3g2"),
+    ),
+    "audio": Modality(
+        kind="audio",
+        noun="sound",
+        tokenizer="sound",
+        suffixes=(
+            ".wav",
+            ".flac",
+            ".ogg",
+            ".opus",
+            ".mp3",
+            ".m4a",
+            ".aac",
+            ".aiff",
+            ".aif",
+            ".oga",
+            ".mka",
+            ".wave",
+            ".w64",
+        ),
+        track_of="video",
+        temperatures=("audio_cls", "audio_retrieve", "video_audio_retrieve"),
     ),
     TEXT: Modality(kind="text", field="text", noun="text", tokenizer="words"),
 }

@@ -40,12 +40,18 @@ def test_batches_have_what_their_task_declares(name: str) -> None:
     assert batch.task == name
     assert batch.ids == tuple(f"scenes/train/00000{index}" for index in range(3))
     assert batch.inputs.facts == task.facts("input")
-    frames = {"image": 1, "video": 2}.get(task.visual)
-    shape = None if flat(batch.inputs).pixels_BFCHW is None else flat(batch.inputs).pixels_BFCHW.shape
-    assert shape == (None if frames is None else (3, frames, 3, 32, 32))
-    assert (flat(batch.inputs).ids_BN is not None) == ("text" in task.inputs)
-    assert (flat(batch.inputs).order_BN is not None) == (task.read_at == "next")
+    shapes = {"image": (3, 1, 3, 32, 32), "video": (3, 2, 3, 32, 32), "audio": (3, 8, 8)}
+    assert {part.modality: part.values.shape for part in batch.inputs.media} == {
+        modality: torch.Size(shapes[modality]) for modality in task.media
+    }
+    assert {part.modality: part.step for part in batch.inputs.media} == {
+        modality: 32.0 if modality == "audio" else 0.0 for modality in task.media
+    }
+    text = batch.inputs.text
+    assert (text is not None) == ("text" in task.inputs)
+    assert (text is not None and text.order_BN is not None) == (task.read_at == "next")
     assert (batch.candidates is not None) == (task.candidates == "in_batch")
+    assert batch.candidates is None or [part.modality for part in batch.candidates.parts] == [task.target]
     assert batch.readout.summary == (task.read_at == "summary")
     assert batch.inputs.size == 3
 

@@ -78,6 +78,10 @@ class TaskConfig:
     """Frames per clip."""
     stride: PositiveInt = 1
     """Distance between the frames that are taken from a clip."""
+    seconds: float = Field(default=5.12, gt=0)
+    """Of a sound that are heard: whole patches of `hop`; around shorter ones there is silence."""
+    hop: float = Field(default=32, gt=0)
+    """Milliseconds from one frame of a spectrogram to the next; speech: 10."""
     length: PositiveInt = 64
     """Longest text in tokens; longer ones are cut, keeping the end token."""
     template: str | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.config.regions import RegionsConfig
+from uniperceiver.config.sounds import SoundConfig
 from uniperceiver.strict import record
 
 
@@ -42,6 +43,8 @@ class ModelConfig:
     object_detection and instance_segmentation need, and which all tasks on pictures then read."""
     regions: RegionsConfig = RegionsConfig()
     """regions: the network that makes the proposals."""
+    sound: SoundConfig = SoundConfig()
+    """What becomes of sounds, where a task hears."""
     width: PositiveInt | None = None
     """Overrides the width of the named size."""
     layers: PositiveInt | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.objects import framed, mask_side
 from uniperceiver.data.media.preprocess import READERS, Preprocess
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import BrokenSample
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Batch, Part, Readout, Sample, Sequences
 from uniperceiver.tasks.answers.kind import Asked
@@ -23,7 +23,8 @@ class Prepared:
     """One sample, ready to be put into a batch."""
 
     id: str
-    media: Mapping[str, Tensor]  # by modality
+    media: Mapping[str, Tensor]  # by modality, of inputs and candidates
+    step: Mapping[str, float]  # milliseconds from row to row, of media that are a course in time
     asked: Asked  # what its task's kind of answer takes of it
 
 
@@ -43,21 +44,19 @@ def prepare(
 
     Raises:
         BrokenSample: the sample lacks what the task needs (see `lacking`), or cannot be decoded.
-        UserError: the task's targets are not texts.
     """
     training = augment is not None
-    if task.target != TEXT:
-        raise UserError(f"task {task.name!r}: candidates of a batch are texts; ask for pictures the other way round")
     if (what := lacking(task, sample, training=training)) is not None:
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
-        for modality in task.media
+        for modality in _read(task)
     }
+    step = {name: of(preprocess) for name in media if (of := READERS[name].step) is not None}
     asked = task.answer.asked(task, sample, codec, preprocess.length, rng, training=training)
-    return Prepared(id=sample.id, media=media, asked=asked)
+    return Prepared(id=sample.id, media=media, step=step, asked=asked)
 
 
 def _as_seen(
@@ -71,14 +70,19 @@ def _as_seen(
 
 def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
     """What a task needs of a sample and the sample does not have, such as "label", "image" or "caption"."""
-    for modality in task.media:
-        if sample.value(modality) is None:
+    for modality in _read(task):
+        if sample.holder(modality) is None:
             return MODALITIES[modality].noun
     if (what := task.answer.lacking(task, sample, training=training)) is not None:
         return what
     if task.answer.reads_text(task) and not (sample.text and sample.text.strip()):
         return MODALITIES[TEXT].noun
     return None
+
+
+def _read(task: Task) -> tuple[str, ...]:
+    """The modalities that are read of a sample as values: those of inputs and candidates but texts."""
+    return tuple(modality for modality in task.modalities if modality != TEXT)
 
 
 def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int | None = None) -> Batch:
@@ -88,18 +92,25 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
         index: the task's index among the tasks of the run.
     """
     asked = [item.asked for item in items]
-    parts = [
-        Part(modality=modality, values=torch.stack([item.media[modality] for item in items])) for modality in task.media
-    ]
+    parts = {
+        modality: Part(modality=modality, values=torch.stack([item.media[modality] for item in items]), step=step)
+        for modality in _read(task)
+        for step in [items[0].step.get(modality, 0.0)]
+    }
     text = task.answer.text_part(asked, codec)
-    inputs = Sequences(facts=task.facts("input", index), parts=(*parts, *([] if text is None else [text])))
+    media = [parts[modality] for modality in task.media]
+    inputs = Sequences(facts=task.facts("input", index), parts=(*media, *([] if text is None else [text])))
+    if task.target == TEXT:
+        candidates = task.answer.batch_candidates(task, asked, codec, index)
+    else:
+        candidates = Sequences(facts=task.facts("candidate", index), parts=(parts[task.target],))
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
         kin=tuple(sample.kin for sample in asked),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
-        candidates=task.answer.batch_candidates(task, asked, codec, index),
+        candidates=candidates,
     )
 
 

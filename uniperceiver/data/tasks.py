@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniperceiver.config import DataConfig, Recipe, TaskConfig
+from uniperceiver.config import DataConfig, Recipe, SoundConfig, TaskConfig
 from uniperceiver.data.formats import (
     Source,
     class_names,
@@ -19,6 +19,7 @@ from uniperceiver.data.formats import (
 )
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.sound_view import sound_shape
 from uniperceiver.data.prompts import with_prompts
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -46,13 +47,19 @@ def open_tasks(recipe: Recipe, base: Path, splits: tuple[str, ...] = SPLITS) -> 
         UserError: unknown kind, data that are not there, classes that do not match, sizes that do not fit.
     """
     return [
-        _open_task(name, index, config, base, splits, recipe.data)
+        _open_task(name, index, config, base, splits, recipe.data, recipe.model.sound)
         for index, (name, config) in enumerate(recipe.tasks.items())
     ]
 
 
 def _open_task(
-    name: str, index: int, config: TaskConfig, base: Path, splits: tuple[str, ...], data: DataConfig
+    name: str,
+    index: int,
+    config: TaskConfig,
+    base: Path,
+    splits: tuple[str, ...],
+    data: DataConfig,
+    sound: SoundConfig,
 ) -> TaskData:
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
@@ -89,6 +96,9 @@ def _open_task(
         size=config.late.size or config.size,
         frames=config.late.frames or config.frames,
         stride=config.stride,
+        seconds=config.seconds,
+        hop=config.hop,
+        sound=sound_shape(sound) if task.hears else None,
         length=config.length,
         megapixels=data.megapixels,
         decode=data.decode,

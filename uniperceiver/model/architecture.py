@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import Merged
 from uniperceiver.moe.settings import MoE
+from uniperceiver.records.sounds import SoundShape
 from uniperceiver.strict import record
 from uniperceiver.tokenizers.join import USUAL
 from uniperceiver.tokenizers.regions.shape import RegionShape
@@ -77,6 +78,8 @@ class Architecture:
     """Conditional experts; None: a dense model."""
     regions: RegionShape | None = None
     """What turns a still picture into regions; None: patches."""
+    sound: SoundShape | None = None
+    """What a sound is for it; None: none of its tasks hears."""
     prompts: PromptShape | None = None
     """What prompt tuning added; None: nothing."""
     merged: Merged | None = None
@@ -93,7 +96,7 @@ class Architecture:
             values["moe"] = self.moe.to_json()
         if self.regions is not None:
             values["regions"] = self.regions.to_json()
-        usual = {"tokenizers": USUAL, "stem": "linear", "readout": "answer", "regions": None}
+        usual = {"tokenizers": USUAL, "stem": "linear", "readout": "answer", "regions": None, "sound": None}
         return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     @property

@@ -6,13 +6,14 @@ from dataclasses import fields
 from typing import Literal
 
 from uniperceiver.config import ModelConfig, MoEConfig, RegionsConfig
+from uniperceiver.data.media.sound_view import sound_shape
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import size_of
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
-from uniperceiver.runs.checks import check_experts
+from uniperceiver.runs.checks.experts import check_experts
 from uniperceiver.tokenizers.join import USUAL
 from uniperceiver.tokenizers.regions.library import library_shape
 from uniperceiver.tokenizers.regions.shape import RegionShape
@@ -50,7 +51,7 @@ def architecture(
 
     Args:
         tasks: how many tasks the run has.
-        modalities: of its tasks' inputs; images, clips and texts are always possible.
+        modalities: of its tasks' inputs and candidates; images, clips and texts are always possible.
         masks: whether a task asks for masks of things.
         name_bias: whether in a task each name is a yes or no of its own (class_term=sigmoid).
         pixels: along the side of its largest pictures.
@@ -85,6 +86,7 @@ def architecture(
             *(("regions",) if config.image == "regions" else ()),
         ),
         regions=region_shape(config, masks=masks, name_bias=name_bias, pixels=pixels),
+        sound=sound_shape(config.sound) if any(row.tokenizer == "sound" for row in rows) else None,
         moe=settings and dataclasses.replace(settings, kinds=kinds),
     )
 

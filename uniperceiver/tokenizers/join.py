@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Segment, Sequences, Tokens
+from uniperceiver.records.sounds import SoundShape
 from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
+from uniperceiver.tokenizers.sound import SoundTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
 from uniperceiver.tokenizers.words import WordTokenizer
 
@@ -48,6 +50,8 @@ class Shape(Protocol):
     def heads(self) -> int: ...
     @property
     def regions(self) -> RegionShape | None: ...
+    @property
+    def sound(self) -> SoundShape | None: ...
 
 
 def words_of(shape: Shape) -> WordTokenizer:
@@ -78,6 +82,12 @@ def regions_of(shape: Shape) -> RegionTokenizer:
     return RegionTokenizer(shape.width, heads=shape.heads, patch=shape.patch, shape=shape.regions)
 
 
+def sound_of(shape: Shape) -> SoundTokenizer:
+    """The tokenizer of sounds."""
+    assert shape.sound is not None
+    return SoundTokenizer(shape.width, patch=shape.sound.patch)
+
+
 USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
 # What they make has a method `embed(part, stream, answer_D) -> (B, N, D)` (proposals: `embed_in`), and where it
 # draws weights that are not those of linears, a method `initialise(stream)`.
@@ -85,6 +95,7 @@ TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {
     "words": words_of,
     "patches": patches_of,
     "regions": regions_of,
+    "sound": sound_of,
 }
 
 

@@ -21,6 +21,7 @@ from uniperceiver.data.media.pixels import (
     clip_array,
     image_array,
 )
+from uniperceiver.data.media.sound_view import sound_grid
 from uniperceiver.records import Sample
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "IMAGE_MEAN", "IMAGE_STD", "READERS", "Decode", "MediaReader", "Preprocess"]
@@ -57,6 +58,19 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
     return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
 
 
+def sound_values(
+    sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
+) -> Tensor:
+    """The sample's sound as the model hears it, (F, M) float32; a random part of it if `rng` is given."""
+    return torch.from_numpy(sound_grid(sample, preprocess, rng))
+
+
+def milliseconds_of_rows(preprocess: Preprocess) -> float:
+    """From row to row of a sound's grid."""
+    assert preprocess.sound is not None
+    return preprocess.sound.step(preprocess.hop)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MediaReader:
     """What is made of a sample's field of one modality."""
@@ -66,10 +80,13 @@ class MediaReader:
     Raises BrokenSample where the field cannot be decoded."""
     shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
     """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
+    step: Callable[[Preprocess], float] | None = None
+    """Milliseconds from row to row, where the values are a course in time; None: they are not."""
 
 
 # One for each modality but text, whose reading is a matter of the kind of answer.
 READERS: dict[str, MediaReader] = {
     "image": MediaReader(values=image_pixels, shown=image_shown),
     "video": MediaReader(values=clip_pixels, shown=clip_shown),
+    "audio": MediaReader(values=sound_values, step=milliseconds_of_rows),
 }

@@ -19,7 +19,7 @@ from uniperceiver.interference.records import Interference, as_record, scalars, 
 from uniperceiver.model.model import Generalist
 from uniperceiver.own_code import import_code
 from uniperceiver.report.figures import image_of, interference_heat_maps
-from uniperceiver.runs.checks import check_sizes
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference.callback import RepeatableBatches, batches_of_each_task, trained_groups

@@ -34,7 +34,7 @@ from uniperceiver.runs.tuning import freeze
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import Candidates, TextCodec, representations, rows_of
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 from uniperceiver.training.objective import Among, TrainingObjective
 
 _AFFORDABLE = 64e6  # bytes of activations up to which a part is measured as it is
@@ -171,7 +171,7 @@ def objective_on_cpu(
 ) -> TrainingObjective:
     """The loss of the recipe's tasks, around a new model on the CPU."""
     recipe = dataclasses.replace(recipe, device="cpu")
-    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    model = build(arch, temperatures_of(arch.tokenizers), torch_stream(recipe.seed, "weights"))
     freeze(recipe, model)
     trained = {d.task.name: KnownTask(task=d.task, index=d.index, preprocess=d.preprocess) for d in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from uniperceiver.model.build import empty_model
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import moe_of
-from uniperceiver.runs.checks import check_processes, check_recipe, check_sizes
+from uniperceiver.runs.checks.recipe import check_processes, check_recipe
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.initial_weights import architecture_of_run, read_start
 from uniperceiver.runs.plan.counts import (
     WRAPS,
@@ -35,7 +36,7 @@ from uniperceiver.runs.prepare import asked_architecture
 from uniperceiver.runs.training import autocast_of, method_of, mixture_of
 from uniperceiver.runs.tuning import freeze, with_fraction
 from uniperceiver.tasks.candidates import TextCodec
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 from uniperceiver.waiting import announced
 
 _STEPS = 64  # of the run, whose draws of tasks are looked at
@@ -158,7 +159,7 @@ def planned_run(
         codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, nowhere)
     check_sizes(recipe, tasks, arch)
-    model = empty_model(arch, TEMPERATURES)
+    model = empty_model(arch, temperatures_of(arch.tokenizers))
     freeze(recipe, model)
     mixture = mixture_of(recipe, tasks, codec, arch.patch)
     return PlannedRun(
