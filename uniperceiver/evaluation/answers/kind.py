@@ -91,9 +91,13 @@ class Scores:
         self.target.append(target_R.cpu())
         self.sample.append(sample_R[known_R].cpu())
 
-    def extend(self, others: Mapping[str, Sequence[Tensor]], first: int) -> None:
+    def extend(self, others: Mapping[str, Sequence[Tensor] | Mapping[str, Sequence[Tensor]]], first: int) -> None:
         """Take in scores, as their fields by name, of samples that begin with number `first` here."""
         for name, values in others.items():
+            if isinstance(values, Mapping):
+                for key, hits in values.items():
+                    self.hit1_of.setdefault(key, []).extend(hits)
+                continue
             getattr(self, name).extend(value + first if name == "sample" else value for value in values)
 
     def loss(self) -> Metrics:
@@ -129,26 +133,20 @@ def scores(
             feature_RD, target_R = input_features(model, batch), batch.readout.target_R
             logits_RK, part = compare(model, task, feature_RD, c_KD), Scores()
             part.add(logits_RK, target_R, batch.readout.row_R)
-            hits = {name: _hits(compare(model, task, feature_RD, o_KD), target_R) for name, o_KD in others_KD.items()}
+            for name, other_KD in others_KD.items():
+                of_other = Scores()
+                of_other.add(compare(model, task, feature_RD, other_KD), target_R, batch.readout.row_R)
+                part.hit1_of[name] = of_other.hit1
             answers: Sequence[Prediction] = []
             if settings.on_predictions is not None:
                 answers = likeliest_of(task.name, split.name, names, batch, logits_RK, target_R)
-            of_part = {name: values for name, values in vars(part).items() if name != "hit1_of"}
-            return {"scores": of_part, "samples": len(captions), "answers": plain(answers), "others": hits}
+            return {"scores": vars(part), "samples": len(captions), "answers": plain(answers)}
 
         for part in measured(split, settings, scored):
             collected.extend(part["scores"], seen)
-            for name, hits in part["others"].items():
-                collected.hit1_of.setdefault(name, []).append(hits)
             seen += part["samples"]
             tell(settings, part["answers"])
     return collected
-
-
-def _hits(logits_RK: Tensor, target_R: Tensor) -> Tensor:
-    """Whether the best candidate is right, of the read-outs whose target is known."""
-    known_R = target_R >= 0
-    return top_k_hits(logits_RK[known_R].float(), target_R[known_R], 1).cpu()
 
 
 def batch_of(split: Split, settings: Settings, samples: Sequence[Sample]) -> Batch:
