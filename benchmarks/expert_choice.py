@@ -91,7 +91,7 @@ def run(seed: int, steps: int, batch_size: int) -> dict[str, dict[str, float]]:
     """The figures of every arm with that seed."""
     source = ScenesSource(items=steps * batch_size, seed=seed, label="shape_colour", pixels=_SIZE, objects=1)
     fresh = ScenesSource(items=256, seed=seed, label="shape_colour", pixels=_SIZE, objects=1, split="val")
-    task = replace(CATALOGUE["image_classification"], labels=source.classes)
+    task = replace(CATALOGUE["image_classification"], labels=source.classes or ())
     codec = bpe.train([text for texts in source.classes or () for text in texts], size=320, lowercase=True)
     arms = {name: _arm(codec, moe, readout, seed) for name, (moe, readout) in ARMS.items()}
     for step in range(steps):
