@@ -13,7 +13,7 @@ import torch
 from benchmarks.parts import flat
 from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.batch import Prepared, collate, prepare, soft_labels
+from uniperceiver.data.batch import Kept, Prepared, collate, prepare, soft_labels
 from uniperceiver.data.media.objects import framed
 from uniperceiver.data.media.preprocess import image_pixels
 from uniperceiver.errors import BrokenSample
@@ -294,3 +294,24 @@ def test_pictures_of_nothing_are_learnt_and_pictures_of_which_nothing_is_told_ar
     boxed = replace(nothing, boxes=np.array([[1.0, 2, 3, 4]]), classes=np.array([0]))
     with pytest.raises(BrokenSample, match="has no masks"):
         prepared("instance_segmentation", boxed, training=True)
+
+
+def test_which_patches_are_kept_is_drawn_last_of_all() -> None:
+    task, kept = tiny_task("image_text_retrieval"), {"image": Kept(tokens=3, of=9)}
+    augment, codec = AugmentConfig(crop=0.3, flip=0.5), tiny_codec()
+    seen = set()
+    for seed in range(20):
+        whole = prepare(task, FULL, VIEW, codec, augment, numpy_stream(seed))
+        some = prepare(task, FULL, VIEW, codec, augment, numpy_stream(seed), kept)
+        assert torch.equal(some.media["image"], whole.media["image"])
+        assert some.asked == whole.asked
+        assert not whole.keep
+        assert some.keep["image"].dtype == torch.int64
+        seen.add(tuple(some.keep["image"].tolist()))
+    assert all(list(places) == sorted(set(places)) and len(places) == 3 for places in seen)
+    assert len(seen) > 10
+    assert {place for places in seen for place in places} == set(range(9))
+    batch = collate(task, [some, some], codec)
+    assert batch.inputs.parts[0].keep_BG.tolist() == [some.keep["image"].tolist()] * 2
+    assert collate(task, [whole], codec).inputs.parts[0].keep_BG is None
+    assert not prepare(task, FULL, VIEW, codec, None, numpy_stream(0), kept).keep  # evaluation sees all

@@ -84,6 +84,9 @@ class TaskConfig:
     """Milliseconds from one frame of a spectrogram to the next; speech: 10."""
     length: PositiveInt = 64
     """Longest text in tokens; longer ones are cut, keeping the end token."""
+    drop: float = Field(default=0.0, ge=0, lt=1)
+    """DropToken: share of the patches of a picture, clip or sound that are left out in training, drawn anew for every
+    sample; the others keep their positions, and whatever is measured or asked has all of them."""
     template: str | None = None
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.batch import Prepared, at_places, collate, prepare, soft_labels
+from uniperceiver.data.batch import Kept, Prepared, at_places, collate, prepare, soft_labels
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
@@ -23,6 +23,7 @@ from uniperceiver.streams import numpy_stream, seed_of
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
 
+NEVER = 2**62  # the step of a stage that is not trained in
 MOST_IN_MEMORY = 2**24
 """Samples of a set whose order is drawn at once; that of a larger one is computed place by place."""
 
@@ -36,6 +37,7 @@ class Stage:
     batch: int
     weight: float = 1.0  # of the task, relative to the others
     cost: float = 1.0  # of a batch beside those of other tasks, in any unit
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # by modality, of which tokens are dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,9 @@ class TrainingSet:
     index: int  # among the tasks of the run
     source: Source
     augment: AugmentConfig
-    stages: tuple[Stage, ...]  # in the order in which they begin, the first with step 0
+    # In the order in which they begin, the first with step 0; the last is that of what is measured, and of training's
+    # end, if it is trained in.
+    stages: tuple[Stage, ...]
 
     def stage_at(self, step: int) -> int:
         """The number of the stage that a step belongs to: of those that have begun, the last."""
@@ -178,7 +182,7 @@ class BatchMaker:
     ) -> tuple[dict[int, Prepared], dict[int, Broken]]:
         """The samples at those places of a plan, and those that are broken, by place."""
         task, source = training_set.task, training_set.source
-        preprocess = training_set.stages[plan.stage].preprocess
+        stage, augment, codec = training_set.stages[plan.stage], training_set.augment, self.mixture.codec
         prepared, broken = {}, {}
         for place in places:
             epoch, position = divmod(plan.start + place, len(source))
@@ -186,7 +190,7 @@ class BatchMaker:
             rng = numpy_stream(self.mixture.seed, "sample", task.name, epoch, sample_index)
             try:
                 sample = source.read(sample_index)
-                prepared[place] = prepare(task, sample, preprocess, self.mixture.codec, training_set.augment, rng)
+                prepared[place] = prepare(task, sample, stage.preprocess, codec, augment, rng, stage.kept)
             except BrokenSample as error:
                 broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
         return prepared, broken

@@ -33,6 +33,7 @@ from uniperceiver.runs.plan.counts import (
 from uniperceiver.runs.plan.devices import Cluster
 from uniperceiver.runs.plan.measure import BatchCost, measure
 from uniperceiver.runs.prepare import asked_architecture
+from uniperceiver.runs.sounds import heard_alike
 from uniperceiver.runs.training import autocast_of, method_of, mixture_of
 from uniperceiver.runs.tuning import freeze, with_fraction
 from uniperceiver.tasks.candidates import TextCodec
@@ -159,9 +160,10 @@ def planned_run(
         codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, nowhere)
     check_sizes(recipe, tasks, arch)
+    tasks = heard_alike(tasks, arch)
     model = empty_model(arch, temperatures_of(arch.tokenizers))
     freeze(recipe, model)
-    mixture = mixture_of(recipe, tasks, codec, arch.patch)
+    mixture = mixture_of(recipe, tasks, codec, model.tokenizer)
     return PlannedRun(
         recipe=recipe,
         tasks=tasks,
