@@ -65,6 +65,8 @@ def prepare(
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
+    if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
+        sample = replace(sample, moment=float(rng.random()))  # one for a clip and its sound
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
         for modality in _read(task)
