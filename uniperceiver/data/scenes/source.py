@@ -169,10 +169,10 @@ def _combined(rng: np.random.Generator, scene: Scene, *, unseen: bool) -> Scene:
     """The scene with other shapes: the largest thing is unseen, or else no thing is; all such are equally likely."""
     things = []
     for number, thing in enumerate(scene.things):
-        wanted = unseen and number == 0
-        shapes = [shape for shape in SHAPES if is_unseen(shape, thing.colour) == wanted]
+        is_asked = unseen and number == 0
+        shapes = [shape for shape in SHAPES if is_unseen(shape, thing.colour) == is_asked]
         drawn = shapes[int(rng.integers(len(shapes)))]
-        stays = (unseen and not wanted) or is_unseen(thing.shape, thing.colour) == wanted
+        stays = (unseen and not is_asked) or is_unseen(thing.shape, thing.colour) == is_asked
         things.append(thing if stays else replace(thing, shape=drawn))
     return replace(scene, things=tuple(things))
 
