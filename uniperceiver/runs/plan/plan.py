@@ -270,8 +270,10 @@ def activations_of(run: PlannedRun, costs: Mapping[str, BatchCost], size: int) -
     batches = -(-run.mixture.batches_per_step // size)
     worst = 0.0
     for name, cost in costs.items():
-        kept = cost.inputs.saved if name in run.shares else cost.saved
-        worst = max(worst, kept * (batches if name in run.keeps_step else 1) + cost.extra)
+        kept, extra = cost.saved, cost.extra
+        if name in run.shares:  # whose candidates have a backward pass of their own
+            kept, extra = cost.inputs.saved, max(cost.inputs.extra, cost.encoding.extra)
+        worst = max(worst, kept * (batches if name in run.keeps_step else 1) + extra)
     # Of shared candidates a process keeps its own part, and all representations with their gradients.
     parts = sorted(
         (
