@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.moe_cases import TASKS, VQA, moe_of
-from tests.tiny import tiny_architecture, tiny_model, tiny_task
+from tests.tiny import hearing, tiny_architecture, tiny_model, tiny_task
 from uniperceiver.model.merge import Merging, merge_model
 from uniperceiver.model.model import Generalist
+from uniperceiver.moe.settings import KINDS
 from uniperceiver.records import Segment
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
@@ -24,6 +25,7 @@ def needs_of(names: Sequence[str] = NAMES) -> dict[str, Sequence[Segment]]:
 
 
 def routed_and_merged(names: Sequence[str] = NAMES, **settings: Any) -> tuple[Generalist, Merging]:
-    moe = moe_of(**settings)
-    model = tiny_model(moe=moe).eval()
-    return model, merge_model(model, tiny_architecture(moe=moe), needs_of(names))
+    hears = hearing(task_of("audio_classification"))
+    moe = moe_of(**settings, kinds=(*KINDS, "audio"))
+    model = tiny_model(moe=moe, **hears).eval()
+    return model, merge_model(model, tiny_architecture(moe=moe, **hears), needs_of(names))

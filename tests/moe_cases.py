@@ -64,14 +64,14 @@ def inputs_of(name: str, task: int = 1) -> Sequences:
         return _question(task)
     inputs = tiny_batch(name).inputs
     inputs = replace(inputs, facts=replace(inputs.facts, task=task))
-    text = flat(inputs)
-    if text.ids_BN is None:
+    text = inputs.text
+    if text is None:
         return inputs
-    valid_BN = torch.ones_like(text.ids_BN, dtype=torch.bool) if text.valid_BN is None else text.valid_BN.clone()
-    half = text.ids_BN.shape[1] // (2 if text.order_BN is not None else 1)  # words, then as many queries
-    for start in range(0, text.ids_BN.shape[1], half):
+    valid_BN = torch.ones_like(text.values, dtype=torch.bool) if text.valid_BN is None else text.valid_BN.clone()
+    half = text.values.shape[1] // (2 if text.order_BN is not None else 1)  # words, then as many queries
+    for start in range(0, text.values.shape[1], half):
         valid_BN[0, start + max(1, half * 2 // 5) : start + half] = False
-    return changed(inputs, valid_BN=valid_BN)
+    return replace(inputs, parts=(*inputs.media, replace(text, valid_BN=valid_BN)))
 
 
 def _question(task: int) -> Sequences:

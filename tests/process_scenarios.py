@@ -32,7 +32,8 @@ from uniperceiver.training.stop import Stopped
 
 TASKS = ("colours", "motions", "words", "captions", "retrieval")
 READING = ("colours", "relations", "words", "retrieval")  # experts cannot choose among the words of a text they write
-CONDITIONS = ("shared", "attribute", "token", "context", "task_specific", "expert_choice")
+IN_BATCHES = "expert_choice in batches"
+CONDITIONS = ("shared", "attribute", "token", "context", "task_specific", "expert_choice", IN_BATCHES)
 METHODS = ("uncertainty", "gradnorm", "dwa", "pcgrad", "cagrad", "nash", "famo", "own_moments", "tbgn")
 
 Scenario = Callable[[World, Path], Any]
@@ -46,6 +47,8 @@ def recipe_of(tasks: tuple[str, ...] = TASKS, **changes: Any) -> Recipe:
 
 def routed(condition: str, **changes: Any) -> dict[str, Any]:
     experts = {} if condition == "shared" else {"moe__experts": 4, "moe__k": 2}
+    if condition == IN_BATCHES:
+        condition, experts = "expert_choice", {**experts, "moe__group": "batch", "moe__serve_answer": True}
     return {"moe__condition": condition, **experts, **changes}
 
 
@@ -138,7 +141,7 @@ def stopping(at: int, ranks: tuple[int, ...], rank: int) -> Callable[[Run], None
 
 
 def parity(condition: str, world: World, folder: Path) -> Any:
-    tasks = READING if condition == "expert_choice" else TASKS
+    tasks = READING if condition in ("expert_choice", IN_BATCHES) else TASKS
     more = {"moe__balance__bias_rate": 1e-3, "moe__balance__switch": 0.01} if condition == "token" else {}
     return trained(world, folder, recipe_of(tasks, steps=10, **routed(condition, **more)))
 

@@ -9,7 +9,7 @@ from uniperceiver.cli.parser import parse
 from uniperceiver.config import read_recipe
 from uniperceiver.data.tasks import open_tasks
 from uniperceiver.runs.architecture import moe_of
-from uniperceiver.runs.checks import check_recipe
+from uniperceiver.runs.checks.recipe import check_recipe
 from uniperceiver.studies.plan import read_plan
 
 WORDS = [words for block in blocks("docs/regions-study.md", "bash") for words in commands(block)]

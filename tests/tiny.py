@@ -3,7 +3,9 @@
 from dataclasses import replace
 from functools import cache
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
 
 from uniperceiver import AugmentConfig
@@ -14,14 +16,17 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Batch
+from uniperceiver.records.sounds import Sound, SoundShape
 from uniperceiver.streams import numpy_stream, torch_stream
 from uniperceiver.tasks.candidates import Candidates, label_candidates, vocabulary_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.task import TEMPERATURES, Task
+from uniperceiver.tasks.task import Task, temperatures_of
 from uniperceiver.tokenizers import bpe
+from uniperceiver.tokenizers.join import USUAL
 
 WIDTH, PATCH = 16, 16
-VIEW = Preprocess(size=32, frames=2, length=12)  # 2 x 2 patches
+SOUND = SoundShape(rate=8000, mels=8, patch=(4, 4), mean=-5.0, deviation=3.0)
+VIEW = Preprocess(size=32, frames=2, length=12, seconds=0.256, sound=SOUND)  # 2 x 2 patches, of sounds likewise
 
 
 @cache
@@ -41,9 +46,17 @@ def tiny_architecture(**fields: object) -> Architecture:
     return Architecture(**{**values, **fields})
 
 
+def hearing(task: Task) -> dict[str, Any]:
+    """What the architecture of a model needs for this task beside what all have: nothing, unless it hears."""
+    if not task.hears:
+        return {}
+    return {"tokenizers": (*USUAL, "sound"), "sound": SOUND}
+
+
 def tiny_model(seed: int = 0, **fields: object) -> Generalist:
     """A model of `tiny_architecture`; also norms, biases, LayerScale and temperatures are random."""
-    model = build(tiny_architecture(**fields), TEMPERATURES, torch_stream(seed, "weights"))
+    arch = tiny_architecture(**fields)
+    model = build(arch, temperatures_of(arch.tokenizers), torch_stream(seed, "weights"))
     stream = torch_stream(seed, "more weights")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -59,7 +72,7 @@ def tiny_model(seed: int = 0, **fields: object) -> Generalist:
 
 def tiny_source(task: Task, items: int = 24) -> ScenesSource:
     """Scenes as this task wants to see them, labelled by the shape of the largest thing."""
-    view = {"image": "image", "video": "clip"}.get(task.visual or "", "text")
+    view = {"image": "image", "video": "clip"}.get(task.visual or "", "image" if task.hears else "text")
     label = "shape" if task.answer.has_labels else "none"
     return ScenesSource(items=items, view=view, pixels=32, frames=3, label=label)
 
@@ -78,10 +91,20 @@ def tiny_prepared(
     samples = [source.read(index) for index in range(size)]
     if task.media and task.answer.reads_text(task):  # scenes have no questions
         samples = [replace(sample, text=sample.captions[0]) for sample in samples]
+    if task.hears:  # 0.2 to 0.4 seconds: with silence around, or cut
+        samples = [sample.with_value("audio", tiny_sound(index)) for index, sample in enumerate(samples)]
     return [
         prepare(task, sample, preprocess, tiny_codec(), augment, numpy_stream(0, "tiny", index))
         for index, sample in enumerate(samples)
     ]
+
+
+def tiny_sound(index: int) -> Sound:
+    """A tone in noise, of 0.2 seconds and more, as a sound of two channels at another rate than the model's."""
+    rng = numpy_stream(0, "tiny sound", index)
+    time_L1 = np.arange(round(11_025 * (0.2 + 0.1 * index)))[:, None] / 11_025
+    x_L2 = 0.3 * np.sin(2 * np.pi * (200 + 300 * index) * time_L1) + rng.normal(0, 0.01, (len(time_L1), 2))
+    return Sound(x_L2.astype(np.float32), 11_025)
 
 
 def tiny_batch(

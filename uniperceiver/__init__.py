@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from uniperceiver.data.tasks import TaskData
     from uniperceiver.errors import UserError
+    from uniperceiver.records.sounds import Sound
     from uniperceiver.runs.evaluate import evaluate
     from uniperceiver.runs.steps import Step
     from uniperceiver.runs.train import TrainedRun, train
@@ -68,6 +69,7 @@ __all__ = [
     "ParallelConfig",
     "Recipe",
     "SamplingConfig",
+    "Sound",
     "Task",
     "TaskBalanceConfig",
     "TaskConfig",
@@ -85,6 +87,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Sound": "uniperceiver.records.sounds",
     "Task": "uniperceiver.tasks.task",
     "TaskData": "uniperceiver.data.tasks",
     "Tracker": "uniperceiver.training.log",

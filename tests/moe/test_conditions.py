@@ -38,7 +38,7 @@ def code(name: str, segment: Segment, settings: MoE = SETTINGS) -> Code:
 
 
 def every_segment(index: int | None = 1) -> Iterator[Segment]:
-    for task in CATALOGUE.values():
+    for task in (task for task in CATALOGUE.values() if not task.hears):
         yield from task.segments(index)
 
 

@@ -8,12 +8,14 @@ what bit 0 on every candidate gives, so the release layout needs no table. It ha
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
 from tests.tasks.test_catalogue import EXPECTED as OF_THE_ORIGINAL
-from tests.tiny import tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_task
-from uniperceiver.moe.conditions import LAYOUTS, exchange, paper_bits, release_bits
+from tests.tiny import hearing, tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_task
+from uniperceiver.moe.conditions import LAYOUTS, attribute, exchange, paper_bits, release_bits
+from uniperceiver.moe.settings import KINDS, MoE
 from uniperceiver.records import Facts, Segment
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query
@@ -39,6 +41,26 @@ TABLE = {
     "image_text_retrieval": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
     "video_text_retrieval": [("1001 1000", "1001 1001"), ("1001 0110", "1001 0100")],
 }
+# Tasks that hear, which the original has not: what its rule says of them.
+HEARING = {
+    "audio_classification": [("0001 0000", "0001 0001"), ("1001 0110", "0001 0100")],
+    "audiovisual_classification": [
+        ("1001 1000", "1001 1001"),
+        ("1001 0000", "1001 0001"),
+        ("1001 0110", "1001 0100"),
+    ],
+    "audio_captioning": [("0101 0000", "0101 0001"), ("0101 0101", "0101 0111"), ("1101 0110", "0101 0100")],
+    "audio_text_retrieval": [("0001 0000", "0001 0001"), ("1001 0110", "0001 0100")],
+    "video_audio_retrieval": [("1000 1000", "1000 1001"), ("1000 0010", "1000 0000")],
+}
+# The three bits behind the eight: sound in inputs, sound in targets, token is sound.
+ADDED = {
+    "audio_classification": ["101", "100"],
+    "audiovisual_classification": ["100", "101", "100"],
+    "audio_captioning": ["101", "100", "100"],
+    "audio_text_retrieval": ["101", "100"],
+    "video_audio_retrieval": ["010", "011"],
+}
 
 
 def as_bits(text: str) -> tuple[int, ...]:
@@ -47,7 +69,8 @@ def as_bits(text: str) -> tuple[int, ...]:
 
 def segments(name: str) -> list[Segment]:
     """Of a real batch of that task: those of the input, then those of the candidates."""
-    task, batch, tokenizer = tiny_task(name), tiny_batch(name), tiny_model().tokenizer
+    task, batch = tiny_task(name), tiny_batch(name)
+    tokenizer = tiny_model(**hearing(task)).tokenizer
     candidates = tiny_candidates(task, batch).sequences
     return [*tokenizer(batch.inputs).segments, *tokenizer(candidates).segments]
 
@@ -65,16 +88,27 @@ def every_segment() -> list[Segment]:
 
 
 def test_the_table_has_every_task() -> None:
-    assert TABLE.keys() == CATALOGUE.keys()
+    assert TABLE.keys() | HEARING.keys() == CATALOGUE.keys()
+    assert HEARING.keys() == ADDED.keys() == {name for name, task in CATALOGUE.items() if task.hears}
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [*TABLE, *HEARING])
 def test_rows_are_those_of_the_original(name: str) -> None:
-    found = segments(name)
+    found, table = segments(name), TABLE | HEARING
     assert [(release_bits(each), paper_bits(each)) for each in found] == [
-        (as_bits(code), as_bits(paper)) for code, paper in TABLE[name]
+        (as_bits(code), as_bits(paper)) for code, paper in table[name]
     ]
-    assert [paper_bits(each) for each in CATALOGUE[name].segments()] == [as_bits(paper) for _, paper in TABLE[name]]
+    assert [paper_bits(each) for each in CATALOGUE[name].segments()] == [as_bits(paper) for _, paper in table[name]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", [*TABLE, *HEARING])
+def test_sound_adds_three_bits_behind_those_that_were_there(name: str, layout: Any) -> None:
+    deaf, settings = (MoE(condition="attribute", layout=layout, kinds=kinds) for kinds in (KINDS, (*KINDS, "audio")))
+    for number, segment in enumerate(segments(name)):
+        assert attribute(segment, deaf) == LAYOUTS[layout](segment)
+        added = as_bits(ADDED[name][number]) if name in ADDED else (0, 0, 0)
+        assert attribute(segment, settings) == (*LAYOUTS[layout](segment), *added)
 
 
 @pytest.mark.parametrize("name", ["image_captioning", "video_captioning"])

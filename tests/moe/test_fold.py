@@ -20,8 +20,8 @@ from uniperceiver.tasks.catalogue import CATALOGUE
 
 
 def all_segments() -> list[Segment]:
-    """Those of every task of the catalogue and of questions about pictures."""
-    tasks = [*CATALOGUE.values(), VQA]
+    """Those of every task of the catalogue that does not hear, and of questions about pictures."""
+    tasks = [*(task for task in CATALOGUE.values() if not task.hears), VQA]
     return [segment for index, task in enumerate(tasks) for segment in task.segments(index % TASKS)]
 
 

@@ -72,7 +72,13 @@ def test_config_json_has_the_same_keys_in_the_same_order() -> None:
         "evaluation_capacity",
         "selection_bias",
         "tasks",
-        "kinds",  # left out of the file where they are the usual ones
+        "kinds",  # these are left out of the file where they are the usual ones
+        "group",
+        "serve_answer",
     ]
+    assert list(MoE(condition="token").to_json())[-2:] == ["selection_bias", "tasks"]
+    said = MoE(condition="expert_choice", group="batch", serve_answer=True)
+    assert list(said.to_json())[-2:] == ["group", "serve_answer"]
+    assert parse(MoE, said.to_json(), "config.json") == said
     with pytest.raises(UserError, match="key 'condition' is missing"):
         parse(MoE, {"experts": 4}, "config.json")

@@ -113,6 +113,8 @@ def test_there_is_nothing_to_balance_or_to_fill_without_values(condition: str, n
         ("expert_choice", {}, {"bias_rate": 0.1}, "moe.balance.bias_rate: .* equally many tokens already; remove"),
         ("expert_choice", {}, {"load": 0.1}, "moe.balance.load: .* equally many tokens already; remove"),
         ("expert_choice", {"renormalise": True}, {}, "moe.renormalise: .* probabilities themselves; remove"),
+        ("token", {"group": "batch"}, {}, "moe.group: with moe.condition=token each token has its experts; remove"),
+        ("attribute", {"serve_answer": True}, {}, "moe.serve_answer: with moe.condition=attribute each token has its"),
         (
             "token",
             {"noise": 0.0},

@@ -104,7 +104,7 @@ def test_folders_of_runs_are_known(trained: Path, tmp_path: Path) -> None:
 def test_a_refused_start_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], message: str
 ) -> None:
-    monkeypatch.setattr("uniperceiver.runs.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("uniperceiver.runs.checks.recipe.find_spec", lambda name: None)
     with pytest.raises(UserError, match=message):
         train(tmp_path / "deep" / "run", small_recipe(**changes))
     assert list(tmp_path.iterdir()) == []

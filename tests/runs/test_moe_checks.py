@@ -91,6 +91,19 @@ def test_tasks_that_write_nothing_may_use_all(tmp_path: Path) -> None:
         prepare_run(small_recipe(tasks, moe=moe), tmp_path, tmp_path / str(moe["condition"]), quiet=True)
 
 
+def test_experts_that_choose_in_a_batch_are_noted_and_choose_in_no_chunk(tmp_path: Path) -> None:
+    moe = {"condition": "expert_choice", "k": 2, "group": "batch", "serve_answer": True}
+    run = prepare_run(
+        small_recipe(("colours",), moe=moe, model__readout="mean"), tmp_path, tmp_path / "run", quiet=True
+    )
+    assert run.objective.model.mean_readout
+    assert [line for line in run.notes if line.startswith("moe.group=batch") and NOTE in line]
+    for keys in ({"candidates__share": "step"}, {"tasks__retrieval__negatives": "step"}):
+        recipe = small_recipe(("colours", "retrieval"), moe=moe, **keys)
+        with pytest.raises(UserError, match=r"^moe.group=batch: depends on what is encoded together; remove it, or "):
+            prepare_run(recipe, tmp_path, tmp_path / "other", quiet=True)
+
+
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a capacity, on a task that writes nothing."""

@@ -13,7 +13,7 @@ from uniperceiver import UniPerceiver, evaluate, load
 from uniperceiver.cli import main
 from uniperceiver.errors import UserError
 from uniperceiver.evaluation.evaluate import metric_names
-from uniperceiver.runs.checks import check_best
+from uniperceiver.runs.checks.recipe import check_best
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.runs.steps import best_step, load_saved
 from uniperceiver.tasks.catalogue import CATALOGUE

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from benchmarks.parts import changed, flat
-from tests.tiny import VIEW, tiny_batch, tiny_candidates, tiny_codec, tiny_model, tiny_prepared, tiny_source, tiny_task
+from tests.tiny import (
+    VIEW,
+    hearing,
+    tiny_batch,
+    tiny_candidates,
+    tiny_codec,
+    tiny_model,
+    tiny_prepared,
+    tiny_source,
+    tiny_task,
+)
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import collate, prepare
 from uniperceiver.records import Batch, Encoded, Facts, Readout, Segment
@@ -61,7 +71,8 @@ def test_answers_are_read_at_row_and_position_of_their_segment() -> None:
 
 @pytest.mark.parametrize("name", READ_BY_POSITION)
 def test_every_task_gives_probabilities_and_teaches_what_it_uses(name: str) -> None:
-    task, model, batch = tiny_task(name), tiny_model(), tiny_batch(name)
+    task, batch = tiny_task(name), tiny_batch(name)
+    model = tiny_model(**hearing(task))
     candidates = tiny_candidates(task, batch)
     logits_RK = ask(model, task, batch, candidates)
     classes = len(task.labels) or candidates.sequences.size
@@ -76,12 +87,14 @@ def test_every_task_gives_probabilities_and_teaches_what_it_uses(name: str) -> N
     assert {f"temperatures.{task.temperature}", "head.linear.weight", "encoder.blocks.0.scale1"} <= learned
     assert {key for key in learned if "temperatures" in key} == {f"temperatures.{task.temperature}"}
     assert ("tokenizer.patches.project.weight" in learned) == (task.visual is not None)
+    assert ("tokenizer.sound.project.weight" in learned) == task.hears
 
 
 @pytest.mark.parametrize("name", READ_BY_POSITION)
 def test_neighbours_and_padding_in_the_batch_change_no_answer(name: str) -> None:
     """Each sample alone (no padding) and in a batch (padded) gets the same representations at its read-outs."""
-    task, model = tiny_task(name), tiny_model()
+    task = tiny_task(name)
+    model = tiny_model(**hearing(task))
     items = tiny_prepared(task, 4, preprocess=replace(VIEW, length=40))
     together = collate(task, items, tiny_codec())
     with torch.no_grad():

@@ -10,9 +10,9 @@ from torch import nn
 
 from benchmarks.parts import changed
 from tests.moe_cases import VQA
-from tests.tiny import tiny_batch, tiny_codec, tiny_model, tiny_prepared, tiny_task
+from tests.tiny import hearing, tiny_batch, tiny_codec, tiny_model, tiny_prepared, tiny_task
 from uniperceiver.data.batch import collate
-from uniperceiver.records import Segment, Sequences
+from uniperceiver.records import Part, Segment, Sequences
 from uniperceiver.tasks.candidates import label_candidates, sampled_candidates, vocabulary_candidates
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.decode import prefix_with_query
@@ -56,7 +56,7 @@ def candidates_of(task: Task) -> list[Sequences]:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_inputs_and_candidates(task: Task) -> None:
-    tokenizer, said = tiny_model().tokenizer, task.segments(INDEX)
+    tokenizer, said = tiny_model(**hearing(task)).tokenizer, task.segments(INDEX)
     assert known(tokenizer(inputs_of(task)).segments) == known(each for each in said if each.facts.side == "input")
     for sequences in candidates_of(task):
         found = known(tokenizer(sequences).segments)
@@ -66,16 +66,16 @@ def test_inputs_and_candidates(task: Task) -> None:
 
 @pytest.mark.parametrize("task", [each for each in TASKS if each.read_at == "next"], ids=lambda task: task.name)
 def test_generation_needs_nothing_else(task: Task) -> None:
-    model, seen = tiny_model().eval(), set[tuple[Any, ...]]()
+    model, seen = tiny_model(**hearing(task)).eval(), set[tuple[Any, ...]]()
 
     def look(module: nn.Module, given: tuple[Any, ...]) -> None:
         # A new word and its query are a sequence of their own.
         seen.update((kind, causal, facts) for kind, causal, facts, _ in known(given[0].segments))
 
     model.encoder.register_forward_pre_hook(look)
-    nothing = None if task.media else torch.ones(3, 0, dtype=torch.int64)
-    text = dict.fromkeys(("valid_BN", "position_BN", "order_BN", "query_BN"))
-    prefix = changed(inputs_of(task), ids_BN=nothing, **text)
+    inputs = inputs_of(task)
+    nothing = Part(modality="text", values=torch.ones(3, 0, dtype=torch.int64))
+    prefix = replace(inputs, parts=inputs.media or (nothing,))
     with torch.no_grad():
         cache, _ = model.begin(prefix_with_query(prefix, tiny_codec().answer), words=3)
         model.extend(cache, torch.tensor([4, 5, 6]), 1)

@@ -6,6 +6,7 @@ from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
 from uniperceiver.config.read import parse_recipe, read_overrides, read_recipe
 from uniperceiver.config.recipe import Recipe
 from uniperceiver.config.regions import RegionsConfig
+from uniperceiver.config.sounds import SoundConfig
 from uniperceiver.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "RegionsConfig",
     "SamplingConfig",
+    "SoundConfig",
     "TaskBalanceConfig",
     "TaskConfig",
     "TuneConfig",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.config.regions import RegionsConfig
+from uniperceiver.config.sounds import SoundConfig
 from uniperceiver.strict import record
 
 
@@ -42,6 +43,8 @@ class ModelConfig:
     object_detection and instance_segmentation need, and which all tasks on pictures then read."""
     regions: RegionsConfig = RegionsConfig()
     """regions: the network that makes the proposals."""
+    sound: SoundConfig = SoundConfig()
+    """What becomes of sounds, where a task hears."""
     width: PositiveInt | None = None
     """Overrides the width of the named size."""
     layers: PositiveInt | None = None
@@ -56,6 +59,9 @@ class ModelConfig:
     """Initial value of LayerScale (the original release starts at 0.001, for much longer runs)."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping a branch of a layer, per sample, in training."""
+    readout: Literal["answer", "mean"] = "answer"
+    """Where an answer that stands in no text is read. answer: at the <SPE> before all tokens, as the original; mean:
+    the mean over all tokens, as IMP does."""
     frame_offset: bool = True
     """Training clips start at a random row of the temporal table, drawn per batch."""
 

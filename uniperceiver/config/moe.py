@@ -76,6 +76,11 @@ class MoEConfig(ExpertsConfig):
     copy_noise: float = Field(default=0.0, ge=0)
     """Of copies, with a dense `model.start` or `begin: equal`: noise on each expert's matrix, relative to the matrix's
     standard deviation. 0: the model begins exactly as the dense one; gates learn only as its copies come to differ."""
+    group: Literal["sequence", "batch"] = "sequence"
+    """expert_choice: among which tokens an expert chooses. sequence: those of one sequence; batch: those of all that
+    are encoded together, in groups of at most 2,048, as IMP does; figures then depend on the batch."""
+    serve_answer: bool = False
+    """expert_choice: a <SPE> that no expert has chosen is computed by the one it likes best."""
     noise: float = Field(default=1.0, ge=0)
     """In training, N(0, (noise / experts)^2) is added to the logits of the gates."""
     renormalise: bool | None = None

@@ -1,7 +1,7 @@
 """SAMPLE -> BATCH: samples of one task, as its declaration asks for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.objects import framed, mask_side
 from uniperceiver.data.media.preprocess import READERS, Preprocess
-from uniperceiver.errors import BrokenSample, UserError
+from uniperceiver.errors import BrokenSample
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Batch, Part, Readout, Sample, Sequences
 from uniperceiver.tasks.answers.kind import Asked
@@ -19,11 +19,25 @@ from uniperceiver.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """How many tokens of a medium are kept in training (DropToken)."""
+
+    tokens: int
+    of: int  # so many that there are
+
+    def drawn(self, rng: np.random.Generator) -> Tensor:
+        """Which, (tokens,) int64, rising: uniformly, without replacement."""
+        return torch.from_numpy(np.sort(rng.permutation(self.of)[: self.tokens]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """One sample, ready to be put into a batch."""
 
     id: str
-    media: Mapping[str, Tensor]  # by modality
+    media: Mapping[str, Tensor]  # by modality, of inputs and candidates
+    keep: Mapping[str, Tensor] = field(default_factory=dict)  # by modality, which of its tokens; all of the others
+    step: Mapping[str, float]  # milliseconds from row to row, of media that are a course in time
     asked: Asked  # what its task's kind of answer takes of it
 
 
@@ -34,30 +48,33 @@ def prepare(
     codec: TextCodec,
     augment: AugmentConfig | None,
     rng: np.random.Generator,
+    kept: Mapping[str, Kept] | None = None,
 ) -> Prepared:
     """What a task sees of a sample.
 
     Args:
         augment: augmentation in training; None in evaluation, where a sample has one fixed view.
         rng: the sample's own stream.
+        kept: the media of which tokens are dropped, in training; drawn after all else.
 
     Raises:
         BrokenSample: the sample lacks what the task needs (see `lacking`), or cannot be decoded.
-        UserError: the task's targets are not texts.
     """
     training = augment is not None
-    if task.target != TEXT:
-        raise UserError(f"task {task.name!r}: candidates of a batch are texts; ask for pictures the other way round")
     if (what := lacking(task, sample, training=training)) is not None:
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
+    if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
+        sample = replace(sample, moment=float(rng.random()))  # one for a clip and its sound
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
-        for modality in task.media
+        for modality in _read(task)
     }
+    step = {name: of(preprocess) for name in media if (of := READERS[name].step) is not None}
     asked = task.answer.asked(task, sample, codec, preprocess.length, rng, training=training)
-    return Prepared(id=sample.id, media=media, asked=asked)
+    keep = {modality: of.drawn(rng) for modality, of in (kept or {}).items()} if training else {}
+    return Prepared(id=sample.id, media=media, keep=keep, step=step, asked=asked)
 
 
 def _as_seen(
@@ -71,14 +88,19 @@ def _as_seen(
 
 def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
     """What a task needs of a sample and the sample does not have, such as "label", "image" or "caption"."""
-    for modality in task.media:
-        if sample.value(modality) is None:
+    for modality in _read(task):
+        if sample.holder(modality) is None:
             return MODALITIES[modality].noun
     if (what := task.answer.lacking(task, sample, training=training)) is not None:
         return what
     if task.answer.reads_text(task) and not (sample.text and sample.text.strip()):
         return MODALITIES[TEXT].noun
     return None
+
+
+def _read(task: Task) -> tuple[str, ...]:
+    """The modalities that are read of a sample as values: those of inputs and candidates but texts."""
+    return tuple(modality for modality in task.modalities if modality != TEXT)
 
 
 def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int | None = None) -> Batch:
@@ -88,17 +110,28 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
         index: the task's index among the tasks of the run.
     """
     asked = [item.asked for item in items]
-    parts = [
-        Part(modality=modality, values=torch.stack([item.media[modality] for item in items])) for modality in task.media
-    ]
+    parts = {
+        modality: Part(
+            modality=modality,
+            values=torch.stack([item.media[modality] for item in items]),
+            keep_BG=torch.stack([item.keep[modality] for item in items]) if modality in items[0].keep else None,
+            step=items[0].step.get(modality, 0.0),
+        )
+        for modality in _read(task)
+    }
     text = task.answer.text_part(asked, codec)
-    inputs = Sequences(facts=task.facts("input", index), parts=(*parts, *([] if text is None else [text])))
+    media = [parts[modality] for modality in task.media]
+    inputs = Sequences(facts=task.facts("input", index), parts=(*media, *([] if text is None else [text])))
+    if task.target == TEXT:
+        candidates = task.answer.batch_candidates(task, asked, codec, index)
+    else:
+        candidates = Sequences(facts=task.facts("candidate", index), parts=(parts[task.target],))
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
-        candidates=task.answer.batch_candidates(task, asked, codec, index),
+        candidates=candidates,
     )
 
 

@@ -7,7 +7,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import Merged
-from uniperceiver.moe.settings import KINDS, MoE
+from uniperceiver.moe.settings import MoE
+from uniperceiver.records.sounds import SoundShape
 from uniperceiver.strict import record
 from uniperceiver.tokenizers.join import USUAL
 from uniperceiver.tokenizers.regions.shape import RegionShape
@@ -58,6 +59,9 @@ class Architecture:
     """table: rows and columns of the stored table."""
     tokenizers: tuple[str, ...] = USUAL
     """Which tokenizers it has: keys of `tokenizers.join.TOKENIZERS`, in that order."""
+    readout: Literal["answer", "mean"] = "answer"
+    """Where an answer is read that stands in no text; answer: at the first <SPE>, as in the original; mean: over all
+    tokens."""
     frame_offset: bool = True
     """Training clips start at a random temporal row, one per batch."""
     random_still_row: bool = False
@@ -74,6 +78,8 @@ class Architecture:
     """Conditional experts; None: a dense model."""
     regions: RegionShape | None = None
     """What turns a still picture into regions; None: patches."""
+    sound: SoundShape | None = None
+    """What a sound is for it; None: none of its tasks hears."""
     prompts: PromptShape | None = None
     """What prompt tuning added; None: nothing."""
     merged: Merged | None = None
@@ -86,11 +92,11 @@ class Architecture:
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json; what came later stands there only where it says something."""
         values = dataclasses.asdict(self)
-        if self.moe is not None and self.moe.kinds == KINDS:
-            del values["moe"]["kinds"]
+        if self.moe is not None:
+            values["moe"] = self.moe.to_json()
         if self.regions is not None:
             values["regions"] = self.regions.to_json()
-        usual = {"tokenizers": USUAL, "stem": "linear", "regions": None}
+        usual = {"tokenizers": USUAL, "stem": "linear", "readout": "answer", "regions": None, "sound": None}
         return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     @property
@@ -101,9 +107,15 @@ class Architecture:
 
 def notes_on(arch: Architecture) -> list[str]:
     """Say what a user of this model should know before metrics are computed."""
-    if arch.moe is None or not arch.moe.capacity:
-        return []
-    return [
-        "moe.capacity: an expert that is full leaves tokens out, so figures depend on which samples share a batch "
-        "and on its size"
-    ]
+    notes = []
+    if arch.moe is not None and arch.moe.capacity:
+        notes.append(
+            "moe.capacity: an expert that is full leaves tokens out, so figures depend on which samples share a batch "
+            "and on its size"
+        )
+    if arch.moe is not None and arch.moe.group == "batch":
+        notes.append(
+            "moe.group=batch: experts choose among the tokens of all samples that are encoded together, so figures "
+            "depend on which samples share a batch and on its size"
+        )
+    return notes

@@ -180,6 +180,7 @@ class Encoder(nn.Module):
             token_first=self.token_first and len(tokens.segments) > 1,
             valid_BN=tokens.valid_BN,
             shared_BN=shared_BN,
+            answer_BN=tokens.answer_BN,
             stream=stream,
             place_B=tokens.place_B,
             planned=tokens.planned,

@@ -30,6 +30,14 @@ class Head(nn.Module):
         return self.linear(self.norm(x_RD))
 
 
+def mean_token(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
+    """The mean over the tokens of each sequence without padding, (B, 1, D)."""
+    if valid_BN is None:
+        return x_BND.mean(dim=1, keepdim=True)
+    sum_B1D = x_BND.masked_fill(~valid_BN[:, :, None], 0.0).sum(dim=1, keepdim=True)
+    return sum_B1D / valid_BN.sum(dim=1)[:, None, None]
+
+
 def _count_load(model: "Generalist", keys: object) -> None:
     model.weights_changed()
 
@@ -40,6 +48,7 @@ class Generalist(nn.Module):
     Args:
         temperatures: names of the families; each has one learned scalar s, and cosines are multiplied by exp(s).
         max_scale: upper limit of exp(s).
+        mean_readout: an answer that stands in no text is read as the mean over all tokens instead of at <SPE>.
 
     `weights_generation` is a number that rises whenever weights change.
     """
@@ -54,6 +63,7 @@ class Generalist(nn.Module):
         prompts: Prompts | None = None,
         max_scale: float = 100.0,
         likelihood_float32: bool = True,
+        mean_readout: bool = False,
     ) -> None:
         super().__init__()
         self.tokenizer, self.encoder, self.head, self.prompts = tokenizer, encoder, head, prompts
@@ -62,6 +72,7 @@ class Generalist(nn.Module):
             {name: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for name in temperatures}
         )
         self.max_scale, self.likelihood_float32 = max_scale, likelihood_float32
+        self.mean_readout = mean_readout
         self.weights_generation = 0
         self.register_load_state_dict_post_hook(_count_load)
 
@@ -89,12 +100,15 @@ class Generalist(nn.Module):
 
         Args:
             stream: what is random in training (DropPath, temporal offset) is drawn from it; None: nothing random.
-            summary: only the output at <SPE>, (B, 1, D), is wanted.
+            summary: only what a sequence is read by, (B, 1, D), is wanted: the output at <SPE>, or the mean.
             keep_layers: also return the embedded sequence's way through the layers.
         """
         tokens = self._tokens(sequences, stream)
         prompts = None if self.prompts is None else self.prompts.deep(sequences.facts.side)
-        encoded: Encoded = self.encoder(tokens, stream, prompts, summary=summary, keep_layers=keep_layers)
+        first = summary and not self.mean_readout
+        encoded: Encoded = self.encoder(tokens, stream, prompts, summary=first, keep_layers=keep_layers)
+        if summary and self.mean_readout:
+            encoded = replace(encoded, x_BND=mean_token(encoded.x_BND, tokens.valid_BN))
         return encoded if tokens.regions is None else replace(encoded, regions=tokens.regions)
 
     def _tokens(self, sequences: Sequences, stream: torch.Generator | None = None) -> Tokens:

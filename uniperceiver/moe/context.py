@@ -29,6 +29,7 @@ class ForwardContext:
     token_first: bool = False
     valid_BN: Tensor | None = None  # bool; None: no padding
     shared_BN: Tensor | None = None  # bool, tokens that every token of the sequence may look at; None: all of them
+    answer_BN: Tensor | None = None  # bool, where <SPE> stands; None: nobody asks
     stream: torch.Generator | None = None  # draws the gates' noise in training
     place_B: Tensor | None = None  # int64, places in the batch that was planned
     planned: int = 0
@@ -57,6 +58,7 @@ class ForwardContext:
             length=1,
             segments=(replace(self.segments[0], stop=1),),
             valid_BN=None,  # <SPE> is no padding
+            answer_BN=None if self.answer_BN is None else self.answer_BN[:, :1],
             shared_BN=None,
             groups={},
             routes={},

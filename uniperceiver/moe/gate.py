@@ -1,15 +1,18 @@
 """The gate: g = top_k(softmax(W_g R + noise)) (Eq. 3), in float32.
 
-Shape suffixes: T tokens or segment groups, B sequences, N tokens of a sequence, E experts, k choices of a token.
+Shape suffixes: T tokens or segment groups, B sequences, N tokens of a sequence, G groups of sequences, M tokens of such
+a group, E experts, k choices of a token.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.settings import MoE
 
 _EPS = torch.finfo(torch.float32).eps
+GROUP_TOKENS = 2048  # among which experts choose at most, where they choose among several sequences
 
 
 def probabilities(logit_TE: Tensor, noise_TE: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,32 @@ def expert_choice(probability_BNE: Tensor, valid_BN: Tensor | None, k: int) -> T
     return (rank_BNE < room_B[:, None, None]) & valid_BN[:, :, None]
 
 
+def expert_choice_of_batch(
+    probability_BNE: Tensor, valid_BN: Tensor | None, k: int, most: int = GROUP_TOKENS
+) -> Tensor:
+    """As `expert_choice`, among the tokens of several whole sequences: as many as have `most` tokens, padding counted.
+
+    So a short sequence is not computed by every expert (of three tokens, each would have sixteen experts), and which
+    tokens are chosen depends on the sequences beside them. (IMP's groups, which are cut anywhere.)
+    """
+    b, n, experts = probability_BNE.shape
+    if valid_BN is None:
+        valid_BN = torch.ones(b, n, dtype=torch.bool, device=probability_BNE.device)
+    groups = -(-b // max(1, most // n))
+    rows = -(-b // groups)
+    spare = groups * rows - b  # sequences of padding, so that all groups are of one size
+    score_GME = F.pad(probability_BNE.detach(), (0, 0, 0, 0, 0, spare)).reshape(groups, rows * n, experts)
+    valid_GM = F.pad(valid_BN, (0, 0, 0, spare)).reshape(groups, rows * n)
+    return expert_choice(score_GME, valid_GM, k).reshape(-1, n, experts)[:b]
+
+
+def with_answers(chosen_BNE: Tensor, probability_BNE: Tensor, answer_BN: Tensor) -> Tensor:
+    """The choice of the experts, bool (B, N, E), and each answer that none of them took at the one it likes best."""
+    lacking_BN = answer_BN & ~chosen_BNE.any(dim=2)
+    best_BN1 = probability_BNE.detach().argmax(dim=2, keepdim=True)
+    return chosen_BNE | torch.zeros_like(chosen_BNE).scatter(2, best_BN1, lacking_BN[:, :, None])
+
+
 def batch_priority(probability_TE: Tensor, expert_Tk: Tensor, valid_T: Tensor, factor: float) -> Tensor:
     """Which assignments an expert has room for, bool (T, k): factor * k * tokens / E of them.
 
@@ -58,7 +87,7 @@ def batch_priority(probability_TE: Tensor, expert_Tk: Tensor, valid_T: Tensor, f
     experts, k = probability_TE.shape[1], expert_Tk.shape[1]
     room = torch.ceil(factor * k * valid_T.sum() / experts)
     priority_T = probability_TE.detach().amax(dim=-1).masked_fill(~valid_T, -1.0).argsort(descending=True, stable=True)
-    in_order_TkE = torch.nn.functional.one_hot(expert_Tk[priority_T], experts) * valid_T[priority_T, None, None]
+    in_order_TkE = F.one_hot(expert_Tk[priority_T], experts) * valid_T[priority_T, None, None]
     first_kTE = in_order_TkE.transpose(0, 1).flatten(0, 1)  # all first choices, then all second ones
     place_TkE = (first_kTE.cumsum(dim=0) - first_kTE).unflatten(0, (k, -1)).transpose(0, 1)
     fits_Tk = ((place_TkE < room) & in_order_TkE.bool()).any(dim=-1)

@@ -128,6 +128,8 @@ class MixtureRouter(nn.Module):
         k, settings = (k, {"renormalise": k > 1} | settings) if kind.gated else (1, settings | {"renormalise": False})
         fields = {"condition": condition, "experts": experts, "k": k, "noise": noise, **settings}
         moe = check(MoE(tasks=tags or 1, **fields))
+        if moe.serve_answer:
+            raise UserError("serve_answer: tokens of a caller have no <SPE>; leave it out")
         self._condition: OfSegment | None = None
         if kind.by_token:
             self.router: Router = TokenRouter(kind, moe, width, heads=heads, layer=0, part="ffn")

@@ -5,7 +5,7 @@ k choices, T tokens, S segments.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from uniperceiver.moe.context import ForwardContext
 from uniperceiver.moe.gate import draw_noise, gate_weights, gates_of, probabilities, top_k
 from uniperceiver.moe.kernels.by_group import Span
 from uniperceiver.moe.route import Route, Router, SegmentRoute
-from uniperceiver.moe.settings import MoE
+from uniperceiver.moe.settings import KINDS, MoE
 from uniperceiver.records import Decision
 
 
@@ -31,10 +31,15 @@ class Embedding(nn.Module):
 
 
 class SegmentGate(nn.Module):
-    """R of a code (Eq. 7-9), and W_g."""
+    """R of a code (Eq. 7-9), and W_g.
 
-    def __init__(self, entries: int, width: int, experts: int, *, normed: bool) -> None:
+    Args:
+        usual: entries of the code that models without added modalities have, too; the others stand behind them.
+    """
+
+    def __init__(self, entries: int, width: int, experts: int, *, normed: bool, usual: int) -> None:
         super().__init__()
+        self.usual = usual
         self.embed = nn.Linear(entries, width) if normed else Embedding(entries, width)
         self.norm = nn.LayerNorm(width) if normed else nn.Identity()
         self.linear = nn.Linear(width, experts, bias=False)
@@ -92,9 +97,9 @@ class SegmentRouter(Router):
         super().__init__()
         self.condition, self.settings, self.layer, self.part = condition, settings, layer, part
         gates = gates_of(settings, part) if condition.gated else 0
-        entries = condition.width(settings)
+        entries, usual = condition.width(settings), condition.width(replace(settings, kinds=KINDS))
         self.gates = nn.ModuleList(
-            SegmentGate(entries, width, settings.experts, normed=condition.normed) for _ in range(gates)
+            SegmentGate(entries, width, settings.experts, normed=condition.normed, usual=usual) for _ in range(gates)
         )
 
     def forward(self, x_TD: Tensor, context: ForwardContext) -> tuple[Route, Route]:

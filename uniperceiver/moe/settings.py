@@ -1,6 +1,7 @@
 """What is fixed about the experts of a model; saved in its config.json."""
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -39,11 +40,20 @@ class MoE(ExpertsConfig):
     """Tasks of the run, for conditions that look at the task."""
     kinds: tuple[str, ...] = KINDS
     """What tokens may be, for conditions that look at the modality."""
+    group: Literal["sequence", "batch"] = "sequence"
+    """expert_choice: an expert chooses among the tokens of one sequence, or of all that are encoded together."""
+    serve_answer: bool = False
+    """expert_choice: whether a <SPE> that no expert has chosen is computed by the one it likes best."""
 
     @property
     def capacity(self) -> bool:
         """Whether there is a limit on the tokens of an expert, in training or otherwise."""
         return self.training_capacity is not None or self.evaluation_capacity is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for config.json; what came later stands there only where it says something."""
+        later = {"kinds": KINDS, "group": "sequence", "serve_answer": False}
+        return {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
 
 
 def check(settings: MoE) -> MoE:

@@ -16,10 +16,12 @@ from uniperceiver.moe.gate import (
     batch_priority,
     draw_noise,
     expert_choice,
+    expert_choice_of_batch,
     gate_weights,
     gates_of,
     probabilities,
     top_k,
+    with_answers,
 )
 from uniperceiver.moe.route import Route, Router, TokenRoute
 from uniperceiver.moe.settings import MoE
@@ -108,8 +110,7 @@ class TokenRouter(Router):
         gate, noise_TE = self.gates[index], self._noise(context)
         logit_TE, probability_TE = probabilities(context.pack(gate(r_BNZ)), noise_TE)
         if self.condition.experts_choose:
-            chosen_BNE = expert_choice(context.unpack(probability_TE), context.valid_BN, self.settings.k)
-            wanted_TE = chosen_TE = context.pack(chosen_BNE)
+            wanted_TE = chosen_TE = context.pack(self._chosen(context.unpack(probability_TE), context))
             weight_TE = probability_TE * chosen_TE
         else:
             wanted_TE, chosen_TE, weight_TE = self._top(gate, probability_TE, context)
@@ -130,6 +131,14 @@ class TokenRouter(Router):
             )
         )
         return TokenRoute(context, weight_TE, chosen_TE)
+
+    def _chosen(self, probability_BNE: Tensor, context: ForwardContext) -> Tensor:
+        """The tokens that each expert takes, bool (B, N, E)."""
+        choice = expert_choice_of_batch if self.settings.group == "batch" else expert_choice
+        chosen_BNE = choice(probability_BNE, context.valid_BN, self.settings.k)
+        if self.settings.serve_answer and context.answer_BN is not None:
+            chosen_BNE = with_answers(chosen_BNE, probability_BNE, context.answer_BN)
+        return chosen_BNE
 
     def _top(self, gate: nn.Module, probability_TE: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Each token's experts before and after capacity, and their weights."""

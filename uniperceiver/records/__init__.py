@@ -18,6 +18,7 @@ import numpy as np
 
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records.regions import ClassTerm, Masks, ObjectnessTerm, Objects, PictureThings, Regions
+from uniperceiver.records.sounds import Sound
 
 if TYPE_CHECKING:
     import torch
@@ -51,15 +52,27 @@ class Sample:
     crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
     areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: it does not
     things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
-    others: Mapping[str, bytes | np.ndarray] = field(default_factory=dict)  # of modalities without a field of their own
+    # Where in time a part is taken of clips and sounds: 0 the beginning, 1 the end; None: drawn, or else the middle.
+    moment: float | None = None
+    # Of modalities without a field of their own; a sound is an encoded file, or a Sound.
+    others: Mapping[str, bytes | np.ndarray | Sound] = field(default_factory=dict)
 
-    def value(self, modality: str) -> bytes | np.ndarray | str | None:
+    def value(self, modality: str) -> bytes | np.ndarray | Sound | str | None:
         """What the sample has of a modality; None: nothing."""
         name = MODALITIES[modality].field
-        value: bytes | np.ndarray | str | None = self.others.get(modality) if name is None else getattr(self, name)
+        value: bytes | np.ndarray | Sound | str | None = (
+            self.others.get(modality) if name is None else getattr(self, name)
+        )
         return value
 
-    def with_value(self, modality: str, value: bytes | np.ndarray | str) -> Sample:
+    def holder(self, modality: str) -> bytes | np.ndarray | Sound | str | None:
+        """What a modality is read from: its own value, or else an encoded file that may hold it, as a clip a sound."""
+        value, track_of = self.value(modality), MODALITIES[modality].track_of
+        if value is None and track_of is not None and isinstance(file := self.value(track_of), bytes):
+            return file
+        return value
+
+    def with_value(self, modality: str, value: bytes | np.ndarray | Sound | str) -> Sample:
         """The same sample with something of a modality."""
         name = MODALITIES[modality].field
         changes: dict[str, Any] = {"others": {**self.others, modality: value}} if name is None else {name: value}
@@ -91,7 +104,7 @@ class Segment:
 
     start: int
     stop: int
-    kind: str  # "visual" or "text"
+    kind: str  # "visual", "text", or what modalities.py says of others
     causal: bool
     facts: Facts
 
@@ -101,8 +114,12 @@ class Part:
     """What the sequences of a batch have of one modality, before tokenization."""
 
     modality: str  # a row of modalities.py
-    values: Tensor  # (B, ...): pixels (B, F, C, H, W) float32, normalised; token ids (B, N) int64, 0 where padded
+    values: (
+        Tensor  # (B, ...): pixels (B, F, C, H, W), sounds (B, F, M), float32, normalised; ids (B, N) int64, 0 if padded
+    )
     valid_BN: Tensor | None = None  # bool by token, False where padded; None: no padding
+    keep_BG: Tensor | None = None  # int64, rising: which of its patches are tokens (DropToken); None: all
+    step: float = 0.0  # milliseconds from row to row, of values that are a course in time
     # Only in text:
     position_BN: Tensor | None = None  # int64, row of the text position table; None: 0, 1, 2, ...
     # Only in causal text: the place of a word among the words (1, 2, ...), and whether the token asks (an
@@ -180,6 +197,7 @@ class Tokens:
     x_BND: Tensor
     segments: tuple[Segment, ...]
     valid_BN: Tensor | None = None  # bool; None: no padding
+    answer_BN: Tensor | None = None  # bool, where <SPE> stands; None: routing does not ask
     place_B: Tensor | None = None  # int64, as in Sequences
     planned: int = 0  # as in Sequences
     regions: Regions | None = None  # where the picture became proposals

@@ -6,13 +6,14 @@ from dataclasses import fields
 from typing import Literal
 
 from uniperceiver.config import ModelConfig, MoEConfig, RegionsConfig
+from uniperceiver.data.media.sound_view import sound_shape
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import size_of
 from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.settings import KINDS, MoE, check
-from uniperceiver.runs.checks import check_experts
+from uniperceiver.runs.checks.experts import check_experts
 from uniperceiver.tokenizers.join import USUAL
 from uniperceiver.tokenizers.regions.library import library_shape
 from uniperceiver.tokenizers.regions.shape import RegionShape
@@ -30,7 +31,7 @@ _DERIVED = frozenset(
 _ENCODER = 6  # layers between the maps of a library's backbone, as Deformable DETR and Mask DINO have
 _SMALL = 128  # pixels of a picture in which a mask's pixel is as small as it can be
 # Fields of `model` that an architecture has under the same name and with the same meaning.
-_OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "frame_offset")
+_OF_MODEL = ("patch_frames", "stem", "max_text", "max_frames", "layer_scale", "drop_path", "readout", "frame_offset")
 
 
 def architecture(
@@ -50,7 +51,7 @@ def architecture(
 
     Args:
         tasks: how many tasks the run has.
-        modalities: of its tasks' inputs; images, clips and texts are always possible.
+        modalities: of its tasks' inputs and candidates; images, clips and texts are always possible.
         masks: whether a task asks for masks of things.
         name_bias: whether in a task each name is a yes or no of its own (class_term=sigmoid).
         pixels: along the side of its largest pictures.
@@ -85,6 +86,7 @@ def architecture(
             *(("regions",) if config.image == "regions" else ()),
         ),
         regions=region_shape(config, masks=masks, name_bias=name_bias, pixels=pixels),
+        sound=sound_shape(config.sound) if any(row.tokenizer == "sound" for row in rows) else None,
         moe=settings and dataclasses.replace(settings, kinds=kinds),
     )
 
@@ -194,7 +196,7 @@ def experts(config: MoEConfig, layers: int, tasks: int) -> MoE:
 def expert_words(moe: MoE, instead_of: MoE) -> dict[str, object]:
     """What a recipe says to get these experts instead of others, by key; empty where no recipe gets them.
 
-    The way back from `experts`, over the same tables; noise, capacity and tasks are left out, as they may differ.
+    The way back from `experts`, over the same tables; what may differ (`initial_weights`) is left out, such as noise.
     """
     words, others = _words(moe), _words(instead_of)
     if None in words.values():
@@ -213,5 +215,9 @@ def _words(moe: MoE) -> dict[str, object]:
         "gates": gates,
         "renormalise": str(moe.renormalise).lower(),
     }
-    ordered = {field.name: words[field.name] for field in fields(MoEConfig) if field.name in words.keys() - {"noise"}}
+    ordered = {
+        field.name: words[field.name]
+        for field in fields(MoEConfig)
+        if field.name in words.keys() - {"noise", "group", "serve_answer"}
+    }
     return ordered | {"balance.bias_rate": 0.001 if moe.selection_bias else 0}

@@ -25,7 +25,8 @@ from uniperceiver.parallel.lost import missed
 from uniperceiver.parallel.start import joined
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Broken
-from uniperceiver.runs.checks import check_causal, check_sizes
+from uniperceiver.runs.checks.experts import check_causal
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.steps import Step, load_saved
 from uniperceiver.runs.tuning import with_fraction

@@ -26,7 +26,8 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.own_code import OwnCode, import_code, joined
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.architecture import architecture, moe_of
-from uniperceiver.runs.checks import check_processes, check_recipe, check_sizes
+from uniperceiver.runs.checks.recipe import check_processes, check_recipe
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
 from uniperceiver.runs.initial_weights import (
     architecture_of_run,
@@ -39,13 +40,14 @@ from uniperceiver.runs.initial_weights import (
     read_start,
 )
 from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
+from uniperceiver.runs.sounds import heard_alike, measured
 from uniperceiver.runs.training import idle_note, method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
 from uniperceiver.runs.validation import evaluation_settings, validate
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 from uniperceiver.tokenizers import bpe
 from uniperceiver.training.checkpoint import list_checkpoints
 from uniperceiver.training.log import RunLog, Tracker
@@ -114,6 +116,9 @@ def _made(
     """Join the model, its training and what happens beside it to a run."""
     arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, folder)
     check_sizes(recipe, tasks, arch)
+    with announced("measuring the sounds", quiet=quiet or arch.sound is None):
+        arch = measured(arch, tasks, recipe.seed, folder)
+    tasks = heard_alike(tasks, arch)
     with announced("making the model", quiet=quiet):
         model = _first_model(recipe, arch, start, folder)
     trained = [KnownTask(task=data.task, index=data.index, preprocess=data.preprocess) for data in tasks]
@@ -121,7 +126,7 @@ def _made(
     saved = SavedModel(
         model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
     )
-    mixture, objective = mixture_of(recipe, tasks, codec, arch.patch), objective_of(recipe, tasks, saved)
+    mixture, objective = mixture_of(recipe, tasks, codec, model.tokenizer), objective_of(recipe, tasks, saved)
     shard = shard_size(recipe, world.size)
     sharded = ShardedTraining(objective, world, size=shard) if shard > 1 else None  # before anything holds the weights
     return Run(
@@ -165,7 +170,7 @@ def asked_architecture(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEnc
         vocabulary=codec.size,
         end=codec.end,
         answer=codec.answer,
-        modalities=[modality for data in tasks for modality in data.task.inputs],
+        modalities=[modality for data in tasks for modality in data.task.modalities],
         masks=any(data.task.masks for data in tasks),
         name_bias=any(data.task.class_term == "sigmoid" for data in tasks),
         pixels=max((data.preprocess.size for data in tasks if data.task.visual), default=0),
@@ -198,7 +203,7 @@ def _notes(
 
 def _first_model(recipe: Recipe, arch: Architecture, start: SavedModel | None, folder: Path) -> Generalist:
     """The model before the first step, freshly drawn or with the weights of its start."""
-    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    model = build(arch, temperatures_of(arch.tokenizers), torch_stream(recipe.seed, "weights"))
     if start is None and not list_checkpoints(folder / "checkpoints"):
         load_backbone(model, recipe)
     begin_equal(model, recipe, arch)

@@ -17,7 +17,7 @@ from uniperceiver.model.architecture import Architecture, PromptShape
 from uniperceiver.model.model import Generalist
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.moe.conditions import condition_of
-from uniperceiver.runs.checks import check_causal
+from uniperceiver.runs.checks.experts import check_causal
 from uniperceiver.serving import saved as saved_files
 from uniperceiver.serving.locate import model_folder
 from uniperceiver.serving.saved import SavedModel

@@ -33,7 +33,7 @@ from uniperceiver.records.exported import EXPORT_FILE
 from uniperceiver.serving.base_model import WEIGHTS, Base, base_of, to_json
 from uniperceiver.serving.card import model_card
 from uniperceiver.serving.files import check_fit, read_json, read_weights, write_json
-from uniperceiver.tasks.task import TEMPERATURES, Task
+from uniperceiver.tasks.task import Task, temperatures_of
 from uniperceiver.tokenizers import bpe
 
 FORMAT = 1
@@ -282,7 +282,7 @@ def _load(folder: Path) -> SavedModel:
             f"{folder}: config.json says literal_specials: {str(arch.literal_specials).lower()}, tokenizer.json was "
             "made otherwise; restore the one saved with these weights"
         )
-    model = build(arch, TEMPERATURES)
+    model = build(arch, temperatures_of(arch.tokenizers))
     base = base_of(config.get("base"), folder)
     if base is not None:
         of_base = _origin(read_json(base.folder / "config.json"), base.folder)

@@ -16,7 +16,8 @@ from uniperceiver.data.tasks import TaskData, open_tasks
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import architecture, moe_of
-from uniperceiver.runs.checks import check_recipe, check_sizes
+from uniperceiver.runs.checks.recipe import check_recipe
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.strict import parse, read_yaml, record
 
 _NAME = re.compile(r"[\w+=,-][\w+=,.-]*")  # an arm's name is a folder's

@@ -152,10 +152,11 @@ def rows_of(sequences: Sequences, rows: slice | Tensor) -> Sequences:
         return None if value is None else value[rows]
 
     parts = tuple(
-        Part(
-            modality=part.modality,
+        replace(
+            part,
             values=part.values[rows],
             valid_BN=of(part.valid_BN),
+            keep_BG=of(part.keep_BG),
             position_BN=of(part.position_BN),
             order_BN=of(part.order_BN),
             query_BN=of(part.query_BN),

@@ -15,8 +15,13 @@ _TASKS = (
     Task(name="video_captioning", inputs=("video", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
     Task(name="object_detection", inputs=("image",), candidates="labels", read_at="proposals", temperature="img_cls"),
     Task(name="instance_segmentation", inputs=("image",), candidates="labels", read_at="proposals", masks=True, temperature="img_cls"),
+    Task(name="audio_classification", inputs=("audio",), candidates="labels", temperature="audio_cls"),
+    Task(name="audiovisual_classification", inputs=("video", "audio"), candidates="labels", temperature="video_cls"),
+    Task(name="audio_captioning", inputs=("audio", "text"), candidates="vocabulary", read_at="next", temperature="caption"),
     Task(name="image_text_retrieval", inputs=("image",), candidates="in_batch", temperature="retrieve"),
     Task(name="video_text_retrieval", inputs=("video",), candidates="in_batch", temperature="retrieve"),
+    Task(name="audio_text_retrieval", inputs=("audio",), candidates="in_batch", temperature="audio_retrieve"),
+    Task(name="video_audio_retrieval", inputs=("video",), candidates="in_batch", target="audio", temperature="video_audio_retrieve"),
 )
 # fmt: on
 

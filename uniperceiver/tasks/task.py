@@ -1,7 +1,7 @@
 """A task: a question of the form *which candidate is most likely, given this input?*, declared in one record."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,15 @@ TEMPERATURES: tuple[str, ...] = (
 )
 
 
+def temperatures_of(tokenizers: Iterable[str]) -> tuple[str, ...]:
+    """The families of temperatures of a model with these tokenizers: the original's, and those of added modalities."""
+    names = set(tokenizers)
+    return (
+        *TEMPERATURES,
+        *(name for row in MODALITIES.values() if row.tokenizer in names for name in row.temperatures),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A question over an input and a set of candidate answers; everything else is derived from it.
@@ -44,7 +53,7 @@ class Task:
     name: str
     inputs: tuple[str, ...]  # different modalities (modalities.py), joined in this order; a text is the last
     candidates: str  # where the possible answers come from: "labels", "vocabulary", "in_batch"
-    temperature: str  # one of TEMPERATURES
+    temperature: str  # one of TEMPERATURES, or of those that its modalities bring
     read_at: str = "summary"  # which positions of the input answer: "summary", "masked", "next", "proposals"
     target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
@@ -71,6 +80,16 @@ class Task:
     def media(self) -> tuple[str, ...]:
         """The modalities among the inputs that are not text."""
         return tuple(modality for modality in self.inputs if modality != TEXT)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of inputs and candidates, each once."""
+        return tuple(dict.fromkeys((*self.inputs, self.target)))
+
+    @property
+    def hears(self) -> bool:
+        """Whether sounds are among its inputs or candidates."""
+        return any(MODALITIES[modality].tokenizer == "sound" for modality in self.modalities)
 
     @property
     def visual(self) -> str | None:
@@ -118,7 +137,8 @@ class Task:
             yield f"inputs={self.inputs!r} must be one or several modalities, each once, a text behind the others"
 
     def _wrong_answers(self) -> Iterator[str]:
-        if self.temperature not in TEMPERATURES:
+        tokenizers = [row.tokenizer for name in self.modalities if (row := MODALITIES.get(name)) is not None]
+        if self.temperature not in temperatures_of(tokenizers):
             yield f"unknown temperature {self.temperature!r}"
         try:
             kind = self.answer

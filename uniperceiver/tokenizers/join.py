@@ -1,6 +1,6 @@
 """BATCH -> TOKENS: <SPE> and the tokens of every part joined into one sequence under one LayerNorm."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Segment, Sequences, Tokens
+from uniperceiver.records.sounds import SoundShape
 from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
+from uniperceiver.tokenizers.sound import SoundTokenizer
 from uniperceiver.tokenizers.vision import PatchTokenizer, SpatialPositions
 from uniperceiver.tokenizers.words import WordTokenizer
 
@@ -48,6 +50,8 @@ class Shape(Protocol):
     def heads(self) -> int: ...
     @property
     def regions(self) -> RegionShape | None: ...
+    @property
+    def sound(self) -> SoundShape | None: ...
 
 
 def words_of(shape: Shape) -> WordTokenizer:
@@ -78,13 +82,21 @@ def regions_of(shape: Shape) -> RegionTokenizer:
     return RegionTokenizer(shape.width, heads=shape.heads, patch=shape.patch, shape=shape.regions)
 
 
+def sound_of(shape: Shape) -> SoundTokenizer:
+    """The tokenizer of sounds."""
+    assert shape.sound is not None
+    return SoundTokenizer(shape.width, patch=shape.sound.patch)
+
+
 USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
 # What they make has a method `embed(part, stream, answer_D) -> (B, N, D)` (proposals: `embed_in`), and where it
-# draws weights that are not those of linears, a method `initialise(stream)`.
+# draws weights that are not those of linears, a method `initialise(stream)`. With a method `count(shape)`, which tells
+# how many tokens a value of that shape becomes, it embeds those alone that `part.keep_BG` names (DropToken).
 TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {
     "words": words_of,
     "patches": patches_of,
     "regions": regions_of,
+    "sound": sound_of,
 }
 
 
@@ -94,16 +106,22 @@ class SequenceTokenizer(nn.Module):
     Args:
         tokenizers: by the names that rows of modalities.py have as `tokenizer`; "words" also embeds <SPE>.
         instead: another tokenizer for a modality than its row says, by modality.
+        marks_answers: whether routing asks where <SPE> stands.
     """
 
     words: WordTokenizer
     patches: PatchTokenizer
 
     def __init__(
-        self, tokenizers: Mapping[str, nn.Module], width: int, instead: Mapping[str, str] | None = None
+        self,
+        tokenizers: Mapping[str, nn.Module],
+        width: int,
+        instead: Mapping[str, str] | None = None,
+        *,
+        marks_answers: bool = False,
     ) -> None:
         super().__init__()
-        self.instead = dict(instead or {})
+        self.instead, self.marks_answers = dict(instead or {}), marks_answers
         for name, tokenizer in tokenizers.items():
             self.add_module(name, tokenizer)
         self.norm = nn.LayerNorm(width, eps=1e-5)
@@ -111,6 +129,11 @@ class SequenceTokenizer(nn.Module):
     def tokenizer_of(self, modality: str) -> nn.Module:
         """The tokenizer that embeds a modality in this model."""
         return self.get_submodule(self.instead.get(modality, MODALITIES[modality].tokenizer))
+
+    def count(self, modality: str, shape: Sequence[int]) -> int | None:
+        """How many tokens a value of that shape becomes; None: its tokenizer does not tell."""
+        count = getattr(self.tokenizer_of(modality), "count", None)
+        return None if count is None else count(shape)
 
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables of all tokenizers that have some; linears are drawn like all others of the model."""
@@ -156,12 +179,22 @@ class SequenceTokenizer(nn.Module):
             x_BND=x_BND,
             regions=regions,
             segments=tuple(_segments(sequences, lengths)),
+            answer_BN=self._answers(sequences, x_BND.shape[1]) if self.marks_answers else None,
             place_B=sequences.place_B,
             planned=sequences.planned,
             valid_BN=_joined([part.valid_BN for part in sequences.parts], lengths, True),
             order_BN=_joined([part.order_BN for part in sequences.parts], lengths, 0),
             query_BN=_joined([part.query_BN for part in sequences.parts], lengths, False),
         )
+
+    def _answers(self, sequences: Sequences, length: int) -> Tensor:
+        """Where <SPE> stands in sequences of that many tokens: first, and wherever a text asks; bool (B, N)."""
+        text, device = sequences.text, self.norm.weight.device
+        answer_BN = (torch.arange(length, device=device) == 0).expand(sequences.size, -1)
+        if text is None:
+            return answer_BN
+        asks_BN = text.values == self.words.answer
+        return answer_BN | nn.functional.pad(asks_BN, (length - asks_BN.shape[1], 0))
 
 
 def _segments(sequences: Sequences, lengths: list[int]) -> Iterator[Segment]:

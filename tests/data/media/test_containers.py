@@ -4,7 +4,13 @@ import pytest
 
 from tests.sounds import encoded, tone, wave_bytes
 from tests.sounds import riff as wave_file
-from uniperceiver.data.media.containers import avi_ends_early, matroska_ends_early, says_how_long, wave_of_a_pipe
+from uniperceiver.data.media.containers import (
+    avi_ends_early,
+    matroska_ends_early,
+    ogg_ends_early,
+    says_how_long,
+    wave_of_a_pipe,
+)
 
 
 def riff(size: int, payload: bytes) -> bytes:
@@ -61,5 +67,16 @@ def test_an_mp3_file_says_how_long_it_is_behind_whatever_tag() -> None:
     silent = encoded(tone(), kind="mp3", codec="libmp3lame", options={"write_xing": "0"})
     tag = b"ID3\x04\0\0" + bytes([0, 1, 0, 0]) + bytes(1 << 14)
     for data, expected in ((says, True), (silent, False), (tag + says, True), (tag + silent, False), (b"ID3", False)):
-        assert says_how_long(data) == expected
-    assert not says_how_long(wave_bytes(tone()))
+        assert says_how_long(data, "mp3") == expected
+    assert not says_how_long(wave_bytes(tone()), "wav")
+
+
+def test_the_last_page_of_an_ogg_file_is_all_there() -> None:
+    data = encoded(tone(0.3, 48_000), 48_000, "ogg", "libopus")
+    assert not ogg_ends_early(data)
+    last = data.rindex(b"OggS")
+    for length in range(last + 4, len(data)):
+        assert ogg_ends_early(data[:length])
+    assert not ogg_ends_early(data[:last])  # as a recording that was going on
+    assert says_how_long(data, "ogg")
+    assert not says_how_long(data + data, "ogg")

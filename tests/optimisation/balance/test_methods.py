@@ -12,7 +12,7 @@ from tests.small_run import assert_same, log_lines, small_recipe, train
 from uniperceiver.config import TaskBalanceConfig, read_recipe
 from uniperceiver.errors import UserError
 from uniperceiver.optimisation.balance.methods import METHODS
-from uniperceiver.runs.checks import check_balance
+from uniperceiver.runs.checks.recipe import check_balance
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.training.state import pack
 

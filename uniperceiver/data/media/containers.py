@@ -1,7 +1,7 @@
 """CONTAINERS of clips and sounds: whether a file ends before its announced end, where FFmpeg does not notice."""
 
 _EBML = b"\x1a\x45\xdf\xa3"  # how WebM and MKV begin
-_ID3 = b"ID3"
+_ID3, _OGG = b"ID3", b"OggS"
 _XING = (b"Xing", b"Info", b"VBRI")  # what begins the table that says how long an MP3 is
 _LOOKED_AT = 8192  # bytes of an MP3 behind its tag
 
@@ -48,8 +48,26 @@ def wave_of_a_pipe(data: bytes) -> bool:
     return False
 
 
-def says_how_long(data: bytes) -> bool:
-    """Whether an MP3 file says how long it is, so that a cut can be seen: by a frame of Xing's or Fraunhofer's."""
+def ogg_ends_early(data: bytes) -> bool:
+    """Whether the last page of an Ogg file is not all there, which FFmpeg takes for its end."""
+    page = data.rfind(_OGG) if data[:4] == _OGG else -1
+    if page < 0:
+        return False
+    header = data[page : page + 27]
+    sizes = data[page + 27 : page + 27 + header[-1]] if len(header) == 27 else b""
+    return len(header) < 27 or len(sizes) < header[-1] or page + 27 + len(sizes) + sum(sizes) > len(data)
+
+
+def says_how_long(data: bytes, kind: str) -> bool:
+    """Whether a file knows how long its sound is, so that a cut can be seen; else FFmpeg guesses it.
+
+    Args:
+        kind: FFmpeg's name of the container.
+    """
+    if kind == "ogg":
+        return data.count(_OGG + b"\0\x02") == 1  # no other sound is chained behind the first
+    if kind != "mp3":
+        return kind == "flac"
     start = 0
     if data[:3] == _ID3:  # its size has seven bits a byte
         start = 10 + sum(byte << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=False))

@@ -16,6 +16,7 @@ from uniperceiver.data.media.geometry import NARROWEST, Fit
 from uniperceiver.data.media.transforms import choose_frames, eval_view, normalise, train_view
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import SoundShape
 from uniperceiver.strict import record
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the original release
@@ -31,6 +32,9 @@ class Preprocess:
     size: int = 64  # pixels along a side, after resizing and cropping
     frames: int = 4  # per clip
     stride: int = 1  # between the frames taken from a clip
+    seconds: float = 5.12  # of a sound that are heard
+    hop: float = 32.0  # milliseconds from frame to frame of a spectrogram
+    sound: SoundShape | None = None  # what a sound is for the model; None: the task does not hear
     length: int = 64  # tokens of the longest text, the end token counted
     image_mean: tuple[float, float, float] = IMAGE_MEAN
     image_std: tuple[float, float, float] = IMAGE_STD
@@ -72,6 +76,8 @@ class Preprocess:
             del values["fit"]
         if self.decode == "full":
             del values["decode"]
+        if self.sound is None:
+            del values["seconds"], values["hop"], values["sound"]
         return values
 
 
@@ -93,16 +99,21 @@ def clip_array(
         raise BrokenSample(sample.id, "has no clip")
     if isinstance(sample.clip, bytes):
         frames = decode_clip(
-            sample.clip, sample.id, lambda available: choose(available, preprocess, rng), preprocess.most_pixels
+            sample.clip,
+            sample.id,
+            lambda frames: choose(frames, preprocess, rng, sample.moment),
+            preprocess.most_pixels,
         )
     else:
-        frames = sample.clip[choose(len(sample.clip), preprocess, rng)]
+        frames = sample.clip[choose(len(sample.clip), preprocess, rng, sample.moment)]
     return _seen(frames, preprocess, preprocess.clip_mean, preprocess.clip_std, augment, rng)
 
 
-def choose(available: int, preprocess: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
+def choose(
+    available: int, preprocess: Preprocess, rng: np.random.Generator | None, moment: float | None = None
+) -> np.ndarray:
     """Indices of the frames that are taken from a clip of that many."""
-    return choose_frames(available, preprocess.frames, preprocess.stride, rng)
+    return choose_frames(available, preprocess.frames, preprocess.stride, rng, moment)
 
 
 def _seen(

@@ -8,16 +8,23 @@ Shape suffixes: L samples of a sound, C its channels.
 import io
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from uniperceiver.data.media.clips import refuse_without_av
-from uniperceiver.data.media.containers import avi_ends_early, matroska_ends_early, says_how_long, wave_of_a_pipe
+from uniperceiver.data.media.containers import (
+    avi_ends_early,
+    matroska_ends_early,
+    ogg_ends_early,
+    says_how_long,
+    wave_of_a_pipe,
+)
 from uniperceiver.data.media.samples import MARGIN, MOST_CHANNELS, Window, refuse_rate, scaled, sound_part
 from uniperceiver.errors import POINTER, BrokenSample, is_pointer
+from uniperceiver.modalities import refuse_heavy
 
 if TYPE_CHECKING:
     from av import AudioFrame, Packet
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MOST_SECONDS = 4 * 3600
-MOST_BYTES = 512 * 2**20
 SILENT = 1e-4  # a sound whose samples are all smaller: three steps of 16 bits
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
@@ -38,6 +44,7 @@ _IN_MEMORY = 600.0  # seconds; in what is longer a place is looked for
 _BEFORE = 1.0  # seconds that are decoded before a place in the middle, until decoders have recovered
 _CUT = 0.9  # of the announced length, below which a sound was cut
 _AGREE = 0.05  # of its length, by which packets of Ogg may err
+_GAP = 0.05  # seconds by which what is decoded may lie behind the times of its packets, where those are exact
 _TRUNCATED, _NOTHING = "the sound is truncated", "no samples"
 
 
@@ -106,7 +113,7 @@ def hear_sound(data: bytes, name: str) -> HeardSound:
     samples, peak, rate, channels = 0, 0.0, 0, 0
     with _opened(data, name) as track:
         for place, frame in track.frames():
-            x_CL = scaled(_samples([frame]), name)
+            x_CL = scaled(_samples([frame], name), name)
             peak = max(peak, float(np.abs(x_CL).max(initial=0)))
             samples, rate, channels = place + frame.samples, frame.sample_rate, len(x_CL)
         track.refuse_end(samples, rate)
@@ -139,11 +146,11 @@ class _Track:
             self.refuse_end(end, rate)
         if not chosen:  # the part lies behind the end
             return 0, np.zeros((1, 0), np.float32), rate
-        return first, _samples(chosen), rate
+        return first, _samples(chosen, self.name), rate
 
     def frames(self, start: float = 0.0) -> Iterator[tuple[int, "AudioFrame"]]:
         """The decoded frames from a second on, or from some before it, each with the place of its first sample."""
-        packets: Iterable[Packet] = self.container.demux(self.stream) if self.packets is None else self.packets
+        packets: Iterable[Packet] = _demuxed(self.container, self.stream) if self.packets is None else self.packets
         place: int | None = 0
         origin = 0.0
         if start > 2 * _BEFORE:
@@ -154,12 +161,15 @@ class _Track:
             self.stream.codec_context.flush_buffers()
         shape: tuple[int, int] | None = None
         for packet in packets:
-            for frame in self._frames_of(packet, recovering=place is None):
+            for frame in self._frames_of(packet, place):
                 shape = shape or (frame.sample_rate, frame.layout.nb_channels)
                 if shape != (frame.sample_rate, frame.layout.nb_channels):
                     return  # another sound is chained behind the first
+                if place == 0 and frame.time is not None:
+                    origin = frame.time
                 if place is None:
                     place = round(((frame.time or 0.0) - origin) * frame.sample_rate)
+                self._refuse_gap(frame, place, origin)
                 yield place, frame
                 place += frame.samples
 
@@ -167,21 +177,29 @@ class _Track:
         """The packets from that time of the container on."""
         if self.packets is None:
             self.container.seek(int(time * 1_000_000))
-            return self.container.demux(self.stream)
+            return _demuxed(self.container, self.stream)
         return (
             p for p in self.packets if p.size == 0 or p.pts is None or (p.pts + (p.duration or 0)) * p.time_base > time
         )
 
-    def _frames_of(self, packet: "Packet", *, recovering: bool) -> list["AudioFrame"]:
-        """What a packet is decoded to; in the middle of a file a decoder may first lack what came before."""
+    def _frames_of(self, packet: "Packet", place: int | None) -> list["AudioFrame"]:
+        """What a packet is decoded to; in the middle of a file a decoder may first lack what came before (None)."""
         import av
 
         try:
             return self.stream.decode(packet)
         except av.error.InvalidDataError:
-            if recovering:
+            if place is None:
                 return []
             raise
+
+    def _refuse_gap(self, frame: "AudioFrame", place: int, origin: float) -> None:
+        """Refuse a sound of which a part was left out, as it was damaged."""
+        ahead = 0.0 if frame.time is None else frame.time - origin - place / frame.sample_rate
+        if self.announced and ahead > _GAP:
+            raise BrokenSample(
+                self.name, f"damaged: {ahead:.1f} seconds are missing at {place / frame.sample_rate:.1f}"
+            )
 
     def refuse_end(self, samples: int, rate: int) -> None:
         """Refuse a sound whose decoding ended after that many samples, if there is none or it should be longer.
@@ -191,8 +209,9 @@ class _Track:
         """
         if not samples:
             raise BrokenSample(self.name, _NOTHING)
-        if samples / rate < _CUT * self.announced:
-            raise BrokenSample(self.name, f"{_TRUNCATED}: {samples / rate:.1f} of {self.announced:.1f} seconds")
+        exact = self.container.format.name == "flac"  # which tells its samples
+        if samples / rate < self.announced * (1 - 1e-6 if exact else _CUT):
+            raise BrokenSample(self.name, f"{_TRUNCATED}: {samples / rate:.3g} of {self.announced:.3g} seconds")
 
 
 @contextmanager
@@ -201,15 +220,22 @@ def _opened(data: bytes, name: str) -> Iterator[_Track]:
     refuse_without_av()
     import av
 
-    if len(data) > MOST_BYTES:
-        raise BrokenSample(name, f"{len(data) / 2**20:,.0f} MiB: more than {MOST_BYTES // 2**20}; cut it into parts")
-    if matroska_ends_early(data) or avi_ends_early(data):
+    refuse_heavy("audio", len(data), name)
+    if matroska_ends_early(data) or avi_ends_early(data) or ogg_ends_early(data):
         raise BrokenSample(name, _TRUNCATED)
     try:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace", options=dict(_OPTIONS)) as container:
             yield _track(container, data, name)
     except av.error.FFmpegError as error:
         raise BrokenSample(name, _no_sound(data, str(error.strerror))) from None
+
+
+def _demuxed(container: "InputContainer", stream: "AudioStream") -> Iterator["Packet"]:
+    """The packets of a stream, up to another sound of another form that is chained behind it."""
+    import av
+
+    with suppress(av.error.PatchWelcomeError):
+        yield from container.demux(stream)
 
 
 def _track(container: "InputContainer", data: bytes, name: str) -> _Track:
@@ -227,11 +253,10 @@ def _track(container: "InputContainer", data: bytes, name: str) -> _Track:
     own = 0.0 if stream.duration is None else float(stream.duration * (stream.time_base or 0))
     in_header = own or (container.duration or 0) / 1_000_000  # of all tracks
     _refuse_length(in_header, name)
-    knows = container.format.name == "flac" or (container.format.name == "mp3" and says_how_long(data))
-    announced = in_header if knows else 0.0
+    announced = in_header if says_how_long(data, container.format.name) else 0.0
     if in_header > _IN_MEMORY:
         return _Track(container, stream, name, None, in_header, announced)
-    packets = list(container.demux(stream))
+    packets = list(_demuxed(container, stream))
     if any(packet.is_corrupt for packet in packets) and not wave_of_a_pipe(data):
         raise BrokenSample(name, _TRUNCATED)
     seconds = float(sum((packet.duration or 0) * packet.time_base for packet in packets if not packet.is_discard))
@@ -257,8 +282,11 @@ def _no_sound(data: bytes, reason: str) -> str:
     return f"damaged or not a sound ({reason}){hint}"
 
 
-def _samples(frames: list["AudioFrame"]) -> np.ndarray:
+def _samples(frames: list["AudioFrame"], name: str) -> np.ndarray:
     """The samples of decoded frames of one layout, (C, L), as they are stored."""
-    arrays = [frame.to_ndarray() for frame in frames]
+    try:
+        arrays = [frame.to_ndarray() for frame in frames]
+    except ValueError:  # of formats that NumPy has, but PyAV does not hand over
+        raise BrokenSample(name, f"samples of the form {frames[0].format.name}; save them as 16 bits") from None
     x = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
     return x if frames[0].format.is_planar else x.reshape(-1, frames[0].layout.nb_channels).T

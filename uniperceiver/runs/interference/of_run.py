@@ -19,7 +19,7 @@ from uniperceiver.interference.records import Interference, as_record, scalars, 
 from uniperceiver.model.model import Generalist
 from uniperceiver.own_code import import_code
 from uniperceiver.report.figures import image_of, interference_heat_maps
-from uniperceiver.runs.checks import check_sizes
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.evaluate import as_trained
 from uniperceiver.runs.folder import saved_recipe
 from uniperceiver.runs.interference.callback import RepeatableBatches, batches_of_each_task, trained_groups
@@ -141,7 +141,7 @@ def _mixture(recipe: Recipe, tasks: list[TaskData], model: UniPerceiver, split: 
         dataclasses.replace(data, index=0 if data.index is None else data.index, sources={"train": data.sources[split]})
         for data in tasks
     ]
-    return mixture_of(recipe, chosen, model.codec)
+    return mixture_of(recipe, chosen, model.codec, model.model.tokenizer)
 
 
 def keep_in_run(run: Path, measured: Interference) -> list[Path]:

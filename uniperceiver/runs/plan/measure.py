@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.data.mix import NEVER, BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
@@ -35,7 +35,7 @@ from uniperceiver.runs.tuning import freeze
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.streams import torch_stream
 from uniperceiver.tasks.candidates import Candidates, TextCodec, representations, rows_of
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 from uniperceiver.training.objective import Among, TrainingObjective
 
 _AFFORDABLE = 64e6  # bytes of activations up to which a part is measured as it is
@@ -140,7 +140,8 @@ def measure(
 def _plan(mixture: Mixture, index: int) -> Plan:
     """The first batch of a task, in the stage in which its batches have most tokens."""
     stages = mixture.sets[index].stages
-    stage = max(range(len(stages)), key=lambda number: (stages[number].cost, -number))
+    trained = [number for number, stage in enumerate(stages) if stage.begins < NEVER]
+    stage = max(trained, key=lambda number: (stages[number].cost, -number))
     return Plan(step=0, place=0, index=index, start=0, count=stages[stage].batch, stage=stage)
 
 
@@ -179,7 +180,7 @@ def objective_on_cpu(
 ) -> TrainingObjective:
     """The loss of the recipe's tasks, around a new model on the CPU."""
     recipe = dataclasses.replace(recipe, device="cpu")
-    model = build(arch, TEMPERATURES, torch_stream(recipe.seed, "weights"))
+    model = build(arch, temperatures_of(arch.tokenizers), torch_stream(recipe.seed, "weights"))
     freeze(recipe, model)
     trained = {d.task.name: KnownTask(task=d.task, index=d.index, preprocess=d.preprocess) for d in tasks}
     saved = SavedModel(model=model, arch=arch, codec=codec, tasks=trained)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from uniperceiver.model.build import empty_model
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import moe_of
-from uniperceiver.runs.checks import check_processes, check_recipe, check_sizes
+from uniperceiver.runs.checks.recipe import check_processes, check_recipe
+from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.initial_weights import architecture_of_run, read_start
 from uniperceiver.runs.plan.counts import (
     WRAPS,
@@ -32,10 +33,11 @@ from uniperceiver.runs.plan.counts import (
 from uniperceiver.runs.plan.devices import Cluster
 from uniperceiver.runs.plan.measure import BatchCost, measure
 from uniperceiver.runs.prepare import asked_architecture
+from uniperceiver.runs.sounds import heard_alike
 from uniperceiver.runs.training import autocast_of, method_of, mixture_of
 from uniperceiver.runs.tuning import freeze, with_fraction
 from uniperceiver.tasks.candidates import TextCodec
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 from uniperceiver.waiting import announced
 
 _STEPS = 64  # of the run, whose draws of tasks are looked at
@@ -158,9 +160,10 @@ def planned_run(
         codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, nowhere)
     check_sizes(recipe, tasks, arch)
-    model = empty_model(arch, TEMPERATURES)
+    tasks = heard_alike(tasks, arch)
+    model = empty_model(arch, temperatures_of(arch.tokenizers))
     freeze(recipe, model)
-    mixture = mixture_of(recipe, tasks, codec, arch.patch)
+    mixture = mixture_of(recipe, tasks, codec, model.tokenizer)
     return PlannedRun(
         recipe=recipe,
         tasks=tasks,

@@ -1,4 +1,4 @@
-"""The answer is the text that belongs to the input, among the texts of its batch.
+"""The answer is the text (or the sound, ...) that belongs to the input, among those of its batch.
 
 Shape suffixes: B inputs, and as many candidates; R read-outs, K candidates.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Readout, Sample, Sequences
 from uniperceiver.tasks.answers.kind import AnswerKind, Asked, caption_of
 from uniperceiver.tasks.candidates import Candidates, TextCodec
@@ -22,27 +23,34 @@ if TYPE_CHECKING:
 
 
 class Retrieval(AnswerKind):
-    """Every input's own text is right for it, those of the others are not; compared in both directions."""
+    """Every input's own text is right for it, those of the others are not; compared in both directions.
+
+    Of a task whose target is another modality than text, likewise the sample's own sound, picture or clip.
+    """
 
     candidates = "in_batch"
     question = "rank"
     among_batch = True
 
     def contradictions(self, task: "Task") -> Iterator[str]:
-        """Another target than text is no contradiction, though nothing can prepare it yet."""
+        """Another target than text is no contradiction."""
         return iter(())
 
     def lacking(self, task: "Task", sample: Sample, *, training: bool) -> str | None:
-        return None if sample.captions else "caption"
+        return "caption" if task.target == TEXT and not sample.captions else None
 
     def asked(
         self, task: "Task", sample: Sample, codec: TextCodec, length: int, rng: np.random.Generator, *, training: bool
     ) -> Asked:
         asked = super().asked(task, sample, codec, length, rng, training=training)
+        if task.target != TEXT:
+            return asked
         own = codec.encode(caption_of(sample, rng, training=training))[: length - 1]  # the end token comes behind
         return replace(asked, candidate=tuple(own))
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
+        if task.target != TEXT:
+            return super().lengths(task, sample, codec)
         return [len(codec.encode(caption)) + 1 for caption in sample.captions]
 
     def readout(self, task: "Task", asked: Sequence[Asked], inputs: Sequences) -> Readout:
@@ -74,7 +82,7 @@ class Retrieval(AnswerKind):
 
 def _same(asked: Sequence[Asked]) -> Tensor:
     """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
-    text_B, sample_B = _numbered([a.candidate for a in asked]), _numbered([a.sample for a in asked])
+    text_B, sample_B = _numbered([a.candidate or a.sample for a in asked]), _numbered([a.sample for a in asked])
     return ((text_B[:, None] == text_B) | (sample_B[:, None] == sample_B)).float()
 
 

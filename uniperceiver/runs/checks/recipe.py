@@ -1,22 +1,20 @@
 """What is wrong with a recipe, said before any data are decoded and any weight is trained."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 
-from uniperceiver.config import BalanceConfig, ModelConfig, MoEConfig, OptimiserConfig, Recipe, TuneConfig
+from uniperceiver.config import ModelConfig, MoEConfig, OptimiserConfig, Recipe, TuneConfig
 from uniperceiver.data.media.clips import refuse_without_av
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import BrokenSample, UserError, nearest
 from uniperceiver.evaluation.evaluate import metric_names
-from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.sizes import size_of
-from uniperceiver.moe.balance import LOSSES
-from uniperceiver.moe.conditions import Condition, condition_of
 from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import METHODS
+from uniperceiver.runs.checks.experts import check_causal
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.log import NO_TENSORBOARD, TRACKERS
 
@@ -92,8 +90,9 @@ def _check_shared(recipe: Recipe, tasks: Iterable[TaskData]) -> None:
             raise UserError(f"{key}: only a task whose candidates are the texts of its batch has it; remove the key")
     keys = [*shares, *(["candidates.share"] if recipe.candidates.share == "step" else [])]
     for key in keys[:1]:
-        if recipe.moe.capacity is not None:
-            raise UserError(f"moe.capacity: depends on what is encoded together; remove it, or {key}")
+        together = {"moe.capacity": recipe.moe.capacity is not None, "moe.group=batch": recipe.moe.group == "batch"}
+        for name in (name for name, is_set in together.items() if is_set):
+            raise UserError(f"{name}: depends on what is encoded together; remove it, or {key}")
         if recipe.interference.watch:
             raise UserError(f"interference.watch: needs the gradients of single batches; remove it, or {key}")
         if recipe.balance.method in METHODS and METHODS[recipe.balance.method].needs_losses:
@@ -162,88 +161,6 @@ def _check_decoder(data: TaskData) -> None:
         with suppress(BrokenSample):
             if isinstance(data.sources["train"].read(0).clip, bytes):
                 refuse_without_av()
-
-
-def check_causal(moe: MoE, tasks: Iterable[Task]) -> None:
-    """Refuse routing by which a word would know of the words after it, where there is a task that writes.
-
-    Raises:
-        UserError: there is one; its name is said.
-    """
-    key = condition_of(moe.condition).not_causal(moe)
-    writing = next((task.name for task in tasks if task.answer.causal), None)
-    if key is not None and writing is not None:
-        mend = "remove moe.capacity" if key == "moe.capacity" else "use moe.condition=token"
-        key = key if key == "moe.capacity" else f"{key}={moe.condition}"
-        raise UserError(
-            f"{key}: cannot be used with task {writing!r}, which writes word after word: what is chosen for a word "
-            f"would depend on the words after it; {mend}, or leave the task out"
-        )
-
-
-def check_experts(config: MoEConfig) -> None:
-    """Refuse keys of `moe` that contradict each other, or that have no meaning or no effect with the condition.
-
-    Raises:
-        UserError: there is one, or the condition is unknown.
-    """
-    condition = condition_of(config.condition)
-    wrong = _wrong_by_token(config, condition) if condition.by_token else _wrong_by_segment(config)
-    for line in wrong:
-        raise UserError(line)
-    if config.level == "ffn" and config.gates == "linear":
-        raise UserError("moe.gates linear: a whole FFN is chosen by one gate; remove the key, or use moe.level=linear")
-
-
-def _wrong_by_segment(config: MoEConfig) -> Iterator[str]:
-    """What has no meaning where a gate decides for whole segments."""
-    why = f"moe.condition={config.condition} decides for whole segments, whatever their tokens are"
-    if config.capacity is not None:
-        yield f"moe.capacity: {why}, so no expert is ever full; remove the key, or use moe.condition=token"
-    default = BalanceConfig()
-    for name in (*LOSSES, "global_entropy", "bias_rate"):
-        if getattr(config.balance, name) not in (0, getattr(default, name)):
-            yield f"moe.balance.{name}: {why}, so there is nothing to balance; remove the key"
-
-
-def _wrong_by_token(config: MoEConfig, condition: Condition) -> Iterator[str]:
-    """What has no meaning, or no effect, where tokens are routed one by one."""
-    balance = config.balance
-    if condition.experts_choose:
-        why = f"with moe.condition={config.condition} all experts take equally many tokens"
-        if config.capacity is not None:
-            yield f"moe.capacity: {why} already; remove the key"
-        for name in ("load", "bias_rate"):
-            if getattr(balance, name):
-                yield f"moe.balance.{name}: {why} already; remove the key"
-        if config.renormalise:
-            yield f"moe.renormalise: {why}, weighed by the probabilities themselves; remove the key"
-    if balance.load and not config.noise:
-        yield "moe.balance.load: a load has a gradient only under noise; set moe.noise=1, or use moe.balance.importance"
-    if balance.global_entropy and balance.least_experts > config.experts:
-        yield (
-            f"moe.balance.least_experts: {balance.least_experts:g} is more than moe.experts {config.experts}; "
-            "a modality cannot use more experts than there are"
-        )
-
-
-def check_sizes(recipe: Recipe, tasks: Sequence[TaskData], arch: Architecture) -> None:
-    """Refuse pictures that are not whole patches, and texts without positions.
-
-    Raises:
-        UserError: the key of the task is said.
-    """
-    for data in tasks:
-        where, config = f"tasks.{data.task.name}", data.config
-        for key, size in (("size", config.size), ("late.size", config.late.size or config.size)):
-            if data.task.visual and size % arch.patch:
-                raise UserError(f"{where}.{key}: {size} is not a multiple of the patch side {arch.patch}")
-        if config.length > arch.max_text:
-            raise UserError(f"{where}.length: {config.length} is more than model.max_text {arch.max_text}")
-    if recipe.evaluation.max_words > arch.max_text:
-        raise UserError(
-            f"evaluation.max_words: {recipe.evaluation.max_words} is more than model.max_text {arch.max_text}"
-        )
 
 
 def check_balance(recipe: Recipe, tasks: int) -> None:
