@@ -99,6 +99,11 @@ class TaskConfig:
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None
     """Text (or several texts) for each class name of the source."""
+    prompts: list[str] = Field(default_factory=list)
+    """Texts with {label} in the place of a class's text, such as "a sound of {label}": one is drawn in training, all
+    are averaged later. Retrieval: captions are made of them, and samples of one class share theirs."""
+    evaluation_prompts: list[str] = Field(default_factory=list)
+    """Prompts that take their place in evaluation and answers; none: the same as in training."""
     class_term: Literal["softmax", "sigmoid", "background"] = "softmax"
     """How names of things are learnt. softmax: among the names, where a thing is (v2); sigmoid: each name is a yes
     or no of its own, also where there is none; background: among the names and a text for nothing."""

@@ -129,6 +129,7 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
+        kin=tuple(sample.kin for sample in asked),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
         candidates=candidates,

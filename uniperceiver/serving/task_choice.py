@@ -103,8 +103,10 @@ def to_classify(
 
     chosen = fitting(saved, call, task, "classify", modality, fits)
     named = labels_asked(chosen.task.labels, labels, template, saved.codec.clean)
-    if named != chosen.task.labels:
-        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+    asked = replace(chosen.task, labels=named)
+    if template is not None:  # which takes the place of those that the model was trained with
+        asked = replace(asked, prompts=(), evaluation_prompts=())
+    chosen = replace(chosen, task=asked)
     refuse_no_labels(call, chosen.task.answer.names(chosen.task, saved.codec))
     refuse_other_classes(saved, chosen.task)
     return chosen
@@ -137,8 +139,11 @@ def _chosen(
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     """A given task with the parameters of the model's task of that name, whose question it must ask."""
-    chosen = saved.tasks.get(task.name)
-    if chosen is None or replace(chosen.task, labels=(), template=None) != replace(task, labels=(), template=None):
+    chosen, alike = (
+        saved.tasks.get(task.name),
+        {"labels": (), "template": None, "prompts": (), "evaluation_prompts": ()},
+    )
+    if chosen is None or replace(chosen.task, **alike) != replace(task, **alike):  # type: ignore[arg-type]
         raise UserError(
             f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
             f"{', '.join(saved.tasks)}"
