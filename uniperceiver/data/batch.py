@@ -50,6 +50,9 @@ def prepare(
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
+    if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
+        # Of a clip and its sound, the longer part holds the shorter.
+        sample = replace(sample, moment=float(rng.random()))
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
         for modality in _read(task)

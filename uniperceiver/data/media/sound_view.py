@@ -49,7 +49,7 @@ def sound_grid(sample: Sample, preprocess: Preprocess, rng: np.random.Generator 
     """
     shape = preprocess.sound
     assert shape is not None
-    samples_L = _heard(sample, shape.rate, _window(preprocess.seconds, rng))
+    samples_L = _heard(sample, shape.rate, _window(preprocess.seconds, rng, sample.moment))
     grid_FM = unscaled_grid(samples_L, shape, preprocess.hop)
     return (grid_FM - np.float32(shape.mean)) / np.float32(shape.deviation)
 
@@ -70,11 +70,13 @@ def _heard(sample: Sample, rate: int, window: Window) -> np.ndarray:
     raise BrokenSample(sample.id, "has no sound")
 
 
-def _window(seconds: float, rng: np.random.Generator | None) -> Window:
+def _window(seconds: float, rng: np.random.Generator | None, moment: float | None) -> Window:
     """From the seconds of a sound to where the part begins and ends that is heard; outside of it there is silence."""
+    if moment is None:
+        moment = 0.5 if rng is None else float(rng.random())
 
     def window(available: float) -> tuple[float, float]:
-        start = (available - seconds) * (0.5 if rng is None else float(rng.random()))
+        start = (available - seconds) * moment
         return start, start + seconds
 
     return window
