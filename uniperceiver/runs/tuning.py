@@ -100,7 +100,8 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
     sight = {name: getattr(preprocess, name) for name in (*seen, "length")}
     if preprocess.fit != "crop":  # which is what such tasks do without the key
         sight["fit"] = preprocess.fit
-    return {"kind": kind, "batch": 32, **sight, **_FEW, **_sources(root)}
+    few = _FEW if preprocess.sound is None else {"label_smoothing": _FEW["label_smoothing"]}
+    return {"kind": kind, "batch": 32, **sight, **few, **_sources(root)}
 
 
 def _sources(root: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One thing that a user hands over as an image, a clip or a sound: told apart from many, and read as bytes or pixels."""
+"""One thing that a user hands over as an image, a clip or sound: told apart from many, and read as bytes or arrays."""
 
 import os
 import sys
