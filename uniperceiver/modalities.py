@@ -6,6 +6,8 @@ A new modality is a row here, a reader of its values in `data/media/preprocess.p
 
 from dataclasses import dataclass
 
+from uniperceiver.errors import BrokenSample
+
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
@@ -21,6 +23,8 @@ class Modality:
     """Which field of a Sample holds it; None: `others`, under the modality's name."""
     suffixes: tuple[str, ...] = ()
     """Of its files, in lower case, the commonest first."""
+    most_bytes: int | None = None
+    """Of a file; None: no limit."""
     track_of: str | None = None
     """The modality whose encoded files may hold it, too, as clips hold sounds."""
     temperatures: tuple[str, ...] = ()
@@ -77,6 +81,7 @@ MODALITIES: dict[str, Modality] = {
             ".wave",
             ".w64",
         ),
+        most_bytes=512 * 2**20,
         track_of="video",
         temperatures=("audio_cls", "audio_retrieve", "video_audio_retrieve"),
     ),
@@ -92,3 +97,14 @@ def kind_of(modality: str) -> str:
 def modality_of_file(suffix: str) -> str | None:
     """The modality of files with that suffix; None: no modality has it."""
     return next((name for name, row in MODALITIES.items() if suffix.lower() in row.suffixes), None)
+
+
+def refuse_heavy(modality: str | None, size: int, sample: str) -> None:
+    """Refuse a file of more bytes than those of a modality may have.
+
+    Raises:
+        BrokenSample: it has more.
+    """
+    most = None if modality is None else MODALITIES[modality].most_bytes
+    if most is not None and size > most:
+        raise BrokenSample(sample, f"{size / 2**20:,.0f} MiB: more than {most // 2**20}; cut it into parts")

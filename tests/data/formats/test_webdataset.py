@@ -94,7 +94,7 @@ def test_dangerous_members_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"x.cls": b"0"}, r"no image or clip among its members: \.cls"),
+        ({"x.cls": b"0"}, r"no image, clip or sound among its members: \.cls"),
         ({"x.jpg": b""}, r"no label \(\.cls\)"),
         ({"x.jpg": b"", "x.cls": b"7"}, "label '7' means none of the 2 classes"),
         ({"x.jpg": b"", "x.cls": b"-1"}, "label '-1'"),
@@ -167,7 +167,7 @@ def test_a_shard_of_absolute_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image": "bmp"}, r"no image, clip or text, only \.idx, \.jpg; set key image"),
+        ({"image": "bmp"}, r"no image, clip, sound or text, only \.idx, \.jpg; set key image"),
         ({"classes": ["a"]}, r"no member \.cls for key 'label'"),
         ({"classes": ["a"], "objects": "things"}, r"no member \.things for key 'objects'; choose one of idx, jpg"),
         ({"classes": []}, "names no class"),
@@ -232,7 +232,7 @@ def test_lists_in_messages_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(BrokenSample, match=r"among its members: \.kind0, .*\.\.\. \(500 in all\)") as caught:
         opened(tmp_path).read(0)
     assert len(str(caught.value)) < 500
-    with pytest.raises(UserError, match=r"no image, clip or text, only .*\(501 in all\); set key") as refused:
+    with pytest.raises(UserError, match=r"no image, clip, sound or text, only .*\(501 in all\); set key") as refused:
         opened(tmp_path, text="says")
     assert len(str(refused.value)) < 500 + len(str(tmp_path))
 

@@ -37,7 +37,7 @@ _NUMBERED = re.compile(r"(.+)#\d+")
 
 @record
 class BesideSource:
-    """A picture or clip with a text file of the same name beside it: a.jpg and a.txt, a caption on each line."""
+    """A picture, clip or sound with a text file of the same name beside it: a.jpg and a.txt, a caption on each line."""
 
     path: str
     """The folder; files may lie at any depth below it."""
@@ -123,7 +123,7 @@ class CaptionedFiles:
         """Files with their captions.
 
         Raises:
-            UserError: images and clips are mixed.
+            UserError: images, clips and sounds are mixed.
         """
         kinds = listed_suffixes()
         examples = {kinds.get(suffix_of(file), "image"): file for file in captions}
@@ -160,7 +160,7 @@ class CaptionedFiles:
 
 
 def _files_below(root: Path, text_suffix: str) -> tuple[list[str], set[str], Counter[str]]:
-    """Pictures and clips, text files, and the suffixes of all others; paths below `root`, sorted."""
+    """Pictures, clips and sounds, text files, and the suffixes of all others; paths below `root`, sorted."""
     taken, texts, left_out = list[str](), set[str](), Counter[str]()
     kinds = listed_suffixes()
     for folder, below, files in os.walk(root):

@@ -19,7 +19,7 @@ import numpy as np
 
 from uniperceiver.data.media.decode import missing_decoders
 from uniperceiver.errors import POINTER, BrokenSample, UserError, is_pointer, kind_of_path, listed, nearest
-from uniperceiver.modalities import MODALITIES
+from uniperceiver.modalities import MODALITIES, modality_of_file, refuse_heavy
 
 LINKED, HIDDEN = "/", "."  # links to folders, and hidden names, among the suffixes of what is not taken
 _MAY_MOVE = ("gif", "webp")
@@ -196,12 +196,13 @@ def read_bytes(path: Path, sample: str, start: int = 0, size: int = -1) -> bytes
     """A part of a file. It is opened anew each time: no handle crosses a fork, and it costs 20 microseconds.
 
     Raises:
-        BrokenSample: missing, unreadable, or shorter than that.
+        BrokenSample: missing, unreadable, shorter than that, or larger than files of its kind may be.
     """
     try:
         path = as_spelt_there(path)
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait, a device need not end
+        if not stat.S_ISREG((facts := os.stat(path)).st_mode):  # to open a pipe would wait, a device need not end
             raise BrokenSample(sample, f"{path}: not a plain file")
+        refuse_heavy(modality_of_file(path.suffix), facts.st_size if size < 0 else size, sample)
         with open(path, "rb") as file:
             file.seek(start)
             data = file.read(size)

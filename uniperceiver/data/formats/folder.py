@@ -1,4 +1,4 @@
-"""A folder per class: images or clips, the sub-folder's name is the class.
+"""A folder per class: images, clips or sounds, the sub-folder's name is the class.
 
 Shape suffixes: I files.
 """
@@ -42,7 +42,7 @@ class FolderSource:
     path: str
     """Folder with one sub-folder per class."""
     extensions: tuple[str, ...] | None = None
-    """Take only these file types, such as [jpg, png]; None: every image or clip type that can be decoded."""
+    """Take only these file types, such as [jpg, png]; None: all that can be decoded."""
     classes: str | tuple[str, ...] | None = None
     """Class names in label order, or a file that lists them, perhaps with their texts; a class may then be without a
     sub-folder or without files. None: the sub-folders, sorted."""

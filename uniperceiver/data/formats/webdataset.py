@@ -1,7 +1,7 @@
 """WebDataset: tar shards whose members share a key: 000123.jpg, 000123.txt and 000123.cls are one sample."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from uniperceiver.strict import record
 
 _IMAGE = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif")
 _CLIP = ("mp4", "avi", "webm", "mov", "mkv", "m4v", "3gp")
+_SOUND = ("flac", "wav", "ogg", "mp3", "opus", "m4a", "aac", "aiff", "aif", "oga", "mka", "w64")
 _JSON, _TEXT, _LABEL = "json.", "txt", "cls"
 _LOOKED_AT = 20  # samples, for whether they have what the recipe names
 _SPLIT_AT_DOT = "a sample's name ends at the first dot: if {!r} is a sample of its own, put another character there"
@@ -41,8 +42,11 @@ class WebdatasetSource:
     """Member that holds an image; the first one that a sample has."""
     clip: str | tuple[str, ...] = _CLIP
     """Member that holds a clip."""
+    audio: str | tuple[str, ...] = _SOUND
+    """Member that holds a sound, perhaps beside the clip that it belongs to; []: sounds are not read. The sound track
+    of a clip needs no member."""
     text: str | None = _TEXT
-    """Member that holds the text: a caption of the image or clip, or else the text to read. json.KEY: that value
+    """Member that holds the text: a caption of the image, clip or sound, or else the text to read. json.KEY: that value
     of the .json member; a list is several captions. None: texts are not read."""
     text_pair: str | None = None
     """Member (or json.KEY) that holds a second text to read, which follows the first after a space."""
@@ -61,7 +65,11 @@ class WebdatasetSource:
         shards = index_shards(files, short_names(files), where)
         classes = None if self.classes is None else read_classes(base, self.classes, where)
         names = None if classes is None else classes.names
-        media = tuple(key.lower() for key in (*_as_tuple(self.image), *_as_tuple(self.clip)))
+        media = {
+            "image": tuple(map(str.lower, _as_tuple(self.image))),
+            "video": tuple(map(str.lower, _as_tuple(self.clip))),
+            "audio": tuple(map(str.lower, _as_tuple(self.audio))),
+        }
         data = WebdatasetData(
             shards=shards,
             others=others_beside(base, self.path, ".tar"),
@@ -69,13 +77,12 @@ class WebdatasetSource:
             classes=None if classes is None else classes.texts,
             index_of={name: label for label, name in enumerate(names or ())},
             media=media,
-            clips=frozenset(key.lower() for key in _as_tuple(self.clip)),
             text=self.text,
             text_pair=self.text_pair,
             label=self.label,
             objects=self.objects,
             id=self.id,
-            has_media=not shards.kinds.isdisjoint(media),
+            has_media=any(not shards.kinds.isdisjoint(kinds) for kinds in media.values()),
         )
         if not data.has_media and (self.text is None or _member(self.text) not in shards.kinds):
             raise UserError(f"{where}: {files[0]}: {_nothing_wanted(data)}")
@@ -97,14 +104,13 @@ class WebdatasetData:
     class_names: tuple[str, ...] | None
     classes: tuple[tuple[str, ...], ...] | None  # texts per class
     index_of: dict[str, int]  # label by class name
-    media: tuple[str, ...]  # members with an image or a clip, best first
-    clips: frozenset[str]  # those that hold a clip
+    media: Mapping[str, tuple[str, ...]]  # members that hold it by modality, best first
     text: str | None
     text_pair: str | None
     label: str
     objects: str | None
     id: str | None
-    has_media: bool  # the set is one of images or clips, so that a sample without is broken
+    has_media: bool  # the set is one of images, clips or sounds, so that a sample without is broken
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -129,26 +135,30 @@ class WebdatasetData:
         values = _Values(self.shards, index)
         if self.id is not None:
             name = self._name(values)
-        kind = next((kind for kind in self.media if kind in members), None)
+        taken = {
+            modality: kind
+            for modality, kinds in self.media.items()
+            if (kind := next((kind for kind in kinds if kind in members), None)) is not None
+        }
         texts, faults = self._texts(values, name)
         if faults and not texts:
             raise faults[0]
-        if kind is None and (self.has_media or not texts):
+        if not taken and (self.has_media or not texts):
             kinds = listed(f".{kind}" for kind in members) or "nothing"
-            raise BrokenSample(name, f"no {'image or clip' if self.has_media else 'text'} among its members: {kinds}")
+            what = "image, clip or sound" if self.has_media else "text"
+            raise BrokenSample(name, f"no {what} among its members: {kinds}")
         labels = self._labels(values, name) if self.class_names is not None else ()
         right: dict[str, Any] = {"label": labels[0]} if len(labels) == 1 else {"labels": labels}
-        if kind is None:
+        if not taken:
             text, second = "\n".join(texts), None
             if self.text_pair is not None:
                 pair = filled(values.get(self.text_pair, name), f".{self.text_pair}", name)
                 text, second = f"{text} {pair}", len(text) + 1
             return Sample(id=name, text=text, second=second, **right)
-        data = self.shards.read(index, kind)
-        if kind in self.clips:
-            return Sample(id=name, clip=data, captions=texts, captions_left_out=len(faults), **right)
-        sample = Sample(id=name, image=data, captions=texts, captions_left_out=len(faults), **right)
-        if self.objects is None:
+        sample = Sample(id=name, captions=texts, captions_left_out=len(faults), **right)
+        for modality, kind in taken.items():
+            sample = sample.with_value(modality, self.shards.read(index, kind))
+        if self.objects is None or sample.image is None:
             return sample
         return with_objects(sample, values.get(self.objects, name), self.index_of, f".{self.objects}")
 
@@ -240,12 +250,12 @@ def _nothing_wanted(data: WebdatasetData) -> str:
     kinds = listed(f".{kind}" for kind in sorted(data.shards.kinds))
     dotted = _with_dots(data)
     advice = f"; {_SPLIT_AT_DOT.format(dotted[0])}" if dotted else ""
-    return f"no image, clip or text, only {kinds}; set key image, clip or text{advice}"
+    return f"no image, clip, sound or text, only {kinds}; set key image, clip, audio or text{advice}"
 
 
 def _with_dots(data: WebdatasetData) -> list[str]:
-    """Images and clips with a dot in their name, by which they became members of a sample that has none of its own."""
-    shards, media = data.shards, frozenset(data.media)
+    """Media with a dot in their name, by which they became members of a sample that has none of its own."""
+    shards, media = data.shards, frozenset(kind for kinds in data.media.values() for kind in kinds)
     odd = {kind for kind in shards.kinds - media if kind.rpartition(".")[2] in media}
     files: list[str] = []
     for index, key in enumerate(shards.keys() if odd else ()):

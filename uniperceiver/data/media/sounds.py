@@ -24,6 +24,7 @@ from uniperceiver.data.media.containers import (
 )
 from uniperceiver.data.media.samples import MARGIN, MOST_CHANNELS, Window, refuse_rate, scaled, sound_part
 from uniperceiver.errors import POINTER, BrokenSample, is_pointer
+from uniperceiver.modalities import refuse_heavy
 
 if TYPE_CHECKING:
     from av import AudioFrame, Packet
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MOST_SECONDS = 4 * 3600
-MOST_BYTES = 512 * 2**20
 SILENT = 1e-4  # a sound whose samples are all smaller: three steps of 16 bits
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
@@ -220,8 +220,7 @@ def _opened(data: bytes, name: str) -> Iterator[_Track]:
     refuse_without_av()
     import av
 
-    if len(data) > MOST_BYTES:
-        raise BrokenSample(name, f"{len(data) / 2**20:,.0f} MiB: more than {MOST_BYTES // 2**20}; cut it into parts")
+    refuse_heavy("audio", len(data), name)
     if matroska_ends_early(data) or avi_ends_early(data) or ogg_ends_early(data):
         raise BrokenSample(name, _TRUNCATED)
     try:

@@ -172,7 +172,7 @@ def test_a_damaged_row_costs_its_picture(tmp_path: Path, objects: Any, reason: s
         ),
         ({**BOX, "label": None}, "key 'box' needs key 'label': the column with the class of the thing in the box"),
         ({"objects": "kind", "label": "kind"}, "key 'objects' has the classes in its own column"),
-        ({**BOX, "text": "kind"}, "boxes need key 'image', the column with their picture, and no text or clip"),
+        ({**BOX, "text": "kind"}, "boxes need key 'image', the column with their picture, and no text, clip"),
         ({**BOX, "classes": ["owl"]}, "things.csv:4: class 'hot_dog' is not in `classes`"),
     ],
 )

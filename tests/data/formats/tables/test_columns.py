@@ -142,9 +142,9 @@ def test_broken_rows(tmp_path: Path, row: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "keys", "message"),
     [
-        (["t", "x"], {}, "no column to learn from; set key text, image or clip"),
+        (["t", "x"], {}, "no column to learn from; set key text, image, clip or audio"),
         (["t", "x"], {"label": "t"}, "no column to learn from"),
-        (["t", "x"], {"text": "t", "captions": "t"}, "key 'captions' needs key 'image' or 'clip'"),
+        (["t", "x"], {"text": "t", "captions": "t"}, "key 'captions' needs key 'image', 'clip' or 'audio'"),
         (["t", "x"], {"image": "t", "text_pair": "t"}, "key 'text_pair' needs key 'text'"),
         (["t", "x"], {"text": "t", "classes": ["x"]}, "key 'classes' needs key 'label'"),
         (["t", "x"], {"text": "t", "rows": {"splt": "x"}}, r"t\.csv: no column 'splt'; choose one of t"),

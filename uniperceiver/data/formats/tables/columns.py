@@ -36,13 +36,15 @@ class Columns:
     columns in braces: "{id}.jpg"."""
     clip: str | None = None
     """Column with the clip, likewise."""
+    audio: str | None = None
+    """Column with the sound, likewise, perhaps beside the clip that it belongs to; sound tracks of clips need none."""
     text: str | None = None
     """Column with a text to read."""
     text_pair: str | None = None
     """Column with a second text, which follows the first after a space; of both the longer one is cut."""
     captions: str | tuple[str, ...] | None = None
-    """Column, or label_sets, with the captions of the image or clip; a value may be a list of them. Rows with the same
-    image or clip are one sample with all their captions, unless there is a text to read."""
+    """Column, or label_sets, with the captions of the image, clip or sound; a value may be a list of them. Rows with
+    the same file are one sample with all their captions, unless there is a text to read."""
     label: str | tuple[str, ...] | None = None
     """Column with the class: names, or integers from 0; or with several classes: a list of them, or see `separator`.
     A list of columns: one for each class, named after it, with 1 where it is right and else 0."""
@@ -72,13 +74,15 @@ class Columns:
         return _as_tuple(self.captions or ())
 
     def media_columns(self, where: str) -> tuple[MediaColumn, ...]:
-        """Where pictures and clips lie.
+        """Where pictures, clips and sounds lie.
 
         Raises:
             UserError: a template that cannot be read.
         """
-        named = {"image": self.image, "clip": self.clip}
-        return tuple(MediaColumn.of(key, says, where) for key, says in named.items() if says is not None)
+        named = {"image": ("image", self.image), "clip": ("video", self.clip), "audio": ("audio", self.audio)}
+        return tuple(
+            MediaColumn.of(modality, key, says, where) for key, (modality, says) in named.items() if says is not None
+        )
 
     def named_columns(self, where: str) -> tuple[str, ...]:
         """All columns that the recipe names, each once.
@@ -89,11 +93,15 @@ class Columns:
         media = [name for column in self.media_columns(where) for name in column.columns]
         texts = [name for name in (self.text, self.text_pair) if name is not None]
         if not media and self.text is None:
-            raise UserError(f"{where}: no column to learn from; set key text, image or clip to the name of a column")
+            raise UserError(
+                f"{where}: no column to learn from; set key text, image, clip or audio to the name of a column"
+            )
         if self.text_pair is not None and self.text is None:
             raise UserError(f"{where}: key 'text_pair' needs key 'text': the column with the first text")
         if self.caption_columns and not media:
-            raise UserError(f"{where}: key 'captions' needs key 'image' or 'clip'; for texts alone use key 'text'")
+            raise UserError(
+                f"{where}: key 'captions' needs key 'image', 'clip' or 'audio'; for texts alone use key 'text'"
+            )
         if self.classes is not None and self.label is None and self.objects is None:
             raise UserError(f"{where}: key 'classes' needs key 'label': the column with the class")
         if self.separator is not None and not isinstance(self.label, str):
@@ -119,8 +127,8 @@ class Columns:
             raise UserError(
                 f"{where}: keys 'box' (a row per thing) and 'objects' (a row per picture): give one of them"
             )
-        if self.image is None or self.text is not None or self.clip is not None:
-            raise UserError(f"{where}: boxes need key 'image', the column with their picture, and no text or clip")
+        if self.image is None or any(key is not None for key in (self.text, self.clip, self.audio)):
+            raise UserError(f"{where}: boxes need key 'image', the column with their picture, and no text, clip, audio")
         if self.box is not None and not isinstance(self.label, str):
             raise UserError(f"{where}: key 'box' needs key 'label': the column with the class of the thing in the box")
         if self.objects is not None and self.label is not None:
@@ -172,7 +180,7 @@ class Columns:
             rows=rows,
             keys=self,
             folder=folder,
-            media={column.field: column for column in media},
+            media=media,
             class_names=None if classes is None else classes.names,
             classes=None if classes is None else classes.texts,
             things=None if marked is None else marked.things,
@@ -199,7 +207,7 @@ class ColumnsData:
     rows: Rows
     keys: Columns
     folder: Path
-    media: Mapping[str, MediaColumn]  # by field of a sample
+    media: tuple[MediaColumn, ...]
     class_names: tuple[str, ...] | None
     classes: tuple[tuple[str, ...], ...] | None  # texts per class
     row_J: np.ndarray  # int64
@@ -233,10 +241,7 @@ class ColumnsData:
             assert column is not None
             labels = column.texts(values[0], name, self.class_names or ())
             raise BrokenSample(name, f"label {listed(labels)} was not there when the file was opened; it has changed")
-        image, clip = (
-            self.media[key].read(values[0], self.folder, name) if key in self.media else None
-            for key in ("image", "clip")
-        )
+        data = {column.modality: column.read(values[0], self.folder, name) for column in self.media}
         captions, faults = [], []
         for row, value in zip(rows, values, strict=True):
             texts, damage = self._captions(value, self.rows.name(row))
@@ -247,14 +252,14 @@ class ColumnsData:
         texts = self._texts(values[0], name)
         sample = Sample(
             id=name,
-            image=image,
-            clip=clip,
             text=" ".join(texts) if texts else None,
             second=len(texts[0]) + 1 if len(texts) > 1 else None,
             captions=tuple(captions),
             label=label if label >= 0 else None,
             labels=self.label_sets.get(rows[0], ()),
         )
+        for modality, medium in data.items():
+            sample = sample.with_value(modality, medium)
         return sample if self.things is None else self.things.added(index, sample)
 
     def names(self) -> Iterator[tuple[str, ...]]:
@@ -263,7 +268,7 @@ class ColumnsData:
         is_first_L = np.zeros(len(self.rows), dtype=bool)
         is_first_L[self.row_J[first_I]] = True
         paths: dict[int, str] = {}
-        column = next(iter(self.media.values()), None)
+        column = next(iter(self.media), None)
         for row, cells in enumerate(self.rows.scan(column.columns) if column is not None else ()):
             if column is None or cells is None or not is_first_L[row]:
                 continue

@@ -9,7 +9,7 @@ from uniperceiver.data.formats.tables.delimited import DelimitedRows, Dialect, o
 from uniperceiver.data.formats.tables.media_column import MediaColumn
 from uniperceiver.data.formats.text_file import UTF8
 from uniperceiver.errors import UserError
-from uniperceiver.modalities import modality_of_file
+from uniperceiver.modalities import MODALITIES, modality_of_file
 from uniperceiver.strict import record
 
 _PATH, _CLASS = "0", "1"  # the columns of a table without header
@@ -17,7 +17,7 @@ _PATH, _CLASS = "0", "1"  # the columns of a table without header
 
 @record
 class FileListSource:
-    """A sample per line: a clip where the names end as those of clips do, else an image."""
+    """A sample per line: a clip or a sound where the names end as those of such files do, else an image."""
 
     path: str
     """The list."""
@@ -40,10 +40,11 @@ class FileListSource:
         labelled = len(rows.columns) == 2
         if self.classes is not None and not labelled:
             raise UserError(f"{where}: {path}: no classes in the list; write path, tab, class on each line")
-        clips = _are_clips(rows, MediaColumn.of("file", self.file, where), path, where)
+        modality = _modality(rows, MediaColumn.of("image", "file", self.file, where), path, where)
         keys = _ListColumns(
-            image=None if clips else self.file,
-            clip=self.file if clips else None,
+            image=self.file if modality == "image" else None,
+            clip=self.file if modality == "video" else None,
+            audio=self.file if modality == "audio" else None,
             label=_CLASS if labelled else None,
             classes=self.classes,
             files=self.files,
@@ -60,14 +61,17 @@ class _ListColumns(Columns):
         return tuple(replace(column, key="file") for column in Columns.media_columns(self, where))
 
 
-def _are_clips(rows: DelimitedRows, column: MediaColumn, path: Path, where: str) -> bool:
+def _modality(rows: DelimitedRows, column: MediaColumn, path: Path, where: str) -> str:
+    """What the files are, which must be one thing; what has no known suffix is an image."""
     if other := next((name for name in column.columns if name not in rows.columns), None):
         raise UserError(f"{where}: file: a list has no column {other!r}; its first is 0, as in '{{0}}.jpg'")
-    examples: dict[bool, str] = {}
+    examples: dict[str, str] = {}
     for cells in rows.scan(column.columns):
         if cells is not None and (name := column.path(dict(zip(column.columns, cells, strict=True)))) is not None:
-            examples.setdefault(modality_of_file(f".{suffix_of(name)}") == "video", name)
-    if len(examples) == 2:
-        both = f"{examples[False]} and {examples[True]}"
-        raise UserError(f"{where}: {path} mixes images and clips, such as {both}; make a list of each")
-    return examples.keys() == {True}
+            examples.setdefault(modality_of_file(f".{suffix_of(name)}") or "image", name)
+    kinds = [modality for modality in MODALITIES if modality in examples]
+    if len(kinds) > 1:
+        nouns = " and ".join(f"{MODALITIES[modality].noun}s" for modality in kinds)
+        names = " and ".join(examples[modality] for modality in kinds)
+        raise UserError(f"{where}: {path} mixes {nouns}, such as {names}; make a list of each")
+    return kinds[0] if kinds else "image"

@@ -1,4 +1,4 @@
-"""WHERE A ROW'S PICTURE LIES: a column with its path or bytes, or a template such as {id}.jpg that columns fill."""
+"""WHERE A ROW'S PICTURE, CLIP OR SOUND LIES: a column with its path or bytes, or a template of it, as {id}.jpg."""
 
 import string
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from uniperceiver.errors import BrokenSample, UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MediaColumn:
-    """What a recipe says of the pictures or clips of a table."""
+    """What a recipe says of the pictures, clips or sounds of a table."""
 
-    field: str  # of a sample: image, clip
+    modality: str
     key: str  # of the recipe
     says: str  # its value
     columns: tuple[str, ...]
     parts: tuple[tuple[str, str, int], ...] = ()  # of a template: text, the column behind it, its least width
 
     @staticmethod
-    def of(key: str, says: str, where: str) -> "MediaColumn":
+    def of(modality: str, key: str, says: str, where: str) -> "MediaColumn":
         """Read the key's value: a column, or a template with columns in braces ({id:012}: with zeros to 12 places).
 
         Raises:
             UserError: a template that cannot be read.
         """
         if "{" not in says:
-            return MediaColumn(field=key, key=key, says=says, columns=(says,))
+            return MediaColumn(modality=modality, key=key, says=says, columns=(says,))
         parts = []
         try:
             for text, name, width, _ in string.Formatter().parse(says):
@@ -42,7 +42,11 @@ class MediaColumn:
                 "or {id:012}.jpg"
             ) from None
         return MediaColumn(
-            field=key, key=key, says=says, columns=tuple(name for _, name, _ in parts if name), parts=tuple(parts)
+            modality=modality,
+            key=key,
+            says=says,
+            columns=tuple(name for _, name, _ in parts if name),
+            parts=tuple(parts),
         )
 
     def path(self, values: Mapping[str, Any]) -> str | None:
@@ -58,7 +62,7 @@ class MediaColumn:
         return "".join(text + (texts[name].zfill(width) if name else "") for text, name, width in self.parts)
 
     def read(self, values: Mapping[str, Any], folder: Path, sample: str) -> bytes:
-        """The encoded picture or clip of a row; relative paths start at `folder`.
+        """The encoded file of a row; relative paths start at `folder`.
 
         Raises:
             BrokenSample: there is none, or the file cannot be read.
