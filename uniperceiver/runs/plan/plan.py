@@ -18,6 +18,7 @@ from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import moe_of
 from uniperceiver.runs.checks.recipe import check_processes, check_recipe
 from uniperceiver.runs.checks.sizes import check_sizes
+from uniperceiver.runs.hearing.statistics import heard_alike
 from uniperceiver.runs.initial_weights import architecture_of_run, read_start
 from uniperceiver.runs.plan.counts import (
     WRAPS,
@@ -159,6 +160,7 @@ def planned_run(
         codec = text_encoder(recipe, tasks, base) if start is None else start.codec
     arch = architecture_of_run(recipe, tasks, asked_architecture(recipe, tasks, codec), start, nowhere)
     check_sizes(recipe, tasks, arch)
+    tasks = heard_alike(tasks, arch)
     model = empty_model(arch, temperatures_of(arch.tokenizers))
     freeze(recipe, model)
     mixture = mixture_of(recipe, tasks, codec, arch.patch)
