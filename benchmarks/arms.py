@@ -67,7 +67,7 @@ def _arms(place: Path) -> Iterator[TimedArm]:
 def _arm(name: str, run: Path) -> TimedArm:
     recipe, base = saved_recipe(run)
     model, tasks = load(run), open_tasks(recipe, base)
-    mixture = mixture_of(recipe, tasks, model.codec)
+    mixture = mixture_of(recipe, tasks, model.codec, model.model.tokenizer)
     maker, work = BatchMaker(mixture), []
     for index, training_set in enumerate(mixture.sets):
         stage = len(training_set.stages) - 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.small_run import small_recipe
-from tests.tiny import tiny_codec
+from tests.tiny import tiny_codec, tiny_model
 from uniperceiver.data import mix
 from uniperceiver.data.mix import BatchMaker
 from uniperceiver.data.order import KeyedOrder
@@ -62,7 +62,7 @@ def test_a_billion_samples_take_no_memory() -> None:
 
 def test_large_sets_are_ordered_so_and_small_ones_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small_recipe(("colours",))
-    mixture = mixture_of(recipe, open_tasks(recipe, Path()), tiny_codec())
+    mixture = mixture_of(recipe, open_tasks(recipe, Path()), tiny_codec(), tiny_model().tokenizer)
     small = BatchMaker(mixture)._order(0, 1)
     assert isinstance(small, np.ndarray)
     monkeypatch.setattr(mix, "MOST_IN_MEMORY", 11)

@@ -9,7 +9,7 @@ from uniperceiver.strict import record
 
 @record
 class AugmentConfig:
-    """Augmentation of images and clips in training; each part is off at its default."""
+    """Augmentation of images, clips and sounds in training; each part is off at its default."""
 
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest share of the area that a random resized crop keeps; 1: resize and centre crop."""
@@ -31,6 +31,14 @@ class AugmentConfig:
     """Alpha of mixup (soft targets over label candidates)."""
     cutmix: float = Field(default=0.0, ge=0)
     """Alpha of cutmix; with mixup also on, each batch draws one of the two."""
+    gain: float = Field(default=0.0, ge=0, le=60)
+    """Sounds: decibels by which they are made louder or softer at most."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: probability of white noise, 10 to 30 dB below them."""
+    mask_time: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: largest share of the frames that is blanked, in one piece, as in SpecAugment."""
+    mask_mels: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: largest share of the bands of a spectrogram that is blanked, in one piece."""
 
 
 @record
@@ -84,6 +92,9 @@ class TaskConfig:
     """Milliseconds from one frame of a spectrogram to the next; speech: 10."""
     length: PositiveInt = 64
     """Longest text in tokens; longer ones are cut, keeping the end token."""
+    drop: float = Field(default=0.0, ge=0, lt=1)
+    """DropToken: share of the patches of a picture, clip or sound that are left out in training, drawn anew for every
+    sample; the others keep their positions, and whatever is measured or asked has all of them."""
     template: str | None = None
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None

@@ -1,7 +1,7 @@
 """SAMPLE -> BATCH: samples of one task, as its declaration asks for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,11 +19,24 @@ from uniperceiver.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """How many tokens of a medium are kept in training (DropToken)."""
+
+    tokens: int
+    of: int  # so many that there are
+
+    def drawn(self, rng: np.random.Generator) -> Tensor:
+        """Which, (tokens,) int64, rising: uniformly, without replacement."""
+        return torch.from_numpy(np.sort(rng.permutation(self.of)[: self.tokens]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """One sample, ready to be put into a batch."""
 
     id: str
     media: Mapping[str, Tensor]  # by modality, of inputs and candidates
+    keep: Mapping[str, Tensor] = field(default_factory=dict)  # by modality, which of its tokens; all of the others
     step: Mapping[str, float]  # milliseconds from row to row, of media that are a course in time
     asked: Asked  # what its task's kind of answer takes of it
 
@@ -35,12 +48,14 @@ def prepare(
     codec: TextCodec,
     augment: AugmentConfig | None,
     rng: np.random.Generator,
+    kept: Mapping[str, Kept] | None = None,
 ) -> Prepared:
     """What a task sees of a sample.
 
     Args:
         augment: augmentation in training; None in evaluation, where a sample has one fixed view.
         rng: the sample's own stream.
+        kept: the media of which tokens are dropped, in training; drawn after all else.
 
     Raises:
         BrokenSample: the sample lacks what the task needs (see `lacking`), or cannot be decoded.
@@ -51,15 +66,15 @@ def prepare(
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
     if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
-        # Of a clip and its sound, the longer part holds the shorter.
-        sample = replace(sample, moment=float(rng.random()))
+        sample = replace(sample, moment=float(rng.random()))  # one for a clip and its sound
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
         for modality in _read(task)
     }
     step = {name: of(preprocess) for name in media if (of := READERS[name].step) is not None}
     asked = task.answer.asked(task, sample, codec, preprocess.length, rng, training=training)
-    return Prepared(id=sample.id, media=media, step=step, asked=asked)
+    keep = {modality: of.drawn(rng) for modality, of in (kept or {}).items()} if training else {}
+    return Prepared(id=sample.id, media=media, keep=keep, step=step, asked=asked)
 
 
 def _as_seen(
@@ -96,9 +111,13 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     """
     asked = [item.asked for item in items]
     parts = {
-        modality: Part(modality=modality, values=torch.stack([item.media[modality] for item in items]), step=step)
+        modality: Part(
+            modality=modality,
+            values=torch.stack([item.media[modality] for item in items]),
+            keep_BG=torch.stack([item.keep[modality] for item in items]) if modality in items[0].keep else None,
+            step=items[0].step.get(modality, 0.0),
+        )
         for modality in _read(task)
-        for step in [items[0].step.get(modality, 0.0)]
     }
     text = task.answer.text_part(asked, codec)
     media = [parts[modality] for modality in task.media]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.batch import Prepared, at_places, collate, prepare, soft_labels
+from uniperceiver.data.batch import Kept, Prepared, at_places, collate, prepare, soft_labels
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
@@ -23,6 +23,7 @@ from uniperceiver.streams import numpy_stream, seed_of
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
 
+NEVER = 2**62  # the step of a stage that is not trained in
 MOST_IN_MEMORY = 2**24
 """Samples of a set whose order is drawn at once; that of a larger one is computed place by place."""
 
@@ -36,6 +37,7 @@ class Stage:
     batch: int
     weight: float = 1.0  # of the task, relative to the others
     cost: float = 1.0  # of a batch beside those of other tasks, in any unit
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # by modality, of which tokens are dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,9 @@ class TrainingSet:
     index: int  # among the tasks of the run
     source: Source
     augment: AugmentConfig
-    stages: tuple[Stage, ...]  # in the order in which they begin, the first with step 0
+    # In the order in which they begin, the first with step 0; the last is that of what is measured, and of training's
+    # end, if it is trained in.
+    stages: tuple[Stage, ...]
 
     def stage_at(self, step: int) -> int:
         """The number of the stage that a step belongs to: of those that have begun, the last."""
@@ -54,9 +58,9 @@ class TrainingSet:
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures and labels of a batch are blended with each other."""
-        labelled = self.task.answer.has_labels and self.task.inputs == (self.task.visual,)
-        return labelled and bool(self.augment.mixup or self.augment.cutmix)
+        """Whether pictures (or sounds) and labels of a batch are blended with each other."""
+        alone = self.task.inputs == self.task.media and len(self.task.media) == 1
+        return self.task.answer.has_labels and alone and bool(self.augment.mixup or self.augment.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +182,7 @@ class BatchMaker:
     ) -> tuple[dict[int, Prepared], dict[int, Broken]]:
         """The samples at those places of a plan, and those that are broken, by place."""
         task, source = training_set.task, training_set.source
-        preprocess = training_set.stages[plan.stage].preprocess
+        stage, augment, codec = training_set.stages[plan.stage], training_set.augment, self.mixture.codec
         prepared, broken = {}, {}
         for place in places:
             epoch, position = divmod(plan.start + place, len(source))
@@ -186,7 +190,7 @@ class BatchMaker:
             rng = numpy_stream(self.mixture.seed, "sample", task.name, epoch, sample_index)
             try:
                 sample = source.read(sample_index)
-                prepared[place] = prepare(task, sample, preprocess, self.mixture.codec, training_set.augment, rng)
+                prepared[place] = prepare(task, sample, stage.preprocess, codec, augment, rng, stage.kept)
             except BrokenSample as error:
                 broken[place] = Broken(task=task.name, sample=error.sample, reason=error.reason)
         return prepared, broken
@@ -207,7 +211,7 @@ class BatchMaker:
     def _mixed_up(
         self, training_set: TrainingSet, plan: Plan, batch: Batch, prepared: Mapping[int, Prepared], there: list[int]
     ) -> Batch:
-        """Mixup or cutmix of a batch of labelled pictures, with the labels mixed alike.
+        """Mixup or cutmix of a batch of labelled pictures or sounds, with the labels mixed alike.
 
         Args:
             prepared: the samples of the whole batch, by place.
@@ -216,7 +220,7 @@ class BatchMaker:
         whole = batch
         if len(there) < len(prepared):
             whole = collate(training_set.task, list(prepared.values()), self.mixture.codec, training_set.index)
-        (part,), augment = whole.inputs.parts, training_set.augment  # of pictures alone: other recipes are refused
+        (part,), augment = whole.inputs.parts, training_set.augment  # of one medium: other recipes are refused
         rng = numpy_stream(self.mixture.seed, "mix", plan.step, plan.place)
         soft_BK = soft_labels(whole.readout, len(training_set.task.labels))
         pixels_BFCHW, soft_BK = mix(part.values, soft_BK, augment.mixup, augment.cutmix, rng)

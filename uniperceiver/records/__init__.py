@@ -51,10 +51,9 @@ class Sample:
     )
     crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
     areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: it does not
-    moment: float | None = (
-        None  # 0 to 1: where the part of a clip and its sound begins that is seen and heard; None: open
-    )
     things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
+    # Where in time a part is taken of clips and sounds: 0 the beginning, 1 the end; None: drawn, or else the middle.
+    moment: float | None = None
     # Of modalities without a field of their own; a sound is an encoded file, or a Sound.
     others: Mapping[str, bytes | np.ndarray | Sound] = field(default_factory=dict)
 

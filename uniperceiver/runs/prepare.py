@@ -127,7 +127,7 @@ def _made(
     saved = SavedModel(
         model=model, arch=arch, codec=codec, tasks={task.task.name: task for task in trained}, base=beside, code=code
     )
-    mixture, objective = mixture_of(recipe, tasks, codec, arch.patch), objective_of(recipe, tasks, saved)
+    mixture, objective = mixture_of(recipe, tasks, codec, model.tokenizer), objective_of(recipe, tasks, saved)
     shard = shard_size(recipe, world.size)
     sharded = ShardedTraining(objective, world, size=shard) if shard > 1 else None  # before anything holds the weights
     return Run(

@@ -1,50 +1,57 @@
 """RECIPE + TASKS -> PARTS OF TRAINING: how tasks take turns, their loss, and the state that is trained."""
 
-import dataclasses
-from collections.abc import Callable
-from functools import partial
-
 import torch
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.data.mix import Mixture, Stage, TrainingSet, sampling_weights
+from uniperceiver.data.mix import Mixture, TrainingSet, sampling_weights
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.data.vocabulary import proposal
 from uniperceiver.devices import device_of, has_bfloat16
-from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.balance import LOSSES
 from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.parallel.deal import idle_share
 from uniperceiver.runs.tuning import trains_gates
+from uniperceiver.runs.turns.stages import stages_of
 from uniperceiver.serving.saved import SavedModel
-from uniperceiver.tokenizers import bpe
+from uniperceiver.tasks.candidates import TextCodec
+from uniperceiver.tokenizers.join import SequenceTokenizer
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import TrainState
 
 _SCALE = 2.0**13  # of float16 gradients at the start, as the original release
-_OF_WORD, _OF_LABEL = 2, 8  # tokens of a word as a candidate; of a label's text, about
 _GRAPHS = 64  # of a compiled block
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, patch: int = 16) -> Mixture:
+def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: TextCodec, tokenizer: SequenceTokenizer) -> Mixture:
     """The tasks of a run, and how they take turns.
 
     Args:
-        patch: pixels along a patch's side, by which the tokens of pictures are counted for `Stage.cost`.
+        tokenizer: of the model, which tells how many tokens a medium has; its weights may be on the meta device.
+
+    Raises:
+        UserError: tokens are to be dropped where none can be.
     """
     sizes = {data.task.name: len(data.sources["train"]) for data in tasks}
     explicit = {data.task.name: data.config.weight for data in tasks}
     weights = sampling_weights(sizes, explicit, recipe.sampling.alpha)
     late = round(recipe.late_from * recipe.steps)
+    sets = []
+    for data in tasks:
+        assert data.index is not None
+        sets.append(
+            TrainingSet(
+                task=data.task,
+                index=data.index,
+                source=data.sources["train"],
+                augment=data.config.augment,
+                stages=stages_of(recipe, data, weights[data.task.name], late, codec, tokenizer),
+            )
+        )
     return Mixture(
-        sets=tuple(
-            _training_set(data, weights[data.task.name], late, partial(_tokens, recipe, data, codec, patch))
-            for data in tasks
-        ),
+        sets=tuple(sets),
         codec=codec,
         seed=recipe.seed,
         mode=recipe.sampling.mode,
@@ -52,50 +59,6 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: bpe.TextEncoder, pa
         accumulate=recipe.optimiser.accumulate,
         window=recipe.balance.window,
     )
-
-
-def _training_set(data: TaskData, weight: float, late: int, cost: Callable[[Preprocess, int], float]) -> TrainingSet:
-    """A task with its samples, whose batches are those of `tasks.NAME.late` from that step on."""
-    config = data.config
-    early_preprocess = dataclasses.replace(data.preprocess, size=config.size, frames=config.frames)
-    assert data.index is not None
-    late_batch = config.late.batch or config.batch
-    return TrainingSet(
-        task=data.task,
-        index=data.index,
-        source=data.sources["train"],
-        augment=config.augment,
-        stages=(
-            Stage(
-                begins=0,
-                preprocess=early_preprocess,
-                batch=config.batch,
-                weight=weight,
-                cost=cost(early_preprocess, config.batch),
-            ),
-            Stage(
-                begins=late,
-                preprocess=data.preprocess,
-                batch=late_batch,
-                weight=config.late.weight or weight,
-                cost=cost(data.preprocess, late_batch),
-            ),
-        ),
-    )
-
-
-def _tokens(
-    recipe: Recipe, data: TaskData, codec: bpe.TextEncoder, patch: int, preprocess: Preprocess, batch: int
-) -> float:
-    """About how many tokens a batch of a task has, its candidates among them: what it costs beside other batches."""
-    answer, grid = data.task.answer, max(1, preprocess.size // patch) ** 2
-    frames = preprocess.frames if data.task.visual and MODALITIES[data.task.visual].field == "clip" else 1
-    inputs = batch * sum(preprocess.length if modality == TEXT else frames * grid for modality in data.task.inputs)
-    if answer.among_batch:
-        return inputs + batch * preprocess.length
-    if answer.from_vocabulary:
-        return inputs + _OF_WORD * (recipe.candidates.sample or codec.size)
-    return inputs + _OF_LABEL * len(data.task.labels)
 
 
 def idle_note(mixture: Mixture, processes: int) -> str:

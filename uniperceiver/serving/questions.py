@@ -41,8 +41,8 @@ from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 
-class Answering:
-    """A model with its tokenizer, preprocessing and tasks, which answers questions about what it is shown.
+class Encoding:
+    """A model with its tokenizer, preprocessing and tasks, which represents what it is shown.
 
     Args:
         saved: the parts of the model.
@@ -75,18 +75,19 @@ class Answering:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
-        return self._engine.encode(chosen, inputs.samples_of(("image",), images))
+        return self._encoded("encode_image", "image", images, task)
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
-        return self._engine.encode(chosen, inputs.samples_of(("video",), clips))
+        return self._encoded("encode_video", "video", clips, task)
 
     def encode_audio(self, sounds: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of sounds, (N, D) float32: of files, also clips, of bytes, or of a `Sound`."""
-        chosen = fitting(self.saved, "encode_audio", task, "rank", "audio", lambda task: "audio" in task.inputs)
-        return self._engine.encode(chosen, inputs.samples_of(("audio",), sounds))
+        return self._encoded("encode_audio", "audio", sounds, task)
+
+    def _encoded(self, call: str, modality: str, items: Any, task: str | Task | None) -> Tensor:
+        chosen = fitting(self.saved, call, task, "rank", modality, lambda task: modality in task.inputs)
+        return self._engine.encode(chosen, inputs.samples_of((modality,), items))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
@@ -95,6 +96,10 @@ class Answering:
         if not candidates:
             return torch.empty(0, self.saved.arch.width)
         return self._engine.represent(self._engine.texts(chosen, candidates)).cpu()
+
+
+class Answering(Encoding):
+    """The same model, which answers questions about what it is shown."""
 
     def classify(
         self,

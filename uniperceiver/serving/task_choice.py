@@ -126,7 +126,8 @@ def _chosen(
         asked = task or anonymous
         assert asked is not None
         if asked.hears and saved.arch.sound is None:
-            raise UserError(f"{call}: this model does not hear; its tasks: {_looks_at(saved)}")
+            tasks = [f"{name} ({', '.join(trained.task.inputs)})" for name, trained in saved.tasks.items()]
+            raise UserError(f"{call}: this model does not hear; its tasks: {listed(tasks, 6)}")
         preprocess = preprocess_for(saved.tasks, asked)
         if asked.hears and preprocess.sound is None:  # no task of the model looks at just this, but it hears
             preprocess = replace(preprocess, sound=saved.arch.sound)
@@ -142,12 +143,6 @@ def _chosen(
             f"{call}: this model chose its experts by task; say with task= which one is asked: {names or '(none fits)'}"
         )
     return (alike or candidates)[0]
-
-
-def _looks_at(saved: SavedModel) -> str:
-    """The model's tasks, with what each looks at."""
-    tasks = [f"{name} ({', '.join(trained.task.inputs)})" for name, trained in saved.tasks.items()]
-    return listed(tasks, 6) if tasks else "(none)"
 
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:

@@ -1,6 +1,6 @@
 """BATCH -> TOKENS: <SPE> and the tokens of every part joined into one sequence under one LayerNorm."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -90,7 +90,8 @@ def sound_of(shape: Shape) -> SoundTokenizer:
 
 USUAL = ("words", "patches")  # those that every model has; others come behind, where its tasks need them
 # What they make has a method `embed(part, stream, answer_D) -> (B, N, D)` (proposals: `embed_in`), and where it
-# draws weights that are not those of linears, a method `initialise(stream)`.
+# draws weights that are not those of linears, a method `initialise(stream)`. With a method `count(shape)`, which tells
+# how many tokens a value of that shape becomes, it embeds those alone that `part.keep_BG` names (DropToken).
 TOKENIZERS: dict[str, Callable[[Shape], nn.Module]] = {
     "words": words_of,
     "patches": patches_of,
@@ -128,6 +129,11 @@ class SequenceTokenizer(nn.Module):
     def tokenizer_of(self, modality: str) -> nn.Module:
         """The tokenizer that embeds a modality in this model."""
         return self.get_submodule(self.instead.get(modality, MODALITIES[modality].tokenizer))
+
+    def count(self, modality: str, shape: Sequence[int]) -> int | None:
+        """How many tokens a value of that shape becomes; None: its tokenizer does not tell."""
+        count = getattr(self.tokenizer_of(modality), "count", None)
+        return None if count is None else count(shape)
 
     def initialise(self, stream: torch.Generator | None) -> None:
         """Draw the tables of all tokenizers that have some; linears are drawn like all others of the model."""

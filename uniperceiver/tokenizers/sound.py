@@ -5,6 +5,7 @@ patch, D width.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,10 @@ class SoundTokenizer(nn.Module):
             position_BGD = position_BGD[0][keep_BG]
         x_BGD: Tensor = self.project(patch_BGP)
         return x_BGD + position_BGD.to(x_BGD.dtype)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """How many tokens a grid of that shape, (F, M), becomes."""
+        return math.prod(length // side for length, side in zip(shape, self.patch, strict=True))
 
     def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Tensor:
         """(B, G, D) tokens of a part; nothing is drawn."""

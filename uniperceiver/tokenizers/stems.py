@@ -1,7 +1,7 @@
 """PIXELS -> CONTENT OF TOKENS: a linear map of each patch, or a few convolutions over the whole picture.
 
 Shape suffixes: B sequences, F frames, T times (groups of `depth` frames), C channels, H W pixels, G tokens (by time,
-then row, then column), D width.
+then row, then column), P values of a patch, D width.
 """
 
 import itertools
@@ -37,6 +37,11 @@ def patches(pixels_BFCHW: Tensor, side: int, depth: int = 1) -> Tensor:
     return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, times * rows * columns, c * side * side)
 
 
+def kept(value_BGP: Tensor, keep_BG: Tensor) -> Tensor:
+    """The values of those places alone, in their order; `keep_BG` has fewer columns than there are places."""
+    return value_BGP.gather(1, keep_BG[..., None].expand(-1, -1, value_BGP.shape[2]))
+
+
 def halving_layers(channels: Sequence[int]) -> nn.Sequential:
     """3x3 convolutions of stride 2 between so many channels, each with GroupNorm and GELU."""
     layers: list[nn.Module] = []
@@ -61,9 +66,10 @@ class LinearStem(nn.Linear):
         super().__init__(depth * _CHANNELS * patch * patch, width)
         self.patch, self.depth = patch, depth
 
-    def forward(self, pixels_BFCHW: Tensor) -> Tensor:
-        """(B, G, D)."""
-        return F.linear(patches(pixels_BFCHW, self.patch, self.depth), self.weight, self.bias)
+    def forward(self, pixels_BFCHW: Tensor, keep_BG: Tensor | None = None) -> Tensor:
+        """(B, G, D), of the kept patches alone if they are given."""
+        patch_BGP = patches(pixels_BFCHW, self.patch, self.depth)
+        return F.linear(patch_BGP if keep_BG is None else kept(patch_BGP, keep_BG), self.weight, self.bias)
 
 
 class ConvStem(nn.Module):
@@ -100,10 +106,12 @@ class ConvStem(nn.Module):
                 maps.append(x_BCHW)
         return maps
 
-    def forward(self, pixels_BFCHW: Tensor) -> Tensor:
-        """(B, G, D)."""
+    def forward(self, pixels_BFCHW: Tensor, keep_BG: Tensor | None = None) -> Tensor:
+        """(B, G, D), of the kept patches alone if they are given: the convolutions still see the whole picture."""
         pixels_BTCHW = whole_times(pixels_BFCHW, self.depth)
         features = self.layers(pixels_BTCHW.flatten(0, 1)).flatten(2).transpose(1, 2)
+        if keep_BG is not None:
+            return self.linear(kept(features.unflatten(0, pixels_BTCHW.shape[:2]).flatten(1, 2), keep_BG))
         return self.linear(features).unflatten(0, pixels_BTCHW.shape[:2]).flatten(1, 2)
 
 

@@ -3,6 +3,8 @@
 Shape suffixes: B sequences, F frames, C channels, H W pixels, G tokens (by time, then row, then column), D width.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,24 +110,31 @@ class PatchTokenizer(nn.Module):
         frames, width = self.temporal.shape
         self.temporal.copy_(sincos_1d(torch.arange(frames), width))
 
-    def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, pixels_BFCHW: Tensor, first_frame: int = 0, keep_BG: Tensor | None = None) -> Tensor:
         """(B, G, D) tokens of clips; an image is a clip of one frame.
 
         Args:
             first_frame: row of the temporal table that the first frame takes.
+            keep_BG: int64, the patches that become tokens, with the positions that they have in the whole grid; None:
+                all of them.
         """
         _, frames, _, height, width = pixels_BFCHW.shape
         rows, columns = height // self.patch, width // self.patch
-        x_BGD = self.project(pixels_BFCHW)
+        x_BGD = self.project(pixels_BFCHW, keep_BG)
         times = self.times(frames)
         coordinate_G3 = grid_coordinates(times, rows, columns, x_BGD.device)
         temporal_FD = self._temporal_rows(times, first_frame)
         position_GD = self.spatial(coordinate_G3, rows, columns) + temporal_FD[coordinate_G3[:, 0]]
-        return x_BGD + position_GD.to(x_BGD.dtype)
+        return x_BGD + (position_GD if keep_BG is None else position_GD[keep_BG]).to(x_BGD.dtype)
 
     def embed(self, part: Part, stream: torch.Generator | None = None, answer_D: Tensor | None = None) -> Tensor:
         """(B, G, D) tokens of a part; `stream` draws the temporal offset in training."""
-        return self(part.values, self.first_frame(part.values.shape[1], stream))
+        return self(part.values, self.first_frame(part.values.shape[1], stream), part.keep_BG)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """How many tokens frames of that shape, (F, C, H, W), become."""
+        frames, _, height, width = shape
+        return self.times(frames) * (height // self.patch) * (width // self.patch)
 
     def first_frame(self, frames: int, stream: torch.Generator | None) -> int:
         """The row of the temporal table at which so many frames begin: 0, or drawn in training."""

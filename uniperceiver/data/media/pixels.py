@@ -99,7 +99,10 @@ def clip_array(
         raise BrokenSample(sample.id, "has no clip")
     if isinstance(sample.clip, bytes):
         frames = decode_clip(
-            sample.clip, sample.id, lambda count: choose(count, preprocess, rng, sample.moment), preprocess.most_pixels
+            sample.clip,
+            sample.id,
+            lambda frames: choose(frames, preprocess, rng, sample.moment),
+            preprocess.most_pixels,
         )
     else:
         frames = sample.clip[choose(len(sample.clip), preprocess, rng, sample.moment)]

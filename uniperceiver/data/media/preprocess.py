@@ -54,15 +54,33 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
     assert sample.clip is not None
     if isinstance(sample.clip, bytes):
         most = preprocess.most_pixels
-        return tuple(decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None), most))
-    return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
+        return tuple(
+            decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None, sample.moment), most)
+        )
+    return tuple(sample.clip[choose(len(sample.clip), preprocess, None, sample.moment)])
+
+
+def image_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """Of an image's pixels."""
+    return 1, 3, preprocess.size, preprocess.size
+
+
+def clip_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """Of a clip's pixels."""
+    return preprocess.frames, 3, preprocess.size, preprocess.size
 
 
 def sound_values(
     sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
-    """The sample's sound as the model hears it, (F, M) float32; a random part of it if `rng` is given."""
-    return torch.from_numpy(sound_grid(sample, preprocess, rng))
+    """The sample's sound as the model hears it, (F, M) float32; a random part of it, augmented, if `rng` is given."""
+    return torch.from_numpy(sound_grid(sample, preprocess, augment, rng))
+
+
+def sound_grid_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """Of a sound's grid."""
+    assert preprocess.sound is not None
+    return int(preprocess.sound.rows(preprocess.seconds, preprocess.hop)), preprocess.sound.columns
 
 
 def milliseconds_of_rows(preprocess: Preprocess) -> float:
@@ -82,11 +100,13 @@ class MediaReader:
     """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
     step: Callable[[Preprocess], float] | None = None
     """Milliseconds from row to row, where the values are a course in time; None: they are not."""
+    shape: Callable[[Preprocess], tuple[int, ...]] | None = None
+    """Of what the model sees, known before any sample is read; None: it is not."""
 
 
 # One for each modality but text, whose reading is a matter of the kind of answer.
 READERS: dict[str, MediaReader] = {
-    "image": MediaReader(values=image_pixels, shown=image_shown),
-    "video": MediaReader(values=clip_pixels, shown=clip_shown),
-    "audio": MediaReader(values=sound_values, step=milliseconds_of_rows),
+    "image": MediaReader(values=image_pixels, shown=image_shown, shape=image_shape),
+    "video": MediaReader(values=clip_pixels, shown=clip_shown, shape=clip_shape),
+    "audio": MediaReader(values=sound_values, shape=sound_grid_shape, step=milliseconds_of_rows),
 }

@@ -90,7 +90,7 @@ def choose_frames(
     In a clip that is too short the last frame is repeated.
 
     Args:
-        moment: where they start of all places where they could, 0 to 1, instead of a random one.
+        moment: where they are taken instead: 0 the first ones, 1 the last.
 
     Raises:
         ValueError: there is no frame, or frames or stride is not positive.

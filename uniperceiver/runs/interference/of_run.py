@@ -141,7 +141,7 @@ def _mixture(recipe: Recipe, tasks: list[TaskData], model: UniPerceiver, split: 
         dataclasses.replace(data, index=0 if data.index is None else data.index, sources={"train": data.sources[split]})
         for data in tasks
     ]
-    return mixture_of(recipe, chosen, model.codec)
+    return mixture_of(recipe, chosen, model.codec, model.model.tokenizer)
 
 
 def keep_in_run(run: Path, measured: Interference) -> list[Path]:

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from uniperceiver.config import Recipe
-from uniperceiver.data.mix import BatchMaker, Mixture, Plan
+from uniperceiver.data.mix import NEVER, BatchMaker, Mixture, Plan
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
@@ -132,7 +132,8 @@ def measure(
 def _plan(mixture: Mixture, index: int) -> Plan:
     """The first batch of a task, in the stage in which its batches have most tokens."""
     stages = mixture.sets[index].stages
-    stage = max(range(len(stages)), key=lambda number: (stages[number].cost, -number))
+    trained = [number for number, stage in enumerate(stages) if stage.begins < NEVER]
+    stage = max(trained, key=lambda number: (stages[number].cost, -number))
     return Plan(step=0, place=0, index=index, start=0, count=stages[stage].batch, stage=stage)
 
 

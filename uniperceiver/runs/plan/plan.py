@@ -163,7 +163,7 @@ def planned_run(
     tasks = heard_alike(tasks, arch)
     model = empty_model(arch, temperatures_of(arch.tokenizers))
     freeze(recipe, model)
-    mixture = mixture_of(recipe, tasks, codec, arch.patch)
+    mixture = mixture_of(recipe, tasks, codec, model.tokenizer)
     return PlannedRun(
         recipe=recipe,
         tasks=tasks,
