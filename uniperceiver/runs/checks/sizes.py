@@ -15,7 +15,7 @@ def check_sizes(recipe: Recipe, tasks: Sequence[TaskData], arch: Architecture) -
     """Refuse pictures and sounds that are not whole patches, and texts without positions.
 
     Raises:
-        UserError: the key of the task is sizes.
+        UserError: the key of the task is said.
     """
     for data in tasks:
         late = data.config.late.size
@@ -48,7 +48,7 @@ def _check_sound(where: str, config: TaskConfig, shape: SoundShape) -> None:
     """Refuse a length of sounds that is not whole patches, and a hop that the model's bands do not fit.
 
     Raises:
-        UserError: the key of the task is sizes, with values that fit.
+        UserError: the key of the task is said, with values that fit.
     """
     seconds, hop = config.seconds, config.hop
     if shape.kind == "waveform" and hop != TaskConfig.hop:
