@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -55,9 +55,12 @@ def own_routes(service: Service) -> APIRouter:
         """The cosine of each picture or clip with each text."""
         question, items = await read_question(request, schema.RankQuestion, limits)
         asked = await service.ask(_passage(request), "rank", question.of_model(), items)
-        return _answer(
-            service, request, asked, lambda answer: {"scores": _sorted(question.texts, answer, "text", "cosine")}
-        )
+
+        def result(answer: Answer) -> Mapping[str, Any]:
+            rows = sorted(zip(question.texts, floats(answer), strict=True), key=lambda row: -row[1])
+            return {"scores": [{"text": text, "cosine": cosine} for text, cosine in rows]}
+
+        return _answer(service, request, asked, result)
 
     _add_inner_routes(routes, service)
     return routes
@@ -122,8 +125,3 @@ def _answer(
     seconds = time.monotonic() - _passage(request).start
     head = {"model": service.name, "results": results, "notes": list(asked.notes), "ms": round(1000 * seconds, 2)}
     return JSONResponse({**head, **more})
-
-
-def _sorted(names: Sequence[str], answer: Answer, name: str, value: str) -> list[dict[str, Any]]:
-    pairs = sorted(zip(names, floats(answer), strict=True), key=lambda pair: -pair[1])
-    return [{name: text, value: number} for text, number in pairs]
