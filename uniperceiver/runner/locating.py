@@ -20,6 +20,7 @@ from uniperceiver.serving import inputs
 from uniperceiver.serving.asking.labels import labels_of_things
 from uniperceiver.serving.asking.numbers import check_things
 from uniperceiver.serving.values import Media
+from uniperceiver.tasks.prompts import filled
 from uniperceiver.tokenizers.bpe import TextEncoder
 
 
@@ -111,5 +112,5 @@ class LocatingGraphs:
         """Representations of the names of things, and of the background where that is one of the candidates, (X, D)."""
         if asked.vectors is not None and named == asked.labels:
             return self._folder.vectors(asked.vectors)
-        texts = (*named, (BACKGROUND,)) if asked.class_term == "background" else named
+        texts = filled((*named, (BACKGROUND,)) if asked.class_term == "background" else named, asked.prompts)
         return self._cache.get((texts, asked.text_graph), lambda: self._engine.represent_classes(asked, texts))

@@ -21,6 +21,7 @@ from uniperceiver.serving.asking.explained import Explained
 from uniperceiver.serving.asking.labels import classifies, labels_asked, refuse_no_labels, same_labels
 from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.values import Media, at_hand
+from uniperceiver.tasks.prompts import filled
 
 
 class AnsweringGraphs(LocatingGraphs):
@@ -192,6 +193,8 @@ class AnsweringGraphs(LocatingGraphs):
                 f"task {asked.name!r}: this model was tuned with parameters for each class, so other labels mean "
                 "nothing to it; use its own labels, or the model that it was made from"
             )
-        if asked.vectors is not None and (named == asked.labels or asked.own_labels_only):
+        as_trained = named == asked.labels and template is None
+        if asked.vectors is not None and (as_trained or asked.own_labels_only):
             return named, self._folder.vectors(asked.vectors)
-        return named, self._cache.get((named, asked.text_graph), lambda: self._engine.represent_classes(asked, named))
+        texts = filled(named, asked.prompts if template is None else ())
+        return named, self._cache.get((texts, asked.text_graph), lambda: self._engine.represent_classes(asked, texts))

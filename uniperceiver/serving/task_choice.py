@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.modalities import TEXT
 from uniperceiver.serving.asking.labels import classifies, labels_asked, refuse_no_labels, same_labels
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import shown
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.task import Task
+from uniperceiver.tasks.task import TEMPERATURES, Task
 
 
 def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
@@ -103,8 +103,10 @@ def to_classify(
 
     chosen = fitting(saved, call, task, "classify", modality, fits)
     named = labels_asked(chosen.task.labels, labels, template, saved.codec.clean)
-    if named != chosen.task.labels:
-        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+    asked = replace(chosen.task, labels=named)
+    if template is not None:  # which takes the place of those that the model was trained with
+        asked = replace(asked, prompts=(), evaluation_prompts=())
+    chosen = replace(chosen, task=asked)
     refuse_no_labels(call, chosen.task.answer.names(chosen.task, saved.codec))
     refuse_other_classes(saved, chosen.task)
     return chosen
@@ -121,7 +123,13 @@ def _chosen(
     if not saved.arch.needs_task:
         asked = task or anonymous
         assert asked is not None
-        return KnownTask(task=asked, index=None, preprocess=preprocess_for(saved.tasks, asked))
+        if asked.hears and saved.arch.sound is None:
+            tasks = [f"{name} ({', '.join(trained.task.inputs)})" for name, trained in saved.tasks.items()]
+            raise UserError(f"{call}: this model does not hear; its tasks: {listed(tasks, 6)}")
+        preprocess = preprocess_for(saved.tasks, asked)
+        if asked.hears and preprocess.sound is None:  # no task of the model looks at just this, but it hears
+            preprocess = replace(preprocess, sound=saved.arch.sound)
+        return KnownTask(task=asked, index=None, preprocess=preprocess)
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
@@ -137,8 +145,11 @@ def _chosen(
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     """A given task with the parameters of the model's task of that name, whose question it must ask."""
-    chosen = saved.tasks.get(task.name)
-    if chosen is None or replace(chosen.task, labels=(), template=None) != replace(task, labels=(), template=None):
+    chosen, alike = (
+        saved.tasks.get(task.name),
+        {"labels": (), "template": None, "prompts": (), "evaluation_prompts": ()},
+    )
+    if chosen is None or replace(chosen.task, **alike) != replace(task, **alike):  # type: ignore[arg-type]
         raise UserError(
             f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
             f"{', '.join(saved.tasks)}"
@@ -192,6 +203,8 @@ def media_alone(chosen: KnownTask) -> KnownTask:
         inputs=media,
         read_at="summary",
         candidates="labels",
+        target=TEXT,
+        temperature=chosen.task.temperature if chosen.task.target == TEXT else TEMPERATURES[0],
         labels=(),
         template=None,
         masks=False,
@@ -208,6 +221,7 @@ def preprocess_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
         key=lambda trained: (
             trained.task.name != task.name,
             trained.task.media != task.media,
+            trained.task.hears != task.hears,
             trained.task.answer_name != task.answer_name,
             trained.index or 0,
         ),

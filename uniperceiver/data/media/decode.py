@@ -191,7 +191,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     x_HWC = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // max(1, rgb.width))
     for top in range(0, rgb.height, rows):  # handing over the whole of a giant takes its memory three times more
-        x_HWC[top : top + rows] = rgb.crop((0, top, rgb.width, min(top + rows, rgb.height)))
+        x_HWC[top : top + rows] = np.asarray(rgb.crop((0, top, rgb.width, min(top + rows, rgb.height))))
     return x_HWC
 
 

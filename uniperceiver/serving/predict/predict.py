@@ -142,6 +142,7 @@ def _embedded(model: Any, task: str | None, modality: str | None, things: list[P
     encode: dict[str, Callable[..., Any]] = {
         "image": model.encode_image,
         "video": model.encode_video,
+        "audio": model.encode_audio,
         TEXT: model.encode_text,
     }
     places = places_by_modality(things) if modality is None else {}
