@@ -114,6 +114,10 @@ class AnswerKind:
             text = plain(codec, sample.text, length, task.template or "{text}", sample.second)
         return Asked(sample=sample.id, text=text)
 
+    def most_tokens(self, task: "Task", length: int) -> int:
+        """How many tokens the text part of a sample has at most, if its texts have that many."""
+        return length if self.reads_text(task) else 0
+
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         """The lengths of a sample's texts in tokens, if none were cut: with end token, template and answer."""
         if not self.reads_text(task) or sample.text is None:
