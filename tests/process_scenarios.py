@@ -56,6 +56,7 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
     """What a run comes to: its weights in short, who has no gradient, what it saw, and how it ended."""
     run = prepare_run(recipe, folder, folder, quiet=True, world=world)
     prepare(run)
+    before = {name: whole(value.detach()).clone() for name, value in run.state.model.named_parameters()}
     seen: list[Any] = []
     step = run._step
 
@@ -76,6 +77,9 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
         "hash": [float(whole(value.detach()).sum(dtype=torch.float64)) for value in named.values()],
         "without": [name for name, value in named.items() if value.grad is None],
         "moments": sorted(name for name, value in named.items() if value in run.state.optimiser.state),
+        "changed": sorted(
+            name for name, value in named.items() if not torch.equal(whole(value.detach()), before[name])
+        ),
         "average": [float(whole(value.detach()).sum()) for value in (run.state.average or {}).values()],
         "biases": [float(value) for value in buffers],
         "counters": [run.state.step, run.state.consumed, run.state.skipped, run.state.skipped_in_a_row],
