@@ -218,6 +218,12 @@ def test_candidates_of_a_step_are_exact_whoever_encodes_them(outcomes: tuple[Out
             assert (task, loss) == (other, pytest.approx(expected, rel=1e-12))
 
 
+def test_losses_that_balance_experts_weigh_the_same_whoever_encodes_a_chunk(outcomes: tuple[Outcomes, Path]) -> None:
+    results, _ = outcomes
+    for result in results[2]:
+        assert furthest(result["exact balance"], results[1]["exact balance"]) < 1e-12
+
+
 def test_what_cannot_be_done_together_is_refused(outcomes: tuple[Outcomes, Path]) -> None:
     results, _ = outcomes
     for result in results[2]:
