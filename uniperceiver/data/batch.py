@@ -15,6 +15,7 @@ from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Batch, Part, Readout, Sample, Sequences
 from uniperceiver.tasks.answers.kind import Asked
 from uniperceiver.tasks.candidates import TextCodec
+from uniperceiver.tasks.sequences import widened
 from uniperceiver.tasks.task import Task
 
 
@@ -129,6 +130,7 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
+        kin=tuple(sample.kin for sample in asked),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
         candidates=candidates,
@@ -140,6 +142,14 @@ def at_places(batch: Batch, places: Sequence[int], planned: int) -> Batch:
     place_B = torch.tensor(places)
     candidates = batch.candidates and replace(batch.candidates, place_B=place_B, planned=planned)
     return replace(batch, inputs=replace(batch.inputs, place_B=place_B, planned=planned), candidates=candidates)
+
+
+def rounded(batch: Batch, multiple: int) -> Batch:
+    """The batch with its texts padded to a multiple of so many tokens, also those that are candidates."""
+    if multiple == 1:
+        return batch
+    candidates = batch.candidates and widened(batch.candidates, multiple)
+    return replace(batch, inputs=widened(batch.inputs, multiple), candidates=candidates)
 
 
 def soft_labels(readout: Readout, classes: int) -> Tensor:

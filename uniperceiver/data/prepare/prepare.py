@@ -128,7 +128,7 @@ def _plans(sets: Sequence[RecipeSet]) -> tuple[SetPlan, ...]:
 
 def _side(config: TaskConfig, training: bool) -> int:
     """Pixels of the shorter side that a task needs: a random crop is enlarged only if it is a small one."""
-    size = max(config.size, config.late.size or 0)
+    size = max(config.size, config.late.size or 0, *(shape.size or 0 for shape in config.shapes))
     return math.ceil(size * min(config.augment.crop**-0.5, _MOST_ROOM)) if training else size
 
 
