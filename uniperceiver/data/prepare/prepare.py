@@ -187,6 +187,8 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
     if not samples:
         first = reports[0].broken[0]
         raise UserError(f"{plan.data.uses[0].name}: no sample can be read; the first: {first.sample}: {first.reason}")
+    tracks = sum(report.tracks for report in reports)
+    notes = [f"{tracks:,} clips lose their sound track, as no task hears them"] if tracks else []
     return PreparedSet(
         name=plan.name,
         used_by=tuple(use.name for use in plan.data.uses),
@@ -194,13 +196,8 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
         broken=sum(len(report.broken) for report in reports),
         shards=sum(report.samples > 0 for report in reports),
         bytes=sum(report.bytes for report in reports),
-        notes=(*notes_of(plan.data.source), *_lost_tracks(sum(report.tracks for report in reports))),
+        notes=(*notes_of(plan.data.source), *notes),
     )
-
-
-def _lost_tracks(count: int) -> tuple[str, ...]:
-    """A line about the sound tracks of clips that were encoded anew for tasks that do not hear."""
-    return (f"{count:,} clips lose their sound track, as no task hears them",) if count else ()
 
 
 def _finish(
