@@ -22,7 +22,16 @@ from uniperceiver.evaluation.answers.kind import (
 from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
+from uniperceiver.evaluation.split import (
+    AnyModel,
+    Settings,
+    Split,
+    at_moments,
+    autocast,
+    averaged,
+    measured,
+    represented,
+)
 from uniperceiver.records import Batch, Sample
 from uniperceiver.tasks.ask import represent_inputs
 from uniperceiver.tasks.candidates import Candidates
@@ -90,7 +99,8 @@ def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
 
         def encoded(batch: Batch, captions_of_samples: list[tuple[str, ...]]) -> dict[str, Any]:
             captions = [list(captions) for captions in captions_of_samples]
-            return {"inputs": represent_inputs(model, batch), "samples": list(batch.ids), "captions": captions}
+            z_BD = averaged([represent_inputs(model, moment) for moment in at_moments(batch)])
+            return {"inputs": z_BD, "samples": list(batch.ids), "captions": captions}
 
         for part in measured(split, settings, encoded):
             inputs.append(part["inputs"].to(settings.device))
