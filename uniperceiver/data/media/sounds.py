@@ -257,7 +257,9 @@ def _track(container: "InputContainer", data: bytes, name: str) -> _Track:
     packets = list(_demuxed(container, stream))
     if any(packet.is_corrupt for packet in packets) and not wave_of_a_pipe(data):
         raise BrokenSample(name, _TRUNCATED)
-    seconds = float(sum((packet.duration or 0) * packet.time_base for packet in packets if not packet.is_discard))
+    # The last packet of an Ogg file may take off samples: a negative duration, which FFmpeg says as one of 32 bits.
+    durations = [(p.duration or 0, p.time_base) for p in packets if not p.is_discard]
+    seconds = float(sum((units - (units >> 31 << 32)) * unit for units, unit in durations))
     if abs(in_header - seconds) < _AGREE * seconds:  # else the header tells a guess from the bits a second
         seconds = in_header
     _refuse_length(seconds, name)
