@@ -1,6 +1,6 @@
 """Every knob of a run. A recipe is YAML over these dataclasses; the same dataclasses are the Python way."""
 
-from uniperceiver.config.data import AugmentConfig, CandidateConfig, DataConfig, LateConfig, TaskConfig
+from uniperceiver.config.data import AugmentConfig, CandidateConfig, DataConfig, LateConfig, ShapeConfig, TaskConfig
 from uniperceiver.config.model import ModelConfig, TuneConfig
 from uniperceiver.config.moe import BalanceConfig, CapacityConfig, MoEConfig
 from uniperceiver.config.read import parse_recipe, read_overrides, read_recipe
@@ -36,6 +36,7 @@ __all__ = [
     "Recipe",
     "RegionsConfig",
     "SamplingConfig",
+    "ShapeConfig",
     "SoundConfig",
     "TaskBalanceConfig",
     "TaskConfig",

@@ -56,6 +56,30 @@ class LateConfig:
 
 
 @record
+class ShapeConfig:
+    """A shape that batches of a task may have in training; what is left out is as in the task."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """How often it is drawn, relative to the other shapes of the task."""
+    size: PositiveInt | None = None
+    """Pixels along an image's side."""
+    frames: PositiveInt | None = None
+    """Frames per clip."""
+    stride: PositiveInt | None = None
+    """Distance between the frames that are taken from a clip."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Of a sound that are heard."""
+    hop: float | None = Field(default=None, gt=0)
+    """Milliseconds from one frame of a spectrogram to the next."""
+    length: PositiveInt | None = None
+    """Longest text in tokens."""
+    drop: float | None = Field(default=None, ge=0, lt=1)
+    """DropToken: share of the patches that are left out."""
+    batch: PositiveInt | None = None
+    """Samples per batch; None: those of the task, or as many as `sampling.tokens` holds."""
+
+
+@record
 class TaskConfig:
     """One task of the run: a kind of the catalogue and the data it is trained and evaluated on."""
 
@@ -99,6 +123,11 @@ class TaskConfig:
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None
     """Text (or several texts) for each class name of the source."""
+    prompts: list[str] = Field(default_factory=list)
+    """Texts with {label} in the place of a class's text, such as "a sound of {label}": one is drawn in training, all
+    are averaged later. Retrieval: captions are made of them, and samples of one class share theirs."""
+    evaluation_prompts: list[str] = Field(default_factory=list)
+    """Prompts that take their place in evaluation and answers; none: the same as in training."""
     class_term: Literal["softmax", "sigmoid", "background"] = "softmax"
     """How names of things are learnt. softmax: among the names, where a thing is (v2); sigmoid: each name is a yes
     or no of its own, also where there is none; background: among the names and a text for nothing."""
@@ -108,6 +137,11 @@ class TaskConfig:
     """Augmentation in training."""
     late: LateConfig = LateConfig()
     """Other sizes, or another weight, for the last part of the run, from `late_from` on."""
+    shapes: list[ShapeConfig] = Field(default_factory=list)
+    """Shapes of training batches, of which one is drawn by weight for every draw of the task; none: the task's own
+    sizes, which evaluation and prediction always have."""
+    lr: float = Field(default=1.0, gt=0)
+    """Factor on the learning rate in steps of this task, of a recipe whose steps have one task each."""
 
 
 @record

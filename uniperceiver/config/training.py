@@ -61,6 +61,14 @@ class SamplingConfig:
     """Task batches in a step."""
     alpha: float = Field(default=0.5, ge=0)
     """Tasks without an explicit weight are drawn in proportion to (size of the training set) ** alpha."""
+    order: Literal["random", "even"] = "random"
+    """How tasks follow each other. random: independent draws; even: by the golden ratio, so that after any number of
+    steps each has nearly its share, and a rare one never waits long."""
+    tokens: int = Field(default=0, ge=0)
+    """Tokens of the inputs of a batch, as they are counted before anything is read: a batch has as many samples as
+    these hold, instead of `tasks.NAME.batch`; 0: the tasks say how many."""
+    round: PositiveInt = 1
+    """Texts of a batch are padded to a multiple of so many tokens, so that few lengths occur."""
 
 
 @record
@@ -103,6 +111,9 @@ class EvaluationConfig:
     """Samples of each training split in the final evaluation, drawn alike; 0: all."""
     batch: PositiveInt = 64
     """Samples per batch."""
+    clips: PositiveInt = 1
+    """Parts of a clip or sound that classification and retrieval look at, spread evenly, their logits averaged; 1: the
+    middle."""
     beam: PositiveInt = 1
     """Beams of caption generation; 1 is greedy."""
     max_words: PositiveInt = 20

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from uniperceiver.config import AugmentConfig
-from uniperceiver.data.batch import Kept, Prepared, at_places, collate, prepare, soft_labels
+from uniperceiver.data.batch import Kept, Prepared, at_places, collate, prepare, rounded, soft_labels
 from uniperceiver.data.formats import Source
 from uniperceiver.data.media.mixup import mix
 from uniperceiver.data.media.preprocess import Preprocess
@@ -23,6 +23,7 @@ from uniperceiver.streams import numpy_stream, seed_of
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
 
+GOLDEN = (5**0.5 - 1) / 2
 NEVER = 2**62  # the step of a stage that is not trained in
 MOST_IN_MEMORY = 2**24
 """Samples of a set whose order is drawn at once; that of a larger one is computed place by place."""
@@ -38,6 +39,8 @@ class Stage:
     weight: float = 1.0  # of the task, relative to the others
     cost: float = 1.0  # of a batch beside those of other tasks, in any unit
     kept: Mapping[str, Kept] = field(default_factory=dict)  # by modality, of which tokens are dropped
+    tokens: int = 0  # of a sample's inputs, the longest text counted; 0: nobody has counted
+    name: str = ""  # what people call its sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,17 @@ class TrainingSet:
     # In the order in which they begin, the first with step 0; the last is that of what is measured, and of training's
     # end, if it is trained in.
     stages: tuple[Stage, ...]
+    # How often each of the stages is drawn, where they take turns instead of following each other; else empty.
+    turns: tuple[float, ...] = ()
+    lr: float = 1.0  # factor on the learning rate in steps of this task alone
+
+    def drawn_stage(self, step: int, draw: int, seed: int) -> int:
+        """The number of the stage that a draw of a step has, of those that take turns."""
+        if sum(share > 0 for share in self.turns) <= 1:
+            return self.stage_at(step)
+        shares = np.array(self.turns)
+        rng = numpy_stream(seed, "shape", self.task.name, step, draw)
+        return int(rng.choice(len(shares), p=shares / shares.sum()))
 
     def stage_at(self, step: int) -> int:
         """The number of the stage that a step belongs to: of those that have begun, the last."""
@@ -95,6 +109,8 @@ class Mixture:
     tasks_per_step: int
     accumulate: int
     window: int = 1  # draws of an unmixed step
+    order: Literal["random", "even"] = "random"
+    round: int = 1  # texts are padded to a multiple of so many tokens
 
     @property
     def batches_per_step(self) -> int:
@@ -113,10 +129,19 @@ class Mixture:
         return tuple((weights / weights.sum()).tolist())
 
     def tasks_of(self, step: int) -> tuple[int, ...]:
-        """Indices of the tasks that a step draws: with replacement, in proportion to the weights."""
+        """Indices of the tasks that a step draws, in proportion to the weights.
+
+        `random`: independently, with replacement. `even`: the multiples of the golden ratio, whose fractions fill the
+        unit interval as evenly as any sequence can, fall into parts of it as long as the tasks' shares.
+        """
         weights = self._weights(step)
-        rng = numpy_stream(self.seed, "tasks", step)
-        drawn = rng.choice(len(weights), size=self.draws, p=weights / weights.sum())
+        rng = numpy_stream(self.seed, "tasks", *([step] if self.order == "random" else []))
+        if self.order == "random":
+            drawn = rng.choice(len(weights), size=self.draws, p=weights / weights.sum())
+        else:
+            place_T = (rng.random() + (step * self.draws + np.arange(self.draws)) * GOLDEN) % 1.0
+            drawn = np.searchsorted(np.cumsum(weights) / weights.sum(), place_T, side="right")
+            drawn = np.minimum(drawn, np.flatnonzero(weights)[-1])  # of a sum that rounding keeps below 1
         return tuple(int(index) for index in np.repeat(drawn, self.batches_per_step // self.draws))
 
     def _weights(self, step: int) -> np.ndarray:
@@ -128,9 +153,9 @@ class Mixture:
         Args:
             consumed: samples that each task has seen before this step.
         """
-        starts, plans = list(consumed), []
+        starts, plans, of_draw = list(consumed), [], self.batches_per_step // self.draws
         for place, index in enumerate(self.tasks_of(step)):
-            stage = self.sets[index].stage_at(step)
+            stage = self.sets[index].drawn_stage(step, place // of_draw, self.seed)
             count = self.sets[index].stages[stage].batch
             plans.append(Plan(step=step, place=place, index=index, start=starts[index], count=count, stage=stage))
             starts[index] += count
@@ -175,7 +200,7 @@ class BatchMaker:
             batch = at_places(batch, there, plan.count)
         if training_set.mixes:
             batch = self._mixed_up(training_set, plan, batch, prepared, there)
-        return plan, batch, left_out
+        return plan, rounded(batch, self.mixture.round), left_out
 
     def _samples(
         self, training_set: TrainingSet, plan: Plan, places: Sequence[int]

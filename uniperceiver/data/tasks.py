@@ -20,6 +20,7 @@ from uniperceiver.data.formats import (
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.media.sound_view import sound_shape
+from uniperceiver.data.prompts import with_prompts
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
@@ -65,7 +66,7 @@ def _open_task(
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
         raise UserError(f"{where}.kind: unknown kind {config.kind!r}; {nearest(config.kind, CATALOGUE)}")
-    sources = {}
+    sources: dict[str, Source] = {}
     specs = {"train": config.train, "val": config.val, "test": config.test}
     for split in splits:
         if (spec := specs[split]) is not None:
@@ -73,10 +74,14 @@ def _open_task(
     if not sources:
         raise UserError(f"{where}: has no data; give train: {{format: ..., path: ...}}")
     task = dataclasses.replace(CATALOGUE[config.kind], name=name)
+    prompted = bool(config.prompts or config.evaluation_prompts)
+    labels = _labels(config, sources, where) if task.answer.has_labels or prompted else ()
     if task.answer.has_labels:
-        task = dataclasses.replace(task, labels=_labels(config, sources, where))
-    elif config.labels is not None:
+        task = dataclasses.replace(task, labels=labels)
+    elif config.labels is not None and not prompted:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    if prompted:
+        task, sources = with_prompts(task, config, sources, labels, where)
     if (config.class_term, config.objectness) != ("softmax", "focal"):
         task = _with_terms(task, config, where)
     if task.answer.reads_objects:

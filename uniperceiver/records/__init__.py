@@ -37,6 +37,7 @@ class Sample:
     text: str | None = None  # a text that is read (an input)
     second: int | None = None  # where in `text` a second text begins: what is too long is cut off the longer of both
     captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
+    captioned_by_label: bool = False  # whether the captions say its label alone, which other samples have, too
     captions_left_out: int = (
         0  # empty or damaged ones beside these, of a source that cannot count them when it is opened
     )
@@ -185,9 +186,11 @@ class Batch:
 
     task: str
     ids: tuple[str, ...]  # B sample names, in order
+    kin: tuple[str, ...] = ()  # names by which samples share their right candidates, where these are in the batch
     inputs: Sequences
     readout: Readout
     candidates: Sequences | None = None  # only for tasks whose candidates are in the batch
+    windows: tuple[Sequences, ...] = ()  # of evaluation: the same inputs at several moments, whose answers are averaged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from uniperceiver.optimisation.balance.method import Method, TaskFacts
 from uniperceiver.optimisation.balance.methods import make
 from uniperceiver.parallel.deal import idle_share
 from uniperceiver.runs.tuning import trains_gates
-from uniperceiver.runs.turns.stages import stages_of
+from uniperceiver.runs.turns.stages import StageMaker, stages_of
 from uniperceiver.serving.saved import SavedModel
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tokenizers.join import SequenceTokenizer
@@ -41,13 +41,17 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: TextCodec, tokenize
     sets = []
     for data in tasks:
         assert data.index is not None
+        maker = StageMaker(recipe=recipe, data=data, codec=codec, tokenizer=tokenizer)
+        stages, turns = stages_of(maker, weights[data.task.name], late)
         sets.append(
             TrainingSet(
                 task=data.task,
                 index=data.index,
                 source=data.sources["train"],
                 augment=data.config.augment,
-                stages=stages_of(recipe, data, weights[data.task.name], late, codec, tokenizer),
+                stages=stages,
+                turns=turns,
+                lr=data.config.lr,
             )
         )
     return Mixture(
@@ -58,6 +62,8 @@ def mixture_of(recipe: Recipe, tasks: list[TaskData], codec: TextCodec, tokenize
         tasks_per_step=recipe.sampling.tasks_per_step,
         accumulate=recipe.optimiser.accumulate,
         window=recipe.balance.window,
+        order=recipe.sampling.order,
+        round=recipe.sampling.round,
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 from uniperceiver.serving.engine.samples import ReadWhenAsked, same, samples_at_hand
 from uniperceiver.serving.values import (
     Media,
@@ -28,6 +29,7 @@ from uniperceiver.serving.values import (
     picture_pixels,
     refuse_unreadable,
     shown,
+    sound_value,
 )
 
 SLOT = "{label}"  # of a template for labels
@@ -44,12 +46,16 @@ def samples_of(modalities: Sequence[str], items: Any) -> ReadWhenAsked:
     Raises:
         UserError: no such file, an array of a wrong shape or type, a modality that is missing.
     """
+    # A clip's file may hold its sound, which then need not be given.
+    needed = [modality for modality in modalities if MODALITIES[modality].track_of not in modalities]
     if not isinstance(items, Mapping):
-        if len(modalities) > 1:
+        if len(needed) > 1:
             raise UserError(f"give a mapping of {', '.join(modalities)} to inputs: this task looks at all of them")
+        modalities = needed
         return _SAMPLES.get(modalities[0], partial(_other_samples, modalities[0]))(items)
-    if set(items) != set(modalities):
+    if not set(needed) <= set(items) <= set(modalities):
         raise UserError(f"inputs of {', '.join(map(str, items))}; this task looks at {', '.join(modalities)}")
+    modalities = [modality for modality in modalities if modality in items]
     by_modality = {modality: samples_of((modality,), items[modality]) for modality in modalities}
     counts = {modality: len(samples) for modality, samples in by_modality.items()}
     if len(set(counts.values())) > 1:
@@ -74,7 +80,7 @@ def image_samples(images: Media | Iterable[Media]) -> ReadWhenAsked:
     """
     if is_array(images) and images.ndim == 4:
         images = list(images)  # a batch
-    return _media_samples("image", images, axes=3)
+    return _media_samples("image", images, partial(_media_value, axes=3))
 
 
 def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
@@ -85,7 +91,7 @@ def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
     """
     if is_array(clips) and clips.ndim == 5:
         clips = list(clips)
-    return _media_samples("video", clips, axes=4)
+    return _media_samples("video", clips, partial(_media_value, axes=4))
 
 
 def text_samples(texts: str | Iterable[str]) -> ReadWhenAsked:
@@ -147,15 +153,15 @@ def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> s
     """The modality of what was handed over, by the first of it; of a mapping, its first key.
 
     A string is a path if it ends as an image or clip does, or has a slash and no space in it; else it is a text. An
-    array with 3 axes is an image, 5 axes are a batch of clips. Bytes and opened files are images.
+    array with 3 axes is an image, 5 axes are a batch of clips. Bytes and opened files are images; a Sound is a sound.
 
     Args:
         named: what the user, or the task that is asked, says that it is.
         text: whether it may be a text; else a string is a path.
 
     Raises:
-        UserError: there is no such modality; or there are two readings: an array with 4 axes (images, or one clip), a
-            text that is called as a file.
+        UserError: there is no such modality; an array with one axis, as a sound without its rate; or there are two
+            readings: an array with 4 axes (images, or one clip), a text that is called as a file.
     """
     if isinstance(items, Mapping):
         named = next(iter(items), "")
@@ -165,7 +171,11 @@ def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> s
         return named
     things = as_list(items)
     first = things[0] if things else None
+    if isinstance(first, Sound):
+        return "audio"
     if is_array(first):
+        if first.ndim == 1:
+            sound_value(first, "input 0")
         if first is items and first.ndim == 4:
             raise UserError(
                 f"an array of shape {tuple(first.shape)} is {len(first)} images, or one clip of {len(first)} frames: "
@@ -209,14 +219,16 @@ def _other_samples(modality: str, items: Any) -> ReadWhenAsked:
     return samples_at_hand(samples)
 
 
-def _media_samples(modality: str, items: Any, axes: int) -> ReadWhenAsked:
-    """A Sample per image or clip; files are read later, and everything else at once."""
+def _media_samples(
+    modality: str, items: Any, value_of: Callable[[Media, str], bytes | np.ndarray | Sound]
+) -> ReadWhenAsked:
+    """A Sample per image, clip or sound; files are read later, and everything else at once."""
     reads = list[Callable[[], Sample]]()
     for place, item in enumerate(as_list(items)):
         name = name_of(item, f"{MODALITIES[modality].noun} {place}")
 
         def read(item: Media = item, name: str = name) -> Sample:
-            return Sample(id=name).with_value(modality, _media_value(item, name, axes))
+            return Sample(id=name).with_value(modality, value_of(item, name))
 
         if isinstance(item, str | os.PathLike):
             refuse_unreadable(item, name)
@@ -230,6 +242,7 @@ def _media_samples(modality: str, items: Any, axes: int) -> ReadWhenAsked:
 _SAMPLES: Mapping[str, Callable[[Any], ReadWhenAsked]] = {
     "image": image_samples,
     "video": clip_samples,
+    "audio": partial(_media_samples, "audio", value_of=sound_value),
     TEXT: text_samples,
 }
 

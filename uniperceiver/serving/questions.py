@@ -41,8 +41,8 @@ from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 
-class Answering:
-    """A model with its tokenizer, preprocessing and tasks, which answers questions about what it is shown.
+class Encoding:
+    """A model with its tokenizer, preprocessing and tasks, which represents what it is shown.
 
     Args:
         saved: the parts of the model.
@@ -75,13 +75,19 @@ class Answering:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
-        return self._engine.encode(media_alone(chosen), inputs.samples_of(("image",), images))
+        return self._encoded("encode_image", "image", images, task)
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
-        return self._engine.encode(media_alone(chosen), inputs.samples_of(("video",), clips))
+        return self._encoded("encode_video", "video", clips, task)
+
+    def encode_audio(self, sounds: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of sounds, (N, D) float32: of files, also clips, of bytes, or of a `Sound`."""
+        return self._encoded("encode_audio", "audio", sounds, task)
+
+    def _encoded(self, call: str, modality: str, items: Any, task: str | Task | None) -> Tensor:
+        chosen = fitting(self.saved, call, task, "rank", modality, lambda task: modality in task.inputs)
+        return self._engine.encode(chosen, inputs.samples_of((modality,), items))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
@@ -90,6 +96,10 @@ class Answering:
         if not candidates:
             return torch.empty(0, self.saved.arch.width)
         return self._engine.represent(self._engine.texts(chosen, candidates)).cpu()
+
+
+class Answering(Encoding):
+    """The same model, which answers questions about what it is shown."""
 
     def classify(
         self,
@@ -104,11 +114,11 @@ class Answering:
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
 
         Args:
-            images: images, clips or texts.
+            images: images, clips, sounds or texts; of a task that looks at a clip and hears it, the clip alone will do.
             labels: a text, or several texts, per class, two classes or more; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
             template: a text, or several, into which each label is put: "a photo of {label}".
-            modality: "image", "video" or "text", where the inputs leave it open (`inputs.modality_of`).
+            modality: "image", "video", "audio" or "text", where the inputs leave it open (`inputs.modality_of`).
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
@@ -214,7 +224,7 @@ class Answering:
         max_words: int = 21,
         length_penalty: float = 0.0,
     ) -> list[str]:
-        """A caption for every image or clip, by beam search (greedy with beam=1).
+        """A caption for every image, clip or sound, by beam search (greedy with beam=1).
 
         Args:
             max_words: most tokens of a caption, 1 or more.
@@ -252,16 +262,24 @@ class Answering:
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
-    def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | Task | None = None) -> Tensor:
-        """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
+    def rank(
+        self, images: Media | Iterable[Media], texts: Iterable[str] | Any, task: str | Task | None = None
+    ) -> Tensor:
+        """Cosine similarity of every image, clip or sound with every text, (N, len(texts)) float32, -1 to 1.
+
+        Args:
+            texts: of a task whose candidates are no texts but sounds, these.
+        """
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             named = inputs.text_list(texts)
             return torch.stack(inputs.in_order(places, images, lambda _, part: self.rank(part, named).unbind()))
         modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
+        z_ND = self._engine.encode(chosen, inputs.samples_of(chosen.task.media, images))
+        if chosen.task.target != TEXT:
+            return z_ND @ self._engine.represent_media(chosen, inputs.samples_of((chosen.task.target,), texts)).cpu().T
         candidates = inputs.text_list(texts)
-        z_ND = self._engine.encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
         if not candidates:
             return torch.empty(len(z_ND), 0)
         return z_ND @ self._engine.some_texts(chosen, candidates).cpu().T

@@ -10,13 +10,13 @@ from typing import Any
 
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
-from uniperceiver.errors import UserError, nearest
+from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.modalities import TEXT
 from uniperceiver.serving.inputs import label_texts, refuse_equal
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import shown
 from uniperceiver.tasks.catalogue import CATALOGUE
-from uniperceiver.tasks.task import Task
+from uniperceiver.tasks.task import TEMPERATURES, Task
 
 
 def for_texts(saved: SavedModel, task: str | Task | None) -> KnownTask:
@@ -105,7 +105,10 @@ def to_classify(
     chosen = fitting(saved, call, task, "classify", modality, fits)
     if labels is not None or template is not None:
         named = label_texts(chosen.task.labels if labels is None else labels, template)
-        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+        task_of_labels = replace(chosen.task, labels=named)
+        if template is not None:  # which takes the place of those that the model was trained with
+            task_of_labels = replace(task_of_labels, prompts=(), evaluation_prompts=())
+        chosen = replace(chosen, task=task_of_labels)
     if not chosen.task.answer.names(chosen.task, saved.codec):
         raise UserError(f"{call}: give labels=[...], or task= the name of a task of the run that has labels")
     refuse_other_classes(saved, chosen.task)
@@ -125,7 +128,13 @@ def _chosen(
     if not saved.arch.needs_task:
         asked = task or anonymous
         assert asked is not None
-        return KnownTask(task=asked, index=None, preprocess=preprocess_for(saved.tasks, asked))
+        if asked.hears and saved.arch.sound is None:
+            tasks = [f"{name} ({', '.join(trained.task.inputs)})" for name, trained in saved.tasks.items()]
+            raise UserError(f"{call}: this model does not hear; its tasks: {listed(tasks, 6)}")
+        preprocess = preprocess_for(saved.tasks, asked)
+        if asked.hears and preprocess.sound is None:  # no task of the model looks at just this, but it hears
+            preprocess = replace(preprocess, sound=saved.arch.sound)
+        return KnownTask(task=asked, index=None, preprocess=preprocess)
     if task is not None:
         return _as_trained(saved, call, task)
     held = saved.tasks if saved.arch.merged is None else saved.arch.merged.tasks
@@ -141,8 +150,11 @@ def _chosen(
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     """A given task with the parameters of the model's task of that name, whose question it must ask."""
-    chosen = saved.tasks.get(task.name)
-    if chosen is None or replace(chosen.task, labels=(), template=None) != replace(task, labels=(), template=None):
+    chosen, alike = (
+        saved.tasks.get(task.name),
+        {"labels": (), "template": None, "prompts": (), "evaluation_prompts": ()},
+    )
+    if chosen is None or replace(chosen.task, **alike) != replace(task, **alike):  # type: ignore[arg-type]
         raise UserError(
             f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
             f"{', '.join(saved.tasks)}"
@@ -196,7 +208,15 @@ def media_alone(chosen: KnownTask) -> KnownTask:
     """A task without the text that it reads behind its media, such as a caption or a question."""
     media = chosen.task.media or chosen.task.inputs
     task = replace(
-        chosen.task, inputs=media, read_at="summary", candidates="labels", labels=(), template=None, masks=False
+        chosen.task,
+        inputs=media,
+        read_at="summary",
+        candidates="labels",
+        target=TEXT,
+        temperature=chosen.task.temperature if chosen.task.target == TEXT else TEMPERATURES[0],
+        labels=(),
+        template=None,
+        masks=False,
     )
     return replace(chosen, task=task)
 
@@ -208,6 +228,7 @@ def preprocess_for(tasks: Mapping[str, KnownTask], task: Task) -> Preprocess:
         key=lambda trained: (
             trained.task.name != task.name,
             trained.task.media != task.media,
+            trained.task.hears != task.hears,
             trained.task.answer_name != task.answer_name,
             trained.index or 0,
         ),

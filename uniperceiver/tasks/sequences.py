@@ -4,9 +4,11 @@ Shape suffixes: B sequences, N tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Facts, Part, Sequences
@@ -20,6 +22,28 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
     if bool((lengths_B == widest).all()):
         return ids_BN, None
     return ids_BN, torch.arange(widest) < lengths_B[:, None]
+
+
+def widened(sequences: Sequences, multiple: int) -> Sequences:
+    """The sequences with their text padded to a multiple of so many tokens; nothing else changes."""
+    text = sequences.text
+    more = 0 if text is None else -text.values.shape[1] % multiple
+    if text is None or not more:
+        return sequences
+
+    def padded(value_BN: Tensor | None, fill: bool | int) -> Tensor | None:
+        return None if value_BN is None else F.pad(value_BN, (0, more), value=fill)
+
+    valid_BN = torch.ones_like(text.values, dtype=torch.bool) if text.valid_BN is None else text.valid_BN
+    wider = replace(
+        text,
+        values=F.pad(text.values, (0, more)),
+        valid_BN=F.pad(valid_BN, (0, more), value=False),
+        position_BN=padded(text.position_BN, 0),
+        order_BN=padded(text.order_BN, text.values.shape[1] + more),  # a word that nobody sees
+        query_BN=padded(text.query_BN, False),
+    )
+    return replace(sequences, parts=(*sequences.media, wider))
 
 
 def cut(ids: Sequence[int], end: int, length: int | None = None) -> list[int]:

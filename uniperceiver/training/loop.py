@@ -206,9 +206,11 @@ class Run:
     def _step(self, work: list[tuple[Plan, Batch]]) -> StepReport:
         """An update by the batches of the next step, which counts as made by all that it was planned to see."""
         state, config = self.state, self.recipe.optimiser
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, self.recipe.steps, config) * group.get("lr_factor", 1.0)
         plans = self.mixture.plans(state.step, state.consumed)  # of the step that `train_step` counts
+        rate = learning_rate(state.step, self.recipe.steps, config)
+        of_task = self.mixture.sets[plans[0].index].lr if plans else 1.0  # 1, where a step has several tasks
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate * group.get("lr_factor", 1.0) * of_task
         report = train_step(
             state,
             work,

@@ -129,7 +129,7 @@ def test_a_list_of_which_no_file_is_there_is_refused(model: UniPerceiver, tmp_pa
     ("change", "line"),
     [
         (lambda files: files[:-1], "holds vectors of another list of files; use another --out"),
-        (lambda files: [*files, "notes.txt"], "notes.txt: is no picture and no clip by its name"),
+        (lambda files: [*files, "notes.txt"], "notes.txt: is no picture, clip or sound by its name"),
     ],
 )
 def test_another_list_is_refused(

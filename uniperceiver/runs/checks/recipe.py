@@ -15,6 +15,7 @@ from uniperceiver.moe.settings import MoE
 from uniperceiver.optimisation.balance.method import Method
 from uniperceiver.optimisation.balance.methods import METHODS
 from uniperceiver.runs.checks.experts import check_causal
+from uniperceiver.runs.checks.turns import check_turns
 from uniperceiver.tasks.task import Task
 from uniperceiver.training.log import NO_TENSORBOARD, TRACKERS
 
@@ -51,6 +52,7 @@ def check_recipe(recipe: Recipe, tasks: Sequence[TaskData], moe: MoE | None) -> 
     _check_shared(recipe, tasks)
     _check_tuning(recipe, tasks)
     check_balance(recipe, len(tasks))
+    check_turns(recipe, tasks)
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:
@@ -124,7 +126,8 @@ def _check_learnable(data: TaskData) -> None:
     where, config, answer = f"tasks.{data.task.name}", data.config, data.task.answer
     if answer.among_batch:
         nothing = "so every sample is compared with its own text alone, the loss is 0 and nothing is learnt"
-        for key, batch in (("batch", config.batch), ("late.batch", config.late.batch)):
+        shapes = ((f"shapes[{number}].batch", shape.batch) for number, shape in enumerate(config.shapes))
+        for key, batch in (("batch", config.batch), ("late.batch", config.late.batch), *shapes):
             if batch == 1:
                 raise UserError(f"{where}.{key}: is 1, {nothing} (accumulate is no help); set 2 or, better, many more")
         if len(data.sources["train"]) == 1:

@@ -1,6 +1,7 @@
 """What does not fit into a model: pictures and sounds that are not whole patches, texts without positions."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 from uniperceiver.config import Recipe, TaskConfig
 from uniperceiver.data.media.mel import most_mels
@@ -17,27 +18,39 @@ def check_sizes(recipe: Recipe, tasks: Sequence[TaskData], arch: Architecture) -
         UserError: the key of the task is said.
     """
     for data in tasks:
-        if arch.sound is not None and data.task.hears:
-            _check_sound(data, arch.sound)
-        where, config = f"tasks.{data.task.name}", data.config
-        for key, size in (("size", config.size), ("late.size", config.late.size or config.size)):
-            if data.task.visual and size % arch.patch:
-                raise UserError(f"{where}.{key}: {size} is not a multiple of the patch side {arch.patch}")
-        if config.length > arch.max_text:
-            raise UserError(f"{where}.length: {config.length} is more than model.max_text {arch.max_text}")
+        late = data.config.late.size
+        if data.task.visual and late and late % arch.patch:
+            raise UserError(
+                f"tasks.{data.task.name}.late.size: {late} is not a multiple of the patch side {arch.patch}"
+            )
+        for where, config in _sizes_of(data):
+            if arch.sound is not None and data.task.hears:
+                _check_sound(where, config, arch.sound)
+            if data.task.visual and config.size % arch.patch:
+                raise UserError(f"{where}.size: {config.size} is not a multiple of the patch side {arch.patch}")
+            if config.length > arch.max_text:
+                raise UserError(f"{where}.length: {config.length} is more than model.max_text {arch.max_text}")
     if recipe.evaluation.max_words > arch.max_text:
         raise UserError(
             f"evaluation.max_words: {recipe.evaluation.max_words} is more than model.max_text {arch.max_text}"
         )
 
 
-def _check_sound(data: TaskData, shape: SoundShape) -> None:
+def _sizes_of(data: TaskData) -> Iterator[tuple[str, TaskConfig]]:
+    """The task's own sizes, and those of each of its shapes, with the key that says them."""
+    yield f"tasks.{data.task.name}", data.config
+    for number, shape in enumerate(data.config.shapes):
+        sizes = {name: value for name in ("size", "seconds", "hop", "length") if (value := getattr(shape, name))}
+        yield f"tasks.{data.task.name}.shapes[{number}]", dataclasses.replace(data.config, **sizes)
+
+
+def _check_sound(where: str, config: TaskConfig, shape: SoundShape) -> None:
     """Refuse a length of sounds that is not whole patches, and a hop that the model's bands do not fit.
 
     Raises:
         UserError: the key of the task is said, with values that fit.
     """
-    where, seconds, hop = f"tasks.{data.task.name}", data.config.seconds, data.config.hop
+    seconds, hop = config.seconds, config.hop
     if shape.kind == "waveform" and hop != TaskConfig.hop:
         raise UserError(f"{where}.hop: has no meaning with model.sound.kind=waveform; remove the key")
     if shape.kind == "spectrogram" and shape.mels > (most := most_mels(shape.rate, hop)):

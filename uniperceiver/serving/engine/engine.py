@@ -5,6 +5,7 @@ Shape suffixes: N items, K candidates, D width.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from uniperceiver.data.batch import Batch, collate, prepare
 from uniperceiver.errors import BrokenSample, UserError, warn
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Decision, Sample, to_device
 from uniperceiver.records.regions import PictureThings, Regions
 from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.engine.vocabulary import KeptVocabulary, is_worth_keeping
 from uniperceiver.serving.saved import KnownTask, SavedModel
+from uniperceiver.serving.task_choice import media_alone
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.ask import answer_among, compare, input_features, read, represent_inputs
 from uniperceiver.tasks.candidates import Candidates, represent_in_chunks
@@ -79,9 +82,14 @@ class Engine:
             yield to_device(collate(chosen.task, items, self.codec, chosen.index), self.device)
 
     def encode(self, chosen: KnownTask, samples: Sequence[Sample]) -> Tensor:
-        """Unit representations at the task's read-outs, (N, D)."""
+        """Unit representations of a task's media, without the text that it may read behind them, (N, D)."""
+        alone, facts = media_alone(chosen), chosen.task.facts("input", chosen.index)
+        facts = facts if chosen.task.target != TEXT else alone.task.facts("input", alone.index)
         with self.computing():
-            parts = [represent_inputs(self.model, batch) for batch in self.batches(chosen, samples)]
+            parts = [
+                represent_inputs(self.model, replace(batch, inputs=replace(batch.inputs, facts=facts)))
+                for batch in self.batches(alone, samples)
+            ]
         return finite(torch.cat(parts)).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
     def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
@@ -122,6 +130,16 @@ class Engine:
                 probability_RK = compare(self.model, chosen.task, feature_RD, c_KD).softmax(dim=-1)
             yield batch, finite(cosine_RK).float().cpu(), finite(probability_RK).float().cpu(), encoded.decisions
 
+    def represent_media(self, chosen: KnownTask, samples: Sequence[Sample]) -> Tensor:
+        """Representations of the candidates of a task that are no texts, (K, D) float32."""
+        target, facts = chosen.task.target, chosen.task.facts("candidate", chosen.index)
+        alone = media_alone(replace(chosen, task=replace(chosen.task, inputs=(target,))))
+        parts = [
+            self.represent(Candidates(sequences=replace(batch.inputs, facts=facts)))
+            for batch in self.batches(alone, samples)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, self.saved.arch.width)
+
     def texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task, cut to its longest text; how many were cut is said."""
         ids, length = [self.codec.encode(text) for text in texts], chosen.preprocess.length
@@ -158,7 +176,13 @@ class Engine:
     def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
         """Keyed by texts and by what routing sees."""
         task = chosen.task
-        key = (what, task.labels, task.class_term, chosen.preprocess.length, task.facts("candidate", chosen.index))
+        key = (
+            what,
+            task.class_texts(),
+            task.class_term,
+            chosen.preprocess.length,
+            task.facts("candidate", chosen.index),
+        )
         return self.cache.get(key, self.model, lambda: finite(make()))
 
     def represent(self, candidates: Candidates) -> Tensor:

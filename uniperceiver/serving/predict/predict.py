@@ -154,6 +154,7 @@ def _embedded(model: UniPerceiver, task: str | None, modality: str | None, thing
     encode: dict[str, Callable[..., Tensor]] = {
         "image": model.encode_image,
         "video": model.encode_video,
+        "audio": model.encode_audio,
         TEXT: model.encode_text,
     }
     places = places_by_modality(things) if modality is None else {}

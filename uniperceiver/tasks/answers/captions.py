@@ -38,6 +38,9 @@ class Captions(VocabularyAnswer):
         words = tuple(cut(codec.encode(caption_of(sample, rng, training=training)), codec.end, length))
         return Asked(sample=sample.id, text=Text(ids=words, ask_at=tuple(range(len(words))), target=words))
 
+    def most_tokens(self, task: "Task", length: int) -> int:
+        return 2 * length  # words and queries
+
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         return [len(codec.encode(caption)) + 1 for caption in sample.captions]
 

@@ -32,6 +32,7 @@ class Asked:
     text: Text | None = None  # the text that is read, and what is asked in it
     target: int = -1  # the right candidate of a task that answers once for a sample; -1: unknown
     candidate: tuple[int, ...] = ()  # ids of the text that is this sample's own candidate
+    kin: str = ""  # by which samples share their right candidates; "": it has its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,10 @@ class AnswerKind:
             assert sample.text is not None
             text = plain(codec, sample.text, length, task.template or "{text}", sample.second)
         return Asked(sample=sample.id, text=text)
+
+    def most_tokens(self, task: "Task", length: int) -> int:
+        """How many tokens the text part of a sample has at most, if its texts have that many."""
+        return length if self.reads_text(task) else 0
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         """The lengths of a sample's texts in tokens, if none were cut: with end token, template and answer."""
