@@ -1,6 +1,7 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from uniperceiver.training.processes.team import Team, team_of
 from uniperceiver.training.saving import export_whole, save, whole_state
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
+from uniperceiver.training.turns.figures import TurnFigures
 from uniperceiver.training.window import Window
 
 
@@ -74,6 +76,7 @@ class Run:
     world: World = field(default_factory=World)  # the processes that train together
     sharded: ShardedTraining | None = None  # the parts of the weights, where processes share a copy
     _team: Team = field(default_factory=Team)
+    _turns: TurnFigures | None = None
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
     def train(self) -> None:
@@ -140,7 +143,8 @@ class Run:
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
         team = self._team = team_of(world, self.objective, state.method, recipe, self.sharded)
-        window = Window(self.objective, world, asks=self.sharded is None)
+        self._turns = TurnFigures(self.mixture, world)
+        window = Window(self.objective, world, asks=self.sharded is None, turns=self._turns)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
@@ -149,8 +153,9 @@ class Run:
                 say_best(self._best, state.step, recipe.checkpoint.best, self.folder, log)
                 return
             work = self._next_work(made, log, stop)
+            began = time.perf_counter()
             report = self._step(work)
-            window.add(report, work)
+            window.add(report, work, time.perf_counter() - began)
             log.moved(state.step)
             if self.callbacks.gradients is not None:
                 self.callbacks.gradients.after_step(state.step, log)
@@ -178,6 +183,8 @@ class Run:
             with whole_state(state, self.sharded) as whole:
                 score, values = self.callbacks.evaluate(whole, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
+            if self._turns is not None:
+                log.line(state.step, "signatures", {"signatures": self._turns.signatures(state.step - 1)})
             state.evaluated = state.step
             if score == score and (self._best is None or score < self._best["score"]):  # not NaN
                 state.best, due = {"step": state.step, "score": score}, True
@@ -249,7 +256,9 @@ class Run:
             log.line(state.step, "experts", groups, scalars)
         losses = [value for name, value in values.items() if name.endswith("/loss")]
         mean = sum(losses) / len(losses) if losses else math.nan
-        log.progress(state.step, f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s")
+        speed = f"{values['samples_per_second']:.0f} samples/s"
+        speed += f" · {values['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in values else ""
+        log.progress(state.step, f"loss {mean:.3f} · {speed}")
 
     def _resume(self) -> list[str]:
         """Load the newest whole checkpoint, if any. Notes for the log."""
