@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from uniperceiver.data.mix import Mixture
+from uniperceiver.data.mix import Mixture, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,14 @@ class Turn:
     share: float  # of the tokens
 
 
+def alike(tasks: TrainingSet, stage: int) -> int:
+    """The first of the stages of a task that has the sizes of that one."""
+    sizes = [(other.preprocess, other.batch, dict(other.kept)) for other in tasks.stages]
+    return sizes.index(sizes[stage])
+
+
 def turns_at(mixture: Mixture, step: int) -> list[Turn]:
-    """What is planned at a step, task by task; shares add up to 1."""
+    """What is planned at a step, task by task; shares add up to 1. A stage has the number of the first of its sizes."""
     weights = [tasks.stages[tasks.stage_at(step)].weight for tasks in mixture.sets]
     drawn = []
     for tasks, weight in zip(mixture.sets, weights, strict=True):
@@ -33,7 +39,7 @@ def turns_at(mixture: Mixture, step: int) -> list[Turn]:
         Turn(
             task=tasks.task.name,
             index=tasks.index,
-            stage=number,
+            stage=alike(tasks, number),
             shape=tasks.stages[number].name,
             tokens=tasks.stages[number].tokens,
             batch=tasks.stages[number].batch,

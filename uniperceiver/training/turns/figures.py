@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from uniperceiver.data.mix import Mixture, Plan
-from uniperceiver.data.turns import turns_at
+from uniperceiver.data.turns import alike, turns_at
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.turns.tokens import TokenCount
@@ -25,20 +25,26 @@ class TurnFigures:
         self._batches, self._tokens = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
         self._seconds: defaultdict[tuple[int, int], deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._window, self._is_known = TokenCount(), True
+        # Of each stage of each task, the first stage that has the same sizes.
+        self._keys = [
+            [(index, alike(tasks, number)) for number in range(len(tasks.stages))]
+            for index, tasks in enumerate(mixture.sets)
+        ]
 
     def add(
         self, work: Sequence[tuple[Plan, Batch]], counts: Sequence[TokenCount | None], seconds: float = 0.0
     ) -> None:
         """Take in the batches of a step that this process has, and how many tokens each has."""
         for (plan, _), count in zip(work, counts, strict=True):
-            self._batches[plan.index, plan.stage] += 1
+            key = self._keys[plan.index][plan.stage]
+            self._batches[key] += 1
             if count is None:
                 self._is_known = False
                 continue
-            self._tokens[plan.index, plan.stage] += count.inputs
+            self._tokens[key] += count.inputs
             self._window = self._window.plus(count)
         if work and self._mixture.draws == 1:  # else the time is that of several tasks
-            self._seconds[work[0][0].index, work[0][0].stage].append(seconds)
+            self._seconds[self._keys[work[0][0].index][work[0][0].stage]].append(seconds)
 
     def take(self, elapsed: float) -> dict[str, float]:
         """tokens_per_second and padding since the last call; TASK/steps and TASK/tokens, shares since the beginning,
@@ -65,7 +71,7 @@ class TurnFigures:
         return values
 
     def signatures(self, step: int) -> list[dict[str, Any]]:
-        """A row for each task and shape: what is planned at that step, and what there was since the beginning.
+        """A row for each task and shape that is planned at that step: its plan, and what there was since the beginning.
 
         `steps` and `tokens` are shares, `planned_steps` and `planned_tokens` those of the plan; `ms` is the median time
         of a step, None where steps have batches of several tasks.
