@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.small_run import small_recipe
 from tests.step_gradients import gradients_of_step
@@ -18,6 +19,7 @@ from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation import split
 from uniperceiver.evaluation.answers import retrieval
+from uniperceiver.model.model import Generalist
 from uniperceiver.parallel.environment import AGREED
 from uniperceiver.parallel.parts import whole
 from uniperceiver.parallel.world import World
@@ -195,8 +197,8 @@ def stopped(world: World, folder: Path) -> Any:
     return trained(world, folder, recipe_of(("colours", "words"), steps=5), prepare)
 
 
-def drifted(world: World, folder: Path) -> Any:
-    """A weight changes in the last of the processes alone."""
+def drifted(change: Callable[[Generalist], Tensor], recipe: Recipe, world: World, folder: Path) -> Any:
+    """Before the save a weight changes in the last of the processes alone; `change` names it, by a model."""
 
     def prepare(run: Run) -> None:
         save = run._save_once
@@ -204,12 +206,12 @@ def drifted(world: World, folder: Path) -> Any:
         def change_and_save() -> None:
             if world.rank == world.size - 1:
                 with torch.no_grad():
-                    run.state.model.head.linear.bias[3] += 1e-6
+                    change(run.state.model).add_(1e-6)
             save()
 
         run._save_once = change_and_save  # type: ignore[method-assign]
 
-    return trained(world, folder, recipe_of(("colours",), steps=2), prepare)
+    return trained(world, folder, recipe, prepare)
 
 
 def measured(world: World, folder: Path) -> Any:
@@ -276,7 +278,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "five nan": five_bad_losses,
     "disk full": disk_full,
     "stopped": stopped,
-    "drifted": drifted,
+    "drifted": partial(drifted, lambda model: model.head.linear.bias[3], recipe_of(("colours",), steps=2)),
     "measured": measured,
     "same model": same_model_measured,
     "refused": refused,

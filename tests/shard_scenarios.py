@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tests.process_scenarios import READING, TASKS, broken, poisoned, recipe_of, routed, stopping, trained
+from tests.process_scenarios import READING, TASKS, broken, drifted, poisoned, recipe_of, routed, stopping, trained
 from tests.regions_run import region_values
 from uniperceiver import Recipe
 from uniperceiver.moe.route import TokenRoute
@@ -156,21 +156,10 @@ def full_disk(is_full: bool) -> Iterator[None]:
         HuggingFaceStorageWriter.write_data = write  # type: ignore[method-assign]
 
 
-def drifted(world: World, folder: Path) -> Any:
-    """A weight changes in the last of the processes alone, which another one should have, too."""
-
-    def prepare(run: Run) -> None:
-        save = run._save_once
-
-        def change_and_save() -> None:
-            if world.rank == world.size - 1:
-                with torch.no_grad():
-                    local(run.state.model.head.linear.weight)[0] += 1e-6
-            save()
-
-        run._save_once = change_and_save  # type: ignore[method-assign]
-
-    return trained(world, folder, shared_by(2, world, recipe_of(("colours",), steps=2)), prepare)
+def drifted_part(world: World, folder: Path) -> Any:
+    """As `drifted`, of what another process should have, too."""
+    recipe = shared_by(2, world, recipe_of(("colours",), steps=2))
+    return drifted(lambda model: local(model.head.linear.weight)[0], recipe, world, folder)
 
 
 def going_on(to: int, shard: int, world: World, folder: Path) -> Any:
@@ -198,7 +187,7 @@ IN_TWO: Mapping[str, Scenario] = {
 }
 IN_FOUR: Mapping[str, Scenario] = {
     "context": partial(parity, "context", 2, steps=3),
-    "drifted": drifted,
+    "drifted": drifted_part,
     "going on": partial(going_on, 6, 2),
 }
 ALONE = ("token", "whole experts", "measured", "regions", "broken", "nan")

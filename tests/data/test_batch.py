@@ -15,9 +15,10 @@ from tests.tiny import VIEW, tiny_batch, tiny_codec, tiny_prepared, tiny_task
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.batch import Kept, Prepared, collate, prepare, soft_labels
 from uniperceiver.data.media.objects import framed
-from uniperceiver.data.media.preprocess import image_pixels
+from uniperceiver.data.media.preprocess import READERS, MediaReader, image_pixels
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 from uniperceiver.streams import numpy_stream
 from uniperceiver.tasks.answers.kind import Asked
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -294,6 +295,34 @@ def test_pictures_of_nothing_are_learnt_and_pictures_of_which_nothing_is_told_ar
     boxed = replace(nothing, boxes=np.array([[1.0, 2, 3, 4]]), classes=np.array([0]))
     with pytest.raises(BrokenSample, match="has no masks"):
         prepared("instance_segmentation", boxed, training=True)
+
+
+def test_a_clip_and_its_sound_have_one_moment_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments: list[tuple[str, float | None]] = []
+
+    def noting(modality: str) -> MediaReader:
+        reader = READERS[modality]
+
+        def values(sample: Sample, *rest: Any) -> torch.Tensor:
+            moments.append((modality, sample.moment))
+            return reader.values(sample, *rest)
+
+        return replace(reader, values=values)
+
+    for modality in ("video", "audio"):
+        monkeypatch.setitem(READERS, modality, noting(modality))
+    frames = np.zeros((9, 32, 32, 3), np.uint8)
+    both = Sample(id="s", clip=frames, others={"audio": Sound(np.zeros(40_000, np.float32), 8000)}, label=0)
+    for seed in range(3):
+        prepared("video_audio_retrieval", both, training=True, seed=seed)
+    assert [modality for modality, _ in moments] == ["video", "audio"] * 3
+    drawn = [moment for _, moment in moments if moment is not None]
+    assert drawn[::2] == drawn[1::2]
+    assert len(set(drawn)) == 3
+    moments.clear()
+    prepared("video_audio_retrieval", both)
+    prepared("audio_classification", both, training=True)
+    assert [moment for _, moment in moments] == [None] * 3  # in use the middle; alone, a sound draws its own
 
 
 def test_which_patches_are_kept_is_drawn_last_of_all() -> None:

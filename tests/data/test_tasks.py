@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.made_data import items, write_files
 from tests.small_run import small_recipe, values_of
+from uniperceiver.config import parse_recipe
 from uniperceiver.data.formats import open_source
 from uniperceiver.data.tasks import open_tasks, repeated_notes
 from uniperceiver.errors import UserError
@@ -60,3 +62,39 @@ def test_a_split_with_the_data_of_train_is_said(tmp_path: Path) -> None:
     (data,) = open_tasks(small_recipe(("colours",), tasks__colours__val=same), tmp_path)
     (note,) = repeated_notes(data)
     assert note.startswith("colours/val: the same data as train, so its figures do not tell")
+
+
+@pytest.mark.parametrize(
+    ("kind", "augment", "sound", "message"),
+    [
+        ("audio_classification", {"flip": 0.5}, {}, "augment.flip: not for this task: sounds take gain, noise, "),
+        ("audio_classification", {"cutmix": 1.0}, {}, "augment.cutmix: not for this task: sounds take"),
+        ("image_classification", {"gain": 6.0}, {}, "augment.gain: not for this task: the task does not hear; remove"),
+        ("audio_text_retrieval", {"mixup": 0.2}, {}, "augment: mixup and cutmix need pictures .* and labels as cand"),
+        ("audiovisual_classification", {"mixup": 0.2}, {}, "augment: mixup and cutmix need"),
+        (
+            "audio_classification",
+            {"mask_mels": 0.2},
+            {"kind": "waveform"},
+            "augment.mask_mels: a waveform has no bands",
+        ),
+        (
+            "audio_classification",
+            {"mixup": 0.2, "gain": 6.0, "noise": 0.5, "mask_time": 0.2, "mask_mels": 0.1},
+            {},
+            None,
+        ),
+        ("audiovisual_classification", {"flip": 0.5, "gain": 6.0}, {}, None),
+    ],
+)
+def test_augmentation_that_has_no_meaning_is_refused(
+    tmp_path: Path, kind: str, augment: dict[str, float], sound: dict[str, str], message: str | None
+) -> None:
+    write_files(tmp_path, items())
+    task = {"kind": kind, "train": {"format": "folder", "path": "."}, "augment": augment}
+    recipe = parse_recipe({"seed": 0, "steps": 1, "model": {"sound": sound}, "tasks": {"t": task}}, {}, "r")
+    if message is None:
+        assert open_tasks(recipe, tmp_path)
+        return
+    with pytest.raises(UserError, match=rf"^tasks\.t\.{message}"):
+        open_tasks(recipe, tmp_path)

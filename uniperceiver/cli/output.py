@@ -1,7 +1,7 @@
 """What commands print: JSON for machines, tables for people."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ def print_json(values: Any) -> None:
     print(to_json(values, indent=1))
 
 
+def _by_prompt(where: str, metric: str, metrics: Mapping[str, float]) -> Iterator[str]:
+    """A line for each prompt that was measured alone."""
+    for name, value in metrics.items():
+        if name.startswith(f'{metric} "') and name.endswith('"'):
+            prompt = name.removeprefix(f"{metric} ")
+            low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+            yield f"{where}: {metric} with {prompt} alone {value:.3f} ({low:.3f}-{high:.3f})"
+
+
 def print_results(results: Mapping[str, Any]) -> None:
     """Print a table of every task and split: its main metric with interval and chance, and its loss."""
     from rich.box import SIMPLE
@@ -76,6 +85,7 @@ def print_results(results: Mapping[str, Any]) -> None:
             name = first_metric(metrics)
             assert name is not None
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+            remarks += list(_by_prompt(f"{task}/{split}", name, metrics))
             table.add_row(
                 task,
                 split,

@@ -9,7 +9,7 @@ from uniperceiver.strict import record
 
 @record
 class AugmentConfig:
-    """Augmentation of images and clips in training; each part is off at its default."""
+    """Augmentation of images, clips and sounds in training; each part is off at its default."""
 
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest share of the area that a random resized crop keeps; 1: resize and centre crop."""
@@ -31,6 +31,14 @@ class AugmentConfig:
     """Alpha of mixup (soft targets over label candidates)."""
     cutmix: float = Field(default=0.0, ge=0)
     """Alpha of cutmix; with mixup also on, each batch draws one of the two."""
+    gain: float = Field(default=0.0, ge=0, le=60)
+    """Sounds: decibels by which they are made louder or softer at most."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: probability of white noise, 10 to 30 dB below them."""
+    mask_time: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: largest share of the frames that is blanked, in one piece, as in SpecAugment."""
+    mask_mels: float = Field(default=0.0, ge=0, le=1)
+    """Sounds: largest share of the bands of a spectrogram that is blanked, in one piece."""
 
 
 @record
@@ -115,6 +123,11 @@ class TaskConfig:
     """Text classification: a text with {text} and {answer}; the answer is read at {answer}."""
     labels: dict[str, str | list[str]] | None = None
     """Text (or several texts) for each class name of the source."""
+    prompts: list[str] = Field(default_factory=list)
+    """Texts with {label} in the place of a class's text, such as "a sound of {label}": one is drawn in training, all
+    are averaged later. Retrieval: captions are made of them, and samples of one class share theirs."""
+    evaluation_prompts: list[str] = Field(default_factory=list)
+    """Prompts that take their place in evaluation and answers; none: the same as in training."""
     class_term: Literal["softmax", "sigmoid", "background"] = "softmax"
     """How names of things are learnt. softmax: among the names, where a thing is (v2); sigmoid: each name is a yes
     or no of its own, also where there is none; background: among the names and a text for nothing."""

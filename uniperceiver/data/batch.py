@@ -66,6 +66,8 @@ def prepare(
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
+    if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
+        sample = replace(sample, moment=float(rng.random()))  # one for a clip and its sound
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
         for modality in _read(task)
@@ -128,6 +130,7 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
     return Batch(
         task=task.name,
         ids=tuple(item.id for item in items),
+        kin=tuple(sample.kin for sample in asked),
         inputs=inputs,
         readout=task.answer.readout(task, asked, inputs),
         candidates=candidates,

@@ -72,9 +72,9 @@ class TrainingSet:
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures and labels of a batch are blended with each other."""
-        labelled = self.task.answer.has_labels and self.task.inputs == (self.task.visual,)
-        return labelled and bool(self.augment.mixup or self.augment.cutmix)
+        """Whether pictures (or sounds) and labels of a batch are blended with each other."""
+        alone = self.task.inputs == self.task.media and len(self.task.media) == 1
+        return self.task.answer.has_labels and alone and bool(self.augment.mixup or self.augment.cutmix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +236,7 @@ class BatchMaker:
     def _mixed_up(
         self, training_set: TrainingSet, plan: Plan, batch: Batch, prepared: Mapping[int, Prepared], there: list[int]
     ) -> Batch:
-        """Mixup or cutmix of a batch of labelled pictures, with the labels mixed alike.
+        """Mixup or cutmix of a batch of labelled pictures or sounds, with the labels mixed alike.
 
         Args:
             prepared: the samples of the whole batch, by place.
@@ -245,7 +245,7 @@ class BatchMaker:
         whole = batch
         if len(there) < len(prepared):
             whole = collate(training_set.task, list(prepared.values()), self.mixture.codec, training_set.index)
-        (part,), augment = whole.inputs.parts, training_set.augment  # of pictures alone: other recipes are refused
+        (part,), augment = whole.inputs.parts, training_set.augment  # of one medium: other recipes are refused
         rng = numpy_stream(self.mixture.seed, "mix", plan.step, plan.place)
         soft_BK = soft_labels(whole.readout, len(training_set.task.labels))
         pixels_BFCHW, soft_BK = mix(part.values, soft_BK, augment.mixup, augment.cutmix, rng)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniperceiver.config import DataConfig, Recipe, SoundConfig, TaskConfig
+from uniperceiver.config import AugmentConfig, DataConfig, Recipe, SoundConfig, TaskConfig
 from uniperceiver.data.formats import (
     Source,
     class_names,
@@ -20,11 +20,14 @@ from uniperceiver.data.formats import (
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.media.sound_view import sound_shape
+from uniperceiver.data.prompts import with_prompts
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
 
 SPLITS = ("train", "val", "test")
+_OF_PICTURES = ("crop", "flip", "flip_vertical", "colour", "randaugment", "erasing", "cutmix")  # keys of `augment`
+_OF_SOUNDS = ("gain", "noise", "mask_time", "mask_mels")
 _LOOKED_AT = 20  # pictures whose boxes are compared with them when a split is opened
 
 
@@ -63,7 +66,7 @@ def _open_task(
     where = f"tasks.{name}"
     if config.kind not in CATALOGUE:
         raise UserError(f"{where}.kind: unknown kind {config.kind!r}; {nearest(config.kind, CATALOGUE)}")
-    sources = {}
+    sources: dict[str, Source] = {}
     specs = {"train": config.train, "val": config.val, "test": config.test}
     for split in splits:
         if (spec := specs[split]) is not None:
@@ -71,17 +74,19 @@ def _open_task(
     if not sources:
         raise UserError(f"{where}: has no data; give train: {{format: ..., path: ...}}")
     task = dataclasses.replace(CATALOGUE[config.kind], name=name)
+    prompted = bool(config.prompts or config.evaluation_prompts)
+    labels = _labels(config, sources, where) if task.answer.has_labels or prompted else ()
     if task.answer.has_labels:
-        task = dataclasses.replace(task, labels=_labels(config, sources, where))
-    elif config.labels is not None:
+        task = dataclasses.replace(task, labels=labels)
+    elif config.labels is not None and not prompted:
         raise UserError(f"{where}.labels: a task of kind {config.kind!r} has no labels; remove the key")
+    if prompted:
+        task, sources = with_prompts(task, config, sources, labels, where)
     if (config.class_term, config.objectness) != ("softmax", "focal"):
         task = _with_terms(task, config, where)
     if task.answer.reads_objects:
         _refuse_for_things(task, config, sources, where)
-    mixes = config.augment.mixup or config.augment.cutmix
-    if mixes and (not task.answer.has_labels or task.inputs != (task.visual,)):
-        raise UserError(f"{where}.augment: mixup and cutmix need pictures alone as input and labels as candidates")
+    _refuse_augmentation(task, config, sound, f"{where}.augment")
     if config.template is not None:
         try:
             task = dataclasses.replace(task, template=config.template)
@@ -100,6 +105,33 @@ def _open_task(
         fit=config.fit or ("squash" if task.answer.reads_objects else "crop"),
     )
     return TaskData(task=task, index=index, config=config, sources=sources, preprocess=preprocess)
+
+
+def _refuse_augmentation(task: Task, config: TaskConfig, sound: SoundConfig, where: str) -> None:
+    """Refuse keys of `augment` that have no meaning for a task.
+
+    Raises:
+        UserError: there are some.
+    """
+    augment, usual = config.augment, AugmentConfig()
+    for keys, has, mend in (
+        (
+            _OF_PICTURES,
+            task.visual is not None or not task.hears,
+            "sounds take gain, noise, mask_time, mask_mels, mixup",
+        ),
+        (_OF_SOUNDS, task.hears, "the task does not hear"),
+    ):
+        for key in keys:
+            if not has and getattr(augment, key) != getattr(usual, key):
+                raise UserError(f"{where}.{key}: not for this task: {mend}; remove the key")
+    if augment.mask_mels and sound.kind == "waveform":
+        raise UserError(f"{where}.mask_mels: a waveform has no bands; remove the key")
+    alone = task.inputs == task.media and len(task.media) == 1
+    if (augment.mixup or augment.cutmix) and not (task.answer.has_labels and alone):
+        raise UserError(
+            f"{where}: mixup and cutmix need pictures (or mixup sounds) alone as input and labels as candidates"
+        )
 
 
 def _with_terms(task: Task, config: TaskConfig, where: str) -> Task:

@@ -38,7 +38,8 @@ def _all_texts(tasks: list[TaskData]) -> Iterator[str]:
     sharing: list[list[TaskData]] = []  # tasks that are trained on the same data
     for data in tasks:
         described = data.config.train if "train" in data.sources else None
-        others = next((others for others in sharing if described and described == others[0].config.train), None)
+        alike = (others for others in sharing if described and described == others[0].config.train)
+        others = next((others for others in alike if data.config.prompts == others[0].config.prompts), None)
         if others is None:
             sharing.append([data])
         else:
@@ -61,7 +62,7 @@ def _training_source(data: TaskData) -> Source:
 
 def _task_texts(data: TaskData) -> Iterator[str]:
     """The texts of a task's labels and template."""
-    yield from (text for texts in data.task.labels for text in texts)
+    yield from (text for texts in data.task.class_texts(training=True) for text in texts)
     if data.task.template:
         yield data.task.template.replace("{text}", "").replace("{answer}", "")
 

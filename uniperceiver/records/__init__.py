@@ -37,6 +37,7 @@ class Sample:
     text: str | None = None  # a text that is read (an input)
     second: int | None = None  # where in `text` a second text begins: what is too long is cut off the longer of both
     captions: tuple[str, ...] = ()  # texts that describe the image or clip (targets)
+    captioned_by_label: bool = False  # whether the captions say its label alone, which other samples have, too
     captions_left_out: int = (
         0  # empty or damaged ones beside these, of a source that cannot count them when it is opened
     )
@@ -52,6 +53,8 @@ class Sample:
     crowd: np.ndarray | None = None  # (objects,) bool, a box around several things; None: none is
     areas: np.ndarray | None = None  # (objects,) float64, what a file says of each thing's area; None: it does not
     things: PictureThings | None = None  # the same as the model sees them, once its view is chosen
+    # Where in time a part is taken of clips and sounds: 0 the beginning, 1 the end; None: drawn, or else the middle.
+    moment: float | None = None
     # Of modalities without a field of their own; a sound is an encoded file, or a Sound.
     others: Mapping[str, bytes | np.ndarray | Sound] = field(default_factory=dict)
 
@@ -183,6 +186,7 @@ class Batch:
 
     task: str
     ids: tuple[str, ...]  # B sample names, in order
+    kin: tuple[str, ...] = ()  # names by which samples share their right candidates, where these are in the batch
     inputs: Sequences
     readout: Readout
     candidates: Sequences | None = None  # only for tasks whose candidates are in the batch

@@ -23,6 +23,8 @@ class ExportedTask:
     question: str | None = None
     """The method that asks it: "classify", "caption" or "rank"; None: only its media and candidates are encoded."""
     labels: tuple[tuple[str, ...], ...] = ()
+    prompts: tuple[str, ...] = ()
+    """Texts with {label} in the place of a label's text, over which a class is averaged."""
     template: str | None = None
     read_in_text: bool = False
     """Whether the answer is read at the <SPE> that its template has in the place of {answer}."""

@@ -23,6 +23,7 @@ from uniperceiver.runner.vector_cache import VectorCache
 from uniperceiver.runner.writing import CaptionWriter
 from uniperceiver.serving import inputs
 from uniperceiver.serving.values import Media, at_hand, shown
+from uniperceiver.tasks.prompts import filled
 from uniperceiver.tokenizers import bpe
 from uniperceiver.tokenizers.bpe import TextEncoder
 
@@ -240,7 +241,7 @@ class Runner:
         self, asked: ExportedTask, labels: Iterable[str | Iterable[str]] | None, template: str | Iterable[str] | None
     ) -> np.ndarray:
         """Representations of the classes, (K, D)."""
-        named = asked.labels
+        named, prompts = asked.labels, asked.prompts if template is None else ()
         if labels is not None or template is not None:
             named = inputs.label_texts(asked.labels if labels is None else labels, template)
         if not named:
@@ -252,9 +253,10 @@ class Runner:
             )
         if labels is not None:
             inputs.refuse_equal(named, self.codec.clean)
-        if asked.vectors is not None and (named == asked.labels or asked.own_labels_only):
+        if asked.vectors is not None and ((named == asked.labels and template is None) or asked.own_labels_only):
             return self._folder.vectors(asked.vectors)
-        return self._cache.get((named, asked.text_graph), lambda: self._engine.represent_classes(asked, named))
+        texts = filled(named, prompts)
+        return self._cache.get((texts, asked.text_graph), lambda: self._engine.represent_classes(asked, texts))
 
 
 def _composed(labels: Sequence[Sequence[str]]) -> list[list[str]]:

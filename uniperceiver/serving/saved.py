@@ -313,7 +313,8 @@ def _tasks(declarations: Iterable[Mapping[str, Any]], folder: Path) -> dict[str,
 def _task(fields: Mapping[str, Any], folder: Path) -> Task:
     labels = tuple(tuple(texts) for texts in fields["labels"])
     try:
-        return Task(**{**fields, "inputs": tuple(fields["inputs"]), "labels": labels})
+        listed = ("inputs", "prompts", "evaluation_prompts")
+        return Task(**{**fields, **{name: tuple(fields.get(name, ())) for name in listed}, "labels": labels})
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 

@@ -105,7 +105,10 @@ def to_classify(
     chosen = fitting(saved, call, task, "classify", modality, fits)
     if labels is not None or template is not None:
         named = label_texts(chosen.task.labels if labels is None else labels, template)
-        chosen = replace(chosen, task=replace(chosen.task, labels=named))
+        task_of_labels = replace(chosen.task, labels=named)
+        if template is not None:  # which takes the place of those that the model was trained with
+            task_of_labels = replace(task_of_labels, prompts=(), evaluation_prompts=())
+        chosen = replace(chosen, task=task_of_labels)
     if not chosen.task.answer.names(chosen.task, saved.codec):
         raise UserError(f"{call}: give labels=[...], or task= the name of a task of the run that has labels")
     refuse_other_classes(saved, chosen.task)
@@ -141,8 +144,11 @@ def _chosen(
 
 def _as_trained(saved: SavedModel, call: str, task: Task) -> KnownTask:
     """A given task with the parameters of the model's task of that name, whose question it must ask."""
-    chosen = saved.tasks.get(task.name)
-    if chosen is None or replace(chosen.task, labels=(), template=None) != replace(task, labels=(), template=None):
+    chosen, alike = (
+        saved.tasks.get(task.name),
+        {"labels": (), "template": None, "prompts": (), "evaluation_prompts": ()},
+    )
+    if chosen is None or replace(chosen.task, **alike) != replace(task, **alike):  # type: ignore[arg-type]
         raise UserError(
             f"{call}: this model chose its experts by task, and task {task.name!r} is none of those it was trained on: "
             f"{', '.join(saved.tasks)}"

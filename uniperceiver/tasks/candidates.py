@@ -65,7 +65,8 @@ def label_candidates(
     Args:
         index: the task's index among the tasks of the run.
     """
-    drawn = task.labels if rng is None else [(texts[rng.integers(len(texts))],) for texts in task.labels]
+    texts_of_class = task.class_texts(training=rng is not None)
+    drawn = texts_of_class if rng is None else [(texts[rng.integers(len(texts))],) for texts in texts_of_class]
     owner = [label for label, texts in enumerate(drawn) for _ in texts]
     ids = [codec.encode(text) for texts in drawn for text in texts]
     sequences = text_sequences(ids, task.facts("candidate", index), codec.end)

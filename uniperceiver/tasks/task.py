@@ -9,6 +9,7 @@ from uniperceiver.modalities import MODALITIES, TEXT, kind_of
 from uniperceiver.records import Facts, Segment, Side
 from uniperceiver.records.regions import ClassTerm, ObjectnessTerm
 from uniperceiver.tasks.answers import ANSWERS, AnswerKind, answer_name
+from uniperceiver.tasks.prompts import LABEL, filled, wrong_prompt
 
 # One learned temperature per family; all eleven of the original release, so that its weights fit.
 TEMPERATURES: tuple[str, ...] = (
@@ -57,6 +58,8 @@ class Task:
     read_at: str = "summary"  # which positions of the input answer: "summary", "masked", "next", "proposals"
     target: str = TEXT  # modality of the candidates
     labels: tuple[tuple[str, ...], ...] = ()  # texts per class, only with candidates="labels"
+    prompts: tuple[str, ...] = ()  # with {label} in the place of a label's text: which training draws
+    evaluation_prompts: tuple[str, ...] = ()  # those that answers are averaged over; none: the same
     masks: bool = False  # whether a thing at a proposal has a mask beside its box
     class_term: ClassTerm = "softmax"  # how the name of a proposal is learnt (tasks/localisation/classes.py)
     objectness: ObjectnessTerm = "focal"  # and whether it is a thing, or how far it overlaps that (criterion.py there)
@@ -96,6 +99,10 @@ class Task:
         """The first visual modality among the inputs, if any."""
         return next((modality for modality in self.inputs if kind_of(modality) == "visual"), None)
 
+    def class_texts(self, *, training: bool = False) -> tuple[tuple[str, ...], ...]:
+        """The texts of each class as they are compared: in the prompts of training, or of evaluation and answers."""
+        return filled(self.labels, self.prompts if training else self.evaluation_prompts or self.prompts)
+
     def facts(self, side: Side, index: int | None = None) -> Facts:
         """What routing may know of this task's sequences on one side."""
         kinds = tuple(dict.fromkeys(map(kind_of, self.inputs)))
@@ -104,7 +111,13 @@ class Task:
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json; what came later stands there only where it says something."""
         values = dataclasses.asdict(self)
-        later = {"masks": False, "class_term": "softmax", "objectness": "focal"}
+        later = {
+            "prompts": (),
+            "evaluation_prompts": (),
+            "masks": False,
+            "class_term": "softmax",
+            "objectness": "focal",
+        }
         return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     def segments(self, index: int | None = None) -> tuple[Segment, ...]:
@@ -153,6 +166,10 @@ class Task:
                 yield f"{field} goes with read_at='proposals' only"
         if self.labels and not kind.has_labels:
             yield "labels go with candidates='labels' only"
+        if (self.prompts or self.evaluation_prompts) and not kind.has_labels:
+            yield "prompts go with candidates='labels' only"
+        if (wrong := wrong_prompt((*self.prompts, *self.evaluation_prompts))) is not None:
+            yield f"prompt {wrong!r} must hold {LABEL} once"
         if any(not isinstance(texts, tuple) or not texts for texts in self.labels):
             yield "labels must hold a tuple with at least one text for each class"
 

@@ -191,7 +191,7 @@ def _names(batch: Batch) -> Tensor:
     valid_BN = torch.ones_like(text.values, dtype=torch.bool) if text.valid_BN is None else text.valid_BN
     texts = [row[valid].tolist() for row, valid in zip(text.values, valid_BN, strict=True)]
     return torch.tensor(
-        [[seed_of(0, *ids), seed_of(0, name)] for ids, name in zip(texts, batch.ids, strict=True)], dtype=torch.int64
+        [[seed_of(0, *ids), seed_of(0, name)] for ids, name in zip(texts, batch.kin, strict=True)], dtype=torch.int64
     )
 
 

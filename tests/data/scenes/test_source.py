@@ -131,7 +131,7 @@ def test_the_motion_can_be_read_but_not_by_a_keyword_alone() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"label": "motion"}, "test: label 'motion' needs view 'clip' or 'text'"),
+        ({"label": "motion"}, "test: label 'motion' needs view 'clip', 'sound' or 'text'"),
         ({"label": "motion", "view": "clip", "frames": 1}, "2 frames"),
         ({"label": "relation", "objects": 1}, "objects: 2 or more"),
         ({"pixel": 3}, "did you mean 'pixels'"),

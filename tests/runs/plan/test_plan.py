@@ -51,6 +51,12 @@ def test_devices_that_are_none_are_refused(text: str, line: str) -> None:
         read_devices(text)
 
 
+def test_every_figure_is_told_apart_by_precision() -> None:
+    a100, v100 = DEVICES["A100"], DEVICES["V100"]
+    assert [a100.peak(name) for name in ("float32", "bfloat16", "float16")] == [19.5e12, 312e12, 312e12]
+    assert [v100.peak(name) for name in ("float32", "bfloat16", "float16")] == [15.7e12, 15.7e12, 125e12]
+
+
 def test_amounts_are_short() -> None:
     assert [amount(value) for value in (0, 999, 1000, 8.4e9, 3e15)] == ["0 B", "999 B", "1 kB", "8.4 GB", "3 PB"]
     assert amount(999_700.0) == "1 MB"
@@ -139,6 +145,15 @@ def test_a_plan_says_what_to_change_first(planned: StepPlan) -> None:
     values = as_json(planned)
     assert to_json(values)
     assert values["wraps"]["ddp"]["fits"] is True
+
+
+def test_a_device_without_bfloat16_is_planned_as_it_would_train() -> None:
+    recipe = small_recipe(("colours",), optimiser__precision="auto")
+    old, new = (plan(recipe, Path(), read_devices(name)) for name in ("T4", "A10"))
+    assert (old.precision, old.peak) == ("float32", 8.1e12)
+    assert (new.precision, new.peak) == ("bfloat16", 125e12)
+    assert any("set optimiser.precision=float16" in line for line in advice(old))
+    assert not any("optimiser.precision" in line for line in advice(new))
 
 
 def test_a_plan_that_does_not_fit_says_so_with_numbers(planned: StepPlan) -> None:

@@ -76,6 +76,13 @@ def test_a_part_of_which_all_files_are_broken_is_a_part(model: UniPerceiver, fil
     assert [tuple(part.vectors_ND.shape) for part in parts] == [(1, 16), (0, 16), (1, 16)]
 
 
+def test_a_list_is_tried_from_its_beginning_to_its_end(model: UniPerceiver, files: list[str], tmp_path: Path) -> None:
+    """Where all files of a part are broken, others of the list say whether it is the list that is wrong."""
+    done = embed(model, [files[6]] * 40 + files[:4], tmp_path / "out", size=20)
+    assert [len(part.files) for part in read_parts(tmp_path / "out")] == [0, 0, 4]
+    assert (done.made, len(done.errors)) == (3, 1)
+
+
 def test_a_list_of_which_no_file_is_there_is_refused(model: UniPerceiver, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^none of the 2 files of part 0 can be used; gone/1\.png: cannot be read"):
         embed(model, [f"gone/{number}.png" for number in range(1, 4)], tmp_path, size=2)

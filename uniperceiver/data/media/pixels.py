@@ -99,16 +99,21 @@ def clip_array(
         raise BrokenSample(sample.id, "has no clip")
     if isinstance(sample.clip, bytes):
         frames = decode_clip(
-            sample.clip, sample.id, lambda available: choose(available, preprocess, rng), preprocess.most_pixels
+            sample.clip,
+            sample.id,
+            lambda frames: choose(frames, preprocess, rng, sample.moment),
+            preprocess.most_pixels,
         )
     else:
-        frames = sample.clip[choose(len(sample.clip), preprocess, rng)]
+        frames = sample.clip[choose(len(sample.clip), preprocess, rng, sample.moment)]
     return _seen(frames, preprocess, preprocess.clip_mean, preprocess.clip_std, augment, rng)
 
 
-def choose(available: int, preprocess: Preprocess, rng: np.random.Generator | None) -> np.ndarray:
+def choose(
+    available: int, preprocess: Preprocess, rng: np.random.Generator | None, moment: float | None = None
+) -> np.ndarray:
     """Indices of the frames that are taken from a clip of that many."""
-    return choose_frames(available, preprocess.frames, preprocess.stride, rng)
+    return choose_frames(available, preprocess.frames, preprocess.stride, rng, moment)
 
 
 def _seen(

@@ -54,8 +54,10 @@ def clip_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]
     assert sample.clip is not None
     if isinstance(sample.clip, bytes):
         most = preprocess.most_pixels
-        return tuple(decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None), most))
-    return tuple(sample.clip[choose(len(sample.clip), preprocess, None)])
+        return tuple(
+            decode_clip(sample.clip, sample.id, lambda frames: choose(frames, preprocess, None, sample.moment), most)
+        )
+    return tuple(sample.clip[choose(len(sample.clip), preprocess, None, sample.moment)])
 
 
 def image_shape(preprocess: Preprocess) -> tuple[int, ...]:
@@ -71,8 +73,8 @@ def clip_shape(preprocess: Preprocess) -> tuple[int, ...]:
 def sound_values(
     sample: Sample, preprocess: Preprocess, augment: AugmentConfig | None, rng: np.random.Generator | None
 ) -> Tensor:
-    """The sample's sound as the model hears it, (F, M) float32; a random part of it if `rng` is given."""
-    return torch.from_numpy(sound_grid(sample, preprocess, rng))
+    """The sample's sound as the model hears it, (F, M) float32; a random part of it, augmented, if `rng` is given."""
+    return torch.from_numpy(sound_grid(sample, preprocess, augment, rng))
 
 
 def sound_grid_shape(preprocess: Preprocess) -> tuple[int, ...]:

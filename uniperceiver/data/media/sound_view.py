@@ -7,14 +7,16 @@ Shape suffixes: L samples of a sound, F frames (rows of the grid), M bands or sa
 
 import numpy as np
 
-from uniperceiver.config import SoundConfig
+from uniperceiver.config import AugmentConfig, SoundConfig
 from uniperceiver.data.media.mel import log_mel
 from uniperceiver.data.media.pixels import Preprocess
-from uniperceiver.data.media.samples import Window, array_sound
+from uniperceiver.data.media.samples import array_sound
 from uniperceiver.data.media.sounds import decode_sound
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 from uniperceiver.records.sounds import Sound, SoundShape
+
+_NOISE_DB = (10.0, 30.0)  # below the sound
 
 
 def sound_shape(wish: SoundConfig) -> SoundShape:
@@ -36,22 +38,32 @@ def sound_shape(wish: SoundConfig) -> SoundShape:
     return shape
 
 
-def sound_grid(sample: Sample, preprocess: Preprocess, rng: np.random.Generator | None = None) -> np.ndarray:
+def sound_grid(
+    sample: Sample,
+    preprocess: Preprocess,
+    augment: AugmentConfig | None = None,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
     """The sample's sound as the model hears it, (F, M) float32, less the mean and over the deviation of all sounds.
 
     A sample without a sound of its own is heard through its encoded clip.
 
     Args:
-        rng: draws which part of a longer sound is heard, and where a shorter one lies in the silence; None: the middle.
+        augment: what is done to it in training, with `rng`.
+        rng: draws which part of a longer sound is heard, and where a shorter one lies in the silence, unless the
+            sample says the moment; None: the middle.
 
     Raises:
         BrokenSample: there is none, or it cannot be decoded.
     """
     shape = preprocess.sound
     assert shape is not None
-    samples_L = _heard(sample, shape.rate, _window(preprocess.seconds, rng))
+    samples_L = heard_part(sample, shape.rate, preprocess.seconds, rng)
+    if augment is not None and rng is not None:
+        samples_L = noisy(samples_L, augment, rng)
     grid_FM = unscaled_grid(samples_L, shape, preprocess.hop)
-    return (grid_FM - np.float32(shape.mean)) / np.float32(shape.deviation)
+    grid_FM = (grid_FM - np.float32(shape.mean)) / np.float32(shape.deviation)
+    return grid_FM if augment is None or rng is None else masked(grid_FM, augment, rng)
 
 
 def unscaled_grid(samples_L: np.ndarray, shape: SoundShape, hop: float) -> np.ndarray:
@@ -61,7 +73,20 @@ def unscaled_grid(samples_L: np.ndarray, shape: SoundShape, hop: float) -> np.nd
     return log_mel(samples_L, shape.rate, hop, shape.mels)
 
 
-def _heard(sample: Sample, rate: int, window: Window) -> np.ndarray:
+def heard_part(sample: Sample, rate: int, seconds: float, rng: np.random.Generator | None = None) -> np.ndarray:
+    """The part of the sample's sound that is heard, (L,) float32 with silence around, L = seconds times rate.
+
+    Raises:
+        BrokenSample: there is none, or it cannot be decoded.
+    """
+
+    def window(available: float) -> tuple[float, float]:
+        moment = sample.moment
+        if moment is None:
+            moment = 0.5 if rng is None else float(rng.random())
+        start = (available - seconds) * moment
+        return start, start + seconds
+
     sound = sample.holder("audio")
     if isinstance(sound, Sound):
         return array_sound(sound.array, sound.rate, sample.id, rate, window)
@@ -70,11 +95,30 @@ def _heard(sample: Sample, rate: int, window: Window) -> np.ndarray:
     raise BrokenSample(sample.id, "has no sound")
 
 
-def _window(seconds: float, rng: np.random.Generator | None) -> Window:
-    """From the seconds of a sound to where the part begins and ends that is heard; outside of it there is silence."""
+def noisy(samples_L: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """The samples louder or softer, perhaps with white noise, (L,) float32; nothing is drawn for what is off."""
+    if augment.noise and rng.random() < augment.noise:
+        below = rng.uniform(*_NOISE_DB)
+        loudness = float(np.sqrt(np.square(samples_L, dtype=np.float64).mean()))
+        deviation = np.float32(loudness * 10 ** (-below / 20))
+        samples_L = samples_L + deviation * rng.standard_normal(len(samples_L), dtype=np.float32)
+    if augment.gain:
+        samples_L = samples_L * np.float32(10 ** (rng.uniform(-augment.gain, augment.gain) / 20))
+    return samples_L
 
-    def window(available: float) -> tuple[float, float]:
-        start = (available - seconds) * (0.5 if rng is None else float(rng.random()))
-        return start, start + seconds
 
-    return window
+def masked(grid_FM: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """The grid with a piece of its frames, and one of its bands, at the mean of all sounds, which is 0.
+
+    Source: Park et al., "SpecAugment" (arXiv 1904.08779), with one mask along each axis.
+    """
+    shares = (augment.mask_time, augment.mask_mels)
+    if not any(shares):
+        return grid_FM
+    masked_FM = grid_FM.copy()
+    for axis, share in enumerate(shares):
+        length = masked_FM.shape[axis]
+        if share and (width := int(rng.integers(round(share * length) + 1))):
+            start = int(rng.integers(length - width + 1))
+            np.moveaxis(masked_FM, axis, 0)[start : start + width] = 0
+    return masked_FM

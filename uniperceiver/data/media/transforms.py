@@ -82,10 +82,15 @@ def normalise(frames_FHWC: np.ndarray, mean: Sequence[float], std: Sequence[floa
     return scaled_FCHW
 
 
-def choose_frames(available: int, frames: int, stride: int, rng: np.random.Generator | None) -> np.ndarray:
+def choose_frames(
+    available: int, frames: int, stride: int, rng: np.random.Generator | None, moment: float | None = None
+) -> np.ndarray:
     """Which frames of a clip are taken, (frames,) int64: `stride` apart, from a random start (None: centred).
 
     In a clip that is too short the last frame is repeated.
+
+    Args:
+        moment: where they are taken instead: 0 the first ones, 1 the last.
 
     Raises:
         ValueError: there is no frame, or frames or stride is not positive.
@@ -93,5 +98,8 @@ def choose_frames(available: int, frames: int, stride: int, rng: np.random.Gener
     if min(available, frames, stride) < 1:
         raise ValueError(f"cannot take {frames} frames, {stride} apart, from a clip of {available}")
     spare = max(0, available - ((frames - 1) * stride + 1))
-    start = spare // 2 if rng is None else int(rng.integers(spare + 1))
+    if moment is not None:
+        start = round(moment * spare)
+    else:
+        start = spare // 2 if rng is None else int(rng.integers(spare + 1))
     return np.minimum(start + stride * np.arange(frames), available - 1)

@@ -1,4 +1,4 @@
-"""The embedded data set: scenes of coloured shapes, made when they are read; no file, no download, any size."""
+"""The embedded data set: scenes of coloured shapes, seen and heard, made when they are read; no file, any size."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +10,10 @@ from pydantic import Field
 
 from uniperceiver.data.scenes.drawing import boxes, masks, render
 from uniperceiver.data.scenes.scene import COLOURS, MOTIONS, SHAPES, Scene, make_scene, relation
+from uniperceiver.data.scenes.sounds import RATE, hear
 from uniperceiver.data.scenes.texts import COUNTS, PARTICIPLES, describe, paragraph
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 from uniperceiver.streams import numpy_stream
 from uniperceiver.strict import record
 
@@ -29,7 +31,7 @@ _RELATION_TEXTS = {
 
 @record
 class ScenesSource:
-    """Scenes as images, clips or texts. Sample `index` is a function of (seed, split, index) and the fields below.
+    """Scenes as images, clips, sounds or texts. Sample `index` is a function of (seed, split, index) and these fields.
 
     A label is a fact about the scene: shape, colour, shape_colour and motion are those of the largest thing,
     relation is where the largest thing is, seen from the other one (such scenes hold exactly two things), count is
@@ -45,8 +47,12 @@ class ScenesSource:
     """Another seed makes other scenes."""
     split: Literal["train", "val", "test"] = "train"
     """Splits never share a random stream."""
-    view: Literal["image", "clip", "text"] = "image"
-    """What a sample is: a picture, a clip of `frames` frames, or sentences about a scene."""
+    view: Literal["image", "clip", "sound", "text"] = "image"
+    """What a sample is: a picture, a clip of `frames` frames, a sound, or sentences about a scene."""
+    sound: bool = False
+    """With view clip: whether the same scene is heard, too."""
+    combinations: Literal["all", "seen", "unseen"] = "all"
+    """Of shape and colour. seen: all but eight of 56 occur; unseen: the largest thing is one of those eight."""
     pixels: int = Field(default=64, ge=32, le=1024)
     """Pixels along the side of a picture."""
     frames: int = Field(default=8, ge=1, le=256)
@@ -58,7 +64,11 @@ class ScenesSource:
 
     def __post_init__(self) -> None:
         if self.label == "motion" and self.view == "image":
-            raise ValueError("label 'motion' needs view 'clip' or 'text': nothing moves in an image")
+            raise ValueError("label 'motion' needs view 'clip', 'sound' or 'text': nothing moves in an image")
+        if self.label == "relation" and self.view == "sound":
+            raise ValueError("label 'relation' needs view 'image', 'clip' or 'text': a sound does not tell where it is")
+        if self.sound and self.view != "clip":
+            raise ValueError(f"sound: true needs view 'clip', not {self.view!r}: it is the sound of a clip's scene")
         if self.label == "motion" and self.view == "clip" and self.frames < 2:
             raise ValueError("label 'motion' needs 2 frames or more")
         if self.label in ("relation", "count") and self.objects < 2:
@@ -99,10 +109,11 @@ class ScenesSource:
         """The scene that sample `index` shows or tells about."""
         if not 0 <= index < self.items:
             raise IndexError(f"scene {index} of {self.items}")
-        moving = self.view == "clip" or (self.view == "text" and self.label in ("none", "motion"))
+        moving = self.view in ("clip", "sound") or (self.view == "text" and self.label in ("none", "motion"))
         least, most = (2, 2) if self.label == "relation" else (1, self.objects)
         rng = numpy_stream(self.seed, "scenes", self.split, index)
-        return make_scene(rng, objects=most, least=least, moving=moving)
+        scene = make_scene(rng, objects=most, least=least, moving=moving)
+        return scene if self.combinations == "all" else _combined(rng, scene, unseen=self.combinations == "unseen")
 
     def read(self, index: int) -> Sample:
         """Sample `index`; the same in any process."""
@@ -110,6 +121,9 @@ class ScenesSource:
         label = label_of(scene, self.label)
         if self.view == "text":
             return Sample(id=name, text=self._text(scene), label=label)
+        heard = {"audio": Sound(hear(scene), RATE)} if self.view == "sound" or self.sound else {}
+        if self.view == "sound":
+            return Sample(id=name, others=heard, captions=describe(scene), label=label)
         first_masks = masks(scene, self.pixels)
         clip = render(scene, self.pixels, self.frames if self.view == "clip" else 1)
         return Sample(
@@ -121,6 +135,7 @@ class ScenesSource:
             boxes=boxes(first_masks),
             masks=first_masks,
             classes=classes_of_things(scene, self.label),
+            others=heard,
         )
 
     def names(self) -> Iterator[tuple[str, ...]]:
@@ -143,6 +158,23 @@ class ScenesSource:
     def _text(self, scene: Scene) -> str:
         # A paragraph says everything twice, the number of things among it: a label would be no question.
         return paragraph(scene) if self.label == "none" else f"{describe(scene)[0]}."
+
+
+def is_unseen(shape: str, colour: str) -> bool:
+    """Whether a shape of a colour is one of the eight that are kept back: each colour once, no shape left out."""
+    return (SHAPES.index(shape) + tuple(COLOURS).index(colour)) % len(SHAPES) == 0
+
+
+def _combined(rng: np.random.Generator, scene: Scene, *, unseen: bool) -> Scene:
+    """The scene with other shapes: the largest thing is unseen, or else no thing is; all such are equally likely."""
+    things = []
+    for number, thing in enumerate(scene.things):
+        is_asked = unseen and number == 0
+        shapes = [shape for shape in SHAPES if is_unseen(shape, thing.colour) == is_asked]
+        drawn = shapes[int(rng.integers(len(shapes)))]
+        stays = (unseen and not is_asked) or is_unseen(thing.shape, thing.colour) == is_asked
+        things.append(thing if stays else replace(thing, shape=drawn))
+    return replace(scene, things=tuple(things))
 
 
 def label_of(scene: Scene, label: Label) -> int | None:

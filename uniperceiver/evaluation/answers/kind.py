@@ -78,6 +78,7 @@ class Scores:
     predicted: list[Tensor] = field(default_factory=list)
     target: list[Tensor] = field(default_factory=list)
     sample: list[Tensor] = field(default_factory=list)  # which sample a read-out belongs to
+    hit1_of: dict[str, list[Tensor]] = field(default_factory=dict)  # as `hit1`, among other candidates, by their name
 
     def add(self, logits_RK: Tensor, target_R: Tensor, sample_R: Tensor) -> None:
         """Score one batch; read-outs without a known target are left out."""
@@ -90,9 +91,13 @@ class Scores:
         self.target.append(target_R.cpu())
         self.sample.append(sample_R[known_R].cpu())
 
-    def extend(self, others: Mapping[str, Sequence[Tensor]], first: int) -> None:
+    def extend(self, others: Mapping[str, Sequence[Tensor] | Mapping[str, Sequence[Tensor]]], first: int) -> None:
         """Take in scores, as their fields by name, of samples that begin with number `first` here."""
         for name, values in others.items():
+            if isinstance(values, Mapping):
+                for key, hits in values.items():
+                    self.hit1_of.setdefault(key, []).extend(hits)
+                continue
             getattr(self, name).extend(value + first if name == "sample" else value for value in values)
 
     def loss(self) -> Metrics:
@@ -105,18 +110,33 @@ class Scores:
         return {name.replace("loss", "perplexity"): perplexity(value) for name, value in self.loss().items()}
 
 
-def scores(model: AnyModel, split: Split, settings: Settings, candidates: Candidates | None) -> Scores:
-    """Compare every read-out of a split with candidates that are the same for all."""
+def scores(
+    model: AnyModel,
+    split: Split,
+    settings: Settings,
+    candidates: Candidates | None,
+    others: Mapping[str, Candidates] | None = None,
+) -> Scores:
+    """Compare every read-out of a split with candidates that are the same for all.
+
+    Args:
+        others: more candidates by name, with which the same inputs are compared: `Scores.hit1_of`.
+    """
     assert candidates is not None, f"the candidates of task {split.task.name!r} come with its batches"
     task, collected, seen = split.task, Scores(), 0
     names = [] if settings.on_predictions is None else task.answer.names(task, settings.codec)
     with torch.no_grad(), autocast(settings):
         c_KD = represented(model, candidates, settings)
+        others_KD = {name: represented(model, other, settings) for name, other in (others or {}).items()}
 
         def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
-            logits_RK, target_R = compare(model, task, input_features(model, batch), c_KD), batch.readout.target_R
-            part = Scores()
+            feature_RD, target_R = input_features(model, batch), batch.readout.target_R
+            logits_RK, part = compare(model, task, feature_RD, c_KD), Scores()
             part.add(logits_RK, target_R, batch.readout.row_R)
+            for name, other_KD in others_KD.items():
+                of_other = Scores()
+                of_other.add(compare(model, task, feature_RD, other_KD), target_R, batch.readout.row_R)
+                part.hit1_of[name] = of_other.hit1
             answers: Sequence[Prediction] = []
             if settings.on_predictions is not None:
                 answers = likeliest_of(task.name, split.name, names, batch, logits_RK, target_R)

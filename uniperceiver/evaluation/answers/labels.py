@@ -1,6 +1,7 @@
 """Classification: accuracies, F1 and Matthews correlation over a split."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -19,7 +20,15 @@ from uniperceiver.evaluation.predictions import ClassTable
 from uniperceiver.evaluation.split import AnyModel, Settings, Split
 from uniperceiver.records import Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
-from uniperceiver.tasks.candidates import represent_in_chunks
+from uniperceiver.tasks.candidates import Candidates, label_candidates, represent_in_chunks
+
+
+def _by_prompt(split: Split, settings: Settings) -> dict[str, Candidates]:
+    """The classes in each prompt alone, where there are several."""
+    task = split.task
+    prompts = task.evaluation_prompts or task.prompts
+    alone = (replace(task, prompts=(prompt,), evaluation_prompts=()) for prompt in prompts if len(prompts) > 1)
+    return {task.prompts[0]: label_candidates(task, settings.codec, None, split.index) for task in alone}
 
 
 class LabelsEvaluation(Evaluation):
@@ -30,7 +39,7 @@ class LabelsEvaluation(Evaluation):
 
     def metrics(self, model: AnyModel, split: Split, settings: Settings) -> Metrics:
         candidates = split.task.answer.all_candidates(split.task, settings.codec, split.index)
-        collected = scores(model, split, settings, candidates)
+        collected = scores(model, split, settings, candidates, _by_prompt(split, settings))
         target, predicted = torch.cat(collected.target), torch.cat(collected.predicted)
         names = split.task.answer.names(split.task, settings.codec)
         classes, table = len(names), confusion(predicted, target, len(names))
@@ -40,6 +49,10 @@ class LabelsEvaluation(Evaluation):
             if name == "accuracy@1" or classes > 5:
                 interval = wilson(float(hits.sum()), len(hits))
                 metrics |= {name: float(hits.mean()), **interval_of(name, interval)}
+        for prompt, parts in collected.hit1_of.items():
+            hit_R = torch.cat(parts)
+            name = f'accuracy@1 "{prompt}"'
+            metrics |= {name: float(hit_R.mean()), **interval_of(name, wilson(float(hit_R.sum()), len(hit_R)))}
         for name, metric in (("f1", f1), ("matthews", matthews)):
             interval = bootstrap_confusion(table, metric, seed=0)
             metrics |= {name: metric(table), **interval_of(name, interval)}

@@ -95,7 +95,8 @@ def _speed(plan: StepPlan) -> Iterator[str]:
         return
     if plan.precision == "float32":
         faster = cluster.device.half / cluster.device.single
-        yield f"float32: products in 16 bits are {faster:.0f} times as fast; set optimiser.precision=bfloat16"
+        name = "bfloat16" if cluster.device.bfloat16 else "float16"
+        yield f"float32: products in 16 bits are {faster:.0f} times as fast; set optimiser.precision={name}"
     ways = [plan.wraps[name] for name in plan.fitting]
     compute = plan.load.flop / (plan.mfu * (plan.peak or 1.0))
     if ways and ways[0].seconds is not None and ways[0].seconds > 1.5 * compute:

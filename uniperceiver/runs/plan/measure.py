@@ -1,8 +1,9 @@
 """TASKS + ARCHITECTURE -> COSTS: what a batch of each task keeps for its backward pass and computes, measured.
 
-Forward and backward passes are made here, on the CPU, with the code that trains: what autograd saves is counted by its
-hooks, products by torch's counter. Batches that are large are measured in two parts, one twice as large as the other,
-and continued as a straight line. So are models: of a large one, few layers are made, and a layer of each kind more.
+Forward and backward passes are made here, on the CPU, with the code that trains: what is made and what autograd saves
+is counted, and products by torch's formulas. Batches that are large are measured in two parts, one twice as large as
+the other, and continued as a straight line. So are models: of a large one, few layers are made, and a layer of each
+kind more.
 
 Shape suffixes: B samples, K candidates, D width.
 """
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -28,7 +29,7 @@ from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.build import build
-from uniperceiver.records import Batch
+from uniperceiver.runs.plan.rows import first_rows, spread
 from uniperceiver.runs.training import objective_of
 from uniperceiver.runs.tuning import freeze
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -84,6 +85,7 @@ class BatchCost:
     candidates: int  # sequences that they are compared with
     inputs: PassCost
     encoding: PassCost  # of all candidates
+    waiting: float = 0.0  # bytes of gradients of weights that both of them use
 
     @property
     def saved(self) -> float:
@@ -92,8 +94,13 @@ class BatchCost:
 
     @property
     def extra(self) -> float:
-        """Bytes beside them at the worst moment, as inputs and candidates are computed one after the other."""
-        return max(self.inputs.extra, self.encoding.extra, 0.0)
+        """Bytes beside them at the worst moment.
+
+        Backwards, candidates come first. Gradients of weights that the inputs use, too, then wait until the inputs have
+        theirs, as autograd gives a weight the sum of both.
+        """
+        of_inputs = self.inputs.extra + self.waiting - self.encoding.saved
+        return max(self.inputs.extra, self.encoding.extra, of_inputs, 0.0)
 
 
 def measure(
@@ -125,6 +132,7 @@ def measure(
                 candidates=cost.candidates,
                 inputs=(before.inputs if before else PassCost()).plus(cost.inputs, times),
                 encoding=(before.encoding if before else PassCost()).plus(cost.encoding, times),
+                waiting=(before.waiting if before else 0.0) + times * cost.waiting,
             )
     return costs
 
@@ -203,17 +211,19 @@ def _batch_cost(objective: TrainingObjective, maker: BatchMaker, plan: Plan) -> 
         return run
 
     stream = partial(torch_stream, objective.seed, "model", plan.step, plan.place)
-    inputs = _continued(objective, inputs_of, there, plan.count)
+    used_by_inputs, used_by_candidates = set[nn.Parameter](), set[nn.Parameter]()
+    inputs = _continued(objective, inputs_of, there, plan.count, used_by_inputs)
     encoded = partial(_encoding, objective, candidates, stream)
     size = candidates.sequences.size
-    encoding = _continued(objective, encoded, size, plan.count if batch.candidates else size)
-    return BatchCost(samples=plan.count, candidates=size, inputs=inputs, encoding=encoding)
+    encoding = _continued(objective, encoded, size, plan.count if batch.candidates else size, used_by_candidates)
+    waiting = sum(parameter.nbytes for parameter in used_by_inputs & used_by_candidates)
+    return BatchCost(samples=plan.count, candidates=size, inputs=inputs, encoding=encoding, waiting=waiting)
 
 
 def _encoding(
     objective: TrainingObjective, candidates: Candidates, stream: Callable[[], torch.Generator], count: int
 ) -> Callable[[], Tensor]:
-    rows = _spread(candidates.sequences.size, count)
+    rows = spread(candidates.sequences.size, count)
     part = Candidates(sequences=rows_of(candidates.sequences, rows))
 
     def run() -> Tensor:
@@ -224,96 +234,76 @@ def _encoding(
     return run
 
 
-def _spread(size: int, count: int) -> Tensor:
-    """So many row numbers of `size`, at equal distances."""
-    return torch.arange(count) * size // count
-
-
-def first_rows(batch: Batch, count: int) -> Batch:
-    """Some samples of a batch, at equal distances, as wide as the whole: what is padded stays so."""
-    size = len(batch.ids)
-    if count == size:
-        return batch
-    rows_B = _spread(size, count)
-    place_B = torch.full((size,), -1, dtype=torch.int64)
-    place_B[rows_B] = torch.arange(count)
-    readout = batch.readout
-    keep_R = place_B[readout.row_R] >= 0
-    soft_RK = None if readout.soft_RK is None else readout.soft_RK[keep_R]
-    if soft_RK is not None and batch.candidates is not None:
-        soft_RK = soft_RK[:, rows_B]
-    changes: dict[str, Any] = {
-        "row_R": place_B[readout.row_R[keep_R]],
-        "position_R": readout.position_R[keep_R],
-        "target_R": readout.target_R[keep_R] if len(readout.target_R) == len(keep_R) else readout.target_R,
-        "soft_RK": soft_RK,
-    }
-    return dataclasses.replace(
-        batch,
-        ids=tuple(batch.ids[row] for row in rows_B.tolist()),
-        inputs=rows_of(batch.inputs, rows_B),
-        readout=dataclasses.replace(readout, **changes),
-        candidates=None if batch.candidates is None else rows_of(batch.candidates, rows_B),
-    )
-
-
 def _continued(
     objective: TrainingObjective,
     part: Callable[[int], Callable[[], Tensor]],
     size: int,
     planned: int,
+    used: set[nn.Parameter],
 ) -> PassCost:
-    """The cost of `planned` rows, of which `size` can be made: measured, or continued from two smaller parts."""
+    """The cost of `planned` rows, of which `size` can be made: measured, or continued from two smaller parts.
+
+    What parameters got a gradient is added to `used`.
+    """
     if size == 0:
         return PassCost()
-    first = _counted(objective, part(1))
+    first = _counted(objective, part(1), used)
     affordable = max(2, int(_AFFORDABLE / max(first.saved + first.extra, 1.0)))
     large = min(size, affordable)
-    cost = first if large == 1 else _counted(objective, part(large))
+    cost = first if large == 1 else _counted(objective, part(large), used)
     if large == planned:
         return cost
     small = max(1, large // 2)
-    less = first if small == 1 else _counted(objective, part(small))
+    less = first if small == 1 else _counted(objective, part(small), used)
     if small == large:  # a single sample is all that there is
         return PassCost().plus(cost, planned)
     by_row = cost.plus(less, -1.0)
     return cost.plus(by_row, (planned - large) / (large - small))
 
 
-def _counted(objective: TrainingObjective, run: Callable[[], Tensor]) -> PassCost:
-    """Tokens, bytes that autograd saves and that live beside them, and FLOP of both passes.
+def _counted(objective: TrainingObjective, run: Callable[[], Tensor], used: set[nn.Parameter]) -> PassCost:
+    """Tokens, bytes that are kept from one pass to the other and that live beside them, and FLOP of both passes.
 
-    Each storage counts once, and weights and their gradients, which are there before, do not.
+    Kept are what is made in the forward pass and still there, and what autograd saves of what was there before. Each
+    storage counts once; weights and their gradients do not.
     """
     model = objective.model
-    storages: dict[int, int] = {}
+    others: dict[int, int] = {}  # saved, and there before
     tokens = 0
+    hooks = []
     for parameter in model.parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            hooks.append(parameter.register_post_accumulate_grad_hook(used.add))
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
+        if not operations.made(storage):
+            others[storage.data_ptr()] = storage.nbytes()
         return value
 
     def count(_: Any, inputs: tuple[Any, ...]) -> None:
         nonlocal tokens
         tokens += inputs[0].x_BND.shape[0] * inputs[0].x_BND.shape[1]
 
-    hook = model.encoder.register_forward_pre_hook(count)
+    hooks.append(model.encoder.register_forward_pre_hook(count))
     try:
         with _Operations() as operations:
             with saved_tensors_hooks(keep, lambda value: value):
                 loss = run()
-            kept = dict(storages)
+            made = operations.now
+            for tensor in (*model.parameters(), *model.buffers()):
+                others.pop(tensor.untyped_storage().data_ptr(), None)
+            before = sum(others.values())
             if loss.requires_grad:
                 loss.backward()
     finally:
-        hook.remove()
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    saved = float(sum(size for place, size in kept.items() if place not in weights))
-    return PassCost(tokens=tokens, saved=saved, flop=operations.flop, extra=max(0.0, operations.most - saved))
+        for hook in hooks:
+            hook.remove()
+    return PassCost(
+        tokens=tokens, saved=float(made + before), flop=operations.flop, extra=float(operations.most - made)
+    )
 
 
 class _Operations(TorchDispatchMode):
@@ -324,7 +314,7 @@ class _Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flop, self.most, self._now = 0.0, 0, 0
+        self.flop, self.most, self.now = 0.0, 0, 0
         self._sizes: dict[int, int] = {}  # by the object of a storage that lives
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -335,13 +325,17 @@ class _Operations(TorchDispatchMode):
         for value in tree_leaves(result):
             if isinstance(value, Tensor) and id(storage := value.untyped_storage()) not in before | self._sizes.keys():
                 self._sizes[id(storage)] = storage.nbytes()
-                self._now += storage.nbytes()
+                self.now += storage.nbytes()
                 weakref.finalize(storage, self._forget, id(storage))
-        self.most = max(self.most, self._now)
+        self.most = max(self.most, self.now)
         return result
+
+    def made(self, storage: UntypedStorage) -> bool:
+        """Whether a storage was made within the block."""
+        return id(storage) in self._sizes
 
     def _forget(self, storage: int) -> None:
         """A storage is given back."""
         size = self._sizes.pop(storage)
-        self._now -= size
-        assert self._now >= 0, "what was never made has ended"
+        self.now -= size
+        assert self.now >= 0, "what was never made has ended"

@@ -196,14 +196,19 @@ def plan(
         UserError: as `train` for the same recipe and as many processes.
     """
     if recipe.optimiser.precision == "auto" and cluster is not None:
-        recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, precision="bfloat16"))
+        recipe = dataclasses.replace(
+            recipe,
+            optimiser=dataclasses.replace(
+                recipe.optimiser, precision="bfloat16" if cluster.device.bfloat16 else "float32"
+            ),
+        )
     size = 1 if cluster is None else cluster.size
     run = planned_run(recipe, base, size, quiet=quiet)
     counts = counts_of(run.model, moments_of(run), averages=bool(recipe.optimiser.ema))
     with announced("measuring a batch of each task", quiet=quiet):
         costs = measure(recipe, run.tasks, run.codec, run.arch, run.mixture)
-    autocast = autocast_of(recipe)
-    peak = None if cluster is None else cluster.device.single if autocast is None else cluster.device.half
+    precision = str(autocast_of(recipe) or "float32").removeprefix("torch.")
+    peak = None if cluster is None else cluster.device.peak(precision)
     speed = bandwidth if cluster is None or bandwidth is not None else cluster.bandwidth
     load = load_of(run, costs, size)
     per_machine = size if cluster is None else cluster.per_machine
@@ -218,7 +223,7 @@ def plan(
         shared=tuple(name for name in costs if name in run.shares),
         cluster=cluster,
         batches=run.mixture.batches_per_step,
-        precision=str(autocast or "float32").removeprefix("torch."),
+        precision=precision,
         recomputes=recipe.optimiser.recompute,
         load=load,
         wraps=wraps,
@@ -273,8 +278,10 @@ def activations_of(run: PlannedRun, costs: Mapping[str, BatchCost], size: int) -
     batches = -(-run.mixture.batches_per_step // size)
     worst = 0.0
     for name, cost in costs.items():
-        kept = cost.inputs.saved if name in run.shares else cost.saved
-        worst = max(worst, kept * (batches if name in run.keeps_step else 1) + cost.extra)
+        kept, extra = cost.saved, cost.extra
+        if name in run.shares:  # whose candidates have a backward pass of their own
+            kept, extra = cost.inputs.saved, max(cost.inputs.extra, cost.encoding.extra)
+        worst = max(worst, kept * (batches if name in run.keeps_step else 1) + extra)
     # Of shared candidates a process keeps its own part, and all representations with their gradients.
     parts = sorted(
         (

@@ -158,7 +158,13 @@ class Engine:
     def _cached(self, what: str | tuple[str, ...], chosen: KnownTask, make: Callable[[], Tensor]) -> Tensor:
         """Keyed by texts and by what routing sees."""
         task = chosen.task
-        key = (what, task.labels, task.class_term, chosen.preprocess.length, task.facts("candidate", chosen.index))
+        key = (
+            what,
+            task.class_texts(),
+            task.class_term,
+            chosen.preprocess.length,
+            task.facts("candidate", chosen.index),
+        )
         return self.cache.get(key, self.model, lambda: finite(make()))
 
     def represent(self, candidates: Candidates) -> Tensor:

@@ -193,6 +193,7 @@ class _Planner:
             inputs=task.inputs,
             question=task.answer.question,
             labels=task.labels,
+            prompts=task.evaluation_prompts or task.prompts,
             template=task.template,
             read_in_text=task.answer.answers_in_text(task),
             scale=self.saved.model.scale(task.temperature).item(),

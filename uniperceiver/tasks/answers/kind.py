@@ -32,6 +32,7 @@ class Asked:
     text: Text | None = None  # the text that is read, and what is asked in it
     target: int = -1  # the right candidate of a task that answers once for a sample; -1: unknown
     candidate: tuple[int, ...] = ()  # ids of the text that is this sample's own candidate
+    kin: str = ""  # by which samples share their right candidates; "": it has its own
 
 
 @dataclass(frozen=True, kw_only=True)

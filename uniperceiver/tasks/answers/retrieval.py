@@ -44,9 +44,10 @@ class Retrieval(AnswerKind):
     ) -> Asked:
         asked = super().asked(task, sample, codec, length, rng, training=training)
         if task.target != TEXT:
-            return asked
+            return replace(asked, kin=sample.id)
         own = codec.encode(caption_of(sample, rng, training=training))[: length - 1]  # the end token comes behind
-        return replace(asked, candidate=tuple(own))
+        kin = f"class {sample.label}" if sample.captioned_by_label else sample.id
+        return replace(asked, candidate=tuple(own), kin=kin)
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         if task.target != TEXT:
@@ -81,8 +82,8 @@ class Retrieval(AnswerKind):
 
 
 def _same(asked: Sequence[Asked]) -> Tensor:
-    """1 where a candidate has the text, or comes from the sample, of the input's own candidate, (B, B) float32."""
-    text_B, sample_B = _numbered([a.candidate or a.sample for a in asked]), _numbered([a.sample for a in asked])
+    """1 where a candidate has the text of the input's own, or comes from its sample or kin, (B, B) float32."""
+    text_B, sample_B = _numbered([a.candidate or a.kin for a in asked]), _numbered([a.kin for a in asked])
     return ((text_B[:, None] == text_B) | (sample_B[:, None] == sample_B)).float()
 
 
