@@ -125,3 +125,11 @@ def _means(parts: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, float]:
         for task, (value, count) in part.items():
             sums[task] = [sums[task][0] + value, sums[task][1] + count]
     return {task: value / count for task, (value, count) in sums.items()}
+
+
+def progress_note(values: Mapping[str, Any]) -> str:
+    """What the console says of a log line: the mean loss of the tasks, and how fast it goes."""
+    losses = [value for name, value in values.items() if name.endswith("/loss")]
+    mean = sum(losses) / len(losses) if losses else math.nan
+    tokens = f" · {values['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in values else ""
+    return f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s{tokens}"

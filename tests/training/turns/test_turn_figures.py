@@ -110,7 +110,7 @@ def test_processes_add_up(tmp_path: Path) -> None:
             figures._batches[index, stage] = batches
         for index, stage, tokens in counts[1]:
             figures._tokens[index, stage] = tokens
-    assert alone.signatures(0) == both.signatures(0)
+    assert alone.signatures(0) == both.signatures(0) != TurnFigures(run.mixture, World()).signatures(0)
     assert alone.take(1.0) == both.take(1.0)
 
 

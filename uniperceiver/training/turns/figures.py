@@ -1,15 +1,19 @@
 """Which tasks were trained in which shapes, beside what was planned: batches, tokens, and the time of their steps."""
 
+import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from uniperceiver.data.mix import Mixture, Plan
 from uniperceiver.data.turns import alike, turns_at
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.turns.tokens import TokenCount
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 _REMEMBERED = 256  # steps of a signature, whose median time is told
 
@@ -70,7 +74,7 @@ class TurnFigures:
                 values[f"{tasks.task.name}/{name}"] = by_task[index] / by_task.total()
         return values
 
-    def signatures(self, step: int) -> list[dict[str, Any]]:
+    def signatures(self, step: int) -> dict[str, list[dict[str, Any]]]:
         """A row for each task and shape that is planned at that step: its plan, and what there was since the beginning.
 
         `steps` and `tokens` are shares, `planned_steps` and `planned_tokens` those of the plan; `ms` is the median time
@@ -93,10 +97,17 @@ class TurnFigures:
                     "ms": round(1000 * median(seconds), 3) if seconds else None,
                 }
             )
-        return rows
+        return {"signatures": rows}
 
     def _counts(self) -> list[list[list[int]]]:
         return [[[*key, count] for key, count in counts.items()] for counts in (self._batches, self._tokens)]
+
+
+def timed(function: Callable[[Given], Made], given: Given) -> tuple[Made, float]:
+    """What a function makes, and the seconds that it took."""
+    began = time.perf_counter()
+    made = function(given)
+    return made, time.perf_counter() - began
 
 
 def _sums(parts: Any) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
