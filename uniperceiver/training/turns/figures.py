@@ -103,10 +103,10 @@ class TurnFigures:
         return [[[*key, count] for key, count in counts.items()] for counts in (self._batches, self._tokens)]
 
 
-def timed(function: Callable[[Given], Made], given: Given) -> tuple[Made, float]:
+def timed(function: Callable[[Given], Made], argument: Given) -> tuple[Made, float]:
     """What a function makes, and the seconds that it took."""
     began = time.perf_counter()
-    made = function(given)
+    made = function(argument)
     return made, time.perf_counter() - began
 
 
