@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uniperceiver.data.batch import media_read
 from uniperceiver.data.media.preprocess import READERS
 from uniperceiver.errors import BrokenSample
 from uniperceiver.evaluation.answers import EVALUATIONS
@@ -19,7 +20,8 @@ class Example(Shown):
     task: str
     split: str
     sample: str  # the sample's name
-    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image, several: a clip, none: text only
+    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image or a sound, several: a clip, none: text only
+    sound: bytes | None = None  # a WAV file of what is heard
 
 
 def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -> list[Example]:
@@ -41,6 +43,7 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             split=split.name,
             sample=sample.id,
             frames=_frames(split, sample),
+            sound=_sound(split, sample),
             text=answer.text,
             truth=answer.truth,
             answers=answer.answers,
@@ -52,6 +55,12 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
 
 
 def _frames(split: Split, sample: Sample) -> tuple[np.ndarray, ...]:
-    """The pictures of a sample that the model looks at, modality by modality."""
+    """The pictures of a sample that the model looks at; of a clip and its sound those of the clip."""
     readers = (READERS[modality].shown for modality in split.task.media)
-    return tuple(frame for shown in readers if shown for frame in shown(sample, split.preprocess))
+    return next((shown(sample, split.preprocess) for shown in readers if shown is not None), ())
+
+
+def _sound(split: Split, sample: Sample) -> bytes | None:
+    """What is heard of a sample, as the question or as its answer."""
+    readers = (READERS[modality].played for modality in media_read(split.task))
+    return next((played(sample, split.preprocess) for played in readers if played is not None), None)
