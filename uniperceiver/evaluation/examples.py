@@ -42,8 +42,8 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             task=split.task.name,
             split=split.name,
             sample=sample.id,
-            frames=_frames(split, sample),
-            sound=_sound(split, sample),
+            frames=frames,
+            sound=sound,
             text=answer.text,
             truth=answer.truth,
             answers=answer.answers,
@@ -51,16 +51,15 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             things=answer.things,
         )
         for sample, answer in zip(samples, shown, strict=True)
+        for frames, sound in [_perceived(split, sample)]
     ]
 
 
-def _frames(split: Split, sample: Sample) -> tuple[np.ndarray, ...]:
-    """The pictures of a sample that the model looks at; of a clip and its sound those of the clip."""
-    readers = (READERS[modality].shown for modality in split.task.media)
-    return next((shown(sample, split.preprocess) for shown in readers if shown is not None), ())
-
-
-def _sound(split: Split, sample: Sample) -> bytes | None:
-    """What is heard of a sample, as the question or as its answer."""
-    readers = (READERS[modality].played for modality in media_read(split.task))
-    return next((played(sample, split.preprocess) for played in readers if played is not None), None)
+def _perceived(split: Split, sample: Sample) -> tuple[tuple[np.ndarray, ...], bytes | None]:
+    """The pictures of a sample that the model looks at, of a clip and its sound those of the clip; and what is heard,
+    as the question or as its answer."""
+    readers = {modality: READERS[modality] for modality in media_read(split.task)}
+    pictures = (readers[modality].shown for modality in split.task.media)
+    frames = next((shown(sample, split.preprocess) for shown in pictures if shown is not None), ())
+    sounds = (reader.played for reader in readers.values())
+    return frames, next((played(sample, split.preprocess) for played in sounds if played is not None), None)
