@@ -77,6 +77,15 @@ def sound_values(
     return torch.from_numpy(sound_grid(sample, preprocess, augment, rng))
 
 
+def sound_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
+    """The spectrogram that a model hears, for people: time from the left, low at the bottom; nothing of a waveform."""
+    if preprocess.sound is None or preprocess.sound.kind == "waveform":
+        return ()
+    grid_MF = sound_grid(sample, preprocess).T[::-1]
+    grey_MF = ((grid_MF.clip(-2, 2) + 2) * (255 / 4)).astype(np.uint8)  # two deviations around the mean of all sounds
+    return (np.repeat(grey_MF[..., None], 3, axis=-1),)
+
+
 def sound_grid_shape(preprocess: Preprocess) -> tuple[int, ...]:
     """Of a sound's grid."""
     assert preprocess.sound is not None
@@ -108,5 +117,5 @@ class MediaReader:
 READERS: dict[str, MediaReader] = {
     "image": MediaReader(values=image_pixels, shown=image_shown, shape=image_shape),
     "video": MediaReader(values=clip_pixels, shown=clip_shown, shape=clip_shape),
-    "audio": MediaReader(values=sound_values, shape=sound_grid_shape, step=milliseconds_of_rows),
+    "audio": MediaReader(values=sound_values, shown=sound_shown, shape=sound_grid_shape, step=milliseconds_of_rows),
 }
