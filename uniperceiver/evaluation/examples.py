@@ -9,7 +9,6 @@ from uniperceiver.errors import BrokenSample
 from uniperceiver.evaluation.answers import EVALUATIONS
 from uniperceiver.evaluation.answers.kind import Shown
 from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, drawn_samples
-from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
 
 
@@ -53,8 +52,6 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
 
 
 def _frames(split: Split, sample: Sample) -> tuple[np.ndarray, ...]:
-    """The pictures of a sample that the model looks at, modality by modality; of a sound where no clip is beside it."""
-    media = split.task.media
-    alone = [modality for modality in media if MODALITIES[modality].track_of not in media]
-    readers = (READERS[modality].shown for modality in alone)
+    """The pictures of a sample that the model looks at, modality by modality."""
+    readers = (READERS[modality].shown for modality in split.task.media)
     return tuple(frame for shown in readers if shown for frame in shown(sample, split.preprocess))

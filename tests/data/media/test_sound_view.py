@@ -125,13 +125,3 @@ def test_files_and_arrays_of_one_sound_are_alike() -> None:
     np.testing.assert_allclose(
         sound_grid(Sample(id="x", others={"audio": wave_bytes(x_L)}), VIEW), sound_grid(sample(x_L), VIEW), atol=0.05
     )
-
-
-def test_people_see_a_spectrogram_with_low_tones_at_the_bottom() -> None:
-    shown = READERS["audio"].shown
-    assert shown is not None
-    (picture_MF3,) = shown(sample(tone(0.512, hertz=150)), VIEW)
-    assert (picture_MF3.shape, picture_MF3.dtype) == ((16, 16, 3), np.uint8)
-    assert picture_MF3[:, 8, 0].argmax() >= 14
-    waves = replace(VIEW, sound=SoundShape(kind="waveform", patch=(1, 256)))
-    assert shown(sample(tone(0.512)), waves) == ()

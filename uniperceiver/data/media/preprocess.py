@@ -77,15 +77,6 @@ def sound_values(
     return torch.from_numpy(sound_grid(sample, preprocess, augment, rng))
 
 
-def sound_shown(sample: Sample, preprocess: Preprocess) -> tuple[np.ndarray, ...]:
-    """The spectrogram that a model hears, for people: time from the left, low at the bottom; nothing of a waveform."""
-    if preprocess.sound is None or preprocess.sound.kind == "waveform":
-        return ()
-    grid_MF = sound_grid(sample, preprocess).T[::-1]
-    grey_MF = ((grid_MF.clip(-2, 2) + 2) * (255 / 4)).astype(np.uint8)  # two deviations around the mean of all sounds
-    return (np.repeat(grey_MF[..., None], 3, axis=-1),)
-
-
 def sound_grid_shape(preprocess: Preprocess) -> tuple[int, ...]:
     """Of a sound's grid."""
     assert preprocess.sound is not None
@@ -107,6 +98,8 @@ class MediaReader:
     Raises BrokenSample where the field cannot be decoded."""
     shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
     """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
+    in_time: bool = False
+    """Whether it is a course in time, of which a part is taken at the sample's moment."""
     step: Callable[[Preprocess], float] | None = None
     """Milliseconds from row to row, where the values are a course in time; None: they are not."""
     shape: Callable[[Preprocess], tuple[int, ...]] | None = None
@@ -116,6 +109,6 @@ class MediaReader:
 # One for each modality but text, whose reading is a matter of the kind of answer.
 READERS: dict[str, MediaReader] = {
     "image": MediaReader(values=image_pixels, shown=image_shown, shape=image_shape),
-    "video": MediaReader(values=clip_pixels, shown=clip_shown, shape=clip_shape),
-    "audio": MediaReader(values=sound_values, shown=sound_shown, shape=sound_grid_shape, step=milliseconds_of_rows),
+    "video": MediaReader(values=clip_pixels, shown=clip_shown, in_time=True, shape=clip_shape),
+    "audio": MediaReader(values=sound_values, in_time=True, shape=sound_grid_shape, step=milliseconds_of_rows),
 }
