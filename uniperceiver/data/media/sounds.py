@@ -22,7 +22,16 @@ from uniperceiver.data.media.containers import (
     says_how_long,
     wave_of_a_pipe,
 )
-from uniperceiver.data.media.samples import MARGIN, MOST_CHANNELS, Window, refuse_rate, scaled, sound_part
+from uniperceiver.data.media.samples import (
+    MARGIN,
+    MOST_CHANNELS,
+    SILENT,
+    HeardSound,
+    Window,
+    refuse_rate,
+    scaled,
+    sound_part,
+)
 from uniperceiver.errors import POINTER, BrokenSample, is_pointer
 from uniperceiver.modalities import refuse_heavy
 
@@ -32,7 +41,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MOST_SECONDS = 4 * 3600
-SILENT = 1e-4  # a sound whose samples are all smaller: three steps of 16 bits
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
 _SOUND_FORMATS = "wav,w64,flac,ogg,mp3,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,aiff,avi"
@@ -55,16 +63,6 @@ class StoredSound:
     seconds: float
     rate: int  # samples a second
     channels: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeardSound:
-    """What a whole sound is like."""
-
-    seconds: float
-    rate: int
-    channels: int
-    silent: bool
 
 
 def decode_sound(data: bytes, name: str, rate: int, window: Window) -> np.ndarray:

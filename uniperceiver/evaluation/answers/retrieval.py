@@ -24,7 +24,16 @@ from uniperceiver.evaluation.answers.kind import (
 from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
+from uniperceiver.evaluation.split import (
+    AnyModel,
+    Settings,
+    Split,
+    at_moments,
+    autocast,
+    averaged,
+    measured,
+    represented,
+)
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Batch, Sample
 from uniperceiver.tasks.ask import represent_inputs
@@ -99,7 +108,7 @@ def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
             pairs = zip(batch.ids, captions_of_samples, strict=True)
             of_batch = {} if split.task.target == TEXT else {"others": _represented_of_batch(model, batch)}
             return {
-                "inputs": represent_inputs(model, batch),
+                "inputs": averaged([represent_inputs(model, moment) for moment in at_moments(batch)]),
                 "samples": list(batch.ids),
                 "captions": [list(_candidates(split, name, captions)) for name, captions in pairs],
                 **of_batch,
