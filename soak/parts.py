@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from soak import disk, kills, processes, resume, serving
+from soak.drill import STEPS, drill
 from soak.endurance import endurance
 from soak.fuzz import fuzz
 
@@ -186,6 +187,16 @@ def _of_processes(records: list[Record]) -> str:
     )
 
 
+def _drills(folder: Path) -> Iterator[Case]:
+    for name, shard in (("replicas", 1), ("FSDP2", 0)):
+        yield name, lambda name=name, shard=shard: asdict(drill(folder / name, shard))  # type: ignore[misc]
+
+
+def _of_drills(records: list[Record]) -> str:
+    loss, noticed = (max(record[name] for record in records) for name in ("loss", "noticed"))
+    return f"{STEPS} steps: losses within {loss:.1g}; a dead process was noticed by all within {noticed:.0f} s"
+
+
 PARTS = {
     "resume": Part(title="stopped and continued", cases=_resume, sums_up=lambda records: "states equal, bit for bit"),
     "kill": Part(title="kill -9", cases=_kills, sums_up=_of_kills),
@@ -194,6 +205,7 @@ PARTS = {
     "full": Part(title="full and read-only disks", cases=_full, sums_up=_of_full),
     "damage": Part(title="damaged checkpoints", cases=_damages, sums_up=_of_damages),
     "processes": Part(title="several processes beside one", cases=_processes, sums_up=_of_processes),
+    "drill": Part(title="all that may happen to several processes", cases=_drills, sums_up=_of_drills),
     "serving": Part(title="a server", cases=_serving, sums_up=_of_serving),
     "endurance": Part(title="20,000 steps", cases=_endurance, sums_up=_of_endurance),
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.small_run import small_recipe
 from tests.step_gradients import gradients_of_step
 from uniperceiver import Recipe
+from uniperceiver.data.mix import Plan
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation import split
@@ -25,7 +26,7 @@ from uniperceiver.parallel.parts import whole
 from uniperceiver.parallel.world import World
 from uniperceiver.runs.evaluate import evaluate
 from uniperceiver.runs.prepare import prepare_run
-from uniperceiver.training import checkpoint
+from uniperceiver.training import checkpoint, step_candidates
 from uniperceiver.training.loop import Run
 from uniperceiver.training.step import BatchLoss
 from uniperceiver.training.stop import Stopped
@@ -56,6 +57,7 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
     """What a run comes to: its weights in short, who has no gradient, what it saw, and how it ended."""
     run = prepare_run(recipe, folder, folder, quiet=True, world=world)
     prepare(run)
+    before = {name: whole(value.detach()).clone() for name, value in run.state.model.named_parameters()}
     seen: list[Any] = []
     step = run._step
 
@@ -76,6 +78,9 @@ def trained(world: World, folder: Path, recipe: Recipe, prepare: Callable[[Run],
         "hash": [float(whole(value.detach()).sum(dtype=torch.float64)) for value in named.values()],
         "without": [name for name, value in named.items() if value.grad is None],
         "moments": sorted(name for name, value in named.items() if value in run.state.optimiser.state),
+        "changed": sorted(
+            name for name, value in named.items() if not torch.equal(whole(value.detach()), before[name])
+        ),
         "average": [float(whole(value.detach()).sum()) for value in (run.state.average or {}).values()],
         "biases": [float(value) for value in buffers],
         "counters": [run.state.step, run.state.consumed, run.state.skipped, run.state.skipped_in_a_row],
@@ -97,7 +102,7 @@ def poisoned(
 
         def forward(batch: Any, plan: Any, **more: Any) -> BatchLoss:
             made = plain(batch, plan, **more)
-            if plan is None or plan.step not in steps or plan.place != place:
+            if not isinstance(plan, Plan) or plan.step not in steps or plan.place != place:
                 return made
             return replace(made, terms={name: value(term) for name, term in made.terms.items()})
 
@@ -267,6 +272,16 @@ def exact(world: World, folder: Path) -> Any:
     return gradients_of_step(world, folder, recipe)
 
 
+def exact_balance(world: World, folder: Path) -> Any:
+    """The same, of chunks of a set that several processes encode, with losses that balance the experts on the way."""
+    chunk, step_candidates._CHUNK = step_candidates._CHUNK, 100
+    try:
+        changes = {"candidates__share": "step", "moe__balance__switch": 0.5, "optimiser__ema": 0.0}
+        return gradients_of_step(world, folder, recipe_of(("colours", "words"), **changes, **routed("token")))
+    finally:
+        step_candidates._CHUNK = chunk
+
+
 IN_TWO: Mapping[str, Scenario] = {
     **{f"parity {condition}": partial(parity, condition) for condition in CONDITIONS},
     **{f"balance {method}": partial(balanced, method) for method in METHODS},
@@ -284,6 +299,7 @@ IN_TWO: Mapping[str, Scenario] = {
     "refused": refused,
     "going on": going_on,
     "exact": exact,
+    "exact balance": exact_balance,
 }
 IN_FOUR = {name: IN_TWO[name] for name in ("parity attribute", "broken", "same model", "going on", "exact")}
 

@@ -19,7 +19,7 @@ from uniperceiver.records import Sequences
 from uniperceiver.streams import torch_stream
 from uniperceiver.strict import parse
 from uniperceiver.tasks.decode import prefix_with_query
-from uniperceiver.tasks.task import TEMPERATURES
+from uniperceiver.tasks.task import temperatures_of
 
 
 def candidates_of(name: str) -> Sequences:
@@ -90,7 +90,8 @@ def test_texts_are_written_alike(condition: str, name: str) -> None:
 @torch.no_grad()
 def test_with_one_row_it_is_a_dense_model(condition: str, names: list[str]) -> None:
     routed, merging = routed_and_merged(names, condition=condition)
-    dense = build(replace(merging.arch, moe=None, merged=None), TEMPERATURES).eval()
+    temperatures = temperatures_of(merging.arch.tokenizers)
+    dense = build(replace(merging.arch, moe=None, merged=None), temperatures).eval()
     dense.load_state_dict(merging.model.state_dict())
     assert not merging.model.encoder.token_first
     assert merging.together == MergedSize(rows=1, parameters=sum(each.numel() for each in dense.parameters()))

@@ -24,7 +24,7 @@ def test_sizes_of_each_task_alone_are_those_of_a_model_for_it() -> None:
         _, alone = routed_and_merged([name], condition="attribute")
         assert together.alone[name] == alone.together == alone.alone[name]
         assert alone.together.parameters == sum(each.numel() for each in alone.model.parameters())
-    assert together.together.rows == 15
+    assert together.together.rows == 18
     assert together.together.parameters > together.routed.parameters > together.alone["vqa"].parameters
 
 

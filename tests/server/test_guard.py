@@ -43,6 +43,7 @@ def ask(
     body: tuple[bytes | float, ...] = (b"{}",),
     seconds: float = 0.0,
     stays: bool = True,
+    held: int = 0,
 ) -> Asked:
     """Ask an application behind a guard.
 
@@ -50,6 +51,7 @@ def ask(
         body: parts of the body, and seconds that pass between them.
         seconds: that the application takes.
         stays: whether the client waits for the answer.
+        held: bytes of the bodies of others.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +62,7 @@ def ask(
 
     notes: list[str] = []
     guard = Guard(app, chosen, Metrics(), frozenset({"/health"}), notes.append)
+    guard.held = held
     asked = Asked(guard, notes)
     parts = list(body)
 
@@ -79,7 +82,7 @@ def ask(
     lines = [(name.encode(), value.encode("latin-1")) for name, value in given.items() if value]
     scope = {"type": "http", "method": method, "path": path, "headers": lines, "scheme": "http"}
     asyncio.run(guard(scope, receive, send))
-    assert guard.held == 0
+    assert guard.held == held
     return asked
 
 
@@ -190,6 +193,12 @@ def test_how_much_is_taken(chosen: ServerSettings, body: tuple, headers: dict[st
     asked = ask(chosen, headers=headers, body=body)
     assert asked.status == status
     assert ("retry-after" in asked.headers) == (status == 503)
+
+
+def test_bodies_of_all_together_have_a_limit() -> None:
+    chosen = small(held_bytes=8, body_bytes=6)
+    assert ask(chosen, body=(b"1234",), held=4).status == 200
+    assert ask(chosen, body=(b"123", b"45"), held=4).status == 503
 
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:

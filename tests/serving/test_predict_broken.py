@@ -20,7 +20,7 @@ FILES = [
     ("bomb.png", "more than 40 megapixels"),
     ("missing.jpg", "cannot be read (No such file or directory)"),
     ("unreadable.jpg", "cannot be read (Too many levels of symbolic links)"),
-    ("folder.jpg", "no images or clips in this folder; give another one, or files"),
+    ("folder.jpg", "no images, clips or sounds in this folder; give another one, or files"),
     ("frameless.avi", "no frames"),
     ("truncated.avi", "clip"),
     ("empty.avi", "the file is empty"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.parts import changed, flat, sequences_of
-from tests.tiny import tiny_model, tiny_task
+from tests.tiny import hearing, tiny_batch, tiny_codec, tiny_model, tiny_task
 from uniperceiver.errors import UserError
 from uniperceiver.model.model import Generalist
 from uniperceiver.records import Sequences
@@ -120,6 +120,22 @@ def test_cached_logits_are_the_parallel_logits_of_training(frames: int, beams: i
         # The best beam of each sequence holds the forced text; the others differ from it in one word.
         best_BV = step_NV.view(2, -1, V)[:, 0]
         torch.testing.assert_close(best_BV, expected_BSV[:, place], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_words_about_a_sound_are_read_as_in_training() -> None:
+    task = tiny_task("audio_captioning")
+    model, inputs = tiny_model(**hearing(task)).eval(), tiny_batch(task).inputs
+    text = inputs.text
+    assert text is not None
+    words = text.values.shape[1] // 2
+    shortest = words if text.valid_BN is None else int(text.valid_BN[:, :words].sum(dim=1).min())
+    queries_BND = model.encode(inputs).x_BND[:, -words:]
+    cache, x_BD = model.begin(prefix_with_query(inputs, tiny_codec().answer), words)
+    torch.testing.assert_close(x_BD, queries_BND[:, 0], atol=1e-5, rtol=0)
+    for place in range(1, shortest):
+        x_BD = model.extend(cache, text.values[:, place - 1], place)
+        torch.testing.assert_close(x_BD, queries_BND[:, place], atol=1e-5, rtol=0)
 
 
 def test_one_encoder_pass_for_each_new_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,19 @@ def test_equal_texts_and_equal_samples_are_right_for_each_other() -> None:
     assert right_of(asked).dtype == torch.float32
 
 
+def test_candidates_that_are_no_texts_are_right_for_their_samples_alone() -> None:
+    task = CATALOGUE["video_audio_retrieval"]
+    asked = [Asked(sample=name) for name in ("a", "b", "a")]
+    soft_RK = Retrieval().readout(task, asked, tiny_batch(TASK).inputs).soft_RK
+    assert soft_RK is not None
+    assert soft_RK.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    batch = tiny_batch(task)
+    assert batch.candidates is not None
+    (part,) = batch.candidates.parts
+    assert (part.modality, part.values.shape, part.step) == ("audio", (3, 8, 8), 32.0)
+    assert batch.candidates.facts == task.facts("candidate")
+
+
 def test_a_large_batch_costs_no_time() -> None:
     asked = [Asked(sample=str(place), candidate=(place % 2000, 7)) for place in range(4096)]
     begun = time.process_time()

@@ -83,6 +83,9 @@ def test_losses_are_those_of_one_process(outcomes: tuple[Outcomes, Path], condit
     for result in several:
         assert result["without"] == one["without"]
         assert result["moments"] == one["moments"]
+        assert set(result["changed"]) <= set(
+            result["moments"]
+        )  # experts that nobody chose are as they were, bit for bit
         assert result["counters"] == one["counters"]
         assert result["biases"] == pytest.approx(one["biases"], abs=1e-7)
         assert result["average"] == pytest.approx(one["average"], rel=1e-4, abs=1e-4)
@@ -190,6 +193,20 @@ def test_evaluations_during_training_are_agreed(outcomes: tuple[Outcomes, Path])
     assert ours[0]["score"] == pytest.approx(expected[0]["score"], rel=1e-4)
 
 
+def test_figures_of_a_run_lie_within_the_intervals_of_one_process(outcomes: tuple[Outcomes, Path]) -> None:
+    results, _ = outcomes
+    expected, compared = results[1]["measured"]["tasks"], 0
+    for result in results[2]:
+        for task, splits in result["measured"]["tasks"].items():
+            for split, figures in splits.items():
+                theirs = expected[task][split]
+                assert figures.keys() == theirs.keys()
+                for name in [name for name in figures if f"{name}_low" in figures]:
+                    assert theirs[f"{name}_low"] - 1e-9 <= figures[name] <= theirs[f"{name}_high"] + 1e-9, (task, name)
+                    compared += 1
+    assert compared > 20
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_candidates_of_a_step_are_exact_whoever_encodes_them(outcomes: tuple[Outcomes, Path], size: int) -> None:
     results, _ = outcomes
@@ -199,6 +216,12 @@ def test_candidates_of_a_step_are_exact_whoever_encodes_them(outcomes: tuple[Out
             result["exact"]["losses"], results[1]["exact"]["losses"], strict=True
         ):
             assert (task, loss) == (other, pytest.approx(expected, rel=1e-12))
+
+
+def test_losses_that_balance_experts_weigh_the_same_whoever_encodes_a_chunk(outcomes: tuple[Outcomes, Path]) -> None:
+    results, _ = outcomes
+    for result in results[2]:
+        assert furthest(result["exact balance"], results[1]["exact balance"]) < 1e-12
 
 
 def test_what_cannot_be_done_together_is_refused(outcomes: tuple[Outcomes, Path]) -> None:

@@ -65,6 +65,7 @@ class TestParity:
         for result in results[size]:
             assert result[name]["without"] == results[1][name]["without"]
             assert result[name]["moments"] == results[1][name]["moments"]
+            assert set(result[name]["changed"]) <= set(result[name]["moments"])
 
 
 def names_of(folder: Path) -> list[str]:

@@ -111,6 +111,9 @@ class EvaluationConfig:
     """Samples of each training split in the final evaluation, drawn alike; 0: all."""
     batch: PositiveInt = 64
     """Samples per batch."""
+    clips: PositiveInt = 1
+    """Parts of a clip or sound that classification and retrieval look at, spread evenly, their logits averaged; 1: the
+    middle."""
     beam: PositiveInt = 1
     """Beams of caption generation; 1 is greedy."""
     max_words: PositiveInt = 20

@@ -66,11 +66,11 @@ def prepare(
         raise BrokenSample(sample.id, f"has no {what}")
     if task.answer.reads_objects:
         sample, augment = _as_seen(task, sample, preprocess, augment, rng)
-    if training and any(MODALITIES[modality].track_of in _read(task) for modality in _read(task)):
+    if training and any(MODALITIES[modality].track_of in media_read(task) for modality in media_read(task)):
         sample = replace(sample, moment=float(rng.random()))  # one for a clip and its sound
     media = {
         modality: READERS[modality].values(sample, preprocess, augment, rng if training else None)
-        for modality in _read(task)
+        for modality in media_read(task)
     }
     step = {name: of(preprocess) for name in media if (of := READERS[name].step) is not None}
     asked = task.answer.asked(task, sample, codec, preprocess.length, rng, training=training)
@@ -89,7 +89,7 @@ def _as_seen(
 
 def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
     """What a task needs of a sample and the sample does not have, such as "label", "image" or "caption"."""
-    for modality in _read(task):
+    for modality in media_read(task):
         if sample.holder(modality) is None:
             return MODALITIES[modality].noun
     if (what := task.answer.lacking(task, sample, training=training)) is not None:
@@ -99,7 +99,7 @@ def lacking(task: Task, sample: Sample, *, training: bool) -> str | None:
     return None
 
 
-def _read(task: Task) -> tuple[str, ...]:
+def media_read(task: Task) -> tuple[str, ...]:
     """The modalities that are read of a sample as values: those of inputs and candidates but texts."""
     return tuple(modality for modality in task.modalities if modality != TEXT)
 
@@ -118,7 +118,7 @@ def collate(task: Task, items: Sequence[Prepared], codec: TextCodec, index: int 
             keep_BG=torch.stack([item.keep[modality] for item in items]) if modality in items[0].keep else None,
             step=items[0].step.get(modality, 0.0),
         )
-        for modality in _read(task)
+        for modality in media_read(task)
     }
     text = task.answer.text_part(asked, codec)
     media = [parts[modality] for modality in task.media]

@@ -1,7 +1,7 @@
 """A split of a task's data, read batch by batch: what every kind of answer is evaluated on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from uniperceiver.data.batch import Prepared, collate, prepare
 from uniperceiver.data.formats import Source
 from uniperceiver.data.loader import load
-from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.preprocess import READERS, Preprocess
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.evaluation.predictions import ClassPrecision, ClassTable, Prediction
 from uniperceiver.parallel.world import World
@@ -59,6 +59,7 @@ class Settings:
     batch: int = 64
     limit: int = 0  # samples, as `drawn_samples` chooses them; 0: all
     workers: int = 0
+    clips: int = 1  # parts of a clip or sound that are looked at
     beams: int = 1
     max_words: int = 20
     max_broken: float = 0.001
@@ -92,18 +93,40 @@ class _BatchReader:
 
     split: Split
     codec: TextCodec
+    clips: int
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Batch | None, list[tuple[str, ...]], list[Broken]]:
         task = self.split.task
         items, captions, broken = list[Prepared](), list[tuple[str, ...]](), list[Broken]()
+        in_time = any(READERS[modality].in_time for modality in task.media)
+        moments = [k / (self.clips - 1) for k in range(self.clips)] if self.clips > 1 and in_time else []
+        windows: list[list[Prepared]] = [[] for _ in moments]
         for index in indices:
             try:
                 sample = self.split.source.read(index)
-                items.append(as_evaluated(self.split, sample, self.codec))
+                made = [as_evaluated(self.split, replace(sample, moment=at), self.codec) for at in (None, *moments)]
+                items.append(made[0])
+                for window, item in zip(windows, made[1:], strict=True):
+                    window.append(item)
                 captions.append(sample.captions)
             except BrokenSample as error:
                 broken.append(Broken(task=task.name, sample=error.sample, reason=error.reason))
-        return collate(task, items, self.codec, self.split.index) if items else None, captions, broken
+        if not items:
+            return None, captions, broken
+        batch, *others = (collate(task, made, self.codec, self.split.index) for made in (items, *windows))
+        if batch.readout.summary:  # else what is asked lies in a text, or at places of the picture
+            batch = replace(batch, windows=tuple(other.inputs for other in others))
+        return batch, captions, broken
+
+
+def at_moments(batch: Batch) -> list[Batch]:
+    """A batch as it is, or once for each moment at which its clips and sounds are looked at."""
+    return [replace(batch, inputs=inputs, windows=()) for inputs in batch.windows] or [batch]
+
+
+def averaged(values: Sequence[Tensor]) -> Tensor:
+    """The mean of what was computed at each moment."""
+    return values[0] if len(values) == 1 else torch.stack(tuple(values)).mean(dim=0)
 
 
 def drawn_samples(total: int, limit: int) -> list[int]:
@@ -140,7 +163,7 @@ def measured(
     with world.together(*settings.ends):
         numbers = range(world.rank, len(parts), world.size)
         own = iter([parts[number] for number in numbers])
-        made = load(_BatchReader(split, settings.codec), own, settings.workers)
+        made = load(_BatchReader(split, settings.codec, settings.clips), own, settings.workers)
         for number, (batch, captions, left_out) in zip(numbers, made, strict=True):
             record = None if batch is None else measure(to_device(batch, settings.device), captions)
             mine.append([number, record, [vars(sample) for sample in left_out]])
@@ -177,7 +200,9 @@ def batches(split: Split, settings: Settings) -> Iterator[tuple[Batch, list[tupl
     parts = [chosen[start : start + settings.batch] for start in range(0, len(chosen), settings.batch)]
     broken: list[Broken] = []
     done = good = 0
-    for batch, captions, left_out in load(_BatchReader(split, settings.codec), iter(parts), settings.workers):
+    for batch, captions, left_out in load(
+        _BatchReader(split, settings.codec, settings.clips), iter(parts), settings.workers
+    ):
         broken += left_out
         for sample in left_out:
             settings.on_broken(sample)

@@ -190,6 +190,7 @@ class Batch:
     inputs: Sequences
     readout: Readout
     candidates: Sequences | None = None  # only for tasks whose candidates are in the batch
+    windows: tuple[Sequences, ...] = ()  # of evaluation: the same inputs at several moments, whose answers are averaged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from uniperceiver.records import Broken
 from uniperceiver.runs.checks.experts import check_causal
 from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.hearing.statistics import heard_alike
 from uniperceiver.runs.steps import Step, load_saved
 from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
@@ -210,8 +211,8 @@ def _names_of_splits(splits: str | Sequence[str]) -> tuple[str, ...]:
 
 def _fitting(recipe: Recipe, opened: Sequence[TaskData], model: UniPerceiver, world: World) -> list[TaskData]:
     """The tasks as the model was trained on them, after what does not fit it was refused."""
-    measured = [as_trained(item, model) for item in with_fraction(recipe, list(opened))]
     arch = model.saved.arch
+    measured = [as_trained(item, model) for item in heard_alike(with_fraction(recipe, list(opened)), arch)]
     check_sizes(recipe, measured, arch)
     if arch.moe is not None:
         check_causal(arch.moe, [item.task for item in measured])

@@ -23,6 +23,7 @@ from uniperceiver.report.run.page import render_run
 from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import warn_of_broken
 from uniperceiver.runs.folder import saved_recipe
+from uniperceiver.runs.hearing.statistics import heard_alike
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
 from uniperceiver.waiting import bars
@@ -63,7 +64,8 @@ def experts_of_run(
     model.model.to(place)
     settings = evaluation_settings(recipe, model.codec, place)
     settings = dataclasses.replace(settings, limit=limit, on_broken=warn_of_broken)
-    tasks = [data for data in open_tasks(recipe, base) if task in (None, data.task.name)]
+    opened = heard_alike(open_tasks(recipe, base), model.saved.arch)
+    tasks = [data for data in opened if task in (None, data.task.name)]
     splits = _SPLITS if split is None else (split,)
     if not any(splits_of(data, splits) for data in tasks):
         raise UserError(f"{path}: no data in split {split}; name another with --split")

@@ -19,6 +19,7 @@ from uniperceiver.model.weights import first_misfit
 from uniperceiver.moe.settings import MoE
 from uniperceiver.own_code import OwnCode, refuse_unknown
 from uniperceiver.runs.architecture import expert_words, experts, library_name, region_words
+from uniperceiver.runs.hearing.widening import widened, with_added
 from uniperceiver.runs.steps import load_saved
 from uniperceiver.runs.tuning import tuned_architecture
 from uniperceiver.serving import saved as saved_files
@@ -35,7 +36,9 @@ from uniperceiver.training.checkpoint import list_checkpoints
 _SIZE = ("width", "layers", "heads", "patch")
 _MUST_FIT = (*_SIZE, "patch_frames", "stem", "max_text", "max_frames")
 _OF_RECIPE = ("moe", "drop_path", "frame_offset")  # what training may change without touching a weight
-_MAY_DIFFER = frozenset({"noise", "training_capacity", "evaluation_capacity", "tasks", "group", "serve_answer"})
+_MAY_DIFFER = frozenset(
+    {"noise", "training_capacity", "evaluation_capacity", "tasks", "group", "serve_answer", "kinds"}
+)
 
 
 def read_start(recipe: Recipe, base: Path, folder: Path) -> SavedModel | None:
@@ -138,10 +141,7 @@ def architecture_of_run(
     _check_size(recipe, asked, start.arch, where)
     _check_regions(recipe, asked.regions, start.arch.regions, where)
     _check_experts(recipe, asked, start, where)
-    regions = start.arch.regions
-    if regions is not None and asked.regions is not None:
-        regions = dataclasses.replace(regions, queries=asked.regions.queries, tokens=asked.regions.tokens)
-    return dataclasses.replace(start.arch, regions=regions, **{name: getattr(asked, name) for name in _OF_RECIPE})
+    return widened(recipe, start.arch, asked, {name: getattr(asked, name) for name in _OF_RECIPE})
 
 
 def queries_note(recipe: Recipe, arch: Architecture, start: SavedModel | None) -> Iterator[str]:
@@ -174,6 +174,7 @@ def load_start(model: Generalist, recipe: Recipe, arch: Architecture, start: Sav
     weights: Mapping[str, Tensor] = start.model.state_dict()
     if start.arch.regions is not None:
         weights = _with_queries(model.state_dict(), weights)
+    weights = with_added(model.state_dict(), weights, arch, start.arch)
     if start.arch.moe is None and arch.moe is not None:
         weights = _copied(model, weights, recipe)
     if recipe.tune.method == "prompt":

@@ -29,6 +29,8 @@ from uniperceiver.runs.architecture import architecture, moe_of
 from uniperceiver.runs.checks.recipe import check_processes, check_recipe
 from uniperceiver.runs.checks.sizes import check_sizes
 from uniperceiver.runs.folder import check_same_run, save_recipe
+from uniperceiver.runs.hearing.statistics import heard_alike, measured
+from uniperceiver.runs.hearing.widening import added_note
 from uniperceiver.runs.initial_weights import (
     architecture_of_run,
     base_to_keep,
@@ -40,7 +42,6 @@ from uniperceiver.runs.initial_weights import (
     read_start,
 )
 from uniperceiver.runs.interference.callback import InterferenceCallback, interference_callback
-from uniperceiver.runs.sounds import heard_alike, measured
 from uniperceiver.runs.training import idle_note, method_of, mixture_of, objective_of, state_of
 from uniperceiver.runs.tuning import freeze, trains_gates, with_fraction
 from uniperceiver.runs.validation import evaluation_settings, validate
@@ -138,7 +139,11 @@ def _made(
         callbacks=_callbacks(
             recipe, tasks, saved, base, folder, interference_callback(recipe, model, mixture, objective), world
         ),
-        notes=(*queries_note(recipe, arch, start), *_notes(recipe, tasks, codec, arch, mixture, world))
+        notes=(
+            *queries_note(recipe, arch, start),
+            *added_note(recipe, arch, start),
+            *_notes(recipe, tasks, codec, arch, mixture, world),
+        )
         if world.is_first
         else (),
         watched_k=arch.moe.k if arch.moe is not None and trains_gates(recipe) else None,

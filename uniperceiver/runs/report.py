@@ -24,6 +24,7 @@ from uniperceiver.report.run.records import RunReport
 from uniperceiver.runs.evaluate import Results
 from uniperceiver.runs.experts import experts_of
 from uniperceiver.runs.folder import is_run_recipe, saved_recipe
+from uniperceiver.runs.hearing.statistics import heard_alike
 from uniperceiver.runs.tuning import with_fraction
 from uniperceiver.runs.validation import evaluation_settings, splits_of
 from uniperceiver.serving.predictor import UniPerceiver
@@ -102,7 +103,7 @@ def run_report(folder: Path, results: Results, tasks: Sequence[TaskData] | None 
     """
     recipe, base = saved_recipe(folder)
     model = UniPerceiver.from_pretrained(folder)
-    tasks = open_tasks(recipe, base) if tasks is None else tasks
+    tasks = heard_alike(open_tasks(recipe, base) if tasks is None else tasks, model.saved.arch)
     log = read_log(folder)
     settings = dataclasses.replace(evaluation_settings(recipe, model.codec, model.device), limit=_ROUTED)
     return RunReport(

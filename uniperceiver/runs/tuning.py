@@ -96,10 +96,12 @@ def _task_of(folder: Path, model: Path) -> dict[str, Any]:
     if kind is None:
         raise UserError(f"{root}: no task of the catalogue classifies a {modality} alone; give a recipe")
     preprocess = preprocess_for(saved_files.read_tasks(model), CATALOGUE[kind])
-    sight = {name: getattr(preprocess, name) for name in ("size", "frames", "stride", "length")}
+    seen = ("size", "frames", "stride") if preprocess.sound is None else ("seconds", "hop")
+    sight = {name: getattr(preprocess, name) for name in (*seen, "length")}
     if preprocess.fit != "crop":  # which is what such tasks do without the key
         sight["fit"] = preprocess.fit
-    return {"kind": kind, "batch": 32, **sight, **_FEW, **_sources(root)}
+    few = _FEW if preprocess.sound is None else {"label_smoothing": _FEW["label_smoothing"]}
+    return {"kind": kind, "batch": 32, **sight, **few, **_sources(root)}
 
 
 def _sources(root: Path) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedMo
 
     Raises:
         UserError: the start is merged, has other prompts already, chose its experts by task, makes no such proposals as
-            a task reads, or cannot be balanced.
+            a task reads, does not hear as a task does, or cannot be balanced.
     """
     where = f"model.start {recipe.model.start}"
     if start.arch.merged is not None:
@@ -180,6 +182,11 @@ def tuned_architecture(recipe: Recipe, tasks: Sequence[TaskData], start: SavedMo
             f"just these, in this order, found {', '.join(names)}"
         )
     _refuse_things(tasks, start, where)
+    if start.arch.sound is None and (hears := next((data.task.name for data in tasks if data.task.hears), None)):
+        raise UserError(
+            f"{where}: task {hears!r} hears, which its model does not, and tuning adds no tokenizer; train with "
+            "model.start and without tune.method"
+        )
     _refuse_balance(recipe, start, where)
     if start.arch.moe is not None:
         check_causal(start.arch.moe, [data.task for data in tasks])

@@ -29,6 +29,7 @@ def evaluation_settings(recipe: Recipe, codec: bpe.TextEncoder, device: torch.de
         device=device,
         batch=recipe.evaluation.batch,
         workers=recipe.data.workers,
+        clips=recipe.evaluation.clips,
         beams=recipe.evaluation.beam,
         max_words=recipe.evaluation.max_words,
         max_broken=recipe.data.max_broken,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uniperceiver.data.formats import FORMATS
+from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.prompts import is_tuned
 from uniperceiver.model.sizes import SIZES
@@ -44,10 +45,18 @@ def model_info(path: Path) -> dict[str, Any]:
                 "labels": [texts[0] for texts in trained.task.labels],
                 "size": trained.preprocess.size,
                 "frames": trained.preprocess.frames,
+                **_heard(trained.preprocess),
             }
             for name, trained in model.saved.tasks.items()
         },
     }
+
+
+def _heard(preprocess: Preprocess) -> dict[str, Any]:
+    """What of a sound a task hears; nothing of tasks that do not."""
+    if preprocess.sound is None:
+        return {}
+    return {"seconds": preprocess.seconds, "hop in milliseconds": preprocess.sound.step(preprocess.hop)}
 
 
 def _tuned(saved: SavedModel) -> dict[str, Any]:

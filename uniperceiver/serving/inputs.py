@@ -1,6 +1,5 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from uniperceiver.errors import UserError, nearest
 from uniperceiver.modalities import MODALITIES, TEXT, modality_of_file
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 from uniperceiver.serving.engine.samples import ReadWhenAsked, same, samples_at_hand
 from uniperceiver.serving.values import (
     Media,
@@ -22,15 +22,14 @@ from uniperceiver.serving.values import (
     as_list,
     encoded,
     is_array,
-    is_iterable,
     name_of,
     other_value,
     picture_pixels,
     refuse_unreadable,
     shown,
+    sound_value,
 )
 
-SLOT = "{label}"  # of a template for labels
 _ENDS_AS_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _Row = TypeVar("_Row")
 
@@ -44,12 +43,16 @@ def samples_of(modalities: Sequence[str], items: Any) -> ReadWhenAsked:
     Raises:
         UserError: no such file, an array of a wrong shape or type, a modality that is missing.
     """
+    # A clip's file may hold its sound, which then need not be given.
+    needed = [modality for modality in modalities if MODALITIES[modality].track_of not in modalities]
     if not isinstance(items, Mapping):
-        if len(modalities) > 1:
+        if len(needed) > 1:
             raise UserError(f"give a mapping of {', '.join(modalities)} to inputs: this task looks at all of them")
+        modalities = needed
         return _SAMPLES.get(modalities[0], partial(_other_samples, modalities[0]))(items)
-    if set(items) != set(modalities):
+    if not set(needed) <= set(items) <= set(modalities):
         raise UserError(f"inputs of {', '.join(map(str, items))}; this task looks at {', '.join(modalities)}")
+    modalities = [modality for modality in modalities if modality in items]
     by_modality = {modality: samples_of((modality,), items[modality]) for modality in modalities}
     counts = {modality: len(samples) for modality, samples in by_modality.items()}
     if len(set(counts.values())) > 1:
@@ -74,7 +77,7 @@ def image_samples(images: Media | Iterable[Media]) -> ReadWhenAsked:
     """
     if is_array(images) and images.ndim == 4:
         images = list(images)  # a batch
-    return _media_samples("image", images, axes=3)
+    return _media_samples("image", images, partial(_media_value, axes=3))
 
 
 def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
@@ -85,7 +88,7 @@ def clip_samples(clips: Media | Iterable[Media]) -> ReadWhenAsked:
     """
     if is_array(clips) and clips.ndim == 5:
         clips = list(clips)
-    return _media_samples("video", clips, axes=4)
+    return _media_samples("video", clips, partial(_media_value, axes=4))
 
 
 def text_samples(texts: str | Iterable[str]) -> ReadWhenAsked:
@@ -103,7 +106,7 @@ def text_list(texts: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: as `text_samples`.
     """
-    return tuple(_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
+    return tuple(checked_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
 
 
 def with_texts(samples: ReadWhenAsked, texts: str | Iterable[str] | None) -> ReadWhenAsked:
@@ -147,15 +150,15 @@ def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> s
     """The modality of what was handed over, by the first of it; of a mapping, its first key.
 
     A string is a path if it ends as an image or clip does, or has a slash and no space in it; else it is a text. An
-    array with 3 axes is an image, 5 axes are a batch of clips. Bytes and opened files are images.
+    array with 3 axes is an image, 5 axes are a batch of clips. Bytes and opened files are images; a Sound is a sound.
 
     Args:
         named: what the user, or the task that is asked, says that it is.
         text: whether it may be a text; else a string is a path.
 
     Raises:
-        UserError: there is no such modality; or there are two readings: an array with 4 axes (images, or one clip), a
-            text that is called as a file.
+        UserError: there is no such modality; an array with one axis, as a sound without its rate; or there are two
+            readings: an array with 4 axes (images, or one clip), a text that is called as a file.
     """
     if isinstance(items, Mapping):
         named = next(iter(items), "")
@@ -165,7 +168,11 @@ def modality_of(items: Any, named: str | None = None, *, text: bool = True) -> s
         return named
     things = as_list(items)
     first = things[0] if things else None
+    if isinstance(first, Sound):
+        return "audio"
     if is_array(first):
+        if first.ndim == 1:
+            sound_value(first, "input 0")
         if first is items and first.ndim == 4:
             raise UserError(
                 f"an array of shape {tuple(first.shape)} is {len(first)} images, or one clip of {len(first)} frames: "
@@ -209,14 +216,16 @@ def _other_samples(modality: str, items: Any) -> ReadWhenAsked:
     return samples_at_hand(samples)
 
 
-def _media_samples(modality: str, items: Any, axes: int) -> ReadWhenAsked:
-    """A Sample per image or clip; files are read later, and everything else at once."""
+def _media_samples(
+    modality: str, items: Any, value_of: Callable[[Media, str], bytes | np.ndarray | Sound]
+) -> ReadWhenAsked:
+    """A Sample per image, clip or sound; files are read later, and everything else at once."""
     reads = list[Callable[[], Sample]]()
     for place, item in enumerate(as_list(items)):
         name = name_of(item, f"{MODALITIES[modality].noun} {place}")
 
         def read(item: Media = item, name: str = name) -> Sample:
-            return Sample(id=name).with_value(modality, _media_value(item, name, axes))
+            return Sample(id=name).with_value(modality, value_of(item, name))
 
         if isinstance(item, str | os.PathLike):
             refuse_unreadable(item, name)
@@ -230,6 +239,7 @@ def _media_samples(modality: str, items: Any, axes: int) -> ReadWhenAsked:
 _SAMPLES: Mapping[str, Callable[[Any], ReadWhenAsked]] = {
     "image": image_samples,
     "video": clip_samples,
+    "audio": partial(_media_samples, "audio", value_of=sound_value),
     TEXT: text_samples,
 }
 
@@ -241,7 +251,15 @@ def _media_value(item: Media, name: str, axes: int) -> bytes | np.ndarray:
     return array_pixels(item, name, axes) if data is None else data
 
 
-def _text(item: Any, name: str) -> str:
+def checked_text(item: Any, name: str) -> str:
+    """A text.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        UserError: it is none, or not valid UTF-8.
+    """
     if not isinstance(item, str):
         raise UserError(f"{name}: {shown(item)} is no text; give a string")
     try:
@@ -249,86 +267,3 @@ def _text(item: Any, name: str) -> str:
     except UnicodeEncodeError as error:
         raise UserError(f"{name}: not valid UTF-8 (character {error.start}); give another text") from None
     return item
-
-
-def label_texts(
-    labels: Iterable[str | Iterable[str]], template: str | Iterable[str] | None = None
-) -> tuple[tuple[str, ...], ...]:
-    """Labels as texts per class; a class may have one text or several.
-
-    Args:
-        template: one text or several, into which each label is put in the place of {label}.
-
-    Raises:
-        UserError: no labels, an empty one, a single text, or something that is no text, such as a number.
-    """
-    if isinstance(labels, str):
-        raise UserError(f"labels: give a list of texts, such as [{shown(labels)}]")
-    texts = tuple(_texts_of_class(label) for label in _ordered(labels, "labels"))
-    if not texts or not all(names and all(name.strip() for name in names) for names in texts):
-        raise UserError("labels: give at least one label, and a text for each")
-    if template is None:
-        return texts
-    templates = text_list(template)
-    for text in templates:
-        if text.count(SLOT) != 1:
-            raise UserError(f"template {shown(text)}: write {SLOT} once, where the label stands")
-    if not templates:
-        raise UserError(f"template: give at least one text, such as 'a photo of {SLOT}'")
-    return tuple(tuple(text.replace(SLOT, name) for name in names for text in templates) for names in texts)
-
-
-def refuse_equal(labels: Sequence[Sequence[str]], clean: Callable[[str], str]) -> None:
-    """Refuse candidates that cannot be told apart, and one alone, whose probability is 1 whatever is seen.
-
-    Args:
-        clean: a text as the model reads it.
-
-    Raises:
-        UserError: there are fewer than two, or two of one text.
-    """
-    if len(labels) == 1:
-        text = labels[0][0]
-        apart = [part.strip() for part in text.split(",") if part.strip()]
-        hint = f", such as {' '.join(map(shown, apart))}" if len(apart) > 1 else ""
-        raise UserError(f"labels: {shown(text)} alone has probability 1 whatever is seen; give two or more{hint}")
-    owners: dict[str, int] = {}
-    for label, texts in enumerate(labels):
-        for text in texts:
-            if owners.setdefault(clean(text), label) != label:
-                raise UserError(f"labels: the model reads {shown(text)} as the text of two labels; give it once")
-
-
-def _texts_of_class(label: Any) -> tuple[str, ...]:
-    many = is_iterable(label) and not isinstance(label, str | bytes)
-    names = (label,) if isinstance(label, str) else _ordered(label, "labels") if many else ()
-    for name in names or (label,):
-        if not isinstance(name, str):
-            raise UserError(f"labels: {shown(name)} is no text; give what the class is called, such as 'number 1'")
-        _text(name, f"label {shown(name)}")
-    return names
-
-
-def _ordered(items: Any, what: str) -> tuple[Any, ...]:
-    if isinstance(items, set | frozenset | Mapping) or not is_iterable(items):
-        raise UserError(
-            f"{what}: a {type(items).__name__} is no list of texts; give a list, in the order of the scores"
-        )
-    return tuple(items)
-
-
-def check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
-    """Refuse what no caption can be asked for with.
-
-    Args:
-        most: beams: the words of the vocabulary.
-
-    Raises:
-        UserError: a number out of its range.
-    """
-    if not isinstance(beam, int) or not 1 <= beam <= most:
-        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
-    if not isinstance(max_words, int) or max_words < 1:
-        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
-    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
-        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")

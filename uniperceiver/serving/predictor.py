@@ -32,7 +32,7 @@ class UniPerceiver(Answering):
     Representations of candidates are kept, also for questions from several threads, and made anew when this library
     loads, moves or trains weights. Whoever changes them otherwise calls `model.weights_changed()` afterwards.
 
-    Args: those of `Answering`.
+    Args: those of `Encoding`.
 
     Example:
         >>> import numpy
@@ -42,6 +42,11 @@ class UniPerceiver(Answering):
         >>> model.rank(pictures, ["a red circle", "a blue square", "a cat"]).shape
         torch.Size([2, 3])
     """
+
+    @property
+    def questions(self) -> Mapping[str, str | None]:
+        """The method that asks each task: "classify", "caption", "rank" or "detect"; None: it is only encoded."""
+        return MappingProxyType({name: task.answer.question for name, task in self.tasks.items()})
 
     @property
     def preprocess(self) -> Mapping[str, Preprocess]:
@@ -88,7 +93,7 @@ class UniPerceiver(Answering):
         """The model saved in a directory, by a run (its `model` folder), or on the Hugging Face hub (OWNER/NAME).
 
         Args:
-            dtype: what it computes in (`Answering`).
+            dtype: what it computes in (`Encoding`).
             batch: items encoded together.
             decode: as `data.decode` of a recipe, instead of what the model was trained with.
 

@@ -18,10 +18,12 @@ from uniperceiver.devices import device_of, dtype_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
-from uniperceiver.records.regions import Detections
+from uniperceiver.records.regions import LEAST, MOST, Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.explained import Explained
+from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.engine.engine import Engine, finite
-from uniperceiver.serving.engine.explained import Explained, explained
+from uniperceiver.serving.engine.explained import explained
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.engine.samples import ReadWhenAsked, samples_at_hand
 from uniperceiver.serving.regions.detect import detections, drawn
@@ -37,12 +39,11 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 
-class Answering:
-    """A model with its tokenizer, preprocessing and tasks, which answers questions about what it is shown.
+class Encoding:
+    """A model with its tokenizer, preprocessing and tasks, which represents what it is shown.
 
     Args:
         saved: the parts of the model.
@@ -75,13 +76,19 @@ class Answering:
 
     def encode_image(self, images: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of images, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_image", task, "rank", "image", lambda task: "image" in task.inputs)
-        return self._engine.encode(media_alone(chosen), inputs.samples_of(("image",), images))
+        return self._encoded("encode_image", "image", images, task)
 
     def encode_video(self, clips: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
         """Unit representations of clips, (N, D) float32."""
-        chosen = fitting(self.saved, "encode_video", task, "rank", "video", lambda task: "video" in task.inputs)
-        return self._engine.encode(media_alone(chosen), inputs.samples_of(("video",), clips))
+        return self._encoded("encode_video", "video", clips, task)
+
+    def encode_audio(self, sounds: Media | Iterable[Media], task: str | Task | None = None) -> Tensor:
+        """Unit representations of sounds, (N, D) float32: of files, also clips, of bytes, or of a `Sound`."""
+        return self._encoded("encode_audio", "audio", sounds, task)
+
+    def _encoded(self, call: str, modality: str, items: Any, task: str | Task | None) -> Tensor:
+        chosen = fitting(self.saved, call, task, "rank", modality, lambda task: modality in task.inputs)
+        return self._engine.encode(chosen, inputs.samples_of((modality,), items))
 
     def encode_text(self, texts: str | Iterable[str], task: str | Task | None = None) -> Tensor:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
@@ -90,6 +97,10 @@ class Answering:
         if not candidates:
             return torch.empty(0, self.saved.arch.width)
         return self._engine.represent(self._engine.texts(chosen, candidates)).cpu()
+
+
+class Answering(Encoding):
+    """The same model, which answers questions about what it is shown."""
 
     def classify(
         self,
@@ -104,11 +115,11 @@ class Answering:
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
 
         Args:
-            images: images, clips or texts.
+            images: images, clips, sounds or texts; of a task that looks at a clip and hears it, the clip alone will do.
             labels: a text, or several texts, per class, two classes or more; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
             template: a text, or several, into which each label is put: "a photo of {label}".
-            modality: "image", "video" or "text", where the inputs leave it open (`inputs.modality_of`).
+            modality: "image", "video", "audio" or "text", where the inputs leave it open (`inputs.modality_of`).
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
@@ -124,7 +135,7 @@ class Answering:
                 )
             )
         chosen, samples = self._classified("classify", images, labels, task, texts, template, modality)
-        return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+        return self._engine.comparison(chosen, samples, self._engine.all_candidates(chosen))[1]
 
     def explain(
         self,
@@ -135,16 +146,18 @@ class Answering:
         texts: str | Iterable[str] | None = None,
         template: str | Iterable[str] | None = None,
         modality: str | None = None,
-    ) -> Explained:
+        decisions: bool = True,
+    ) -> Explained[Tensor]:
         """What the answers of `classify` are made of: cosines, the temperature, and what each gate decided.
 
-        Args: those of `classify`.
+        Args:
+            decisions: those of the gates, too, which takes longer; the others are those of `classify`.
 
         Raises:
             UserError: as `classify`.
         """
         chosen, samples = self._classified("explain", at_hand(images), labels, task, at_hand(texts), template, modality)
-        return explained(self._engine, chosen, samples)
+        return explained(self._engine, chosen, samples, decisions=decisions)
 
     def _classified(
         self,
@@ -214,13 +227,13 @@ class Answering:
         max_words: int = 21,
         length_penalty: float = 0.0,
     ) -> list[str]:
-        """A caption for every image or clip, by beam search (greedy with beam=1).
+        """A caption for every image, clip or sound, by beam search (greedy with beam=1).
 
         Args:
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
+        check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             ask = partial(self.caption, beam=beam, max_words=max_words, length_penalty=length_penalty)
@@ -252,16 +265,24 @@ class Answering:
             texts += [self.codec.decode(ids.tolist()) for ids in generated.ids_BS]
         return texts
 
-    def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | Task | None = None) -> Tensor:
-        """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
+    def rank(
+        self, images: Media | Iterable[Media], texts: Iterable[str] | Any, task: str | Task | None = None
+    ) -> Tensor:
+        """Cosine similarity of every image, clip or sound with every text, (N, len(texts)) float32, -1 to 1.
+
+        Args:
+            texts: of a task whose candidates are no texts but sounds, these.
+        """
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             named = inputs.text_list(texts)
             return torch.stack(inputs.in_order(places, images, lambda _, part: self.rank(part, named).unbind()))
         modality = inputs.modality_of(images, modality_asked(self.saved, task), text=False)
         chosen = fitting(self.saved, "rank", task, "rank", modality, lambda task: bool(task.media))
+        z_ND = self._engine.encode(chosen, inputs.samples_of(chosen.task.media, images))
+        if chosen.task.target != TEXT:
+            return z_ND @ self._engine.represent_media(chosen, inputs.samples_of((chosen.task.target,), texts)).cpu().T
         candidates = inputs.text_list(texts)
-        z_ND = self._engine.encode(media_alone(chosen), inputs.samples_of(chosen.task.media, images))
         if not candidates:
             return torch.empty(len(z_ND), 0)
         return z_ND @ self._engine.some_texts(chosen, candidates).cpu().T

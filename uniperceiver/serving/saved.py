@@ -36,7 +36,7 @@ from uniperceiver.serving.files import check_fit, read_json, read_weights, write
 from uniperceiver.tasks.task import Task, temperatures_of
 from uniperceiver.tokenizers import bpe
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read; 2: a model that hears, which older versions would not understand
 TUNED = "tuned.safetensors"
 # The vocabulary, encoded with these weights (`engine/vocabulary.py`), which goes when they are replaced.
 ENCODED = "vocabulary-{}.safetensors"
@@ -164,7 +164,7 @@ def _write(folder: Path, saved: SavedModel, weights: Mapping[str, Tensor] | None
 
 def _config(folder: Path, saved: SavedModel) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": 1 if saved.arch.sound is None else 2,
         "architecture": saved.arch.to_json(),
         "tokenizer": saved.codec.fingerprint(),
         "trained": saved.trained,

@@ -1,4 +1,4 @@
-"""One thing that a user hands over as an image or a clip: told apart from many, and read as bytes or pixels."""
+"""One thing that a user hands over as an image, a clip or sound: told apart from many, and read as bytes or arrays."""
 
 import os
 import sys
@@ -12,14 +12,17 @@ from PIL import Image
 
 from uniperceiver.data.media.decode import upright_rgb
 from uniperceiver.errors import BrokenSample, UserError, shortened
+from uniperceiver.records.sounds import Sound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # A path, encoded bytes, an opened file, a PIL image, an (H, W, 3) or (3, H, W) array or tensor; clips have a leading
-# frame axis.
+# frame axis; a Sound is an array with its rate.
 if TYPE_CHECKING:
-    Media = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+    Media = (
+        str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor | Sound
+    )
 else:
     Media = Any
 
@@ -44,7 +47,7 @@ def is_single(item: Any) -> bool:
     """Whether it is one thing, and not many; an array is one, unless it holds texts or objects."""
     if isinstance(item, np.ndarray):
         return item.dtype.kind not in "USO"
-    kinds = str | os.PathLike | Image.Image | _BYTES
+    kinds = str | os.PathLike | Image.Image | Sound | _BYTES
     return isinstance(item, kinds) or is_tensor(item) or hasattr(item, "read")
 
 
@@ -163,6 +166,26 @@ def array_pixels(item: Any, name: str, axes: int) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0.0 and array.max() <= 1.0):
         raise UserError(f"{name}: values must be uint8, or floats from 0 to 1 (not normalised); found {array.dtype}")
     return np.ascontiguousarray((array * 255).round().astype(np.uint8))
+
+
+def sound_value(item: Any, name: str) -> bytes | Sound:
+    """The bytes of a file that holds a sound, or a Sound whose samples are an array.
+
+    Raises:
+        UserError: an array without a rate, or a rate that is no number.
+    """
+    data = encoded(item, name)
+    if data is not None:
+        return data
+    if not isinstance(item, Sound):
+        kind = "array" if is_array(item) else type(item).__name__
+        raise UserError(
+            f"{name}: a sound that is an {kind} has no rate; write Sound(array, 44100), with its samples a second "
+            "(from uniperceiver import Sound)"
+        )
+    if not isinstance(item.rate, int | float | np.number) or isinstance(item.rate, bool) or item.rate != int(item.rate):
+        raise UserError(f"{name}: Sound: rate must be a number of samples a second, found {shown(item.rate)}")
+    return Sound(_numpy(item.array, name), int(item.rate))
 
 
 def other_value(item: Any, name: str) -> Any:

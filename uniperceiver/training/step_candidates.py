@@ -184,10 +184,14 @@ class StepCandidates:
 
 
 def _names(batch: Batch) -> Tensor:
-    """A number for the text of each sample of a batch, and one for the sample itself, (B, 2) int64."""
+    """A number for the text of each sample of a batch, and one for the sample itself, (B, 2) int64.
+
+    Candidates that are no texts belong to their samples alone.
+    """
     assert batch.candidates is not None
     text = batch.candidates.text
-    assert text is not None
+    if text is None:
+        return torch.tensor([[seed_of(0, name)] * 2 for name in batch.ids], dtype=torch.int64)
     valid_BN = torch.ones_like(text.values, dtype=torch.bool) if text.valid_BN is None else text.valid_BN
     texts = [row[valid].tolist() for row, valid in zip(text.values, valid_BN, strict=True)]
     return torch.tensor(

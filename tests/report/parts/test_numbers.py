@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from uniperceiver.report.parts.numbers import evenly, percent, short_names, signed, tick_label, ticks, with_error
+from uniperceiver.report.parts.numbers import (
+    evenly,
+    metric_value,
+    percent,
+    short_names,
+    signed,
+    tick_label,
+    ticks,
+    with_error,
+)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3e-7, 2e-7), (1e5, 3.3e5), (0.999, 1.001)])
@@ -74,3 +83,9 @@ def test_evenly_keeps_both_ends() -> None:
     assert evenly(range(10), 4) == [0, 3, 6, 9]
     assert evenly([1, 2], 5) == [1, 2]
     assert evenly([], 3) == []
+
+
+def test_chance_is_that_of_the_main_metric_or_of_its_own() -> None:
+    metrics = {"accuracy": 0.5, "chance": 0.25, "loss": 1.0, "top5_accuracy": 0.9, "chance_top5_accuracy": 0.75}
+    chances = {name: metric_value(metrics, name, "accuracy").chance for name in ("accuracy", "loss", "top5_accuracy")}
+    assert chances == {"accuracy": 0.25, "loss": None, "top5_accuracy": 0.75}

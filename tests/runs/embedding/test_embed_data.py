@@ -59,7 +59,7 @@ def test_the_command_goes_on_and_shares(
         (["--data", "RECIPE", "--source", "colours", "--split", "test"], "--split test: task 'colours' of "),
         (
             ["--data", "RECIPE", "--source", "words"],
-            "none of the 12 files of part 0 can be used; scenes/train/000000: has no picture and no clip",
+            "none of the 12 files of part 0 can be used; scenes/train/000000: has no picture, clip or sound",
         ),
         (["--data", "RECIPE", "--source", "colours", "--ray", "0"], "--ray 0: give 1 actor or more, and no --share"),
     ],
@@ -103,7 +103,7 @@ def test_what_is_broken_is_named_and_left_out(model: UniPerceiver, recipe: Path,
     done = embed(model, items, tmp_path)
     assert done.errors == {
         "shard.tar:b": "cut off",
-        samples[2].id: "has no picture and no clip",
+        samples[2].id: "has no picture, clip or sound",
     }
     (part,) = read_parts(tmp_path)
     assert part.files == (samples[0].id, samples[3].id)

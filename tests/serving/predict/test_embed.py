@@ -1,6 +1,7 @@
 """Vectors of many files: each once, in parts that are whole, whoever makes them and however often they are stopped."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,42 @@ def test_a_part_that_was_not_finished_is_made_again(
     assert (done.made, done.there) == (2, 1)
 
 
+def test_twenty_stops_and_one_to_three_shares_leave_every_file_once(
+    model: UniPerceiver, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at any moment: while items are read, encoded, or a part is written."""
+    pictures = [name for name in files if "broken" not in name]
+    names = []
+    for number in range(60):
+        names.append(str(tmp_path / f"{number:02d}.png"))
+        Path(names[-1]).write_bytes(Path(pictures[number % 10]).read_bytes())
+    rng, out, stops = np.random.default_rng(0), tmp_path / "out", 0
+    save = embedding.save
+    while stops < 20:
+        left = int(rng.integers(3))  # parts that are written before the stop
+
+        def stopped(*values: Any, **more: Any) -> bytes:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return save(*values, **more)
+
+        monkeypatch.setattr(embedding, "save", stopped)
+        shares = int(rng.integers(1, 4))
+        try:
+            embed(model, names, out, size=2, share=(int(rng.integers(shares)), shares))
+        except KeyboardInterrupt:
+            stops += 1
+    monkeypatch.undo()
+    embed(model, names, out, size=2)
+    parts = list(read_parts(out))
+    assert [name for part in parts for name in part.files] == names
+    expected_ND = model.encode_image([Path(name) for name in names])
+    torch.testing.assert_close(torch.cat([part.vectors_ND for part in parts]).float(), expected_ND, atol=1e-3, rtol=0)
+    assert {path.suffix for path in out.iterdir()} == {".safetensors", ".json"}  # no half of a part is left
+
+
 def test_a_part_of_which_all_files_are_broken_is_a_part(model: UniPerceiver, files: list[str], tmp_path: Path) -> None:
     files = [files[0], files[6], files[1]]
     done = embed(model, files, tmp_path, size=1)
@@ -92,7 +129,7 @@ def test_a_list_of_which_no_file_is_there_is_refused(model: UniPerceiver, tmp_pa
     ("change", "line"),
     [
         (lambda files: files[:-1], "holds vectors of another list of files; use another --out"),
-        (lambda files: [*files, "notes.txt"], "notes.txt: is no picture and no clip by its name"),
+        (lambda files: [*files, "notes.txt"], "notes.txt: is no picture, clip or sound by its name"),
     ],
 )
 def test_another_list_is_refused(

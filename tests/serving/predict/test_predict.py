@@ -103,7 +103,8 @@ def test_labels_of_a_file_and_templates(
 
 
 @pytest.mark.parametrize(
-    ("modality", "noun"), [(None, "images or clips"), ("image", "images"), ("video", "clips"), ("text", "texts")]
+    ("modality", "noun"),
+    [(None, "images, clips or sounds"), ("image", "images"), ("video", "clips"), ("text", "texts")],
 )
 def test_a_folder_without_what_is_asked_about_says_what_that_is(
     modality: str | None, noun: str, tmp_path: Path

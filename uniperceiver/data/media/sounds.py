@@ -22,7 +22,16 @@ from uniperceiver.data.media.containers import (
     says_how_long,
     wave_of_a_pipe,
 )
-from uniperceiver.data.media.samples import MARGIN, MOST_CHANNELS, Window, refuse_rate, scaled, sound_part
+from uniperceiver.data.media.samples import (
+    MARGIN,
+    MOST_CHANNELS,
+    SILENT,
+    HeardSound,
+    Window,
+    refuse_rate,
+    scaled,
+    sound_part,
+)
 from uniperceiver.errors import POINTER, BrokenSample, is_pointer
 from uniperceiver.modalities import refuse_heavy
 
@@ -32,7 +41,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MOST_SECONDS = 4 * 3600
-SILENT = 1e-4  # a sound whose samples are all smaller: three steps of 16 bits
 
 # Only these of FFmpeg's formats see a user's bytes: its playlists would open other files and addresses.
 _SOUND_FORMATS = "wav,w64,flac,ogg,mp3,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,aiff,avi"
@@ -55,16 +63,6 @@ class StoredSound:
     seconds: float
     rate: int  # samples a second
     channels: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeardSound:
-    """What a whole sound is like."""
-
-    seconds: float
-    rate: int
-    channels: int
-    silent: bool
 
 
 def decode_sound(data: bytes, name: str, rate: int, window: Window) -> np.ndarray:
@@ -259,7 +257,9 @@ def _track(container: "InputContainer", data: bytes, name: str) -> _Track:
     packets = list(_demuxed(container, stream))
     if any(packet.is_corrupt for packet in packets) and not wave_of_a_pipe(data):
         raise BrokenSample(name, _TRUNCATED)
-    seconds = float(sum((packet.duration or 0) * packet.time_base for packet in packets if not packet.is_discard))
+    # The last packet of an Ogg file may take off samples: a negative duration, which FFmpeg says as one of 32 bits.
+    durations = [(p.duration or 0, p.time_base) for p in packets if not p.is_discard]
+    seconds = float(sum((units - (units >> 31 << 32)) * unit for units, unit in durations))
     if abs(in_header - seconds) < _AGREE * seconds:  # else the header tells a guess from the bits a second
         seconds = in_header
     _refuse_length(seconds, name)

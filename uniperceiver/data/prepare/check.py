@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from uniperceiver.config import Recipe
 from uniperceiver.data.formats import class_names, notes_of
@@ -18,14 +19,16 @@ from uniperceiver.own_code import import_code
 from uniperceiver.tokenizers import bpe
 from uniperceiver.waiting import bars
 
+Number = TypeVar("Number", int, float)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """The smallest, the middle and the largest of some numbers."""
 
-    least: int
-    median: int
-    most: int
+    least: float
+    median: float
+    most: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +175,7 @@ def _report(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> SetRepor
             *notes_of(data_set.samples.source),
             *left_out_captions(uses[0].name, findings.left_out["captions"]),
             *_cut_boxes(uses[0].name, findings),
+            *_odd_sounds(uses, findings),
         ),
         sizes={name: _spread(counts) for name, counts in findings.sizes.items()},
         classes=_classes(data_set, findings),
@@ -204,7 +208,7 @@ def _things(recipe: Recipe, data_set: RecipeSet, findings: Findings) -> ThingCou
     )
 
 
-def _spread(counts: Counter[int]) -> Spread:
+def _spread(counts: Counter[Number]) -> Spread:
     values = sorted(counts)
     up_to = list(itertools.accumulate(counts[value] for value in values))
     middle = next(value for value, below in zip(values, up_to, strict=True) if 2 * below >= up_to[-1])
@@ -223,6 +227,20 @@ def _cut_boxes(name: str, findings: Findings) -> Iterator[str]:
     for key, what in (("boxes", outside), ("edges", beyond)):
         if count := findings.left_out[key]:
             yield f"{name}: {count:,} boxes {what}"
+
+
+def _odd_sounds(uses: Sequence[Use], findings: Findings) -> Iterator[str]:
+    """Lines about sounds that are silent, or shorter than what a task hears of them."""
+    lengths = findings.sizes["sound seconds"] if "sound seconds" in findings.sizes else Counter[float]()
+    if count := findings.left_out["silent"]:
+        yield f"{uses[0].name}: {count:,} of {lengths.total():,} sounds are silent"
+    for use in uses:
+        short = sum(count for seconds, count in lengths.items() if seconds < round(use.preprocess.seconds, 2))
+        if use.task.hears and short:
+            yield (
+                f"{use.name}: {short:,} of {lengths.total():,} sounds are shorter than seconds "
+                f"{use.preprocess.seconds:g}, and lie in silence"
+            )
 
 
 def _classes(data_set: RecipeSet, findings: Findings) -> ClassCounts | None:

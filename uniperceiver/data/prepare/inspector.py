@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from uniperceiver.data.batch import lacking
+from uniperceiver.data.batch import lacking, media_read
 from uniperceiver.data.formats import Source
-from uniperceiver.data.media.clips import Extent, clip_extent
+from uniperceiver.data.media.clips import clip_extent
 from uniperceiver.data.media.decode import decode_image, stored_size
 from uniperceiver.data.media.preprocess import READERS, Preprocess
+from uniperceiver.data.media.samples import hear_array
+from uniperceiver.data.media.sounds import hear_sound
 from uniperceiver.data.prepare.things import ThingFindings
 from uniperceiver.errors import BrokenSample
 from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 from uniperceiver.tasks.candidates import TextCodec
 from uniperceiver.tasks.task import Task
 
@@ -68,9 +71,10 @@ class Findings:
     """What is known of the samples that were read; counts only, so that it stays small."""
 
     faults: list[Fault] = field(default_factory=list)
-    sizes: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
+    sizes: defaultdict[str, Counter[float]] = field(default_factory=lambda: defaultdict(Counter))  # "image width", ...
     labels: Counter[int] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)  # what samples lost: "captions", "boxes", "edges" of boxes
+    # What samples lost: "captions", "boxes", "edges" of boxes; and which are "silent".
+    left_out: Counter[str] = field(default_factory=Counter)
     tokens: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))  # by use
     things: ThingFindings = field(default_factory=ThingFindings)  # in the pictures, where a task asks for them
     hash_I: "array[int]" = field(default_factory=lambda: array("Q"))  # of the samples' names, in order
@@ -81,9 +85,10 @@ class Findings:
         self.labels.update(other.labels)
         self.left_out.update(other.left_out)
         self.things.update(other.things)
-        for mine, more in ((self.sizes, other.sizes), (self.tokens, other.tokens)):
-            for name, counts in more.items():
-                mine[name].update(counts)
+        for name, sizes in other.sizes.items():
+            self.sizes[name].update(sizes)
+        for name, tokens in other.tokens.items():
+            self.tokens[name].update(tokens)
         self.hash_I.extend(other.hash_I)
 
     @property
@@ -134,8 +139,8 @@ class Inspector:
         for use in data_set.uses:
             if (what := lacking(use.task, sample, training=use.training)) is not None:
                 reasons[use.name] = f"has no {what}"
-        for modality in dict.fromkeys(modality for use in data_set.uses for modality in use.task.media):
-            asking = [use for use in data_set.uses if modality in use.task.media and use.name not in reasons]
+        for modality in dict.fromkeys(modality for use in data_set.uses for modality in media_read(use.task)):
+            asking = [use for use in data_set.uses if modality in media_read(use.task) and use.name not in reasons]
             if asking and (damage := _measure(sample, modality, asking[0].preprocess, findings)) is not None:
                 reasons |= dict.fromkeys([use.name for use in asking], damage)
         asking = [use for use in data_set.uses if use.task.answer.reads_objects and use.name not in reasons]
@@ -160,14 +165,11 @@ def _measure(sample: Sample, modality: str, preprocess: Preprocess, findings: Fi
         if modality not in _EXTENTS:
             READERS[modality].values(sample, preprocess, None, None)
             return None
-        extent = _EXTENTS[modality](sample, preprocess)
+        measures = _EXTENTS[modality](sample, preprocess, findings)
     except BrokenSample as error:
         return error.reason
-    noun = MODALITIES[modality].noun
-    findings.sizes[f"{noun} width"][extent.width] += 1
-    findings.sizes[f"{noun} height"][extent.height] += 1
-    if extent.frames is not None:
-        findings.sizes[f"{noun} frames"][extent.frames] += 1
+    for what, measure in measures.items():
+        findings.sizes[f"{MODALITIES[modality].noun} {what}"][measure] += 1
     return None
 
 
@@ -184,23 +186,40 @@ def _count_things(sample: Sample, findings: Findings, *, masks: bool) -> str | N
     return None
 
 
-def _image_extent(sample: Sample, preprocess: Preprocess) -> Extent:
+def _image_extent(sample: Sample, preprocess: Preprocess, _: Findings) -> dict[str, float]:
     image = sample.image
     if isinstance(image, bytes):
         image = decode_image(image, sample.id, most_pixels=preprocess.most_pixels)
     assert image is not None
-    return Extent(frames=None, height=image.shape[0], width=image.shape[1])
+    return {"width": image.shape[1], "height": image.shape[0]}
 
 
-def _clip_extent(sample: Sample, preprocess: Preprocess) -> Extent:
+def _clip_extent(sample: Sample, preprocess: Preprocess, _: Findings) -> dict[str, float]:
     if isinstance(sample.clip, bytes):
-        return clip_extent(sample.clip, sample.id, preprocess.most_pixels)
+        extent = clip_extent(sample.clip, sample.id, preprocess.most_pixels)
+        assert extent.frames is not None
+        return {"width": extent.width, "height": extent.height, "frames": extent.frames}
     assert sample.clip is not None
-    return Extent(frames=sample.clip.shape[0], height=sample.clip.shape[1], width=sample.clip.shape[2])
+    frames, height, width = sample.clip.shape[:3]
+    return {"width": width, "height": height, "frames": frames}
 
 
-# What people want to know of the sizes of a modality; others are only read.
-_EXTENTS: Mapping[str, Callable[[Sample, Preprocess], Extent]] = {"image": _image_extent, "video": _clip_extent}
+def _sound_extent(sample: Sample, _: Preprocess, findings: Findings) -> dict[str, float]:
+    sound = sample.holder("audio")
+    heard = hear_array(sound.array, sound.rate, sample.id) if isinstance(sound, Sound) else None
+    if isinstance(sound, bytes):
+        heard = hear_sound(sound, sample.id)
+    assert heard is not None
+    findings.left_out["silent"] += heard.silent
+    return {"seconds": round(heard.seconds, 2), "rate": heard.rate, "channels": heard.channels}
+
+
+# What people want to know of a modality, in the order in which it is told; others are only read.
+_EXTENTS: Mapping[str, Callable[[Sample, Preprocess, Findings], dict[str, float]]] = {
+    "image": _image_extent,
+    "video": _clip_extent,
+    "audio": _sound_extent,
+}
 
 
 def named_twice(source: Source, findings: Findings) -> dict[str, int]:

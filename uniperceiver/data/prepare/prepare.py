@@ -11,6 +11,7 @@ from typing import Any
 
 from uniperceiver.atomic import clean, only_one, write_text
 from uniperceiver.config import TaskConfig, parse_recipe, read_overrides
+from uniperceiver.data.batch import media_read
 from uniperceiver.data.formats import notes_of
 from uniperceiver.data.loader import load
 from uniperceiver.data.prepare.recipe import prepared_recipe, write_classes
@@ -95,15 +96,15 @@ def prepare_data(path: Path, overrides: Sequence[str], out: Path, workers: int, 
 
 
 def _check_task(task: Task) -> None:
-    """A shard holds a file and its captions, or a text, of each sample.
+    """A shard holds files and their captions, or a text, of each sample.
 
     Raises:
         UserError: the task looks at something else, or at more.
     """
-    inputs = (*task.media, *([TEXT] if task.answer.reads_text(task) else []))
-    without = [modality for modality in task.media if modality not in RECODERS]
-    if len(inputs) > 1 or without:
-        nouns = " and ".join(MODALITIES[modality].noun for modality in without or inputs)
+    media, reads = media_read(task), task.answer.reads_text(task)
+    without = [modality for modality in media if modality not in RECODERS]
+    if without or (media and reads):
+        nouns = " and ".join(MODALITIES[modality].noun for modality in without or (*media, TEXT))
         raise UserError(f"tasks.{task.name}: no shards are written of {nouns}; leave this task's data as they are")
 
 
@@ -117,7 +118,8 @@ def _plans(sets: Sequence[RecipeSet]) -> tuple[SetPlan, ...]:
         plans[name.lower()] = SetPlan(
             name=name,
             data=data_set.samples,
-            modality=first.modality,
+            media=data_set.media,
+            rate=data_set.rate,
             side=max(_side(reader.data.config, reader.split == "train") for reader in data_set.readers),
             per_shard=min(max(math.ceil(size / _SHARDS), _LEAST), _MOST),
         )
@@ -140,6 +142,7 @@ def _described(data_set: RecipeSet, plan: SetPlan) -> dict[str, Any]:
         "samples": samples,
         "side": plan.side,
         "per_shard": plan.per_shard,
+        **({} if plan.rate is None else {"media": list(plan.media), "rate": plan.rate}),
     }
 
 
@@ -184,6 +187,8 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
     if not samples:
         first = reports[0].broken[0]
         raise UserError(f"{plan.data.uses[0].name}: no sample can be read; the first: {first.sample}: {first.reason}")
+    tracks = sum(report.tracks for report in reports)
+    notes = [f"{tracks:,} clips lose their sound track, as no task hears them"] if tracks else []
     return PreparedSet(
         name=plan.name,
         used_by=tuple(use.name for use in plan.data.uses),
@@ -191,7 +196,7 @@ def _summed(plan: SetPlan, reports: Sequence[ShardReport]) -> PreparedSet:
         broken=sum(len(report.broken) for report in reports),
         shards=sum(report.samples > 0 for report in reports),
         bytes=sum(report.bytes for report in reports),
-        notes=notes_of(plan.data.source),
+        notes=(*notes_of(plan.data.source), *notes),
     )
 
 

@@ -12,7 +12,6 @@ from uniperceiver.data.formats import class_names
 from uniperceiver.data.formats.files import class_texts
 from uniperceiver.data.prepare.sets import RecipeSet
 from uniperceiver.data.prepare.shard_writer import SetPlan
-from uniperceiver.modalities import TEXT
 
 _CLASSES = "classes.txt"
 
@@ -57,9 +56,9 @@ def write_classes(out: Path, plans: Sequence[SetPlan]) -> None:
 
 
 def _source(plan: SetPlan, *, pairs: bool) -> dict[str, Any]:
-    text = "json.text" if plan.modality == TEXT else "json.captions"
+    text = "json.captions" if plan.media else "json.text"
     source: dict[str, Any] = {"format": "webdataset", "path": plan.name, "id": "json.id", "text": text}
-    if pairs and plan.modality == TEXT:
+    if pairs and not plan.media:
         source["text_pair"] = "json.text_pair"
     names = class_names(plan.data.source)
     if names is None:

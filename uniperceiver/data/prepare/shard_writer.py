@@ -4,18 +4,22 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from uniperceiver.atomic import whole_file, write_text
 from uniperceiver.data.batch import lacking
 from uniperceiver.data.formats import class_names
+from uniperceiver.data.media.sounds import decode_sound
 from uniperceiver.data.prepare.inspector import DataSet
-from uniperceiver.data.prepare.recode import RECODERS
+from uniperceiver.data.prepare.recode import RECODERS, Storing, has_track
 from uniperceiver.data.prepare.things import written_things
 from uniperceiver.errors import BrokenSample, UserError
-from uniperceiver.modalities import TEXT
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.records import Sample
+from uniperceiver.records.sounds import Sound
 
 PROGRESS = ".progress"  # folder with a note about each shard that is done
 
@@ -26,8 +30,9 @@ class SetPlan:
 
     name: str  # of its folder
     data: DataSet
-    modality: str  # of which nothing else is kept of a sample, beside captions, class and things
+    media: tuple[str, ...]  # which are kept of a sample, beside captions, class and things; none: its text
     side: int  # most pixels of the shorter side
+    rate: int | None  # samples a second of sounds; None: no task hears
     per_shard: int  # samples
 
     @property
@@ -69,6 +74,7 @@ class ShardReport:
     samples: int
     bytes: int
     broken: tuple[LeftOut, ...]
+    tracks: int = 0  # clips that lost their sound track, which no task hears
 
 
 @dataclass(frozen=True)
@@ -118,26 +124,27 @@ def _noted_report(note: Path, path: Path) -> ShardReport | None:
 def _write(plan: SetPlan, number: int, path: Path) -> ShardReport:
     start = number * plan.per_shard
     broken: list[LeftOut] = []
-    good = 0
+    good = tracks = 0
     with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for index in range(start, min(start + plan.per_shard, len(plan.data.source))):
             try:
-                members = _members(plan, index)
+                members, lost = _members(plan, index)
             except BrokenSample as error:
                 broken.append(LeftOut(sample=error.sample, reason=error.reason))
                 continue
-            good += 1
+            good, tracks = good + 1, tracks + lost
             for kind, data in members.items():
                 info = tarfile.TarInfo(f"{index:08d}.{kind}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
     if not good:
         path.unlink()  # the format takes no empty shard
-    return ShardReport(samples=good, bytes=path.stat().st_size if good else 0, broken=tuple(broken))
+    size = path.stat().st_size if good else 0
+    return ShardReport(samples=good, bytes=size, broken=tuple(broken), tracks=tracks)
 
 
-def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
-    """The members of a sample by what stands behind the key.
+def _members(plan: SetPlan, index: int) -> tuple[dict[str, bytes], bool]:
+    """The members of a sample by what stands behind the key, and whether its clip loses its sound track.
 
     Raises:
         BrokenSample: no task can use it.
@@ -146,22 +153,38 @@ def _members(plan: SetPlan, index: int) -> dict[str, bytes]:
     lacks = [lacking(use.task, sample, training=use.training) for use in plan.data.uses]
     if all(lacks):
         raise BrokenSample(sample.id, f"has no {lacks[0]}")
-    values = _texts_and_class(plan, sample)
-    if plan.modality == TEXT:
-        return {"json": json.dumps(values).encode()}
-    value = sample.value(plan.modality)
-    assert value is not None
-    assert not isinstance(value, str)
-    kind, data = RECODERS[plan.modality](value, plan.side, sample.id, plan.data.uses[0].preprocess.most_pixels)
+    values, members = _texts_and_class(plan, sample), dict[str, bytes]()
+    how = Storing(side=plan.side, most_pixels=plan.data.uses[0].preprocess.most_pixels, rate=plan.rate)
+    lost = False
+    for modality in plan.media:
+        value = _kept(plan, sample, modality)
+        if value is not None:
+            # A clip beside a sound of its own needs no track.
+            own = modality != "audio" and sample.value("audio") is not None
+            kind, data = RECODERS[modality](value, sample.id, replace(how, rate=None) if own else how)
+            members[kind] = data
+            lost |= plan.rate is None and isinstance(value, bytes) and value != data and has_track(value)
     if plan.has_things:
+        (data,) = members.values()
         values["objects"] = written_things(sample, data, class_names(plan.data.source), masks=plan.has_masks)
-    return {kind: data, "json": json.dumps(values).encode()}
+    return {**members, "json": json.dumps(values).encode()}, lost
+
+
+def _kept(plan: SetPlan, sample: Sample, modality: str) -> bytes | np.ndarray | Sound | None:
+    """What is stored of a medium of a sample; None: nothing, or it stays in the file that holds it."""
+    value = sample.value(modality)
+    if value is None and MODALITIES[modality].track_of not in plan.media:
+        value = sample.holder(modality)
+        if isinstance(value, bytes) and plan.rate is not None:
+            value = Sound(decode_sound(value, sample.id, plan.rate, lambda seconds: (0.0, seconds)), plan.rate)
+    assert not isinstance(value, str)
+    return value
 
 
 def _texts_and_class(plan: SetPlan, sample: Sample) -> dict[str, object]:
     """What the sample has beside its picture: name, texts and class."""
     values: dict[str, object] = {"id": sample.id}
-    if plan.modality == TEXT:
+    if not plan.media:
         values["text"] = sample.text
         if sample.second is not None and sample.text is not None:
             values |= {"text": sample.text[: sample.second - 1], "text_pair": sample.text[sample.second :]}

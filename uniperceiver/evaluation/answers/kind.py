@@ -16,7 +16,17 @@ from uniperceiver.evaluation.intervals import Interval, bootstrap_mean
 from uniperceiver.evaluation.localisation.shown import ShownThings
 from uniperceiver.evaluation.metrics import perplexity, top_k_hits
 from uniperceiver.evaluation.predictions import Prediction, likeliest_of, of_plain, plain
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, as_evaluated, autocast, measured, represented
+from uniperceiver.evaluation.split import (
+    AnyModel,
+    Settings,
+    Split,
+    as_evaluated,
+    at_moments,
+    autocast,
+    averaged,
+    measured,
+    represented,
+)
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import Candidates
@@ -130,12 +140,16 @@ def scores(
         others_KD = {name: represented(model, other, settings) for name, other in (others or {}).items()}
 
         def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
-            feature_RD, target_R = input_features(model, batch), batch.readout.target_R
-            logits_RK, part = compare(model, task, feature_RD, c_KD), Scores()
+            features = [input_features(model, moment) for moment in at_moments(batch)]
+
+            def compared(other_KD: Tensor) -> Tensor:
+                return averaged([compare(model, task, feature_RD, other_KD) for feature_RD in features])
+
+            logits_RK, target_R, part = compared(c_KD), batch.readout.target_R, Scores()
             part.add(logits_RK, target_R, batch.readout.row_R)
             for name, other_KD in others_KD.items():
                 of_other = Scores()
-                of_other.add(compare(model, task, feature_RD, other_KD), target_R, batch.readout.row_R)
+                of_other.add(compared(other_KD), target_R, batch.readout.row_R)
                 part.hit1_of[name] = of_other.hit1
             answers: Sequence[Prediction] = []
             if settings.on_predictions is not None:

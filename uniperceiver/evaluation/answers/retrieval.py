@@ -1,5 +1,7 @@
 """Retrieval: every input of a split is compared with every caption of it, in both directions.
 
+Where the candidates are no texts but sounds (or another modality), each sample has one, which is called as the sample.
+
 Shape suffixes: I inputs, C captions, D width.
 """
 
@@ -22,10 +24,20 @@ from uniperceiver.evaluation.answers.kind import (
 from uniperceiver.evaluation.intervals import bootstrap_mean
 from uniperceiver.evaluation.predictions import Prediction
 from uniperceiver.evaluation.retrieval import retrieval_chance, retrieval_hits, retrieval_loss
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
+from uniperceiver.evaluation.split import (
+    AnyModel,
+    Settings,
+    Split,
+    at_moments,
+    autocast,
+    averaged,
+    measured,
+    represented,
+)
+from uniperceiver.modalities import TEXT
 from uniperceiver.records import Batch, Sample
 from uniperceiver.tasks.ask import represent_inputs
-from uniperceiver.tasks.candidates import Candidates
+from uniperceiver.tasks.candidates import Candidates, represent_candidates
 from uniperceiver.tasks.likelihood import logits
 from uniperceiver.tasks.sequences import text_sequences
 
@@ -63,41 +75,52 @@ class RetrievalEvaluation(Evaluation):
     @torch.no_grad()
     def shown(self, model: AnyModel, split: Split, settings: Settings, samples: Sequence[Sample]) -> Iterator[Shown]:
         """Each sample among the first captions of all that are shown."""
-        texts = list(dict.fromkeys(sample.captions[0] for sample in samples))
-        z_ID = represent_inputs(model, batch_of(split, settings, samples))
-        scale = model.scale(split.task.temperature)
-        probability_IC = logits(z_ID, _represented(model, split, settings, texts), scale).softmax(dim=-1)
-        for sample, probability_C in zip(samples, probability_IC, strict=True):
+        batch = batch_of(split, settings, samples)
+        own = [_candidates(split, sample.id, sample.captions)[0] for sample in samples]
+        texts, scale = list(dict.fromkeys(own)), model.scale(split.task.temperature)
+        if split.task.target == TEXT:
+            c_CD = _represented(model, split, settings, texts)
+        else:
+            c_CD = _represented_of_batch(model, batch)[[own.index(text) for text in texts]]
+        probability_IC = logits(represent_inputs(model, batch), c_CD, scale).softmax(dim=-1)
+        for truth, probability_C in zip(own, probability_IC, strict=True):
             answers = likeliest(probability_C, texts)
-            yield Shown(truth=sample.captions[:1], answers=answers, right=answers[0][0] == sample.captions[0])
+            yield Shown(truth=(truth,), answers=answers, right=answers[0][0] == truth)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Representations of all inputs and all their captions."""
+    """Representations of all inputs and all their captions, or of what else is their candidate."""
 
     z_ID: Tensor
     c_CD: Tensor
     owner_C: Tensor  # int64, which input a caption belongs to
-    texts: list[str]
+    texts: list[str]  # of candidates that are no texts, the names of their samples
     samples: list[str]  # the name of each input
 
 
 def gallery(model: AnyModel, split: Split, settings: Settings) -> Gallery:
-    """Encode every input of the split and every one of its captions."""
-    inputs, owners, texts, samples = list[Tensor](), list[int](), list[str](), list[str]()
+    """Encode every input of the split and every one of its candidates."""
+    inputs, others, owners, texts, samples = list[Tensor](), list[Tensor](), list[int](), list[str](), list[str]()
     with torch.no_grad(), autocast(settings):
 
         def encoded(batch: Batch, captions_of_samples: list[tuple[str, ...]]) -> dict[str, Any]:
-            captions = [list(captions) for captions in captions_of_samples]
-            return {"inputs": represent_inputs(model, batch), "samples": list(batch.ids), "captions": captions}
+            pairs = zip(batch.ids, captions_of_samples, strict=True)
+            of_batch = {} if split.task.target == TEXT else {"others": _represented_of_batch(model, batch)}
+            return {
+                "inputs": averaged([represent_inputs(model, moment) for moment in at_moments(batch)]),
+                "samples": list(batch.ids),
+                "captions": [list(_candidates(split, name, captions)) for name, captions in pairs],
+                **of_batch,
+            }
 
         for part in measured(split, settings, encoded):
             inputs.append(part["inputs"].to(settings.device))
+            others += [part["others"].to(settings.device)] if "others" in part else []
             owners += [len(samples) + row for row, captions in enumerate(part["captions"]) for _ in captions]
             samples += part["samples"]
             texts += [text for captions in part["captions"] for text in captions]
-        c_CD = _represented(model, split, settings, texts)
+        c_CD = torch.cat(others) if others else _represented(model, split, settings, texts)
     owner_C = torch.tensor(owners, device=c_CD.device)
     return Gallery(z_ID=torch.cat(inputs), c_CD=c_CD, owner_C=owner_C, texts=texts, samples=samples)
 
@@ -121,6 +144,17 @@ def _best_texts(split: Split, collected: Gallery, logits_IC: Tensor) -> list[Pre
         )
         for sample, own, caption, probability in rows
     ]
+
+
+def _candidates(split: Split, name: str, captions: tuple[str, ...]) -> tuple[str, ...]:
+    """What the candidates of a sample are called: its captions, or where they are no texts, as itself."""
+    return captions if split.task.target == TEXT else (name,)
+
+
+def _represented_of_batch(model: AnyModel, batch: Batch) -> Tensor:
+    """The candidates that come with a batch, (C, D)."""
+    assert batch.candidates is not None
+    return represent_candidates(model, Candidates(sequences=batch.candidates))
 
 
 def _represented(model: AnyModel, split: Split, settings: Settings, texts: Sequence[str]) -> Tensor:

@@ -14,7 +14,16 @@ from uniperceiver.evaluation.answers.kind import Evaluation, Metrics, Shown, bat
 from uniperceiver.evaluation.intervals import bootstrap_mean, bootstrap_precision
 from uniperceiver.evaluation.metrics import mean_average_precision
 from uniperceiver.evaluation.predictions import Prediction, plain
-from uniperceiver.evaluation.split import AnyModel, Settings, Split, autocast, measured, represented
+from uniperceiver.evaluation.split import (
+    AnyModel,
+    Settings,
+    Split,
+    at_moments,
+    autocast,
+    averaged,
+    measured,
+    represented,
+)
 from uniperceiver.records import Batch, Sample, to_device
 from uniperceiver.tasks.ask import compare, input_features
 from uniperceiver.tasks.candidates import represent_in_chunks
@@ -35,7 +44,10 @@ class TagsEvaluation(Evaluation):
             c_KD = represented(model, candidates, settings)
 
             def scored(batch: Batch, captions: list[tuple[str, ...]]) -> dict[str, Any]:
-                log_NK = compare(model, task, input_features(model, batch), c_KD).float().log_softmax(dim=-1).cpu()
+                logits_NK = averaged(
+                    [compare(model, task, input_features(model, moment), c_KD) for moment in at_moments(batch)]
+                )
+                log_NK = logits_NK.float().log_softmax(dim=-1).cpu()
                 assert batch.readout.soft_RK is not None
                 target_NK, answers = batch.readout.soft_RK.cpu(), list[Prediction]()
                 if settings.on_predictions is not None:

@@ -18,6 +18,7 @@ from uniperceiver.own_code import import_code
 from uniperceiver.runs.architecture import moe_of
 from uniperceiver.runs.checks.recipe import check_processes, check_recipe
 from uniperceiver.runs.checks.sizes import check_sizes
+from uniperceiver.runs.hearing.statistics import heard_alike
 from uniperceiver.runs.initial_weights import architecture_of_run, read_start
 from uniperceiver.runs.plan.counts import (
     WRAPS,
@@ -33,7 +34,6 @@ from uniperceiver.runs.plan.counts import (
 from uniperceiver.runs.plan.devices import Cluster
 from uniperceiver.runs.plan.measure import BatchCost, measure
 from uniperceiver.runs.prepare import asked_architecture
-from uniperceiver.runs.sounds import heard_alike
 from uniperceiver.runs.training import autocast_of, method_of, mixture_of
 from uniperceiver.runs.tuning import freeze, with_fraction
 from uniperceiver.tasks.candidates import TextCodec

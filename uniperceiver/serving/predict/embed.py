@@ -28,7 +28,7 @@ from uniperceiver.serving.predictor import UniPerceiver
 PART = 4096  # files of a part
 _FACTS = "embedding.json"
 _TRIED = 16  # files of the whole list, where all of a part are broken: whether the list is wrong, or the part
-_READERS = {"image": UniPerceiver.encode_image, "video": UniPerceiver.encode_video}
+_READERS = {"image": UniPerceiver.encode_image, "video": UniPerceiver.encode_video, "audio": UniPerceiver.encode_audio}
 
 
 @dataclass(frozen=True, kw_only=True)

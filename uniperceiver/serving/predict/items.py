@@ -12,7 +12,7 @@ from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import modality_of_file
 from uniperceiver.serving.values import Media
 
-MODALITIES_READ = ("image", "video")
+MODALITIES_READ = ("image", "video", "audio")
 _LOOKED_AT = 8  # samples that stand for all of a set: reading it whole would take as long as embedding it
 
 
@@ -50,7 +50,7 @@ class FileItems:
         self._files = files
         for name in files:
             if modality_of_file(Path(name).suffix) not in MODALITIES_READ:
-                raise UserError(f"{name}: is no picture and no clip by its name; leave it out of the list")
+                raise UserError(f"{name}: is no picture, clip or sound by its name; leave it out of the list")
 
     def __len__(self) -> int:
         return len(self._files)
@@ -88,7 +88,7 @@ class SourceItems:
             value = sample.value(modality)
             if value is not None and not isinstance(value, str):
                 return EmbeddedItem(name=sample.id, modality=modality, media=value)
-        return EmbeddedItem(name=sample.id, error=f"{sample.id}: has no picture and no clip")
+        return EmbeddedItem(name=sample.id, error=f"{sample.id}: has no picture, clip or sound")
 
     def fingerprint(self) -> str:
         """Of what a recipe says, the number of samples, and the names of some that lie evenly over the set."""

@@ -94,6 +94,6 @@ def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[
     for line in not_taken(word, others):
         warn(line)
     if not taken:
-        noun = "images or clips" if modality is None else f"{MODALITIES[modality].noun}s"
+        noun = "images, clips or sounds" if modality is None else f"{MODALITIES[modality].noun}s"
         raise UserError(f"{word}: no {noun} in this folder; give another one, or files")
     yield from taken

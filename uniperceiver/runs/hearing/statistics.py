@@ -13,7 +13,7 @@ import numpy as np
 
 from uniperceiver.data.media.sound_view import sound_grid
 from uniperceiver.data.tasks import TaskData
-from uniperceiver.errors import BrokenSample
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.records.sounds import SoundShape
 from uniperceiver.serving.saved import read_architecture
@@ -36,9 +36,18 @@ def measured(arch: Architecture, tasks: Sequence[TaskData], seed: int, folder: P
 
 
 def heard_alike(tasks: Sequence[TaskData], arch: Architecture) -> list[TaskData]:
-    """The tasks, of which those that hear do so as the model does."""
+    """The tasks, of which those that hear do so as the model does.
+
+    Raises:
+        UserError: the model does not hear.
+    """
 
     def of(data: TaskData) -> TaskData:
+        if arch.sound is None:
+            raise UserError(
+                f"tasks.{data.task.name}: hears ({', '.join(data.task.modalities)}), which this model does not; train "
+                "one with this task"
+            )
         return dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, sound=arch.sound))
 
     return [of(data) if data.task.hears else data for data in tasks]
