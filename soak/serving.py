@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -12,6 +13,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -142,7 +144,9 @@ def terminated(folder: Path, seconds: float) -> dict[str, Any]:
 def killed_engines(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
     """An engine killed under load, again and again: every request is answered, and the server is back."""
     rng, slowest, back = np.random.default_rng(seed), 0.0, list[float]()
+    began = time.monotonic()
     with running(folder, "--limit", f"restarts={kills}") as (served, _):
+        load = time.monotonic() - began  # of front and engine
         statuses, stop = Counter[int](), threading.Event()
         request = mixed_requests()[0]
 
@@ -170,7 +174,14 @@ def killed_engines(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
             thread.join()
         alive = served.process.poll() is None
     good = alive and set(statuses) <= {200, 503}
-    return {"good": good, "statuses": dict(statuses), "slowest": slowest, "back": max(back), "kills": kills}
+    return {
+        "good": good,
+        "statuses": dict(statuses),
+        "slowest": slowest,
+        "back": max(back),
+        "load": load,
+        "kills": kills,
+    }
 
 
 def slow_clients(folder: Path, count: int) -> dict[str, Any]:
@@ -181,20 +192,42 @@ def slow_clients(folder: Path, count: int) -> dict[str, Any]:
         slow = [socket.create_connection(served.address, timeout=60) for _ in range(count)]
         for place, connection in enumerate(slow):
             connection.sendall((b"", b"POST /v1/embed HTTP/1.1\r\nHo", part)[place % 3])
-        statuses, health = Counter[int](), list[float]()
-        with served.client() as client:
-            for _ in range(100):
-                statuses[client.post("/v1/embed", json={"inputs": [{"text": "a"}]}).status_code] += 1
-                before = time.monotonic()
-                client.get("/health")
-                health.append(time.monotonic() - before)
-        answers = [raw.read_answer(connection) for connection in slow]
-        closed = time.monotonic() - start
-        for connection in slow:
-            connection.close()
+        opened = time.monotonic() - start
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(_closings, slow, start)
+            statuses, health = Counter[int](), list[float]()
+            with served.client() as client:
+                for _ in range(100):
+                    statuses[client.post("/v1/embed", json={"inputs": [{"text": "a"}]}).status_code] += 1
+                    before = time.monotonic()
+                    client.get("/health")
+                    health.append(time.monotonic() - before)
+            answers, closed = watching.result()
     kinds = [sorted({raw.status(answer) for answer in answers[kind::3]}) for kind in range(3)]
     good = statuses == {200: 100} and kinds == [[0], [0], [408]] and closed <= 20
-    return {"good": good, "seconds": closed, "health": float(np.percentile(health, 99)), "answers": kinds}
+    return {
+        "good": good,
+        "seconds": closed,
+        "opened": opened,
+        "health": float(np.percentile(health, 99)),
+        "answers": kinds,
+    }
+
+
+def _closings(slow: list[socket.socket], start: float) -> tuple[list[bytes], float]:
+    """What each connection got until it was closed, and when the last one was."""
+    answers, open_ones = [b""] * len(slow), {connection: place for place, connection in enumerate(slow)}
+    while open_ones:
+        for connection in select.select(list(open_ones), [], [], 60)[0]:
+            try:
+                data = connection.recv(65536)
+            except ConnectionError:
+                data = b""
+            answers[open_ones[connection]] += data
+            if not data:
+                del open_ones[connection]
+                connection.close()
+    return answers, time.monotonic() - start
 
 
 def large_picture(folder: Path) -> dict[str, Any]:

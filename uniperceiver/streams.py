@@ -1,9 +1,14 @@
 """Named random streams: what is drawn is a function of (seed, names), never of who drew before."""
 
+from __future__ import annotations  # torch is named by annotations only, and who draws no tensors goes without it
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(seed: int, *names: str | int) -> int:
@@ -19,4 +24,6 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
 
 def torch_stream(seed: int, *names: str | int) -> torch.Generator:
     """A CPU torch generator for the stream of that name."""
+    import torch
+
     return torch.Generator().manual_seed(seed_of(seed, *names))

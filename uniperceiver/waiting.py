@@ -84,11 +84,14 @@ class Bars:
 @contextmanager
 def bars(*, quiet: bool = False) -> Iterator[Bars]:
     """Bars that are gone at the end of the block; nothing at all where it is to be quiet."""
+    if quiet:
+        yield Bars(None, quiet)
+        return
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    if quiet or not shows_bars(console):
+    if not shows_bars(console):
         yield Bars(None, quiet)
         return
     with Progress(console=console, transient=True) as progress:

@@ -1,6 +1,7 @@
 """An exported folder answers what the model answers, without torch."""
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.clips import clip_bytes
 from tests.exported import CLIPS, CLOSE, LABELS, PICTURES, TEXTS, ExportedModel, difference, exported, tiny_saved
-from uniperceiver import UserError
+from uniperceiver import UserError, cli
 from uniperceiver.runner import Runner
 
 NAMES = (
@@ -59,6 +61,80 @@ def test_captions_are_the_same_texts(dense: ExportedModel, options: dict[str, An
     captions = dense.model.caption(pictures, **options)
     assert dense.runner.caption(pictures, **options) == captions
     assert any(captions)
+
+
+def test_pictures_and_clips_are_asked_about_in_one_call(dense: ExportedModel, tmp_path: Path) -> None:
+    files = mixed_files(tmp_path)
+    calls: list[Callable[[Any], Any]] = [
+        lambda model: model.classify(files, LABELS),
+        lambda model: model.rank(files, TEXTS),
+    ]
+    for ask in calls:
+        assert difference(ask, dense) <= CLOSE
+    with pytest.raises(UserError, match="caption: no task of the exported model answers this about video"):
+        dense.runner.caption(files, 2)
+
+
+def mixed_files(folder: Path) -> list[Path]:
+    """A picture, a clip, and a picture."""
+    for name, pixels in zip(("a.png", "c.png"), PICTURES, strict=False):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "b.mp4").write_bytes(clip_bytes(6))
+    return [folder / name for name in ("a.png", "b.mp4", "c.png")]
+
+
+def test_what_an_answer_is_made_of(dense: ExportedModel) -> None:
+    why, expected = dense.runner.explain(PICTURES, LABELS), dense.model.explain(PICTURES, LABELS, decisions=False)
+    assert why.labels == expected.labels
+    assert why.temperature == pytest.approx(expected.temperature)
+    assert np.abs(why.cosine_NK - expected.cosine_NK.numpy()).max() <= CLOSE
+    assert np.abs(why.probability_NK - expected.probability_NK.numpy()).max() <= CLOSE
+    with pytest.raises(UserError, match="what gates decide is not exported"):
+        dense.runner.explain(PICTURES, LABELS, decisions=True)
+
+
+QUESTIONS = (
+    ["classify", "--labels", "a red circle", "cat"],
+    ["classify", "--task", "image_classification"],
+    ["caption"],
+    ["rank", "--texts", "a", "b"],
+    ["embed"],
+)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=" ".join)
+def test_the_command_line_asks_an_export_as_it_asks_the_model(
+    dense: ExportedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], question: list[str]
+) -> None:
+    pictures_alone = "--task" in question or "caption" in question
+    files = [str(file) for file in mixed_files(tmp_path) if file.suffix == ".png" or not pictures_alone]
+    dense.model.save_pretrained(tmp_path / "model")
+    answers = []
+    for place in (tmp_path / "model", dense.folder):
+        assert cli.main(["predict", str(place), *question, "--json", "--", *files]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    for own, other in zip(*answers, strict=True):
+        assert own["file"] == other["file"]
+        assert own.get("answer") == other.get("answer")
+        assert own.get("scores", {}) == pytest.approx(other.get("scores", {}), abs=CLOSE)
+        assert own.get("vector", []) == pytest.approx(other.get("vector", []), abs=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--step", "1"], "an export has no steps and no code"),
+        (["--trust"], "an export has no steps and no code"),
+        (["--device", "cuda"], "an export runs on the CPU"),
+        (["--task", "colours"], "unknown task 'colours'"),
+    ],
+)
+def test_what_the_command_line_cannot_ask_an_export(
+    dense: ExportedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    (file, *_) = mixed_files(tmp_path)
+    assert cli.main(["predict", str(dense.folder), "classify", "--labels", "a", "b", *words, "--", str(file)]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_batches_do_not_matter(dense: ExportedModel) -> None:
@@ -122,13 +198,20 @@ picture = numpy.zeros((32, 32, 3), dtype=numpy.uint8)
 runner.encode_text("a text that is so long that it is cut " * 20)
 print(runner.classify(picture, ["a", "b"]).shape, runner.rank(picture, ["a"]).shape, len(runner.caption(picture)))
 runner.encode_video(numpy.zeros((1, 4, 32, 32, 3), dtype=numpy.uint8))
+from PIL import Image
+Image.fromarray(picture).save(sys.argv[2])
+from uniperceiver.cli import main
+assert main(["predict", sys.argv[1], "classify", "--labels", "a", "b", "--", sys.argv[2]]) == 0
 assert "torch" not in sys.modules
 """
 
 
-def test_nothing_of_it_needs_torch(dense: ExportedModel) -> None:
+def test_nothing_of_it_needs_torch(dense: ExportedModel, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(dense.folder)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_TORCH, str(dense.folder), str(tmp_path / "a.png")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "(1, 2) (1, 1) 1"

@@ -15,8 +15,13 @@ FREE = (
     "uniperceiver.tasks.text",
     "uniperceiver.tokenizers.bpe",
     "uniperceiver.serving.inputs",
+    "uniperceiver.serving.asking.labels",
+    "uniperceiver.serving.asking.numbers",
     "uniperceiver.serving.values",
     "uniperceiver.serving.locate",
+    "uniperceiver.serving.predict.predict",
+    "uniperceiver.serving.predict.tables",
+    "uniperceiver.data.formats",
 )
 
 

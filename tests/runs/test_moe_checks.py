@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.small_run import IMAGES, log_lines, small_recipe, train, values_of, write_recipe
 from uniperceiver import cli, evaluate, load
+from uniperceiver.cli.models import asked_model
 from uniperceiver.config import read_overrides, read_recipe
 from uniperceiver.data.scenes.source import ScenesSource
 from uniperceiver.errors import UserError
@@ -128,7 +129,11 @@ def test_a_capacity_is_noted_in_evaluation_and_prediction(
         capsys.readouterr()
         evaluate(folder, splits=("val",), task="colours")
         assert capsys.readouterr().err.count(NOTE) == noted
-        predict(folder, Question(kind="classify", labels=["red", "blue"]), [str(tmp_path / "one.png")], device="cpu")
+        predict(
+            asked_model(folder, None, trust=False, device="cpu"),
+            Question(kind="classify", labels=["red", "blue"]),
+            [str(tmp_path / "one.png")],
+        )
         assert capsys.readouterr().err.count(NOTE) == noted
 
 

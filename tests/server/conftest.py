@@ -32,7 +32,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     changes = {"model__layers": 2, "moe": {**EXPERTS, "layers": [0, 1]}}
     train(folder, parse(Recipe, region_values(tasks, steps=2, **changes), "full"))
     (folder / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
-    with started(folder, "--token-file", str(folder / "token")) as served:
+    with started(folder, "--token-file", str(folder / "token"), "--routed") as served:
         yield served
 
 

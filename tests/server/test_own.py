@@ -6,8 +6,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import features
 
 from tests.clips import clip_bytes
+from tests.server.conftest import encoded
 from tests.server.started import Served
 from uniperceiver import UniPerceiver
 
@@ -23,7 +25,10 @@ def as_files(pictures: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
 
 
 def by_label(result: dict) -> list[float]:
+    cosine_K = np.array([score["cosine"] for score in result["scores"]])
+    likely_K = np.exp((cosine_K - cosine_K.max()) / result["temperature"])
     probability = {score["label"]: score["probability"] for score in result["scores"]}
+    assert list(probability.values()) == pytest.approx((likely_K / likely_K.sum()).tolist(), abs=1e-4)
     return [probability[label] for label in LABELS]
 
 
@@ -96,6 +101,18 @@ def test_clips_and_texts_are_inputs(client: httpx.Client, model: UniPerceiver) -
         "/v1/embed", json={"inputs": [{"video": base64.b64encode(clip).decode()}, {"text": "a red circle"}]}
     ).json()
     assert np.abs(np.array(both["results"][0]["embedding"]) - model.encode_video([clip])[0].numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF"])
+def test_pictures_are_those_that_the_library_reads(client: httpx.Client, model: UniPerceiver, kind: str) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif", reason="pillow-heif is not installed").register_heif_opener()
+    elif kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    data = encoded(np.random.default_rng(3).integers(0, 256, (40, 48, 3), dtype=np.uint8), kind)
+    answer = client.post("/v1/embed", files={"file": ("a", data)})
+    assert answer.status_code == 200, answer.text
+    assert np.abs(answer.json()["results"][0]["embedding"] - model.encode_image([data]).numpy()).max() < 1e-6
 
 
 def test_what_cannot_be_used_fails_alone(client: httpx.Client, model: UniPerceiver, pictures: list[bytes]) -> None:

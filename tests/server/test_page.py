@@ -115,9 +115,11 @@ def test_every_question_is_answered(visit: Visit, picture: Path) -> None:
     assert visit.ask("Caption")
     assert visit.ask("Compare").startswith("nearest: ")
     page.get_by_role("tab", name="Find").click()
+    page.locator("#task").select_option("shapes")  # whose things have masks
     page.locator("#least").fill("0")
     assert "thing" in visit.ask("Find")
     assert page.locator("#answer rect").count() > 0
+    assert page.locator("#answer path.mask").count() == page.locator("#answer rect").count()
     assert "3 experts" in visit.ask("Inside")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert "-F file=@FILE" in page.locator("#curl").inner_text()

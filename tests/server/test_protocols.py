@@ -93,7 +93,8 @@ def test_the_open_inference_protocol_answers_as_the_library_does(
     ]
     for name, data, parameters, output, expected in cases:
         answer = infer(client, name, data, **parameters).json()
-        (tensor,) = answer["outputs"]
+        tensor, *more = answer["outputs"]
+        assert [other["name"] for other in more] == (["cosine"] if output == "probability" else [])
         assert (answer["id"], answer["model_name"], tensor["name"], tensor["datatype"]) == ("7", "tiny", output, "FP32")
         assert tensor["shape"] == list(expected.shape)
         assert np.abs(np.array(tensor["data"]) - expected.numpy().ravel()).max() < 1e-6

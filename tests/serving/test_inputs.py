@@ -14,9 +14,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.serving.inputs import (
     clip_samples,
     image_samples,
-    label_texts,
     modality_of,
-    refuse_equal,
     samples_of,
     text_samples,
 )
@@ -217,49 +215,9 @@ def test_an_opened_picture_that_is_truncated_is_named(tmp_path: Path) -> None:
         image_samples(opened)
 
 
-def test_texts_and_labels() -> None:
+def test_texts() -> None:
     assert [sample.text for sample in text_samples("a")] == ["a"]
     assert [sample.text for sample in text_samples(["a", "b"])] == ["a", "b"]
-    assert label_texts(["a", ["b", "c"]]) == (("a",), ("b", "c"))
-    with pytest.raises(UserError, match=r"give a list of texts, such as \['cat'\]"):
-        label_texts("cat")
-
-
-def test_labels_that_are_no_texts_are_named() -> None:
-    for labels, message in (
-        ([0, 1], "labels: 0 is no text; give what the class is called"),
-        ([["a", 3], "b"], "labels: 3 is no text"),
-        ({"a", "b"}, "labels: a set is no list of texts; give a list, in the order of the scores"),
-        ({"a": "b"}, "labels: a dict is no list"),
-        (3, "labels: a int is no list"),
-        ([b"a", "b"], "labels: b'a' is no text"),
-        (np.array([1, 2]), r"labels: np\.int64\(1\) is no text"),
-        (torch.tensor([1, 2]), r"labels: tensor\(1\) is no text"),
-        (torch.tensor(1), "labels: a Tensor is no list"),
-        (np.array("a"), "labels: a ndarray is no list"),
-        (["a", ""], "and a text for each"),
-    ):
-        with pytest.raises(UserError, match=message):
-            label_texts(labels)  # type: ignore[arg-type]
-
-
-def test_labels_in_templates() -> None:
-    expected = (("a photo of a cat", "cat."), ("a photo of a dog", "dog.", "a photo of a puppy", "puppy."))
-    assert label_texts(["cat", ["dog", "puppy"]], ["a photo of a {label}", "{label}."]) == expected
-    assert label_texts(["cat"], "a photo of a {label}") == (("a photo of a cat",),)
-    for template in ("a photo", "{label} {label}"):
-        with pytest.raises(UserError, match=r"write {label} once, where the label stands"):
-            label_texts(["cat"], template)
-
-
-def test_labels_that_cannot_be_told_apart_are_refused() -> None:
-    refuse_equal((("cat", "kitten"), ("dog",)), str.lower)
-    with pytest.raises(UserError, match="'Cat' as the text of two labels"):
-        refuse_equal((("cat",), ("dog", "Cat")), str.lower)
-    with pytest.raises(
-        UserError, match=r"'a cat,a dog' alone has probability 1 .* two or more, such as 'a cat' 'a dog'"
-    ):
-        refuse_equal((("a cat,a dog",),), str.lower)
 
 
 def test_several_modalities_are_joined_one_to_one() -> None:

@@ -181,12 +181,12 @@ def test_the_command_line_answers_alike(by_task: UniPerceiver, several: UniPerce
     by_task.save_pretrained(tmp_path / "model")
     several.save_pretrained(tmp_path / "several")
     files, question = [str(tmp_path / "one.png")], Question(kind="classify", labels=LABELS)
-    (found,) = predict(tmp_path / "model", question, files, device="cpu")
+    (found,) = predict(load(tmp_path / "model"), question, files)
     expected = dict(zip(LABELS, by_task.classify(pictures()[0], LABELS, task="colours")[0].tolist(), strict=True))
     assert found["scores"] == pytest.approx(expected, abs=1e-5)
     with pytest.raises(UserError, match="say with task= which one is asked: colours, shapes"):
-        predict(tmp_path / "several", question, files, device="cpu")
-    (again,) = predict(tmp_path / "several", replace(question, task="shapes"), files, device="cpu")
+        predict(load(tmp_path / "several"), question, files)
+    (again,) = predict(load(tmp_path / "several"), replace(question, task="shapes"), files)
     assert again["scores"].keys() == {*LABELS}
 
 

@@ -1,13 +1,14 @@
 """Commands that ask, describe, change and import trained models."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.output import print_json
 from uniperceiver.cli.process import trust_model
 from uniperceiver.cli.runs import AsJson, Run, StepOfRun, Trust
-from uniperceiver.serving.locate import refuse_nowhere
+from uniperceiver.errors import warn
+from uniperceiver.serving.locate import is_export, model_folder, refuse_nowhere, refuse_of_export
 
 Replace = Annotated[bool, arg("let the model take the place of another one that is there")]
 
@@ -46,7 +47,6 @@ def predict(
 ) -> int | None:
     """Ask a model about files, folders or texts."""
     refuse_nowhere(run, files if not (text or keep_going) else ())
-    from uniperceiver.runs.steps import load_saved, read_step
     from uniperceiver.serving.predict.predict import Question, predict
     from uniperceiver.serving.predict.tables import as_text, write_table
 
@@ -63,10 +63,8 @@ def predict(
         least=least,
         draw=draw,
     )
-    if trust:
-        trust_model(run)
-    saved = None if step is None else load_saved(run, read_step(step))
-    answers = predict(saved or run, asks, files, device=device, keep_going=keep_going, out=out)
+    model = asked_model(run, step, trust=trust, device=device)
+    answers = predict(model, asks, files, keep_going=keep_going, out=out)
     if out is not None:
         write_table(out, answers)
     if json:
@@ -74,6 +72,30 @@ def predict(
     else:
         print("\n".join(as_text(answers) if out is None else [f"{len(answers):,} answers: {out}"]))
     return _NOT_ALL if any("error" in answer for answer in answers) else None
+
+
+def asked_model(run: Path, step: str | None, *, trust: bool, device: str) -> Any:
+    """A model that answers: that of a run, or an export, with which this process has no torch.
+
+    Raises:
+        UserError: it cannot be loaded, or is an export, which has neither steps nor code.
+    """
+    if is_export(run):
+        refuse_of_export(run, has_code=step is not None or trust)
+        from uniperceiver.runner import Runner
+
+        return Runner(run, device)
+    from uniperceiver.model.architecture import notes_on
+    from uniperceiver.runs.steps import load_saved, read_step
+    from uniperceiver.serving.predictor import UniPerceiver
+
+    if trust:
+        trust_model(run)
+    saved = load_saved(run, read_step(step))
+    model = UniPerceiver(saved, device, home=None if step is not None else model_folder(run))
+    for note in notes_on(saved.arch):
+        warn(note)
+    return model
 
 
 def convert(
@@ -186,9 +208,21 @@ def export(
 
 
 def info(
-    run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, trust: Trust = False, json: AsJson = False
+    run: Annotated[Path | None, arg("a run, a saved model, or a RECIPE.yaml", nargs="?", metavar="RUN")] = None,
+    *,
+    trust: Trust = False,
+    json: AsJson = False,
 ) -> int | None:
-    """Describe a run or saved model, or what recipes can name."""
+    """Describe a run or saved model, the turns that a recipe plans, or what recipes can name."""
+    if run is not None and run.suffix in (".yaml", ".yml"):
+        from uniperceiver.runs.turns.table import turns_as_text, turns_of_recipe
+
+        facts = turns_of_recipe(run)
+        if json:
+            print_json(facts)
+        else:
+            print("\n".join(turns_as_text(facts)))
+        return None
     if run is not None:
         refuse_nowhere(run)
     from uniperceiver.serving.info import as_text, library_info, model_info

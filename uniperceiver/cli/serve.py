@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from uniperceiver.cli.options import arg
 from uniperceiver.cli.runs import StepOfRun, Trust
 from uniperceiver.errors import UserError, warn
+from uniperceiver.serving.locate import is_export, refuse_of_export
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
@@ -34,6 +35,7 @@ def serve(
         list[str] | None, arg("other limits than those of docs/serving.md, such as queue=128", metavar="NAME=VALUE")
     ] = None,
     quiet: Annotated[bool, arg("no line for each request")] = False,
+    routed: Annotated[bool, arg("keep experts that could be folded into plain weights: the page shows them")] = False,
     step: StepOfRun = None,
     trust: Trust = False,
 ) -> int | None:
@@ -48,6 +50,7 @@ def serve(
         name=name or Path(run).resolve().name,
         step=step,
         trust=trust,
+        routed=routed,
         device=device,
         threads=threads,
         backend=_backend(run, backend, has_code=step is not None or trust),
@@ -70,16 +73,13 @@ def serve(
 
 def _backend(run: str, asked: str | None, *, has_code: bool) -> str:
     """What computes: onnxruntime for an export, torch for a model."""
-    from uniperceiver.records.exported import EXPORT_FILE
-    from uniperceiver.serving.locate import model_folder
-
-    is_export = (model_folder(run) / EXPORT_FILE).is_file()
-    if asked is not None and is_export != (asked == "onnx"):
-        what, mend = ("an export", "leave --backend out") if is_export else ("a model", "uniperceiver export it first")
+    exported = is_export(run)
+    if asked is not None and exported != (asked == "onnx"):
+        what, mend = ("an export", "leave --backend out") if exported else ("a model", "uniperceiver export it first")
         raise UserError(f"--backend {asked}: {run} is {what}; {mend}")
-    if is_export and has_code:
-        raise UserError(f"{run}: an export has no steps and no code; leave --step and --trust out")
-    return "onnx" if is_export else "torch"
+    if exported:
+        refuse_of_export(run, has_code=has_code)
+    return "onnx" if exported else "torch"
 
 
 def _line(text: str) -> None:

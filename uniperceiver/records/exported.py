@@ -3,13 +3,13 @@
 Written by `serving/export/`, read by `runner/`, which has no torch; nothing here needs it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from uniperceiver.strict import record
 
-EXPORT_FORMAT = 1
+EXPORT_FORMAT = 2  # since things in pictures are exported; all of 1 is read
 EXPORT_FILE = "uniperceiver.json"  # what tells an exported folder from any other
 VECTORS_FILE = "labels.safetensors"
 
@@ -21,7 +21,7 @@ class ExportedTask:
     name: str
     inputs: tuple[str, ...]
     question: str | None = None
-    """The method that asks it: "classify", "caption" or "rank"; None: only its media and candidates are encoded."""
+    """The method that asks it: "classify", "caption", "rank", "detect"; None: its media and candidates are encoded."""
     labels: tuple[tuple[str, ...], ...] = ()
     prompts: tuple[str, ...] = ()
     """Texts with {label} in the place of a label's text, over which a class is averaged."""
@@ -40,6 +40,14 @@ class ExportedTask:
     """That of candidates."""
     caption_graphs: tuple[str, str] | None = None
     """Those that begin a text, and write a word more."""
+    things_graph: str | None = None
+    """That of the things in pictures: a representation, objectness, a box and perhaps a mask for each proposal."""
+    masks: bool = False
+    """Whether its things have masks."""
+    class_term: Literal["softmax", "sigmoid", "background"] = "softmax"
+    """How the names of its things were learnt: `Task.class_term`."""
+    name_bias: float = 0.0
+    """What is added to the logit of every name of a thing."""
     vectors: str | None = None
     """Its candidates (labels, or the words of the vocabulary), encoded: a name in labels.safetensors."""
     head: str | None = None

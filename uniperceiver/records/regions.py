@@ -21,6 +21,11 @@ ObjectnessTerm = Literal["focal", "iou"]
 """What is learnt of a proposal beside its name: whether it is a thing, or how far it overlaps that."""
 
 
+MOST = 100  # detections of a picture, as COCO counts
+BACKGROUND = "background"  # the text of what is none of the names, where that is a candidate
+LEAST = 0.3  # score from which on people are shown a detection
+
+
 class Masks(Protocol):
     """Masks of the things of a picture, (H, W) bool each, made when asked for; an array (O, H, W) is one, too."""
 
@@ -146,6 +151,25 @@ class Detections:
                 entry["segmentation"] = run_lengths(self.masks[number])
             entries.append(entry)
         return entries
+
+    def as_entries(self) -> list[dict[str, object]]:
+        """Plain values: label, score, the box in both conventions, and the mask as COCO's RLE."""
+        entries: list[dict[str, object]] = []
+        for entry, label in zip(self.as_coco(0), self.labels, strict=True):
+            x, y, width, height = entry["bbox"]
+            box = {"box": [x, y, x + width, y + height], "bbox": entry["bbox"]}
+            mask = {key: entry[key] for key in ("segmentation",) if key in entry}
+            entries.append({"label": label, "score": entry["score"], **box, **mask})
+        return entries
+
+
+def in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
+    """Corners as shares of what the model saw, in pixels of the picture and clipped to it, (M, 4) float32."""
+    left, top, right, bottom = picture.window
+    height, width = picture.size
+    scale_4 = np.array([right - left, bottom - top] * 2)
+    box_M4 = share_M4.astype(np.float64) * scale_4 + np.array([left, top] * 2)
+    return np.clip(box_M4, 0, np.array([width, height] * 2)).astype(np.float32)
 
 
 def plain_id(value: Any) -> Any:

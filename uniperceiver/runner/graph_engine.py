@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from uniperceiver.data.media.pixels import Preprocess
-from uniperceiver.errors import UserError, warn
+from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
 from uniperceiver.records.exported import ExportedTask
 from uniperceiver.runner.choice import graph_of
 from uniperceiver.runner.folder import ExportedFolder
 from uniperceiver.runner.reading import Reading, padded, unit
+from uniperceiver.serving.asking.numbers import refuse_unbounded, tell_cut
 from uniperceiver.tokenizers.bpe import TextEncoder
 
 _TEXTS = 2048  # encoded together
@@ -49,7 +50,7 @@ class GraphEngine:
         graph, ids = graph_of(asked, "text_graph", call), [self.codec.encode(text) for text in texts]
         length, most = Preprocess(**asked.view).length, self.folder.exported.max_text
         if cut:
-            _tell_cut([len(text) + 1 for text in ids], length, asked)
+            tell_cut([len(text) + 1 for text in ids], length, asked.name)
             ids = [text[: length - 1] for text in ids]
         rows = [[*text, self.codec.end] for text in ids]
         if rows and (longest := max(map(len, rows))) > most:
@@ -57,13 +58,16 @@ class GraphEngine:
         parts = [self.folder.run(graph, padded(rows[at : at + _TEXTS]))[0] for at in range(0, len(rows), _TEXTS)]
         return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
-    def likelihood(self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray) -> np.ndarray:
-        """P(candidate | sample), (N, K)."""
+    def comparison(
+        self, asked: ExportedTask, samples: Sequence[Sample], c_KD: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines of all candidates with the samples, and P(candidate | sample), (N, K) each."""
         graph, reading = graph_of(asked, "input_graph", "classify"), Reading(asked, self.codec)
-        _tell_cut(reading.lengths(samples), reading.view.length, asked)
-        parts = []
+        tell_cut(reading.lengths(samples), reading.view.length, asked.name)
+        cosines, parts = ([np.empty((0, len(c_KD)), dtype=np.float32)] for _ in range(2))
         for batch in self.batches(samples):
             z_ND, *feature_ND = self.folder.run(graph, reading.values(batch))
+            cosines.append(z_ND @ c_KD.T)
             logits_NK = (z_ND * np.float32(asked.scale)) @ c_KD.T
             if asked.head is not None:
                 weight_KD, bias_K, similarity = (
@@ -72,7 +76,7 @@ class GraphEngine:
                 logits_NK = similarity[0] * logits_NK + feature_ND[0] @ weight_KD.T + bias_K
             likely_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
             parts.append(likely_NK / likely_NK.sum(axis=1, keepdims=True))
-        return finite(np.concatenate(parts)) if parts else np.empty((0, len(c_KD)), dtype=np.float32)
+        return finite(np.concatenate(cosines)), finite(np.concatenate(parts))
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """The samples, as many at a time as are encoded together."""
@@ -81,22 +85,10 @@ class GraphEngine:
 
 
 def finite(x: np.ndarray) -> np.ndarray:
-    """What a model has computed, which is no answer where it is not finite.
+    """What a graph has computed.
 
     Raises:
-        UserError: it is not finite.
+        UserError: it is not finite, and so no answer.
     """
-    if not np.isfinite(x).all():
-        raise UserError(
-            "the model's numbers are not finite, so it has no answer; its training went wrong: export another"
-        )
+    refuse_unbounded(bool(np.isfinite(x).all()), "export another")
     return x
-
-
-def _tell_cut(lengths: Sequence[int], length: int, asked: ExportedTask) -> None:
-    longer = sum(tokens > length for tokens in lengths)
-    if longer:
-        warn(
-            f"{longer:,} of {len(lengths):,} texts are longer than the {length} tokens that task {asked.name!r} reads, "
-            f"and were cut; the longest has {max(lengths):,}: shorten them, or split them"
-        )

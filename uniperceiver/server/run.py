@@ -83,6 +83,10 @@ async def _serve(settings: ServerSettings, bound: socket.socket, say: Say, note:
     server = _Server(_config(settings, service, note), service)
     bound.listen(_BACKLOG)
     host, port = bound.getsockname()[:2]
+    if service.facts["folded"]:
+        say(
+            f"{service.name}: experts are folded into plain weights, which answer alike and faster; --routed keeps them"
+        )
     shown = f"[{host}]" if ":" in host else host
     say(f"{service.name}: serving at http://{shown}:{port}")
     try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from uniperceiver.errors import nearest
-from uniperceiver.server.engine.engines import EngineFailed, Engines
+from uniperceiver.server.engine.channel import EngineFailed
+from uniperceiver.server.engine.engines import Engines
 from uniperceiver.server.http.guard import Passage
 from uniperceiver.server.http.items import Item
 from uniperceiver.server.http.refusals import Refusal
@@ -21,7 +22,7 @@ from uniperceiver.server.settings import ServerSettings
 _NEEDS: Mapping[str, tuple[str, str]] = {
     "experts": (
         "routing",
-        "no experts are chosen in this model: it is dense, or merged; serve the run it was made from",
+        "no experts are chosen in this model: it is dense, or its experts are folded; serve the run with --routed",
     ),
     "detect": ("boxes", "this model has no boxes; train one with model.image=regions"),
     "segment": ("masks", "this model has no masks; train one with a task of kind instance_segmentation"),
@@ -143,3 +144,9 @@ def floats(answer: Answer) -> list[float]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tolist()
+
+
+def halves(numbers: list[float]) -> tuple[list[float], list[float]]:
+    """The probabilities of a classified input, and the cosines behind them."""
+    count = len(numbers) // 2
+    return numbers[:count], numbers[count:]

@@ -56,6 +56,7 @@ class ModelSource:
     name: str  # what clients call it
     step: str | None = None
     trust: bool = False
+    routed: bool = False  # experts are kept where they could be folded into plain weights
     device: str = "cpu"
     threads: int | None = None  # of an engine; None: the cores, shared by all engines
     backend: str = "torch"  # a name in BACKENDS of engine/worker.py

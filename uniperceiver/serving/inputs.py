@@ -1,6 +1,5 @@
 """What a user hands over as an image, clip or text, singly or in lists, becomes Samples."""
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,6 @@ from uniperceiver.serving.values import (
     as_list,
     encoded,
     is_array,
-    is_iterable,
     name_of,
     other_value,
     picture_pixels,
@@ -32,7 +30,6 @@ from uniperceiver.serving.values import (
     sound_value,
 )
 
-SLOT = "{label}"  # of a template for labels
 _ENDS_AS_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _Row = TypeVar("_Row")
 
@@ -109,7 +106,7 @@ def text_list(texts: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: as `text_samples`.
     """
-    return tuple(_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
+    return tuple(checked_text(text, f"text {place}") for place, text in enumerate(as_list(texts)))
 
 
 def with_texts(samples: ReadWhenAsked, texts: str | Iterable[str] | None) -> ReadWhenAsked:
@@ -254,7 +251,15 @@ def _media_value(item: Media, name: str, axes: int) -> bytes | np.ndarray:
     return array_pixels(item, name, axes) if data is None else data
 
 
-def _text(item: Any, name: str) -> str:
+def checked_text(item: Any, name: str) -> str:
+    """A text.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        UserError: it is none, or not valid UTF-8.
+    """
     if not isinstance(item, str):
         raise UserError(f"{name}: {shown(item)} is no text; give a string")
     try:
@@ -262,86 +267,3 @@ def _text(item: Any, name: str) -> str:
     except UnicodeEncodeError as error:
         raise UserError(f"{name}: not valid UTF-8 (character {error.start}); give another text") from None
     return item
-
-
-def label_texts(
-    labels: Iterable[str | Iterable[str]], template: str | Iterable[str] | None = None
-) -> tuple[tuple[str, ...], ...]:
-    """Labels as texts per class; a class may have one text or several.
-
-    Args:
-        template: one text or several, into which each label is put in the place of {label}.
-
-    Raises:
-        UserError: no labels, an empty one, a single text, or something that is no text, such as a number.
-    """
-    if isinstance(labels, str):
-        raise UserError(f"labels: give a list of texts, such as [{shown(labels)}]")
-    texts = tuple(_texts_of_class(label) for label in _ordered(labels, "labels"))
-    if not texts or not all(names and all(name.strip() for name in names) for names in texts):
-        raise UserError("labels: give at least one label, and a text for each")
-    if template is None:
-        return texts
-    templates = text_list(template)
-    for text in templates:
-        if text.count(SLOT) != 1:
-            raise UserError(f"template {shown(text)}: write {SLOT} once, where the label stands")
-    if not templates:
-        raise UserError(f"template: give at least one text, such as 'a photo of {SLOT}'")
-    return tuple(tuple(text.replace(SLOT, name) for name in names for text in templates) for names in texts)
-
-
-def refuse_equal(labels: Sequence[Sequence[str]], clean: Callable[[str], str]) -> None:
-    """Refuse candidates that cannot be told apart, and one alone, whose probability is 1 whatever is seen.
-
-    Args:
-        clean: a text as the model reads it.
-
-    Raises:
-        UserError: there are fewer than two, or two of one text.
-    """
-    if len(labels) == 1:
-        text = labels[0][0]
-        apart = [part.strip() for part in text.split(",") if part.strip()]
-        hint = f", such as {' '.join(map(shown, apart))}" if len(apart) > 1 else ""
-        raise UserError(f"labels: {shown(text)} alone has probability 1 whatever is seen; give two or more{hint}")
-    owners: dict[str, int] = {}
-    for label, texts in enumerate(labels):
-        for text in texts:
-            if owners.setdefault(clean(text), label) != label:
-                raise UserError(f"labels: the model reads {shown(text)} as the text of two labels; give it once")
-
-
-def _texts_of_class(label: Any) -> tuple[str, ...]:
-    many = is_iterable(label) and not isinstance(label, str | bytes)
-    names = (label,) if isinstance(label, str) else _ordered(label, "labels") if many else ()
-    for name in names or (label,):
-        if not isinstance(name, str):
-            raise UserError(f"labels: {shown(name)} is no text; give what the class is called, such as 'number 1'")
-        _text(name, f"label {shown(name)}")
-    return names
-
-
-def _ordered(items: Any, what: str) -> tuple[Any, ...]:
-    if isinstance(items, set | frozenset | Mapping) or not is_iterable(items):
-        raise UserError(
-            f"{what}: a {type(items).__name__} is no list of texts; give a list, in the order of the scores"
-        )
-    return tuple(items)
-
-
-def check_caption(beam: int, most: int, max_words: int, length_penalty: float) -> None:
-    """Refuse what no caption can be asked for with.
-
-    Args:
-        most: beams: the words of the vocabulary.
-
-    Raises:
-        UserError: a number out of its range.
-    """
-    if not isinstance(beam, int) or not 1 <= beam <= most:
-        raise UserError(f"caption: beam must lie between 1 and the vocabulary's {most}, found {shown(beam)}")
-    if not isinstance(max_words, int) or max_words < 1:
-        raise UserError(f"caption: max_words must be a number of tokens, 1 or more, found {shown(max_words)}")
-    if not isinstance(length_penalty, int | float) or not 0 <= length_penalty < math.inf:
-        raise UserError(f"caption: length_penalty must be a number, 0 or more, found {shown(length_penalty)}")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from uniperceiver.errors import UserError
+from uniperceiver.records.exported import EXPORT_FILE
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILES = [
@@ -38,6 +39,28 @@ def model_folder(path: str | Path) -> Path:
     if not folder.parent.exists() and may_be_on_hub(str(path)):
         return _from_hub(str(path))
     raise UserError(f"{path}: neither a saved model (config.json) nor a run with one (model/config.json)")
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether an export lies there: graphs, which answer without torch.
+
+    Raises:
+        UserError: there is neither a model nor an export.
+    """
+    return (model_folder(path) / EXPORT_FILE).is_file()
+
+
+def refuse_of_export(path: str | Path, *, has_code: bool) -> None:
+    """Refuse what only a run or a model has.
+
+    Args:
+        has_code: a step or code of one's own is asked for.
+
+    Raises:
+        UserError: it is.
+    """
+    if has_code:
+        raise UserError(f"{path}: an export has no steps and no code; leave --step and --trust out")
 
 
 def refuse_nowhere(path: str | Path, files: Iterable[str] = ()) -> None:

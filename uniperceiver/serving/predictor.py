@@ -44,6 +44,11 @@ class UniPerceiver(Answering):
     """
 
     @property
+    def questions(self) -> Mapping[str, str | None]:
+        """The method that asks each task: "classify", "caption", "rank" or "detect"; None: it is only encoded."""
+        return MappingProxyType({name: task.answer.question for name, task in self.tasks.items()})
+
+    @property
     def preprocess(self) -> Mapping[str, Preprocess]:
         """What is made of the inputs of each task: sizes, frames, statistics, and the longest text."""
         return MappingProxyType({name: trained.preprocess for name, trained in self.saved.tasks.items()})

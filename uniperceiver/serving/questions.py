@@ -18,10 +18,12 @@ from uniperceiver.devices import device_of, dtype_of
 from uniperceiver.errors import UserError, warn
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Sample, to_device
-from uniperceiver.records.regions import Detections
+from uniperceiver.records.regions import LEAST, MOST, Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.explained import Explained
+from uniperceiver.serving.asking.numbers import check_caption
 from uniperceiver.serving.engine.engine import Engine, finite
-from uniperceiver.serving.engine.explained import Explained, explained
+from uniperceiver.serving.engine.explained import explained
 from uniperceiver.serving.engine.routing import GateDecision, gate_decisions
 from uniperceiver.serving.engine.samples import ReadWhenAsked, samples_at_hand
 from uniperceiver.serving.regions.detect import detections, drawn
@@ -37,7 +39,6 @@ from uniperceiver.serving.task_choice import (
 from uniperceiver.serving.values import Media, at_hand, shown
 from uniperceiver.tasks.decode import generate, prefix_with_query
 from uniperceiver.tasks.likelihood import logits, unit
-from uniperceiver.tasks.localisation.detections import LEAST, MOST
 from uniperceiver.tasks.task import Task
 
 
@@ -134,7 +135,7 @@ class Answering(Encoding):
                 )
             )
         chosen, samples = self._classified("classify", images, labels, task, texts, template, modality)
-        return self._engine.likelihood(chosen, samples, self._engine.all_candidates(chosen))
+        return self._engine.comparison(chosen, samples, self._engine.all_candidates(chosen))[1]
 
     def explain(
         self,
@@ -145,16 +146,18 @@ class Answering(Encoding):
         texts: str | Iterable[str] | None = None,
         template: str | Iterable[str] | None = None,
         modality: str | None = None,
-    ) -> Explained:
+        decisions: bool = True,
+    ) -> Explained[Tensor]:
         """What the answers of `classify` are made of: cosines, the temperature, and what each gate decided.
 
-        Args: those of `classify`.
+        Args:
+            decisions: those of the gates, too, which takes longer; the others are those of `classify`.
 
         Raises:
             UserError: as `classify`.
         """
         chosen, samples = self._classified("explain", at_hand(images), labels, task, at_hand(texts), template, modality)
-        return explained(self._engine, chosen, samples)
+        return explained(self._engine, chosen, samples, decisions=decisions)
 
     def _classified(
         self,
@@ -230,7 +233,7 @@ class Answering(Encoding):
             max_words: most tokens of a caption, 1 or more.
             length_penalty: above 0, scores are divided by (number of words + 1) to that power: longer captions.
         """
-        inputs.check_caption(beam, self.codec.size, max_words, length_penalty)
+        check_caption(beam, self.codec.size, max_words, length_penalty)
         images = at_hand(images)
         if task is None and (places := inputs.places_by_modality(images)):
             ask = partial(self.caption, beam=beam, max_words=max_words, length_penalty=length_penalty)

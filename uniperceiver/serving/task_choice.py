@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError, listed, nearest
 from uniperceiver.modalities import TEXT
-from uniperceiver.serving.inputs import label_texts, refuse_equal
+from uniperceiver.serving.asking.labels import classifies, labels_asked, refuse_no_labels, same_labels
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import shown
 from uniperceiver.tasks.catalogue import CATALOGUE
@@ -100,20 +99,16 @@ def to_classify(
     """
 
     def fits(asked: Task) -> bool:
-        return asked.answer.question == "classify" and (bool(asked.media) and TEXT in asked.inputs) == with_text
+        return classifies(asked.answer.question, asked.inputs, with_text=with_text)
 
     chosen = fitting(saved, call, task, "classify", modality, fits)
-    if labels is not None or template is not None:
-        named = label_texts(chosen.task.labels if labels is None else labels, template)
-        task_of_labels = replace(chosen.task, labels=named)
-        if template is not None:  # which takes the place of those that the model was trained with
-            task_of_labels = replace(task_of_labels, prompts=(), evaluation_prompts=())
-        chosen = replace(chosen, task=task_of_labels)
-    if not chosen.task.answer.names(chosen.task, saved.codec):
-        raise UserError(f"{call}: give labels=[...], or task= the name of a task of the run that has labels")
+    named = labels_asked(chosen.task.labels, labels, template, saved.codec.clean)
+    asked = replace(chosen.task, labels=named)
+    if template is not None:  # which takes the place of those that the model was trained with
+        asked = replace(asked, prompts=(), evaluation_prompts=())
+    chosen = replace(chosen, task=asked)
+    refuse_no_labels(call, chosen.task.answer.names(chosen.task, saved.codec))
     refuse_other_classes(saved, chosen.task)
-    if labels is not None:
-        refuse_equal(chosen.task.labels, saved.codec.clean)
     return chosen
 
 
@@ -172,14 +167,14 @@ def refuse_other_classes(saved: SavedModel, task: Task) -> None:
     classes = 0 if prompts is None else prompts.classes or prompts.labels
     if not classes or not task.answer.has_labels:
         return
-    own = [_composed(trained.task.labels) for trained in saved.tasks.values() if trained.task.labels]
+    own = [same_labels(trained.task.labels) for trained in saved.tasks.values() if trained.task.labels]
     # A converted model does not know what its classes are called, only how many there are.
     if not own and len(task.labels) != classes:
         raise UserError(
             f"task {task.name!r}: this model was tuned with parameters for each of {classes} classes, found "
             f"{len(task.labels)} labels; give those of its classes, in their order"
         )
-    if own and _composed(task.labels) not in own:
+    if own and same_labels(task.labels) not in own:
         raise UserError(
             f"task {task.name!r}: this model was tuned with parameters for each class of {', '.join(saved.tasks)}, so "
             "other labels mean nothing to it; use its own labels, or the model that it was made from"
@@ -200,10 +195,6 @@ def labels_of(saved: SavedModel, name: str) -> list[str]:
     return task.answer.names(task, saved.codec)
 
 
-def _composed(labels: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(map(composed, texts)) for texts in labels)
-
-
 def media_alone(chosen: KnownTask) -> KnownTask:
     """A task without the text that it reads behind its media, such as a caption or a question."""
     media = chosen.task.media or chosen.task.inputs
@@ -217,6 +208,8 @@ def media_alone(chosen: KnownTask) -> KnownTask:
         labels=(),
         template=None,
         masks=False,
+        class_term="softmax",
+        objectness="focal",
     )
     return replace(chosen, task=task)
 

@@ -110,7 +110,7 @@ def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
     ("settings", "says"),
     [
         ({"condition": "token", "evaluation_capacity": 1.0}, "moe.capacity"),
-        ({"condition": "expert_choice"}, "moe.condition: expert_choice"),
+        ({"condition": "expert_choice", "group": "batch"}, "moe.group=batch"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(settings: dict[str, Any], says: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.exported import CLOSE, LABELS, PICTURES, difference, exported, tiny_saved
 from tests.moe_cases import moe_of
+from tests.runner.test_things import assert_alike, tiny_regions
 from uniperceiver.data.scenes.scene import SHAPES
 from uniperceiver.model.architecture import PromptShape
 from uniperceiver.runner import Runner
@@ -27,6 +28,8 @@ def test_captions_with_experts(tmp_path: Path, condition: str) -> None:
 
 OTHERS: dict[str, dict[str, Any]] = {
     "whole FFNs by token": {"moe": moe_of("token", layers=(0,), where="ffn", level="ffn")},
+    "experts that choose": {"moe": moe_of("expert_choice", layers=(0,))},
+    "whole FFNs that choose": {"moe": moe_of("expert_choice", layers=(0,), where="ffn", level="ffn")},
     "whole FFNs by attribute": {"moe": moe_of("attribute", layers=(0,), where="ffn", k=1, level="ffn")},
     "task specific": {"moe": moe_of("task_specific", layers=(0,))},
     "stored positions": {"spatial": "table", "table_grid": 3},
@@ -41,6 +44,20 @@ def test_other_models(tmp_path: Path, kind: str) -> None:
     export = exported(tmp_path / "out", tiny_saved(CAPTIONS[:1], **OTHERS[kind]))
     assert difference(lambda model: model.classify(PICTURES, task="image_classification"), export) <= CLOSE
     assert difference(lambda model: model.encode_text(["a", "two words"], "image_classification"), export) <= CLOSE
+
+
+@pytest.mark.parametrize("fields", [{}, {"encoder": 1, "attention": "dense_rpb"}], ids=["deformable", "dense"])
+def test_things_in_pictures(tmp_path: Path, fields: dict[str, Any]) -> None:
+    names = ("instance_segmentation", "image_classification")
+    export = exported(tmp_path / "out", tiny_saved(names, **tiny_regions(**fields)))
+    assert difference(lambda model: model.classify(PICTURES, task="image_classification"), export) <= CLOSE
+    assert difference(lambda model: model.encode_image(PICTURES), export) <= CLOSE
+    for labels, task in ((None, "instance_segmentation"), (["a cat", ["dog", "hound"]], None)):
+        for kind in ("detect", "segment"):
+            own = getattr(export.model, kind)(PICTURES, labels, task, least=0.0, most=7)
+            others = getattr(export.runner, kind)(PICTURES, labels, task, least=0.0, most=7)
+            for expected, found in zip(own, others, strict=True):
+                assert_alike(found, expected)
 
 
 def test_questions_about_pictures(tmp_path: Path) -> None:

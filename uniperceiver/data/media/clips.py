@@ -84,6 +84,7 @@ class Stored:
 
     frames: int
     seconds: float  # 0 where the container has no times
+    pixels: int  # of a frame, as the container announces them
 
 
 def stored_clip(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Stored:
@@ -95,7 +96,9 @@ def stored_clip(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Store
     with _opened(data, name, most_pixels) as packets:
         frames = [packet for packet in packets if packet.size > 0 and not packet.is_discard]
         ends = [(packet.pts + (packet.duration or 0)) * packet.time_base for packet in frames if packet.pts is not None]
-        return Stored(frames=len(frames), seconds=float(max(ends, default=0)))
+        codec = packets[0].stream.codec_context
+        pixels = codec.width * codec.height
+        return Stored(frames=len(frames), seconds=float(max(ends, default=0)), pixels=pixels)
 
 
 def refuse_without_av() -> None:
@@ -106,7 +109,8 @@ def refuse_without_av() -> None:
     """
     if find_spec("av") is None:
         raise UserError(
-            "clips are decoded with the package av, which is missing; pip install av, or 'uniperceiver[video]'"
+            "clips and sounds are decoded with the package av, which is missing; pip install av, or "
+            "'uniperceiver[video]'"
         )
 
 

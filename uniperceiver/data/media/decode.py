@@ -34,6 +34,7 @@ _PILLOW_ERRORS = (
 )  # fmt: skip
 _ORIENTATION = 0x0112
 _ACROSS = (5, 6, 7, 8)  # orientations that lay a picture on its side
+_STRIP = 2**22  # pixels
 _TWELVE_BITS = 4095  # of cameras whose 12 bits are stored in 16: their upper 8 are 0 to 15
 # EXIF orientation -> the turn that makes an (H, W, C) array upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -186,7 +187,12 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy, too
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # converting would copy, too
+    x_HWC = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP // max(1, rgb.width))
+    for top in range(0, rgb.height, rows):  # handing over the whole of a giant takes its memory three times more
+        x_HWC[top : top + rows] = np.asarray(rgb.crop((0, top, rgb.width, min(top + rows, rgb.height))))
+    return x_HWC
 
 
 def _eight_bits(grey_HW: np.ndarray, name: str, mode: str) -> np.ndarray:

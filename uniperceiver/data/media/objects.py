@@ -10,7 +10,7 @@ import numpy as np
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.decode import stored_size
 from uniperceiver.data.media.geometry import PictureWindow, evaluation_window, training_window
-from uniperceiver.data.media.preprocess import Preprocess
+from uniperceiver.data.media.pixels import Preprocess
 from uniperceiver.errors import BrokenSample
 from uniperceiver.records import Sample
 from uniperceiver.records.regions import PictureThings

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from uniperceiver.evaluation.localisation.pictures import box_matches
-from uniperceiver.records.regions import Detections, PictureThings
-from uniperceiver.tasks.localisation.detections import LEAST
+from uniperceiver.records.regions import LEAST, Detections, PictureThings
 
 
 @dataclass(frozen=True, kw_only=True)

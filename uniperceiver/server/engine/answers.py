@@ -4,9 +4,10 @@ Items of several clients are asked about together; one that cannot be used is to
 """
 
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -21,41 +22,86 @@ Question = Mapping[str, Any]
 Ask = Callable[[Sequence[bytes]], list[Answer]]
 _PLACES = ("image 0: ", "clip 0: ", "text 0: ")  # how messages about an item that is asked about alone begin
 _ELSE = "; give another file"
+LARGE = 16.0  # megapixels of a job, which take about as long as 40 small pictures
+_OF_CLIP = 0.2  # what a pixel of a frame takes to decode, beside that of a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """The items of a job as their headers are, before anything is decoded."""
+
+    items: Sequence[bytes]
+    reasons: Sequence[str | None]  # why they are not asked about; None: they are
+    megapixels: float  # of pictures and frames together, as far as they are asked about
+
+    @property
+    def is_large(self) -> bool:
+        """Whether others shall not wait until this is decoded."""
+        return self.megapixels > LARGE
+
+
+class Noting(io.TextIOBase):
+    """A stream in the place of the standard error stream, from which each thread may take what it writes itself.
+
+    Args:
+        other: where all else is written.
+    """
+
+    def __init__(self, other: TextIO) -> None:
+        self._other, self._own = other, threading.local()
+
+    def write(self, text: str) -> int:
+        """Write, where the thread listens to itself for it, or else to the stream behind."""
+        own: list[str] | None = getattr(self._own, "lines", None)
+        if own is None:
+            return self._other.write(text)
+        own.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of the stream behind."""
+        self._other.flush()
+
+    def of(self, ask: Callable[[], list[Answer]]) -> tuple[list[Answer], list[str]]:
+        """What a function gives, and the lines that it writes meanwhile."""
+        self._own.lines = written = list[str]()
+        try:
+            answers = ask()
+        finally:
+            self._own.lines = None
+        return answers, [line for line in "".join(written).splitlines() if line.strip()]
 
 
 def answered(
-    model: Any, question: Question, jobs: Sequence[Sequence[bytes]], limits: Limits
+    model: Any, question: Question, jobs: Sequence[LookedAt], noting: Noting
 ) -> Iterator[tuple[list[Answer], list[str]]]:
     """The answers about the items of each job, and what the model says beside them.
 
     Args:
         model: a `UniPerceiver`, or what has its methods.
         question: "kind", "modality" and the parameters of that kind; the same for all jobs.
+        noting: the standard error stream.
     """
 
     def ask(items: Sequence[bytes]) -> list[Answer]:
         return _KINDS[question["kind"]](model, question, _inputs(question["modality"], items))
 
-    refused = [_refused(items, question["modality"], limits) for items in jobs]
-    fit = [
-        [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        for items, reasons in zip(jobs, refused, strict=True)
-    ]
-    together, notes = _noted(ask, [item for items in fit for item in items])
+    def noted(items: Sequence[bytes]) -> tuple[list[Answer], list[str]]:
+        return noting.of(lambda: _told_apart(ask, items) if items else [])
+
+    fit = [[item for item, reason in zip(job.items, job.reasons, strict=True) if reason is None] for job in jobs]
+    together, notes = noted([item for items in fit for item in items])
     rest = iter(together)
-    for items, reasons in zip(fit, refused, strict=True):
+    for items, job in zip(fit, jobs, strict=True):
         of_job = [next(rest) for _ in items]
         own_notes = notes
         if notes and len(jobs) > 1:  # of whom they speak is only clear where a job is asked by itself
-            of_job, own_notes = _noted(ask, items)
+            of_job, own_notes = noted(items)
         answers = iter(of_job)
-        yield [next(answers) if reason is None else Answer(values={}, error=reason) for reason in reasons], own_notes
-
-
-def _noted(ask: Ask, items: Sequence[bytes]) -> tuple[list[Answer], list[str]]:
-    with redirect_stderr(io.StringIO()) as written:
-        answers = _told_apart(ask, items) if items else []
-    return answers, [line for line in written.getvalue().splitlines() if line.strip()]
+        yield (
+            [next(answers) if reason is None else Answer(values={}, error=reason) for reason in job.reasons],
+            own_notes,
+        )
 
 
 def _told_apart(ask: Ask, items: Sequence[bytes]) -> list[Answer]:
@@ -76,24 +122,25 @@ def _reason(message: str) -> str:
     return message.removesuffix(_ELSE)
 
 
-def _refused(items: Sequence[bytes], modality: str, limits: Limits) -> list[str | None]:
-    """Why items of a job are not looked at; None: they are."""
+def looked_at(items: Sequence[bytes], modality: str, limits: Limits) -> LookedAt:
+    """How large the items of a job are, and why some are not asked about."""
     reasons: list[str | None] = []
     pixels = 0.0
     for item in items:
+        reason = None
         try:
             if modality == "image":
                 size = stored_size(item, "")
                 pixels += (millions := size.height * size.width / 1e6)
-                reasons.append(_too_large(millions, pixels, limits))
+                reason = _too_large(millions, pixels, limits)
             elif modality == "video":
                 clip = stored_clip(item, "", int(limits.megapixels * 1e6))
-                reasons.append(_too_long(clip.frames, clip.seconds, limits))
-            else:
-                reasons.append(None)
+                reason = _too_long(clip.frames, clip.seconds, limits)
+                pixels += 0.0 if reason else _OF_CLIP * clip.frames * clip.pixels / 1e6
         except BrokenSample as error:
-            reasons.append(error.reason)
-    return reasons
+            reason = error.reason
+        reasons.append(reason)
+    return LookedAt(items=items, reasons=reasons, megapixels=0.0 if all(reasons) else pixels)
 
 
 def _too_large(millions: float, together: float, limits: Limits) -> str | None:
@@ -120,15 +167,19 @@ def _inputs(modality: str, items: Sequence[bytes]) -> Any:
 
 
 def _classify(model: Any, question: Question, inputs: Any) -> list[Answer]:
-    probability_NK = model.classify(
+    """The probabilities of all labels, and behind them their cosines."""
+    why = model.explain(
         inputs,
         question["labels"],
         question["task"],
         texts=question["text"],
         template=question["template"],
         modality=question["modality"],
+        decisions=False,
     )
-    return _rows(probability_NK)
+    values = {"temperature": why.temperature}
+    both_N2K = np.concatenate([np.asarray(why.probability_NK), np.asarray(why.cosine_NK)], axis=1)
+    return _rows(both_N2K, [values] * len(both_N2K))
 
 
 def _embed(model: Any, question: Question, inputs: Any) -> list[Answer]:
@@ -157,12 +208,10 @@ def _caption(model: Any, question: Question, inputs: Any) -> list[Answer]:
 
 
 def _detect(model: Any, question: Question, inputs: Any) -> list[Answer]:
-    from uniperceiver.serving.regions.detect import as_entries
-
     ask = model.segment if question["kind"] == "segment" else model.detect
     located = ask(inputs, question["labels"], question["task"], least=question["least"], most=question["most"])
     return [
-        Answer(values={"height": things.size[0], "width": things.size[1], "detections": as_entries(things)})
+        Answer(values={"height": things.size[0], "width": things.size[1], "detections": things.as_entries()})
         for things in located
     ]
 

@@ -7,24 +7,21 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from uniperceiver.errors import UserError
 from uniperceiver.server.engine import frames
-from uniperceiver.server.engine.frames import BrokenFrame, Frame
-from uniperceiver.server.jobs import Answer, Job, JobQueue, JobResult, NoAnswer
+from uniperceiver.server.engine.channel import Channel, fail
+from uniperceiver.server.engine.frames import BrokenFrame
+from uniperceiver.server.jobs import Job, JobQueue, NoAnswer
 from uniperceiver.server.metrics import Metrics
 from uniperceiver.server.settings import ServerSettings
 
 Say = Callable[[str], None]
 _WORKER = "uniperceiver.server.engine.worker"  # named, not imported: it has what the front does without
 _BUFFER = 2**20  # bytes of an answer that are read ahead
-
-
-class EngineFailed(Exception):
-    """The engine met an error that nobody foresaw; it goes on."""
 
 
 class NotLoaded(UserError):
@@ -55,7 +52,7 @@ class Engines:
         self._give_up = give_up
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
-        self._ended: dict[int, asyncio.Task[int]] = {}
+        self._channels: dict[int, Channel] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._restarts: deque[float] = deque()
 
@@ -89,6 +86,8 @@ class Engines:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            channel.close(NoAnswer("the server stops"))
         for process in list(self._processes.values()):
             await _end(process)
         self._processes.clear()
@@ -115,7 +114,6 @@ class Engines:
             start_new_session=True,  # a Ctrl-C in the terminal is for the front
         )
         self._processes[place] = process
-        self._ended[place] = asyncio.create_task(process.wait())
         assert process.stdout is not None
         try:
             async with asyncio.timeout(settings.limits.load_seconds):
@@ -127,6 +125,7 @@ class Engines:
         if "refused" in head:
             await _end(process)
             raise UserError(head["refused"])
+        self._channels[place] = Channel(process, settings.limits, self._metrics.batches.add, self._say)
         self._ready.add(place)
         return head
 
@@ -136,67 +135,33 @@ class Engines:
             jobs: list[Job] = []
             try:
                 jobs = await self._taken(place)
-                await self._compute(place, jobs)
+                await self._channels[place].ask(jobs)
             except (BrokenFrame, TimeoutError, OSError) as error:
                 reason = "did not answer in time" if isinstance(error, TimeoutError) else "has ended"
-                _fail(jobs, NoAnswer(f"the engine {reason} while it computed; ask again"))
+                why = NoAnswer(f"the engine {reason} while it computed; ask again")
+                self._channels[place].close(why)
+                fail(jobs, why)
                 if not await self._restart(place, reason):
                     return
             except asyncio.CancelledError:
-                _fail(jobs, NoAnswer("the server stops"))
+                fail(jobs, NoAnswer("the server stops"))
                 raise
 
     async def _taken(self, place: int) -> list[Job]:
         """The next jobs for an engine.
 
         Raises:
-            BrokenFrame: it has ended meanwhile.
+            BrokenFrame, TimeoutError: it has ended meanwhile, or does not answer.
         """
-        take, ended = asyncio.create_task(self._queue.take(self._settings.limits.batch)), self._ended[place]
+        take = asyncio.create_task(self._queue.take(self._settings.limits.batch))
+        listening = self._channels[place].listening
         try:
-            await asyncio.wait({take, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if take.done():
-                return take.result()
-            raise BrokenFrame("the engine has ended")
+            await asyncio.wait({take, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if not take.done():
+                listening.result()
+            return await take
         finally:
             take.cancel()
-
-    async def _compute(self, place: int, jobs: Sequence[Job]) -> None:
-        """Hand jobs that are asked alike to an engine, and its answers to those who wait.
-
-        Raises:
-            BrokenFrame, OSError: the engine has ended.
-            TimeoutError: it takes too long.
-        """
-        process, limits = self._processes[place], self._settings.limits
-        assert process.stdin is not None
-        assert process.stdout is not None
-        head = {"question": jobs[0].question, "counts": [len(job.items) for job in jobs]}
-        asked = Frame(head=head, blobs=[item for job in jobs for item in job.items])
-        async with asyncio.timeout(limits.request_seconds + limits.overdue_seconds):
-            process.stdin.write(frames.pack(asked))
-            await process.stdin.drain()
-            frame = await frames.receive(process.stdout)
-        self._metrics.batches.add(len(asked.blobs))
-        if "failed" in frame.head:
-            self._say(f"an engine failed: {frame.head['failed']}")
-            _fail(jobs, EngineFailed())
-            return
-        blobs = iter(frame.blobs)
-        for job, outcome in zip(jobs, frame.head["jobs"], strict=True):
-            answers = [
-                Answer(values=answer["values"], error=answer["error"], floats=next(blobs))
-                for answer in outcome["answers"]
-            ]
-            if not job.answered.done():
-                job.answered.set_result(
-                    JobResult(
-                        answers=answers,
-                        notes=outcome["notes"],
-                        computing=frame.head["seconds"],
-                        batch=len(asked.blobs),
-                    )
-                )
 
     async def _restart(self, place: int, reason: str) -> bool:
         """Start an engine anew; False: it has ended too often, and the server gives up."""
@@ -228,12 +193,6 @@ class Engines:
         self._say(f"{reason}; the server ends")
         self._queue.refuse_all(NoAnswer("the server ends"))
         self._give_up()
-
-
-def _fail(jobs: Sequence[Job], error: Exception) -> None:
-    for job in jobs:
-        if not job.answered.done():
-            job.answered.set_exception(error)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

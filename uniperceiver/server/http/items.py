@@ -7,7 +7,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.server.http.refusals import Refusal
 from uniperceiver.server.settings import Limits
 
-_TAKEN = "a JPEG, PNG, WebP, BMP or GIF picture, or an MP4, MOV, AVI, WebM or MKV clip"
+_TAKEN = "a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC picture, or an MP4, MOV, AVI, WebM or MKV clip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,15 @@ def media_item(data: bytes, param: str) -> Item:
     Raises:
         Refusal: it begins like neither.
     """
-    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")):
         return Item(modality="image", data=data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return Item(modality="image", data=data)
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return Item(modality="video", data=data)
-    # HEIC and AVIF begin as clips do.
-    if data[4:8] == b"ftyp" and data[8:11] not in (b"hei", b"hev", b"mif", b"msf", b"avi"):
-        return Item(modality="video", data=data)
+    if data[4:8] == b"ftyp":  # HEIC and AVIF begin as clips do
+        is_picture = data[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi")
+        return Item(modality="image" if is_picture else "video", data=data)
     if data.startswith(b"\x1a\x45\xdf\xa3"):
         return Item(modality="video", data=data)
     raise Refusal(422, f"is {'empty' if not data else 'not of a kind that is read'}; send {_TAKEN}", param)

@@ -146,6 +146,7 @@ class Probability(BaseModel):
 
     label: str
     probability: float
+    cosine: float
 
 
 class Classified(_Result):
@@ -153,6 +154,7 @@ class Classified(_Result):
 
     answer: str | None = None
     scores: list[Probability] = []
+    temperature: float | None = Field(None, description="probabilities are the softmax of cosine / temperature")
 
 
 class Captioned(_Result):

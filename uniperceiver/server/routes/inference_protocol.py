@@ -1,6 +1,6 @@
 """The Open Inference Protocol (KServe V2) over REST: tensors of bytes in, tensors of float32 or bytes out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from uniperceiver.server.http.schema import (
 )
 from uniperceiver.server.jobs import Answer
 from uniperceiver.server.routes.described import STATUSES, json_in
-from uniperceiver.server.service import Service, floats
+from uniperceiver.server.service import Service, floats, halves
 from uniperceiver.version import VERSION
 
 _KINDS: dict[str, type[QuestionBody]] = {
@@ -149,7 +149,7 @@ async def _infer(service: Service, name: str, request: Request) -> JSONResponse:
         head["id"] = asked.id
     if outcome.notes:
         head["parameters"] = {"notes": list(outcome.notes)}
-    return JSONResponse({**head, "outputs": [_tensor(_OUTPUTS[kind], outcome.answers)]})
+    return JSONResponse({**head, "outputs": list(_tensors(kind, outcome.answers))})
 
 
 def _refuse_other(service: Service, name: str) -> None:
@@ -192,10 +192,15 @@ def _items(tensor: TensorIn, service: Service) -> list[Item]:
     return items
 
 
-def _tensor(name: str, answers: Sequence[Answer]) -> dict[str, Any]:
-    if name == "caption":
+def _tensors(kind: str, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+    if kind == "caption":
         texts = [answer.values["caption"] for answer in answers]
-        return {"name": name, "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+        yield {"name": _OUTPUTS[kind], "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+        return
     rows = [floats(answer) for answer in answers]
-    data = [value for row in rows for value in row]
-    return {"name": name, "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": data}
+    named = {_OUTPUTS[kind]: rows}
+    if kind == "classify":
+        named = {_OUTPUTS[kind]: [halves(row)[0] for row in rows], "cosine": [halves(row)[1] for row in rows]}
+    for name, values in named.items():
+        data = [value for row in values for value in row]
+        yield {"name": name, "datatype": "FP32", "shape": [len(values), len(values[0])], "data": data}

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from uniperceiver.server.http.guard import Passage
 from uniperceiver.server.http.refusals import error_of
 from uniperceiver.server.jobs import Answer
 from uniperceiver.server.routes.described import ERRORS, asked_in
-from uniperceiver.server.service import Service, ServiceAnswer, floats
+from uniperceiver.server.service import Service, ServiceAnswer, floats, halves
 
 
 def own_routes(service: Service) -> APIRouter:
@@ -30,14 +30,16 @@ def own_routes(service: Service) -> APIRouter:
 
     @routes.post("/v1/classify", openapi_extra=asked_in(schema.ClassifyQuestion), response_model=schema.ClassifyAnswer)
     async def classify(request: Request) -> JSONResponse:
-        """How likely each label is for each input; the probabilities of an input add up to 1."""
+        """How likely each label is for each input: the softmax of cosine / temperature, which adds up to 1."""
         question, items = await read_question(request, schema.ClassifyQuestion, limits)
         labels = service.labels(question.labels, question.task)
         asked = await service.ask(_passage(request), "classify", question.of_model(), items)
 
         def result(answer: Answer) -> Mapping[str, Any]:
-            scores = _sorted(labels, answer, "label", "probability")
-            return {"answer": scores[0]["label"], "scores": scores}
+            probabilities, cosines = halves(floats(answer))
+            rows = sorted(zip(labels, probabilities, cosines, strict=True), key=lambda row: -row[1])
+            scores = [{"label": label, "probability": share, "cosine": cosine} for label, share, cosine in rows]
+            return {"answer": rows[0][0], "scores": scores, **answer.values}
 
         return _answer(service, request, asked, result)
 
@@ -53,9 +55,12 @@ def own_routes(service: Service) -> APIRouter:
         """The cosine of each picture or clip with each text."""
         question, items = await read_question(request, schema.RankQuestion, limits)
         asked = await service.ask(_passage(request), "rank", question.of_model(), items)
-        return _answer(
-            service, request, asked, lambda answer: {"scores": _sorted(question.texts, answer, "text", "cosine")}
-        )
+
+        def result(answer: Answer) -> Mapping[str, Any]:
+            rows = sorted(zip(question.texts, floats(answer), strict=True), key=lambda row: -row[1])
+            return {"scores": [{"text": text, "cosine": cosine} for text, cosine in rows]}
+
+        return _answer(service, request, asked, result)
 
     _add_inner_routes(routes, service)
     return routes
@@ -120,8 +125,3 @@ def _answer(
     seconds = time.monotonic() - _passage(request).start
     head = {"model": service.name, "results": results, "notes": list(asked.notes), "ms": round(1000 * seconds, 2)}
     return JSONResponse({**head, **more})
-
-
-def _sorted(names: Sequence[str], answer: Answer, name: str, value: str) -> list[dict[str, Any]]:
-    pairs = sorted(zip(names, floats(answer), strict=True), key=lambda pair: -pair[1])
-    return [{name: text, value: number} for text, number in pairs]

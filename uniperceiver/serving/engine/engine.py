@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from uniperceiver.data.batch import Batch, collate, prepare
-from uniperceiver.errors import BrokenSample, UserError, warn
+from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import TEXT
 from uniperceiver.records import Decision, Sample, to_device
 from uniperceiver.records.regions import PictureThings, Regions
+from uniperceiver.serving.asking.numbers import refuse_unbounded, tell_cut
 from uniperceiver.serving.candidate_cache import CandidateCache
 from uniperceiver.serving.engine.vocabulary import KeptVocabulary, is_worth_keeping
 from uniperceiver.serving.saved import KnownTask, SavedModel
@@ -92,12 +93,15 @@ class Engine:
             ]
         return finite(torch.cat(parts)).float().cpu() if parts else torch.empty(0, self.saved.arch.width)
 
-    def likelihood(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> Tensor:
-        """P(candidate | sample), (N, K)."""
+    def comparison(self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines of all candidates with the samples, and P(candidate | sample), (N, K) each."""
+        cosines, parts = [torch.empty(0, len(c_KD))], [torch.empty(0, len(c_KD))]
         with self.computing():
-            features = (input_features(self.model, batch) for batch in self.batches(chosen, samples))
-            parts = [compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu() for x_RD in features]
-        return finite(torch.cat(parts)) if parts else torch.empty(0, len(c_KD))
+            for batch in self.batches(chosen, samples):
+                x_RD = input_features(self.model, batch)
+                cosines.append((unit(x_RD) @ c_KD.T).float().cpu())
+                parts.append(compare(self.model, chosen.task, x_RD, c_KD).softmax(dim=-1).cpu())
+        return finite(torch.cat(cosines)), finite(torch.cat(parts))
 
     def located(
         self, chosen: KnownTask, samples: Sequence[Sample], c_KD: Tensor
@@ -143,7 +147,7 @@ class Engine:
     def texts(self, chosen: KnownTask, texts: Sequence[str]) -> Candidates:
         """Texts as candidates of a task, cut to its longest text; how many were cut is said."""
         ids, length = [self.codec.encode(text) for text in texts], chosen.preprocess.length
-        _tell_cut([len(text) + 1 for text in ids], length, chosen)
+        tell_cut([len(text) + 1 for text in ids], length, chosen.task.name)
         facts = chosen.task.facts("candidate", chosen.index)
         return Candidates(sequences=text_sequences(ids, facts, self.codec.end, length))
 
@@ -152,7 +156,7 @@ class Engine:
         lengths = [
             length for sample in samples for length in chosen.task.answer.lengths(chosen.task, sample, self.codec)
         ]
-        _tell_cut(lengths, chosen.preprocess.length, chosen)
+        tell_cut(lengths, chosen.preprocess.length, chosen.task.name)
 
     def all_candidates(self, chosen: KnownTask) -> Tensor:
         """Representations of all candidates of a task, (K, D), kept until the weights change."""
@@ -199,23 +203,13 @@ class Engine:
 
 
 def finite(x: Tensor) -> Tensor:
-    """What a model has computed, which is no answer where it is not finite: of NaN, any candidate would be the first.
+    """What a model has computed.
 
     Raises:
-        UserError: it is not finite.
+        UserError: it is not finite, and so no answer.
     """
-    if not x.isfinite().all():
-        raise UserError(
-            "the model's numbers are not finite, so it has no answer; its training went wrong: take an earlier "
-            "checkpoint of the run (--step NUMBER), or train with a smaller optimiser.lr"
-        )
+    refuse_unbounded(
+        bool(x.isfinite().all()),
+        "take an earlier checkpoint of the run (--step NUMBER), or train with a smaller optimiser.lr",
+    )
     return x
-
-
-def _tell_cut(lengths: Sequence[int], length: int, chosen: KnownTask) -> None:
-    longer = sum(tokens > length for tokens in lengths)
-    if longer:
-        warn(
-            f"{longer:,} of {len(lengths):,} texts are longer than the {length} tokens that task {chosen.task.name!r} "
-            f"reads, and were cut; the longest has {max(lengths):,}: shorten them, or split them"
-        )

@@ -44,7 +44,13 @@ def export_card(exported: Exported, trained: str) -> str:
     for name, task in exported.tasks.items():
         files = dict.fromkeys(
             file
-            for file in (task.media_graph, task.input_graph, task.text_graph, *(task.caption_graphs or ()))
+            for file in (
+                task.media_graph,
+                task.input_graph,
+                task.text_graph,
+                task.things_graph,
+                *(task.caption_graphs or ()),
+            )
             if file is not None
         )
         reasons = dict.fromkeys(f"not exported: {reason}" for reason in task.refused.values())

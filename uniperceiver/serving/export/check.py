@@ -4,7 +4,7 @@ Shape suffixes: B sequences, D width.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Sequences
-from uniperceiver.serving.export.graphs import CaptionStep, ReadingGraph, media_part
+from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, ReadingGraph, ThingsGraph, media_part
 from uniperceiver.serving.export.onnx_files import examples
 from uniperceiver.serving.export.plan import ExportPlan, PlannedGraph
 from uniperceiver.tasks.decode import prefix_with_query
 from uniperceiver.tasks.likelihood import unit
+from uniperceiver.tokenizers.regions.tokens import RegionTokenizer
 
 GREATEST = 1e-4  # difference of a value of unit vectors, above which an export is refused
 _ROWS = (1, 3, 32)
 _WORDS = 5  # of a checked caption
+_TIE = 1e-5  # between logits of objectness: nearer ones may come in another order
 
 
 def session_of(path: Path) -> Any:
@@ -50,25 +52,41 @@ def difference(folder: Path, file: str, plan: ExportPlan, model: Generalist, wor
         words: entries of the vocabulary.
     """
     graph = plan.graphs[file]
-    if not isinstance(graph.module, ReadingGraph):
+    if isinstance(graph.module, CaptionBegin | CaptionStep):
         begin, step = plan.begin_of(file) or file, graph.step or file
         both = session_of(folder / begin), session_of(folder / step)
         differences = _of_captions(*both, plan.graphs[begin], model, words)
         return differences[isinstance(graph.module, CaptionStep)]
     session, most = session_of(folder / file), len(model.tokenizer.words.positions)
-    reader = ReadingGraph(model, graph.layout, graph.facts, features=graph.module.features)
+    reader: ReadingGraph | ThingsGraph = ThingsGraph(model, graph.layout, graph.facts)
+    if isinstance(graph.module, ReadingGraph):
+        reader = ReadingGraph(model, graph.layout, graph.facts, features=graph.module.features)
     greatest = 0.0
     for rows in _ROWS:
         for length in dict.fromkeys((min(2, most), min(9, most), most)) if graph.layout.text else (1,):
             values = examples(graph, rows, length=length, words=words, seed=rows)
             got = answers_of(session, dict(zip(reader.input_names, values, strict=True)))
-            greatest = max(greatest, *(_apart(x, y) for x, y in zip(got, reader(*values), strict=True)))
+            clear_B, expected = _clear(model, graph, values), reader(*values)
+            greatest = max(greatest, *(_apart(x[clear_B], y[clear_B]) for x, y in zip(got, expected, strict=True)))
     return greatest
+
+
+def _clear(model: Generalist, graph: PlannedGraph, values: Sequence[Tensor]) -> Tensor:
+    """Whose pictures have proposals whose order does not hang on the last bits of their objectness, bool (B,)."""
+    clear_B = torch.ones(len(values[0]), dtype=torch.bool)
+    tokenizer = model.tokenizer.tokenizer_of("image")
+    if graph.layout.media != "image" or not isinstance(tokenizer, RegionTokenizer):
+        return clear_B
+    _, regions = tokenizer.propose(values[0])
+    for layer in (regions.layers[0], regions.layers[-1]):
+        best_BN = layer.objectness_BQ.sort(dim=1, descending=True).values[:, : tokenizer.shape.queries + 1]
+        clear_B &= (best_BN.diff(dim=1).abs() > _TIE).all(dim=1)
+    return clear_B
 
 
 def _apart(x: Tensor, y: Tensor) -> float:
     """The greatest difference; what is not finite is as far away as can be."""
-    return float((x - y).abs().max().nan_to_num(nan=float("inf")))
+    return float((x - y).abs().nan_to_num(nan=float("inf")).amax()) if x.numel() else 0.0
 
 
 def _of_captions(begin: Any, step: Any, graph: PlannedGraph, model: Generalist, words: int) -> tuple[float, float]:

@@ -210,7 +210,7 @@ def _vectors(plan: ExportPlan, saved: SavedModel) -> dict[str, np.ndarray]:
 
 
 def _report(out: Path, plan: ExportPlan, graphs: dict[str, ExportedGraph]) -> dict[str, Any]:
-    fields = ("media_graph", "input_graph", "text_graph", "caption_graphs")
+    fields = ("media_graph", "input_graph", "text_graph", "caption_graphs", "things_graph")
     return {
         "export": str(out),
         "graphs": {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from uniperceiver.boxes import corners_of
 from uniperceiver.modalities import TEXT
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.token_router import TokenRouter
@@ -17,6 +18,7 @@ from uniperceiver.records import Facts, Part, Segment, Sequences, Tokens
 from uniperceiver.serving.export.dense_routing import with_every_expert
 from uniperceiver.tasks.decode import prefix_with_query
 from uniperceiver.tasks.likelihood import unit
+from uniperceiver.tokenizers.regions.decoder import rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Layout:
     writes: bool = False
     size: int = 0  # pixels along the side of its pictures
     frames: int = 0  # of its clips
+    masks: bool = False  # of its things
 
 
 def model_for_export(model: Generalist) -> Generalist:
@@ -81,6 +84,31 @@ class ReadingGraph(nn.Module):
         feature_BD = self.model.represent(x_BD)
         z_BD = unit(feature_BD)
         return (z_BD, feature_BD) if self.features else (z_BD,)
+
+
+class ThingsGraph(nn.Module):
+    """Pictures to their proposals, best first: unit representations (B, N, D), logits of being a thing (B, N), corners
+    as shares of what is seen (B, N, 4) and, where the model has them, logits of masks (B, N, H, W).
+    """
+
+    input_names = ("pixel_values",)
+
+    def __init__(self, model: Generalist, layout: Layout, facts: Facts) -> None:
+        super().__init__()
+        self.model, self.layout, self.facts = model, layout, facts
+        self.output_names = ["proposal_embeds", "objectness", "boxes", *(["masks"] if layout.masks else [])]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        sequences = Sequences(facts=self.facts, parts=(media_part("image", inputs[0]),))
+        encoded = self.model.encode(sequences)
+        regions = encoded.regions
+        assert regions is not None
+        last, chosen_BN = regions.layers[-1], regions.chosen_BN
+        x_BND = encoded.x_BND[:, regions.start : regions.start + chosen_BN.shape[1]]
+        z_BND = unit(self.model.represent(x_BND))
+        boxes = corners_of(rows(last.box_BQ4, chosen_BN))
+        masks = [rows(last.mask_BQHW, chosen_BN)] if self.layout.masks and last.mask_BQHW is not None else []
+        return z_BND, rows(last.objectness_BQ, chosen_BN), boxes, *masks
 
 
 class GraphCache:
@@ -170,3 +198,6 @@ class CaptionStep(nn.Module):
 def media_part(modality: str, pixels: Tensor) -> Part:
     """Pictures (B, C, H, W) are clips of a frame; clips are (B, F, C, H, W)."""
     return Part(modality=modality, values=pixels[:, None] if modality == "image" else pixels)
+
+
+Graph = ReadingGraph | ThingsGraph | CaptionBegin | CaptionStep

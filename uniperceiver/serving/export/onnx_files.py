@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from uniperceiver.errors import UserError
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, ReadingGraph
+from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Graph
 from uniperceiver.serving.export.plan import PlannedGraph
 from uniperceiver.streams import torch_stream
 
@@ -73,9 +73,7 @@ def traced_inputs(graph: PlannedGraph, begin: PlannedGraph | None, words: int) -
     return values, {"inputs": tuple(axes)}
 
 
-def write_onnx(
-    path: Path, module: ReadingGraph | CaptionBegin | CaptionStep, inputs: tuple[Any, Any], opset: int
-) -> None:
+def write_onnx(path: Path, module: Graph, inputs: tuple[Any, Any], opset: int) -> None:
     """Write a module as ONNX, in one file.
 
     Raises:
@@ -100,6 +98,7 @@ def _translated(name: str, module: nn.Module, values: Any, axes: Any, opset: int
             dynamo=True,
             opset_version=opset,
             dynamic_shapes=axes,
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             input_names=list(module.input_names),  # type: ignore[arg-type]
             output_names=list(module.output_names),  # type: ignore[arg-type]
             verbose=False,
@@ -107,6 +106,15 @@ def _translated(name: str, module: nn.Module, values: Any, axes: Any, opset: int
     except torch.onnx.errors.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(f"export: torch cannot make a graph of {name} ({reason}); ask the model itself") from None
+
+
+def _stable_sort(self: Any, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+    """What torch.sort(stable=True) is in ONNX, whose TopK gives the first of equals first; by torch's names."""
+    from onnxscript import opset20 as op
+
+    opset: Any = op
+    length = opset.Gather(opset.Shape(self), opset.Constant(value_ints=[dim]), axis=0)
+    return opset.TopK(self, length, axis=dim, largest=int(descending), sorted=1)
 
 
 def write_pt2(path: Path, module: nn.Module, inputs: tuple[Any, Any]) -> None:

@@ -10,6 +10,7 @@ from uniperceiver.model.architecture import Architecture
 from uniperceiver.tokenizers.bpe import ANSWER, END, TextEncoder
 
 _BICUBIC = 3  # Pillow's number of it
+_SPACE = r"[\s\x1c-\x1f]+"  # what is white space in Python: separators of files and records, too
 
 
 def plain_tokenizer(codec: TextEncoder) -> str | None:
@@ -26,7 +27,7 @@ def plain_tokenizer(codec: TextEncoder) -> str | None:
     if codec.cleaning in ("lower", "clip"):
         steps.append(normalizers.Lowercase())
     if codec.cleaning != "none":
-        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        steps += [normalizers.Replace(Regex(_SPACE), " "), normalizers.Strip()]
     if library.normalizer is not None:
         steps.append(library.normalizer)
     if steps:

@@ -1,26 +1,31 @@
 """MODEL -> WHICH GRAPH ANSWERS WHICH TASK: one graph for all questions that see the same weights in the same way."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from uniperceiver.errors import UserError
 from uniperceiver.modalities import TEXT
-from uniperceiver.model.merge import merge_model
-from uniperceiver.moe.conditions import condition_of
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, Layout, ReadingGraph, model_for_export
+from uniperceiver.serving.asking.calls import MEDIA, calls_without_task, merged_for_calls
+from uniperceiver.serving.export.graphs import (
+    CaptionBegin,
+    CaptionStep,
+    Graph,
+    Layout,
+    ReadingGraph,
+    ThingsGraph,
+    model_for_export,
+)
 from uniperceiver.serving.saved import KnownTask, SavedModel
-from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
-from uniperceiver.tasks.task import Task
+from uniperceiver.serving.task_choice import media_alone
 
-MEDIA = ("image", "video")  # that graphs can read
 _READERS = {"image": "vision", "video": "video", None: "text"}  # what their files are called
-_FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs")  # of an ExportedTask
+_FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs", "things_graph")  # of an ExportedTask
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -28,7 +33,7 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 class PlannedGraph:
     """A graph that is to be written."""
 
-    module: ReadingGraph | CaptionBegin | CaptionStep
+    module: Graph
     layout: Layout
     facts: Facts
     step: str | None = None  # of a graph that begins captions: the file that writes a word more
@@ -56,10 +61,8 @@ def plan_export(saved: SavedModel) -> ExportPlan:
         UserError: nothing of it can be exported; the line says why.
     """
     _refuse_whole(saved)
-    calls = dict(_calls(saved))
-    saved = _merged(
-        saved, [*saved.tasks.values(), *(chosen for chosen in calls.values() if isinstance(chosen, KnownTask))]
-    )
+    calls = dict(calls_without_task(saved))
+    saved = merged_for_calls(saved)
     planner = _Planner(saved)
     answered = {
         call: chosen if isinstance(chosen, str) else planner.entry(chosen, call) for call, chosen in calls.items()
@@ -73,80 +76,16 @@ def plan_export(saved: SavedModel) -> ExportPlan:
 
 def _refuse_whole(saved: SavedModel) -> None:
     arch = saved.arch
-    if arch.regions is not None:
-        raise UserError(
-            "export: model.image: regions: pictures become proposals, which is not exported; ask the model itself"
-        )
-    if arch.moe is not None and condition_of(arch.moe.condition).experts_choose:
-        raise UserError(
-            f"export: moe.condition: {arch.moe.condition}: experts rank tokens by a stable sort, which ONNX does "
-            "not have; train with moe.condition=token, or ask the model itself"
-        )
     if arch.moe is not None and arch.moe.capacity:
         raise UserError(
             "export: moe.capacity: an expert that is full leaves tokens out, so answers depend on the other samples of "
             "a batch, which a graph does not know; train without moe.capacity"
         )
-
-
-def _calls(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
-    """What calls without a task ask, or why they cannot be asked."""
-
-    def chosen(call: str, question: str, modality: str, fits: Callable[[Task], bool]) -> KnownTask | str:
-        try:
-            return fitting(saved, call, None, question, modality, fits)
-        except UserError as error:
-            return str(error)
-
-    seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
-    written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
-    for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
-
-        def looks_at(task: Task, modality: str = modality) -> bool:
-            return modality in task.inputs
-
-        if modality in seen:
-            yield f"{call} {modality}", chosen(call, "rank", modality, looks_at)
-    try:
-        yield "encode_text text", for_texts(saved, None)
-    except UserError as error:
-        yield "encode_text text", str(error)
-    reads_texts = any(not trained.task.media for trained in saved.tasks.values())
-    for modality in (*MEDIA, TEXT):
-        if not (reads_texts if modality == TEXT else modality in seen):
-            continue
-        if modality != TEXT:
-            yield f"rank {modality}", chosen("rank", "rank", modality, lambda task: bool(task.media))
-            if (modality,) in written:
-                yield (
-                    f"caption {modality}",
-                    chosen("caption", "caption", modality, lambda task: task.answer.question == "caption"),
-                )
-        yield f"classify {modality}", chosen("classify", "classify", modality, lambda task: _classifies(task, False))
-        if modality != TEXT and any(_classifies(trained.task, True) for trained in saved.tasks.values()):
-            yield (
-                f"classify {modality} text",
-                chosen("classify", "classify", modality, lambda task: _classifies(task, True)),
-            )
-
-
-def _classifies(task: Task, texts: bool) -> bool:
-    """Whether a call of `classify` may ask a task, with a text beside each picture or without."""
-    return task.answer.question == "classify" and (bool(task.media) and TEXT in task.inputs) == texts
-
-
-def _merged(saved: SavedModel, chosen: Sequence[KnownTask]) -> SavedModel:
-    """The model with its experts folded into plain weights, where they are not chosen by values: exact, and smaller."""
-    arch = saved.arch
-    if arch.moe is None or arch.merged is not None or condition_of(arch.moe.condition).by_token:
-        return saved
-    needs: dict[str, tuple[Segment, ...]] = {}
-    for trained in chosen:
-        name = trained.task.name
-        own = (*trained.task.segments(trained.index), *media_alone(trained).task.segments(trained.index))
-        needs[name] = (*needs.get(name, ()), *own)
-    merging = merge_model(saved.model, arch, needs)
-    return replace(saved, model=merging.model, arch=merging.arch, base=None)
+    if arch.moe is not None and arch.moe.group == "batch":
+        raise UserError(
+            "export: moe.group=batch: experts choose among the tokens of all samples that are encoded together, which "
+            "a graph does not know; train with moe.group=sequence, or ask the model itself"
+        )
 
 
 def routing_key(model: nn.Module, segments: tuple[Segment, ...]) -> tuple[object, ...]:
@@ -177,14 +116,12 @@ class _Planner:
         """A task with the graphs that it needs, for one call or for all that may ask it."""
         task, view = chosen.task, chosen.preprocess
         refused: dict[str, str] = {}
-        asked = {"encode", "rank", "classify", "caption"} if call is None else {call.split()[0]}
+        asked = {"encode", "rank", "classify", "caption", "detect"} if call is None else {call.split()[0]}
         values: dict[str, object] = {}
         if foreign := [modality for modality in task.media if modality not in MEDIA]:
             refused = dict.fromkeys(_FIELDS, f"it looks at {foreign[0]}, which is not exported")
         elif len(task.media) > 1:
             refused = dict.fromkeys(_FIELDS, f"it looks at {' and '.join(task.media)} at once, which is not exported")
-        elif task.answer.reads_objects:
-            refused = dict.fromkeys(_FIELDS, "things in pictures are not exported; ask the model itself")
         else:
             values = self._graphs_of(chosen, asked, refused)
         prompts = self.saved.arch.prompts
@@ -199,6 +136,9 @@ class _Planner:
             scale=self.saved.model.scale(task.temperature).item(),
             view=view.to_json(),
             own_labels_only=prompts is not None and bool(prompts.labels or prompts.classes) and task.answer.has_labels,
+            masks=task.masks,
+            class_term=task.class_term,
+            name_bias=self._name_bias(chosen),
             refused=refused,
             **values,  # type: ignore[arg-type]
         )
@@ -209,7 +149,9 @@ class _Planner:
         ways: dict[str, Callable[[], dict[str, object]]] = {}
         if task.media and asked & {"encode", "encode_image", "encode_video", "rank"}:
             ways["media_graph"] = lambda: {"media_graph": self._reader(media_alone(chosen))}
-        if asked & {"encode", "encode_text", "rank", "classify"} and task.target == TEXT:
+        if task.answer.reads_objects and asked & {"detect", "segment"}:
+            ways["things_graph"] = lambda: {"things_graph": self._things(chosen), **self._labels(chosen)}
+        if asked & {"encode", "encode_text", "rank", "classify", "detect", "segment"} and task.target == TEXT:
             ways["text_graph"] = lambda: {"text_graph": self._texts(chosen)}
         if task.answer.question == "classify" and "classify" in asked:
             ways["input_graph"] = lambda: {"input_graph": self._reader(chosen), **self._labels(chosen)}
@@ -245,6 +187,20 @@ class _Planner:
             layout,
             facts,
         )
+
+    def _things(self, chosen: KnownTask) -> str:
+        """The graph of the things in a task's pictures."""
+        layout, facts = self._layout(chosen, "image"), chosen.task.facts("input", chosen.index)
+        layout = replace(layout, masks=chosen.task.masks)
+        key = (layout, "things", self._side("input"), routing_key(self.model, chosen.task.segments(chosen.index)[:-1]))
+        name = "segment_model" if layout.masks else "detect_model"
+        return self._file(key, name, chosen.task.name, lambda: ThingsGraph(self.model, layout, facts), layout, facts)
+
+    def _name_bias(self, chosen: KnownTask) -> float:
+        """What is added to the logits of names, where each is a yes or no of its own."""
+        tokenizer = self.saved.model.tokenizer.tokenizer_of("image")
+        bias = getattr(tokenizer, "name_bias", None)
+        return 0.0 if bias is None or chosen.task.class_term != "sigmoid" else bias.item()
 
     def _texts(self, chosen: KnownTask) -> str:
         """The graph of the candidates of a task."""
@@ -302,7 +258,7 @@ class _Planner:
         key: object,
         name: str,
         task: str,
-        make: Callable[[], ReadingGraph | CaptionBegin | CaptionStep],
+        make: Callable[[], Graph],
         layout: Layout,
         facts: Facts,
         step: str | None = None,

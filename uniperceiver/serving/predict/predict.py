@@ -7,23 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from uniperceiver.data.formats.files import existing_file, read_lines
-from uniperceiver.devices import device_of
 from uniperceiver.errors import UserError, nearest, warn
 from uniperceiver.modalities import TEXT
-from uniperceiver.model.architecture import notes_on
-from uniperceiver.records.regions import Detections
+from uniperceiver.records.regions import LEAST, Detections
 from uniperceiver.serving.inputs import in_order, modality_of, places_by_modality
 from uniperceiver.serving.predict.drawn import DrawnPictures
 from uniperceiver.serving.predict.tables import check_table
 from uniperceiver.serving.predict.words import AskedAbout, asked_about
-from uniperceiver.serving.predictor import UniPerceiver
-from uniperceiver.serving.regions.detect import as_entries, fits
-from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.values import name_of
-from uniperceiver.tasks.localisation.detections import LEAST
 from uniperceiver.waiting import bars
 
 Answer = dict[str, Any]
@@ -38,7 +30,7 @@ _READ = {
     "segment": ("labels", "labels_file", "least", "draw"),
     "embed": ("text",),
 }
-_DETECTED = {"detect": UniPerceiver.detect, "segment": UniPerceiver.segment}
+_LOCATING = ("detect", "segment")
 _NAMED = 10  # files that could not be used, in the lines about them
 
 
@@ -60,18 +52,17 @@ class Question:
 
 
 def predict(
-    path: Path | SavedModel,
+    model: Any,
     question: Question,
     words: Sequence[str],
     *,
-    device: str,
     keep_going: bool = False,
     out: Path | None = None,
 ) -> list[Answer]:
     """Ask a model a question about files, folders or texts.
 
     Args:
-        path: where the model lies, or the model itself.
+        model: a `UniPerceiver`, or what has its methods.
         keep_going: answer all that can be used, and name the others.
         out: the table that is written later, which is checked before anything is asked.
 
@@ -89,58 +80,55 @@ def predict(
             if option not in _READ[question.kind] and value is not None and value is not False:  # 0 is a value
                 name = option.replace("_", "-")
                 raise UserError(f"predict {question.kind}: does not read --{name}, which is for {kind}; leave it out")
-    place = device_of(device)
-    model = UniPerceiver(path, place) if isinstance(path, SavedModel) else UniPerceiver.from_pretrained(path, place)
-    for note in notes_on(model.saved.arch):
-        warn(note)
-    trained = None
+    modality = None
     if question.task is not None:
-        if question.task not in model.saved.tasks:
-            raise UserError(f"unknown task {question.task!r}; {nearest(question.task, model.saved.tasks)}")
-        trained = model.saved.tasks[question.task]
-    modality = None if trained is None else trained.task.inputs[0]
-    if modality is not None:
-        _ask(model, question, trained, modality)([])  # whether the task can be asked this at all
+        if question.task not in model.tasks:
+            raise UserError(f"unknown task {question.task!r}; {nearest(question.task, model.tasks)}")
+        modality = model.tasks[question.task].inputs[0]
+        _ask(model, question, modality)([])  # whether the task can be asked this at all
     about = asked_about(words, modality, as_text=question.text, keep_going=keep_going)
     check_table(out, about.things, vectors=question.kind == "embed")
-    return _answers(about, _ask(model, question, trained, about.modality), model.batch, keep_going)
+    return _answers(about, _ask(model, question, about.modality), model.batch, keep_going)
 
 
-def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, modality: str | None) -> Ask:
+def _ask(model: Any, question: Question, modality: str | None) -> Ask:
     """The question as a function of some files."""
     if question.kind == "caption":
         beam = 2 if question.beam is None else question.beam
         return lambda things: [{"answer": text} for text in model.caption(things, beam, question.task)]
     if question.kind == "embed":
         return partial(_embedded, model, question.task, modality)
-    if question.kind in _DETECTED:
+    if question.kind in _LOCATING:
         drawn = None if question.draw is None else DrawnPictures(question.draw)
         named = _labels(question)
-        if named is None and trained is None:
-            fitting = [name for name, task in model.tasks.items() if fits(task, masks=question.kind == "segment")]
+        if named is None and question.task is None:
+            fitting = [
+                name
+                for name, asks in model.questions.items()
+                if asks == "detect" and (model.tasks[name].masks or question.kind == "detect")
+            ]
             if len(fitting) > 1:
                 raise UserError(
                     f"predict {question.kind}: give --labels TEXT ..., or --task one of {', '.join(fitting)}"
                 )
-        return partial(_detected, model, question, named, drawn, _DETECTED[question.kind])
+        return partial(_detected, getattr(model, question.kind), question, named, drawn)
     if question.kind == "rank":
         if not question.texts:
             raise UserError("predict rank: give the texts to compare with: --texts TEXT ...")
         texts = question.texts
         return lambda things: _scored(texts, model.rank(things, texts, question.task).tolist())
     labels = _labels(question)
-    if labels is None and trained is None:
-        tasks = (name for name, task in model.tasks.items() if task.answer.question == "classify")
+    asked = None if question.task is None else model.tasks[question.task]
+    if labels is None and asked is None:
+        tasks = (name for name, asks in model.questions.items() if asks == "classify")
         raise UserError(
             f"predict classify: give --labels TEXT ..., or --task one of {', '.join(tasks) or '(none has labels)'}"
         )
-    if trained is not None and trained.task.media and TEXT in trained.task.inputs and not question.question:
+    if asked is not None and TEXT in asked.inputs and asked.inputs != (TEXT,) and not question.question:
         raise UserError(
             f"predict classify: task {question.task!r} reads a text beside each file; give it with --question TEXT"
         )
-    names = [texts[0] for texts in labels or ()]
-    if labels is None and trained is not None:
-        names = trained.task.answer.names(trained.task, model.codec)
+    names = [texts[0] for texts in labels] if labels is not None else model.labels(question.task)
     return lambda things: _scored(
         names,
         model.classify(
@@ -149,9 +137,9 @@ def _ask(model: UniPerceiver, question: Question, trained: KnownTask | None, mod
     )
 
 
-def _embedded(model: UniPerceiver, task: str | None, modality: str | None, things: list[Path | str]) -> list[Answer]:
+def _embedded(model: Any, task: str | None, modality: str | None, things: list[Path | str]) -> list[Answer]:
     """The unit vector of each picture, clip or text."""
-    encode: dict[str, Callable[..., Tensor]] = {
+    encode: dict[str, Callable[..., Any]] = {
         "image": model.encode_image,
         "video": model.encode_video,
         "audio": model.encode_audio,
@@ -159,24 +147,23 @@ def _embedded(model: UniPerceiver, task: str | None, modality: str | None, thing
     }
     places = places_by_modality(things) if modality is None else {}
     if places:
-        vectors = in_order(places, things, lambda name, part: encode[name](part, task).unbind())
+        vectors = in_order(places, things, lambda name, part: encode[name](part, task))
     else:
         vectors = list(encode[modality_of(things, modality, text=False)](things, task))
     return [{"vector": vector.tolist()} for vector in vectors]
 
 
 def _detected(
-    model: UniPerceiver,
+    ask: Callable[..., list[Detections]],
     question: Question,
     labels: list[list[str]] | None,
     drawn: DrawnPictures | None,
-    ask: Callable[..., list[Detections]],
     things: list[Path | str],
 ) -> list[Answer]:
     """The things in each picture, and the pictures with them drawn where that is asked for."""
     least = LEAST if question.least is None else question.least
     answers = []
-    for thing, answer in zip(things, ask(model, things, labels, question.task, least=least), strict=True):
+    for thing, answer in zip(things, ask(things, labels, question.task, least=least), strict=True):
         if drawn is not None:
             drawn.add(Path(thing), answer)
         counts = Counter(answer.labels)
@@ -185,7 +172,7 @@ def _detected(
                 "answer": ", ".join(f"{count} {label}" for label, count in counts.most_common()) or "nothing",
                 "height": answer.size[0],
                 "width": answer.size[1],
-                "detections": as_entries(answer),
+                "detections": answer.as_entries(),
             }
         )
     return answers

@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
 from PIL import Image
 
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records.regions import Detections
 from uniperceiver.serving import inputs
+from uniperceiver.serving.asking.labels import labels_of_things
+from uniperceiver.serving.asking.numbers import check_things
 from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.regions.draw import decoded, draw
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, refuse_other_classes
-from uniperceiver.serving.values import Media, is_single, shown
+from uniperceiver.serving.values import Media, is_single
 from uniperceiver.tasks.localisation.detections import detections_of
 from uniperceiver.tasks.task import Task
 
@@ -83,10 +84,7 @@ def _check(saved: SavedModel, call: str, least: float, most: int, masks: bool) -
         )
     if masks and not shape.masks:
         raise UserError(f"{call}: none of this model's tasks had masks; train a task of kind instance_segmentation")
-    if not isinstance(least, int | float | np.floating) or not 0 <= least <= 1:
-        raise UserError(f"{call}: least must lie between 0 and 1, found {shown(least)}")
-    if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 1:
-        raise UserError(f"{call}: most must be a number of detections, 1 or more, found {shown(most)}")
+    check_things(call, least, most)
 
 
 def _chosen(
@@ -98,18 +96,10 @@ def _chosen(
 ) -> KnownTask:
     """The task that is asked, with the labels."""
     own = [name for name, trained in saved.tasks.items() if fits(trained.task, masks)]
-    if task is None and len(own) == 1:
-        task = own[0]
-    chosen = fitting(saved, call, task, "detect", "image", lambda asked: fits(asked, masks))
+    chosen = of_things(saved, call, task, masks)
     if labels is not None:
-        named = inputs.label_texts(labels, None)
-        if len(named) > 1:
-            inputs.refuse_equal(named, saved.codec.clean)
-        elif chosen.task.class_term == "softmax" and all(len(saved.tasks[name].task.labels) != 1 for name in own):
-            raise UserError(
-                f"{call}: labels: {shown(named[0][0])} alone would be the name of every thing; give those of other "
-                "things, too"
-            )
+        alone = chosen.task.class_term != "softmax" or any(len(saved.tasks[name].task.labels) == 1 for name in own)
+        named = labels_of_things(call, chosen.task.labels, labels, alone=alone, clean=saved.codec.clean)
         try:
             chosen = replace(chosen, task=replace(chosen.task, labels=named))
         except ValueError as error:
@@ -125,16 +115,17 @@ def _chosen(
     return chosen
 
 
+def of_things(saved: SavedModel, call: str, task: str | Task | None, masks: bool) -> KnownTask:
+    """The task asked for; without one the model's only task of things, or an anonymous one.
+
+    Raises:
+        UserError: as `fitting`.
+    """
+    own = [name for name, trained in saved.tasks.items() if fits(trained.task, masks)]
+    name = own[0] if task is None and len(own) == 1 else task
+    return fitting(saved, call, name, "detect", "image", lambda asked: fits(asked, masks))
+
+
 def fits(task: Task, masks: bool) -> bool:
     """Whether a task is one of things, and of their masks where those are asked for."""
     return task.answer.reads_objects and (task.masks or not masks)
-
-
-def as_entries(answer: Detections) -> list[dict[str, object]]:
-    """Detections as plain values: label, score, the box in both conventions, and the mask as COCO's RLE."""
-    entries: list[dict[str, object]] = []
-    for entry, label in zip(answer.as_coco(0), answer.labels, strict=True):
-        x, y, width, height = entry["bbox"]
-        values = {"label": label, "score": entry["score"], "box": [x, y, x + width, y + height], "bbox": entry["bbox"]}
-        entries.append(values | {key: entry[key] for key in ("segmentation",) if key in entry})
-    return entries

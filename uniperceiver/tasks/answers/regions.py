@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from uniperceiver.records import Encoded, Readout, Sample, Sequences
-from uniperceiver.records.regions import Objects, PictureThings
+from uniperceiver.records.regions import BACKGROUND, Objects, PictureThings
 from uniperceiver.tasks.answers.kind import Asked, CandidateDraw, Settled
 from uniperceiver.tasks.answers.labels import Labels
 from uniperceiver.tasks.candidates import Candidates, TextCodec, label_candidates
-from uniperceiver.tasks.localisation.classes import BACKGROUND, CLASS_TERMS, class_loss, class_targets
+from uniperceiver.tasks.localisation.classes import CLASS_TERMS, class_loss, class_targets
 from uniperceiver.tasks.localisation.criterion import localise
 
 if TYPE_CHECKING:

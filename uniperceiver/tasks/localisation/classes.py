@@ -19,7 +19,6 @@ from uniperceiver.tasks.loss import cross_entropy
 
 CLASS_TERMS: tuple[ClassTerm, ...] = ("softmax", "sigmoid", "background")
 
-BACKGROUND = "background"  # the text of what is none of the names
 NONE = -2  # target of a proposal that was taken for no thing; -1: nobody knows, as elsewhere
 _RARER = 0.1  # what a proposal of nothing weighs against one of a thing (DETR)
 

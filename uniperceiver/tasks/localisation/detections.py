@@ -10,11 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniperceiver.boxes import corners_of
-from uniperceiver.records.regions import ClassTerm, Detections, PictureThings, ProposalLayer, Regions
+from uniperceiver.records.regions import (
+    MOST,
+    ClassTerm,
+    Detections,
+    PictureThings,
+    ProposalLayer,
+    Regions,
+    in_picture,
+)
 from uniperceiver.tasks.localisation.classes import class_scores
-
-MOST = 100  # detections of a picture, as COCO counts
-LEAST = 0.3  # score from which on people are shown a detection
 
 
 def detections_of(
@@ -55,7 +60,7 @@ def detections_of(
         detections.append(
             Detections(
                 size=picture.size,
-                boxes=_in_picture(box_BM4[row, :count].cpu().numpy(), picture),
+                boxes=in_picture(box_BM4[row, :count].cpu().numpy(), picture),
                 scores=scores[:count],
                 classes=(pair_BM[row, :count] % len(names)).cpu().numpy(),
                 names=names,
@@ -63,15 +68,6 @@ def detections_of(
             )
         )
     return detections
-
-
-def _in_picture(share_M4: np.ndarray, picture: PictureThings) -> np.ndarray:
-    """Corners as shares of what the model saw, in pixels of the picture and clipped to it, (M, 4) float32."""
-    left, top, right, bottom = picture.window
-    height, width = picture.size
-    scale_4 = np.array([right - left, bottom - top] * 2)
-    box_M4 = share_M4.astype(np.float64) * scale_4 + np.array([left, top] * 2)
-    return np.clip(box_M4, 0, np.array([width, height] * 2)).astype(np.float32)
 
 
 def _masks_in_picture(layer: ProposalLayer, row: int, query_M: Tensor, picture: PictureThings) -> np.ndarray | None:

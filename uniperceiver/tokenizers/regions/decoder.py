@@ -191,4 +191,4 @@ def best(objectness_BQ: Tensor, most: int) -> Tensor:
 
 def rows(x_BQX: Tensor, chosen_BN: Tensor) -> Tensor:
     """(B, N, ...): the chosen rows of every picture."""
-    return x_BQX[torch.arange(len(x_BQX), device=x_BQX.device)[:, None], chosen_BN]
+    return x_BQX[torch.arange(x_BQX.shape[0], device=x_BQX.device)[:, None], chosen_BN]

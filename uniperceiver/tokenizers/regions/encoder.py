@@ -29,7 +29,7 @@ class EncoderLayer(nn.Module):
     def forward(self, maps: Maps, position_SD: Tensor, anchor_S4: Tensor) -> Tensor:
         """(B, S, D): the cells, which know more of each other."""
         normed_BSD = self.norm1(maps.cell_BSD)
-        reference_BS4 = anchor_S4.expand(len(normed_BSD), -1, -1)
+        reference_BS4 = anchor_S4.expand(normed_BSD.shape[0], -1, -1)
         cell_BSD = maps.cell_BSD + self.look(normed_BSD + position_SD, reference_BS4, normed_BSD, maps.grids)
         encoded_BSD: Tensor = cell_BSD + self.ffn(self.norm2(cell_BSD))
         return encoded_BSD

@@ -4,21 +4,22 @@ import { TONES, draw, make, percent } from "./make.js";
 
 const SHOWN = 20; // rows of bars
 
+// A row may have `more`: a small number beside the first.
 function bars(rows, share, number) {
   const body = make("tbody", {}, ...rows.slice(0, SHOWN).map((row) => make("tr", {},
     make("th", { scope: "row" }, row.name),
     make("td", {}, make("span", { class: "track" }, make("span", { class: "bar", "--share": Math.max(0, share(row.value)) }))),
-    make("td", { class: "number" }, number(row.value)))));
+    make("td", { class: "number" }, number(row.value)), ...(row.more ? [make("td", { class: "number soft small" }, row.more)] : []))));
   const more = rows.length > SHOWN ? make("p", { class: "soft small" }, `and ${rows.length - SHOWN} more`) : null;
   return [make("table", { class: "bars" }, body), more].filter(Boolean);
 }
 
 export function classified(result) {
-  const rows = result.scores.map(({ label, probability }) => ({ name: label, value: probability }));
+  const rows = result.scores.map(({ label, probability, cosine }) => ({ name: label, value: probability, more: `cosine ${cosine.toFixed(3)}` }));
   return [
     make("p", { class: "verdict" }, `${rows[0].name}: ${percent(rows[0].value)}`),
     ...bars(rows, (value) => value, percent),
-    make("p", { class: "soft small note" }, `The shares add up to 1 among these ${rows.length}: if none of them fits, one is the likeliest all the same.`),
+    make("p", { class: "soft small note" }, `The shares add up to 1 among these ${rows.length}: if none of them fits, one is the likeliest all the same. They are the softmax of cosine / ${result.temperature.toPrecision(2)}.`),
   ];
 }
 
@@ -35,11 +36,40 @@ export function ranked(result) {
   ];
 }
 
+// COCO's run lengths as the path of a mask: differences of runs in 5 bits and a sign, column after column.
+export function maskPath({ size: [height], counts }) {
+  const runs = [];
+  for (let at = 0; at < counts.length;) {
+    let value = 0;
+    let shift = 0;
+    for (let more = true; more; shift += 5) {
+      const code = counts.charCodeAt(at++) - 48;
+      value |= (code & 31) << shift;
+      more = Boolean(code & 32);
+      if (!more && code & 16) value |= -1 << (shift + 5);
+    }
+    runs.push(runs.length > 2 ? value + runs[runs.length - 2] : value);
+  }
+  const parts = [];
+  let start = 0;
+  runs.forEach((length, place) => {
+    for (let at = start; place % 2 && at < start + length;) { // every second run is of the thing, and may go over columns
+      const rows = Math.min(height - (at % height), start + length - at);
+      parts.push(`M${Math.floor(at / height)} ${at % height}h1v${rows}h-1z`);
+      at += rows;
+    }
+    start += length;
+  });
+  return parts.join("");
+}
+
 export function located(result, input) {
   const names = [...new Set(result.detections.map((thing) => thing.label))];
   const tone = (label) => TONES[names.indexOf(label) % TONES.length];
   const found = result.detections.length;
   const frame = draw("svg", { viewBox: `0 0 ${result.width} ${result.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    ...result.detections.filter((thing) => thing.segmentation).map(({ segmentation, label }) =>
+      draw("path", { class: "mask", d: maskPath(segmentation), fill: tone(label) })),
     ...result.detections.map(({ box: [x0, y0, x1, y1], label }) =>
       draw("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: tone(label) })));
   const rows = result.detections.map(({ label, score, box }) => make("tr", {},

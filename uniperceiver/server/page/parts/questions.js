@@ -42,7 +42,7 @@ export function questions(facts) {
     { id: "compare", title: "Compare", path: "/v1/rank", show: ranked,
       fields: () => area("texts", "Texts", "a large red circle\na small blue square", "One on each line."),
       fill: (form) => { form.append("texts", lines(value("texts")).join("\n")); return lines(value("texts")).length ? "" : "Write a text or more."; } },
-    { id: "find", title: "Find", path: "/v1/detect", show: located, needs: "boxes", fill: (form) => { form.append("least", value("least") || "0.3"); return labelled(form); },
+    { id: "find", title: "Find", get path() { return facts.tasks[value("task")]?.masks ? "/v1/segment" : "/v1/detect"; }, show: located, needs: "boxes", fill: (form) => { form.append("least", value("least") || "0.3"); return labelled(form); },
       fields: () => [...tasks(facts, "task", "detect", "Task of the model", ""), ...area("labels", "Labels", "", "One on each line; without any, those of the task."),
         make("div", { class: "row" }, number("least", "Lowest score", 0, 1, 0.3))] },
     { id: "inside", title: "Inside", path: "/v1/experts", show: inside, needs: "routing", fill: () => "",
