@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.data_files import FORMATS, Files, make_files, written
+from benchmarks.data_sounds import sound_rows
 from benchmarks.harness import BenchmarkRow, figure, main, ratio
 from benchmarks.parts import flat
 from uniperceiver import AugmentConfig
@@ -54,11 +55,17 @@ FULL: Scale = {
 }
 
 
-def measure(pairs: int, scale: Scale = FULL, photograph: tuple[int, int] = PHOTOGRAPH) -> list[BenchmarkRow]:
+def measure(
+    pairs: int,
+    scale: Scale = FULL,
+    photograph: tuple[int, int] = PHOTOGRAPH,
+    sounds: tuple[int, float] = (40, 5.0),
+) -> list[BenchmarkRow]:
     """Speed of every format over that of the bare loop, without augmentation and with it, and through a worker.
 
     Args:
         photograph: width and height of the picture that is also read as a draft.
+        sounds: how many short ones, and of how many seconds.
     """
     threads, rows = torch.get_num_threads(), list[BenchmarkRow]()
     torch.set_num_threads(1)
@@ -70,6 +77,7 @@ def measure(pairs: int, scale: Scale = FULL, photograph: tuple[int, int] = PHOTO
                     mixture = mixture_of(name, Path(folder), files, medium)
                     rows += _rows(name, media, mixture, files, medium, pairs)
         rows.append(draft_row(make_files(Path(folder) / "photograph", "image", 1, photograph), pairs))
+    rows += sound_rows(pairs, *sounds)
     torch.set_num_threads(threads)
     return rows
 

@@ -62,7 +62,9 @@ def test_clips_in_files_are_refused_before_training(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "av", None)
     source = {"format": "folder", "path": "clips"}
     recipe = small_recipe(("motions",), steps=1, tasks__motions__train=source, tasks__motions__val=None)
-    with pytest.raises(UserError, match="clips are decoded with the package av, which is missing; pip install av"):
+    with pytest.raises(
+        UserError, match="clips and sounds are decoded with the package av, which is missing; pip install av"
+    ):
         train(tmp_path / "run", recipe, base=tmp_path)
     assert not (tmp_path / "run").exists()
     train(tmp_path / "run", small_recipe(("motions",), steps=1))  # generated ones are not encoded

@@ -35,9 +35,10 @@ def test_the_pixels_are_those_of_the_bare_loop(name: str, tmp_path: Path) -> Non
 
 
 def test_every_row_is_measured() -> None:
-    rows = {row.name.removeprefix("data/"): row for row in measure(1, TINY, (160, 120))}
+    rows = {row.name.removeprefix("data/"): row for row in measure(1, TINY, (160, 120), (2, 0.5))}
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows.values())
     assert rows["draft over whole/160x120 to 224/batch1/threads1"].goal == 0.2
+    assert [row.goal for name, row in rows.items() if "sounds" in name or "probing" in name] == [0.8, 0.8, 0.6]
     for name, kind in FORMATS.items():
         if kind.usable:
             named = [row for key, row in rows.items() if f"/{name}/" in key]

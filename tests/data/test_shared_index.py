@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,19 @@ def test_large_arrays_are_mapped_with_their_values(folder: Path) -> None:
     assert not inner.stop_I.flags.writeable
     again = pickle.loads(pickle.dumps(record))
     assert list(again.parts[0].texts) == list(plain.parts[0].texts)
+
+
+def test_what_making_a_large_index_has_freed_goes_back_to_the_system(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+    monkeypatch.setattr(shared_index.ctypes, "CDLL", lambda name: SimpleNamespace(malloc_trim=asked.append))
+    shared(whole())
+    assert asked == [0]
+    shared(Whole(parts=(), small_I=np.arange(3), names_I=np.array([None] * 1000)))  # nothing of it is mapped
+    assert asked == [0]
+    monkeypatch.setattr(shared_index.ctypes, "CDLL", lambda name: object())  # as on a system without it
+    assert mapped_file(shared(whole()).parts[0].stop_I) is not None
 
 
 def test_the_same_values_are_one_file(folder: Path) -> None:

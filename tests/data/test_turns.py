@@ -78,6 +78,12 @@ def test_even_turns_leave_no_task_far_from_its_share(weights: list[float], draws
     assert one.tasks_of(7) == one.tasks_of(7)
 
 
+def test_the_draws_of_a_step_follow_each_other() -> None:
+    one, many = (weighted(WEIGHTS, order="even", mode="mixed", tasks_per_step=draws) for draws in (1, 3))
+    for step in range(50):
+        assert many.tasks_of(step) == tuple(one.tasks_of(3 * step + draw)[0] for draw in range(3))
+
+
 def test_a_task_that_is_not_drawn_yet_is_never_drawn() -> None:
     for weights in ((0.0, 1.0, 2.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0)):
         one = weighted(weights, order="even")

@@ -208,9 +208,21 @@ def export(
 
 
 def info(
-    run: Annotated[Path | None, arg(nargs="?", metavar="RUN")] = None, *, trust: Trust = False, json: AsJson = False
+    run: Annotated[Path | None, arg("a run, a saved model, or a RECIPE.yaml", nargs="?", metavar="RUN")] = None,
+    *,
+    trust: Trust = False,
+    json: AsJson = False,
 ) -> int | None:
-    """Describe a run or saved model, or what recipes can name."""
+    """Describe a run or saved model, the turns that a recipe plans, or what recipes can name."""
+    if run is not None and run.suffix in (".yaml", ".yml"):
+        from uniperceiver.runs.turns.table import turns_as_text, turns_of_recipe
+
+        facts = turns_of_recipe(run)
+        if json:
+            print_json(facts)
+        else:
+            print("\n".join(turns_as_text(facts)))
+        return None
     if run is not None:
         refuse_nowhere(run)
     from uniperceiver.serving.info import as_text, library_info, model_info

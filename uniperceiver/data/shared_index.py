@@ -6,6 +6,7 @@ hold, and mapped: whoever opens the same data maps the same file, whose pages th
 memory is scarce. Values, and so samples and their order, are the same; small sets stay as they are.
 """
 
+import ctypes
 import dataclasses
 import os
 import shutil
@@ -36,27 +37,31 @@ def shared(source: T) -> T:
         source: an opened source, made of frozen dataclasses; nobody else holds it yet.
     """
     folder = _folder()
-    if folder is not None:
-        _share(source, folder)
+    if folder is not None and _share(source, folder):
+        # Only glibc has it, which else keeps what making the index has used and left.
+        with suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
     return source
 
 
-def _share(record: Any, folder: Path) -> None:
-    """Map the large arrays in a record, and in the records in it."""
+def _share(record: Any, folder: Path) -> bool:
+    """Map the large arrays in a record, and in the records in it; whether there are any."""
     if isinstance(record, tuple):
-        for inner in record:
-            _share(inner, folder)
+        return any([_share(inner, folder) for inner in record])
     if not dataclasses.is_dataclass(record) or isinstance(record, type):
-        return
+        return False
+    any_mapped = False
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if isinstance(value, bytes) and len(value) >= LEAST:
             value = np.frombuffer(value, dtype=np.uint8)
         if not isinstance(value, np.ndarray):
-            _share(value, folder)
+            any_mapped |= _share(value, folder)
         elif value.nbytes >= LEAST and not value.dtype.hasobject and not _is_mapped(value):
             with suppress(OSError):  # the disk is full, or lost: memory will do
-                object.__setattr__(record, field.name, _mapped(value, folder))
+                object.__setattr__(record, field.name, mapped := _mapped(value, folder))
+                any_mapped |= _is_mapped(mapped)
+    return any_mapped
 
 
 def _is_mapped(array: np.ndarray) -> bool:

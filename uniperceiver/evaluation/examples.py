@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uniperceiver.data.batch import media_read
 from uniperceiver.data.media.preprocess import READERS
 from uniperceiver.errors import BrokenSample
 from uniperceiver.evaluation.answers import EVALUATIONS
@@ -19,7 +20,8 @@ class Example(Shown):
     task: str
     split: str
     sample: str  # the sample's name
-    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image, several: a clip, none: text only
+    frames: tuple[np.ndarray, ...] = ()  # (H, W, 3) uint8; one: an image or a sound, several: a clip, none: text only
+    sound: bytes | None = None  # a WAV file of what is heard
 
 
 def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -> list[Example]:
@@ -40,7 +42,8 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             task=split.task.name,
             split=split.name,
             sample=sample.id,
-            frames=_frames(split, sample),
+            frames=frames,
+            sound=sound,
             text=answer.text,
             truth=answer.truth,
             answers=answer.answers,
@@ -48,10 +51,15 @@ def examples_of(model: AnyModel, split: Split, settings: Settings, count: int) -
             things=answer.things,
         )
         for sample, answer in zip(samples, shown, strict=True)
+        for frames, sound in [_perceived(split, sample)]
     ]
 
 
-def _frames(split: Split, sample: Sample) -> tuple[np.ndarray, ...]:
-    """The pictures of a sample that the model looks at, modality by modality."""
-    readers = (READERS[modality].shown for modality in split.task.media)
-    return tuple(frame for shown in readers if shown for frame in shown(sample, split.preprocess))
+def _perceived(split: Split, sample: Sample) -> tuple[tuple[np.ndarray, ...], bytes | None]:
+    """The pictures of a sample that the model looks at, of a clip and its sound those of the clip; and what is heard,
+    as the question or as its answer."""
+    readers = {modality: READERS[modality] for modality in media_read(split.task)}
+    pictures = (readers[modality].shown for modality in split.task.media)
+    frames = next((shown(sample, split.preprocess) for shown in pictures if shown is not None), ())
+    sounds = (reader.played for reader in readers.values())
+    return frames, next((played(sample, split.preprocess) for played in sounds if played is not None), None)

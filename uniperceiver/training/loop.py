@@ -1,6 +1,5 @@
 """The run: steps, log lines, evaluations and checkpoints, from wherever it was stopped."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ from uniperceiver.training.processes.team import Team, team_of
 from uniperceiver.training.saving import export_whole, save, whole_state
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
-from uniperceiver.training.window import Window
+from uniperceiver.training.turns.figures import TurnFigures, timed
+from uniperceiver.training.window import Window, progress_note
 
 
 class GradientCallback(Protocol):
@@ -74,6 +74,7 @@ class Run:
     world: World = field(default_factory=World)  # the processes that train together
     sharded: ShardedTraining | None = None  # the parts of the weights, where processes share a copy
     _team: Team = field(default_factory=Team)
+    _turns: TurnFigures | None = None
     _saved: tuple[int, int] = (-1, -1)  # the step, and the evaluated step, of the newest checkpoint
 
     def train(self) -> None:
@@ -135,12 +136,12 @@ class Run:
 
     def _steps(self, log: RunLog, stop: StopRequest) -> None:
         """Steps up to the last, with all that comes between them."""
-        state, recipe = self.state, self.recipe
-        world = self.world
+        state, recipe, world = self.state, self.recipe, self.world
         keys = self.mixture.endless(state.step, state.consumed, world.rank, world.size)
         made = load(BatchMaker(self.mixture), keys, recipe.data.workers)
         team = self._team = team_of(world, self.objective, state.method, recipe, self.sharded)
-        window = Window(self.objective, world, asks=self.sharded is None)
+        turns = self._turns = TurnFigures(self.mixture, world)
+        window = Window(self.objective, world, asks=self.sharded is None, turns=turns)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
@@ -149,8 +150,8 @@ class Run:
                 say_best(self._best, state.step, recipe.checkpoint.best, self.folder, log)
                 return
             work = self._next_work(made, log, stop)
-            report = self._step(work)
-            window.add(report, work)
+            report, seconds = timed(self._step, work)
+            window.add(report, work, seconds)
             log.moved(state.step)
             if self.callbacks.gradients is not None:
                 self.callbacks.gradients.after_step(state.step, log)
@@ -178,6 +179,8 @@ class Run:
             with whole_state(state, self.sharded) as whole:
                 score, values = self.callbacks.evaluate(whole, stop, log)
             log.line(state.step, "evaluate", {"score": score, **values})
+            if self._turns is not None:
+                log.line(state.step, "signatures", self._turns.signatures(state.step - 1))
             state.evaluated = state.step
             if score == score and (self._best is None or score < self._best["score"]):  # not NaN
                 state.best, due = {"step": state.step, "score": score}, True
@@ -226,16 +229,15 @@ class Run:
 
     def _next_work(self, made: Iterator[Any], log: RunLog, stop: StopRequest) -> list[tuple[Plan, Batch]]:
         """The batches of the next step; broken samples are counted, named, and bounded."""
-        state = self.state
         work, broken_of_plans = next_step(
-            made, self.mixture, lambda: self.mixture.plans(state.step, state.consumed), self._team, stop
+            made, self.mixture, lambda: self.mixture.plans(self.state.step, self.state.consumed), self._team, stop
         )
         if broken_of_plans:
             with self.world.together(UserError):
                 for plan, left_out in broken_of_plans:
                     size = len(self.mixture.sets[plan.index].source)
                     for broken in left_out:
-                        count_broken(broken, size, self.recipe.data.max_broken, state, log)
+                        count_broken(broken, size, self.recipe.data.max_broken, self.state, log)
         return work
 
     def _log(self, log: RunLog, window: Window, figures: ExpertFigures) -> None:
@@ -247,9 +249,7 @@ class Run:
         groups, scalars = figures.take()
         if groups:
             log.line(state.step, "experts", groups, scalars)
-        losses = [value for name, value in values.items() if name.endswith("/loss")]
-        mean = sum(losses) / len(losses) if losses else math.nan
-        log.progress(state.step, f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s")
+        log.progress(state.step, progress_note(values))
 
     def _resume(self) -> list[str]:
         """Load the newest whole checkpoint, if any. Notes for the log."""

@@ -16,6 +16,7 @@ from uniperceiver.tasks.answers.kind import CandidateDraw
 from uniperceiver.tasks.ask import answer, answer_among, loss_terms
 from uniperceiver.tasks.candidates import Candidates, TextCodec, vocabulary_sequences
 from uniperceiver.training.step import BatchLoss
+from uniperceiver.training.turns.tokens import of_batch
 
 # Of the losses that balance experts, where candidates are encoded apart: as many gates decide for these, and a loss is
 # the mean over all decisions.
@@ -99,18 +100,22 @@ class TrainingObjective(nn.Module):
         if among is not None and among.terms is not None:
             with self.autocast_context():
                 terms = among.terms(self.model.scale(task.temperature), config.label_smoothing)
-            return BatchLoss(terms=terms, factor=config.loss_weight)
+            tokens = of_batch(batch.inputs, batch.candidates, self.model.tokenizer)
+            return BatchLoss(terms=terms, factor=config.loss_weight, tokens=tokens)
         stream = torch_stream(self.seed, "model", plan.step, plan.place) if random else None
-        batch = to_device(batch, self.device)
+        made, batch = batch, to_device(batch, self.device)
         if random and batch.readout.objects is not None:
             batch = replace(batch, inputs=replace(batch.inputs, objects=batch.readout.objects))
         if among is None or among.candidates is None or among.c_KD is None:
-            candidates = to_device(self.candidates(batch, plan, whole_vocabulary=whole_vocabulary), self.device)
+            own = self.candidates(batch, plan, whole_vocabulary=whole_vocabulary)
+            tokens = of_batch(made.inputs, made.candidates or own.sequences, self.model.tokenizer) if random else None
+            candidates = to_device(own, self.device)
             with self.autocast_context():
                 answered = answer(self.model, task, batch, candidates, stream)
             part = 1.0
         else:
             candidates, part = among.candidates, PART_OF_INPUTS
+            tokens = of_batch(made.inputs, None, self.model.tokenizer)
             with self.autocast_context():
                 answered = answer_among(self.model, task, batch, among.c_KD, stream)
         logits_RK = answered.logits_RK
@@ -124,6 +129,7 @@ class TrainingObjective(nn.Module):
             factor=config.loss_weight,
             balance={name: part * term for name, term in balance.items()},
             decisions=tuple(map(detached, answered.decisions)),
+            tokens=tokens,
         )
 
     def _passes_of_nothing(self, data: TaskData) -> list[Tensor]:

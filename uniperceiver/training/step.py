@@ -22,6 +22,7 @@ from uniperceiver.optimisation.balance.method import Fixed, Method, Updated
 from uniperceiver.optimisation.balance.task_gradients import GradientKeeper, TaskGradients
 from uniperceiver.records import Batch, Decision
 from uniperceiver.training.processes.team import Team
+from uniperceiver.training.turns.tokens import TokenCount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class BatchLoss:
     factor: float = 1.0  # on the task's terms
     balance: Mapping[str, Tensor] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()  # of the gates
+    tokens: TokenCount | None = None  # None: they are not counted
 
     @property
     def loss(self) -> Tensor:
@@ -75,6 +77,7 @@ class StepReport:
     losses: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # of each batch
     balance: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # balancing losses
     decisions: defaultdict[str, list[Decision]] = field(default_factory=lambda: defaultdict(list))  # of all gates
+    tokens: list[TokenCount | None] = field(default_factory=list)  # of each batch of this process, in order
     grad_norm: float = 0.0
     skipped: str | None = None  # why there was no update
 
@@ -171,6 +174,7 @@ def _gradients(
         weight, part = weights.get(task, 1.0), (share if keeper is None else 1.0 / counts[task]) * relative
         loss = batch_loss.loss
         report.losses[task].append(loss.detach())
+        report.tokens.append(batch_loss.tokens)
         scaled = loss * (batch_loss.factor * weight * part)
         if batch_loss.balance:
             balance = _sum(batch_loss.balance)

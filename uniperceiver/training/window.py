@@ -14,6 +14,7 @@ from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import StepReport
+from uniperceiver.training.turns.figures import TurnFigures
 
 Work = Sequence[tuple[Plan, Batch]]
 
@@ -26,10 +27,18 @@ class Window:
             loss over all candidates, which is logged instead.
         world: the processes that make the steps.
         asks: whether one process may ask the model by itself; else there are losses of sampled candidates alone.
+        turns: counts tokens, too; None: nobody does.
     """
 
-    def __init__(self, objective: TrainingObjective, world: World | None = None, *, asks: bool = True) -> None:
-        self._objective, self._world, self._asks = objective, world or World(), asks
+    def __init__(
+        self,
+        objective: TrainingObjective,
+        world: World | None = None,
+        *,
+        asks: bool = True,
+        turns: TurnFigures | None = None,
+    ) -> None:
+        self._objective, self._world, self._asks, self._turns = objective, world or World(), asks, turns
         self._begin()
 
     def _begin(self) -> None:
@@ -40,8 +49,10 @@ class Window:
         self._samples = 0
         self._last: dict[str, tuple[Plan, Batch]] = {}  # the last batch of each task with sampled candidates
 
-    def add(self, report: StepReport, work: Work) -> None:
-        """Take in a step."""
+    def add(self, report: StepReport, work: Work, seconds: float = 0.0) -> None:
+        """Take in a step, and how long it took."""
+        if self._turns is not None:
+            self._turns.add(work, report.tokens, seconds)
         self._samples += sum(len(batch.ids) for _, batch in work)
         if report.skipped:  # what is not finite has a line of its own
             return
@@ -52,7 +63,7 @@ class Window:
         self._norms.append(report.grad_norm)
 
     def take(self) -> dict[str, Any]:
-        """TASK/loss of every task, grad_norm and samples_per_second; the window starts anew.
+        """TASK/loss of every task, grad_norm, samples_per_second and `TurnFigures.take`; the window starts anew.
 
         Where no step made an update, there is no loss, and grad_norm is NaN.
 
@@ -70,6 +81,7 @@ class Window:
         values |= {f"{task}/balance_loss": loss for task, loss in balance.items()}
         values["grad_norm"] = sum(self._norms) / len(self._norms) if self._norms else math.nan
         values["samples_per_second"] = samples / elapsed
+        values |= {} if self._turns is None else self._turns.take(elapsed)
         self._begin()
         return values
 
@@ -113,3 +125,11 @@ def _means(parts: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, float]:
         for task, (value, count) in part.items():
             sums[task] = [sums[task][0] + value, sums[task][1] + count]
     return {task: value / count for task, (value, count) in sums.items()}
+
+
+def progress_note(values: Mapping[str, Any]) -> str:
+    """What the console says of a log line: the mean loss of the tasks, and how fast it goes."""
+    losses = [value for name, value in values.items() if name.endswith("/loss")]
+    mean = sum(losses) / len(losses) if losses else math.nan
+    tokens = f" · {values['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in values else ""
+    return f"loss {mean:.3f} · {values['samples_per_second']:.0f} samples/s{tokens}"

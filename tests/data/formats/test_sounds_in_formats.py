@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.made_data import CLASSES, clip, every_format, items, picture, sound, write_files
 from tests.sounds import encoded, tone
 from uniperceiver.data.formats import Source, class_names, open_source
+from uniperceiver.data.media.sounds import hear_sound
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.records import Sample
 
@@ -179,3 +181,33 @@ def test_a_sound_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path) 
     source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
     with pytest.raises(BrokenSample, match=r"^hiss/a\.wav: 600 MiB: more than 512; cut it into parts"):
         source.read(0)
+
+
+def test_what_is_called_a_sound_and_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "hum" / "folder.wav").mkdir(parents=True)
+    (tmp_path / "hum" / "a.wav").symlink_to("nowhere.wav")
+    os.mkfifo(tmp_path / "hum" / "b.wav")
+    (tmp_path / "hum" / "folder.wav" / "c.wav").write_bytes(sound(1))
+    source = open_source({"format": "folder", "path": "."}, "w", tmp_path)
+    reasons = {}
+    for index in range(len(source)):
+        try:
+            assert source.read(index).value("audio") == sound(1)
+        except BrokenSample as error:
+            reasons[error.sample] = error.reason
+    assert "No such file" in reasons.pop("hum/a.wav")
+    assert reasons.pop("hum/b.wav").endswith("not a plain file")
+    assert (len(source), reasons) == (3, {})
+
+
+def test_members_of_a_shard_that_are_cut_or_lack_their_label(tmp_path: Path) -> None:
+    members = {"0.flac": encoded(tone(1.0))[:-300], "0.json": b'{"label": 1}', "1.flac": sound(1), "1.json": b"{}"}
+    shard(tmp_path / "a.tar", members)
+    spec = {"format": "webdataset", "path": "a.tar", "label": "json.label", "classes": ["a", "b"]}
+    source = open_source(spec, "w", tmp_path)
+    data = source.read(0).value("audio")
+    assert isinstance(data, bytes)
+    with pytest.raises(BrokenSample, match=r"a\.tar/0: .*(truncated|damaged)"):
+        hear_sound(data, source.read(0).id)
+    with pytest.raises(BrokenSample, match=r"a\.tar/1: no label \(\.json\.label\)"):
+        source.read(1)

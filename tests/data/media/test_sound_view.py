@@ -1,5 +1,7 @@
 """What is heard of a sound: which part, at the moment of its clip, louder, noisier or masked; the fixed view in use."""
 
+import io
+import wave
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,14 @@ from tests.sounds import click, encoded, tone, wave_bytes
 from uniperceiver.config import AugmentConfig
 from uniperceiver.data.media.mel import log_mel
 from uniperceiver.data.media.preprocess import READERS, Preprocess, choose
-from uniperceiver.data.media.sound_view import heard_part, masked, noisy, sound_grid
+from uniperceiver.data.media.sound_view import (
+    heard_part,
+    masked,
+    noisy,
+    played_sound,
+    sound_grid,
+    spectrogram_picture,
+)
 from uniperceiver.records import Sample
 from uniperceiver.records.sounds import Sound, SoundShape
 
@@ -125,3 +134,27 @@ def test_files_and_arrays_of_one_sound_are_alike() -> None:
     np.testing.assert_allclose(
         sound_grid(Sample(id="x", others={"audio": wave_bytes(x_L)}), VIEW), sound_grid(sample(x_L), VIEW), atol=0.05
     )
+
+
+def test_people_see_time_to_the_right_and_high_notes_above() -> None:
+    x_L = np.concatenate([tone(0.256, hertz=500), tone(0.256, hertz=5000)])
+    picture_HWC = spectrogram_picture(sample(x_L), VIEW)
+    assert picture_HWC.dtype == np.uint8
+    assert picture_HWC.shape == (96, 96, 3)  # 16 x 16, six times larger
+    bright_HW = picture_HWC.sum(axis=2)
+    first, second = bright_HW[:, :36].mean(axis=1).argmax(), bright_HW[:, 60:].mean(axis=1).argmax()
+    assert first > 60
+    assert second < 36
+    assert spectrogram_picture(sample(0 * x_L), VIEW).shape == (96, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "expected"), [(0.512, 16_000, (8192, 16_000)), (8.0, 48_000, (80_000, 16_000))]
+)
+def test_people_hear_five_seconds_at_most(seconds: float, rate: int, expected: tuple[int, int]) -> None:
+    view = replace(VIEW, seconds=seconds, sound=SoundShape(rate=rate))
+    x_L = tone(9.0)
+    with wave.open(io.BytesIO(played_sound(sample(x_L), view))) as reader:
+        assert (reader.getnframes(), reader.getframerate(), reader.getnchannels()) == (*expected, 1)
+        heard_L = np.frombuffer(reader.readframes(expected[0]), "<i2") / 32767
+    np.testing.assert_allclose(heard_L, heard_part(sample(x_L), 16_000, min(seconds, 5.0)), atol=1e-4)

@@ -236,3 +236,15 @@ def test_all_figures_of_a_run_stand_alone() -> None:
     ]
     assert len(figures["training_loss"].axes) == 3
     assert run_figures(RunReport(title="nothing")) == {}
+
+
+def test_sounds_can_be_heard_as_long_as_there_is_room() -> None:
+    loud = bytes(1_000_000)
+    examples = [Example(task="birds", split="val", sample=f"{n}.wav", sound=loud if n else b"RIFF") for n in range(5)]
+    text = render_run(a_report(["birds"], examples=examples))
+    assert_harmless(text)
+    page = Page(text)
+    assert page.tags.count("audio") == 3
+    assert page.words.count("sound left out") == 2
+    assert ("src", "data:audio/wav;base64,UklGRg==") in page.attributes
+    assert "audio" not in Page(render_run(a_report(["birds"]))).tags

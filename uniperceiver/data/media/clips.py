@@ -109,7 +109,8 @@ def refuse_without_av() -> None:
     """
     if find_spec("av") is None:
         raise UserError(
-            "clips are decoded with the package av, which is missing; pip install av, or 'uniperceiver[video]'"
+            "clips and sounds are decoded with the package av, which is missing; pip install av, or "
+            "'uniperceiver[video]'"
         )
 
 

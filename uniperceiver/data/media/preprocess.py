@@ -21,7 +21,7 @@ from uniperceiver.data.media.pixels import (
     clip_array,
     image_array,
 )
-from uniperceiver.data.media.sound_view import sound_grid
+from uniperceiver.data.media.sound_view import played_sound, sound_grid, spectrogram_picture
 from uniperceiver.records import Sample
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "IMAGE_MEAN", "IMAGE_STD", "READERS", "Decode", "MediaReader", "Preprocess"]
@@ -98,6 +98,8 @@ class MediaReader:
     Raises BrokenSample where the field cannot be decoded."""
     shown: Callable[[Sample, Preprocess], tuple[np.ndarray, ...]] | None = None
     """Pictures for people, (H, W, 3) uint8 each; None: there is nothing to look at."""
+    played: Callable[[Sample, Preprocess], bytes] | None = None
+    """A WAV file for people; None: there is nothing to listen to."""
     in_time: bool = False
     """Whether it is a course in time, of which a part is taken at the sample's moment."""
     step: Callable[[Preprocess], float] | None = None
@@ -110,5 +112,12 @@ class MediaReader:
 READERS: dict[str, MediaReader] = {
     "image": MediaReader(values=image_pixels, shown=image_shown, shape=image_shape),
     "video": MediaReader(values=clip_pixels, shown=clip_shown, in_time=True, shape=clip_shape),
-    "audio": MediaReader(values=sound_values, in_time=True, shape=sound_grid_shape, step=milliseconds_of_rows),
+    "audio": MediaReader(
+        values=sound_values,
+        shown=lambda sample, preprocess: (spectrogram_picture(sample, preprocess),),
+        played=played_sound,
+        in_time=True,
+        shape=sound_grid_shape,
+        step=milliseconds_of_rows,
+    ),
 }

@@ -74,11 +74,12 @@ def scaled(x_CL: np.ndarray, name: str) -> np.ndarray:
         BrokenSample: some are no sound.
     """
     if x_CL.dtype == np.uint8:
-        return (x_CL.astype(np.float32) - 128) / 128
+        return (x_CL.astype(np.float32, order="C") - 128) / 128
     if x_CL.dtype.kind == "i":
-        return x_CL.astype(np.float32) * np.float32(2.0 ** (1 - 8 * x_CL.dtype.itemsize))
+        # One channel after the other, which is several times faster to add up than samples of many.
+        return x_CL.astype(np.float32, order="C") * np.float32(2.0 ** (1 - 8 * x_CL.dtype.itemsize))
     with np.errstate(over="ignore"):  # of float64
-        x_CL = x_CL.astype(np.float32)
+        x_CL = x_CL.astype(np.float32, order="C")
     peak = float(np.abs(x_CL).max(initial=0))
     if not math.isfinite(peak):
         raise BrokenSample(name, "a sample is not a number, or infinite")
@@ -94,9 +95,9 @@ def _mono(x_CL: np.ndarray) -> np.ndarray:
     if len(x_CL) == 1:
         return x_CL[0]
     mean_L = x_CL.mean(axis=0)
-    power_C = np.square(x_CL, dtype=np.float64).mean(axis=1)
-    loudest = int(power_C.argmax())
-    cancels = np.square(mean_L, dtype=np.float64).mean() * _CANCELS**2 < power_C[loudest]
+    powers = [float(np.dot(x_L, x_L)) for x_L in x_CL]
+    loudest = int(np.argmax(powers))
+    cancels = float(np.dot(mean_L, mean_L)) * _CANCELS**2 < powers[loudest]
     return x_CL[loudest] if cancels else mean_L
 
 

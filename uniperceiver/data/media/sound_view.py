@@ -5,6 +5,9 @@ Nothing here needs torch, as in `pixels.py`.
 Shape suffixes: L samples of a sound, F frames (rows of the grid), M bands or samples of a row.
 """
 
+import io
+import wave
+
 import numpy as np
 
 from uniperceiver.config import AugmentConfig, SoundConfig
@@ -17,6 +20,10 @@ from uniperceiver.records import Sample
 from uniperceiver.records.sounds import Sound, SoundShape
 
 _NOISE_DB = (10.0, 30.0)  # below the sound
+_SHOWN_RANGE = 9.0  # in a picture, from the loudest to black: of the logarithm of power, 39 dB
+_COLOURS = ((6, 8, 24), (70, 22, 100), (170, 45, 90), (240, 110, 50), (252, 240, 170))  # from black to the loudest
+_LEAST_SIDE = 96  # pixels of a picture's longer side
+_PLAYED_RATE, _PLAYED_SECONDS = 16_000, 5.0
 
 
 def sound_shape(wish: SoundConfig) -> SoundShape:
@@ -122,3 +129,39 @@ def masked(grid_FM: np.ndarray, augment: AugmentConfig, rng: np.random.Generator
             start = int(rng.integers(length - width + 1))
             np.moveaxis(masked_FM, axis, 0)[start : start + width] = 0
     return masked_FM
+
+
+def spectrogram_picture(sample: Sample, preprocess: Preprocess) -> np.ndarray:
+    """What is heard of the sample's sound for people to look at, (H, W, 3) uint8: time to the right, high notes above.
+
+    Raises:
+        BrokenSample: there is none, or it cannot be decoded.
+    """
+    shape = preprocess.sound
+    assert shape is not None
+    samples_L = heard_part(sample, shape.rate, preprocess.seconds)
+    grid_FM = log_mel(samples_L, shape.rate, preprocess.hop, shape.mels)
+    highest = float(grid_FM.max())
+    share_MF = np.clip((grid_FM.T[::-1] - highest) / _SHOWN_RANGE + 1, 0, 1)
+    stops = np.linspace(0, 1, len(_COLOURS))
+    picture_HWC = np.stack([np.interp(share_MF, stops, channel) for channel in zip(*_COLOURS, strict=True)], axis=-1)
+    larger = -(-_LEAST_SIDE // max(share_MF.shape))
+    return np.kron(picture_HWC.round().astype(np.uint8), np.ones((larger, larger, 1), np.uint8))
+
+
+def played_sound(sample: Sample, preprocess: Preprocess) -> bytes:
+    """What is heard of the sample's sound for people to listen to: a WAV file of 5 seconds and 16 kHz at most.
+
+    Raises:
+        BrokenSample: there is none, or it cannot be decoded.
+    """
+    assert preprocess.sound is not None
+    rate = min(preprocess.sound.rate, _PLAYED_RATE)
+    samples_L = heard_part(sample, rate, min(preprocess.seconds, _PLAYED_SECONDS))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes((samples_L * 32767).round().clip(-32768, 32767).astype("<i2").tobytes())
+    return file.getvalue()

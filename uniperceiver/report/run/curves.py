@@ -20,6 +20,8 @@ _RUN = {
     "lr": ("learning rate", "train"),
     "grad_norm": ("gradient norm", "train"),
     "samples_per_second": ("samples per second", "train"),
+    "tokens_per_second": ("tokens per second", "train"),
+    "padding": ("padding: share of the tokens", "train"),
     "score": ("score: mean loss of the tasks", "evaluate"),
 }
 

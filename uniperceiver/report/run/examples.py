@@ -1,5 +1,6 @@
 """Examples: what the model saw, what is right, and what it answered, shown alike for every kind of answer."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from uniperceiver.report.run.overlays import ClassKey, Overlay, class_keys, over
 from uniperceiver.report.run.records import RunReport
 
 _PICTURES_BYTES = 3_000_000
+_SOUNDS_BYTES = 4_000_000  # as data URIs; those that come later are left out
 _ANSWERS = 5  # shown of each example
 _NOTHING = "(no word)"  # an answer that the model ended at once
 _LARGER = 3  # times the size of other pictures, where things are found in them
@@ -31,6 +33,7 @@ class ShownExample:
 
     example: Example
     picture: Picture | None
+    player: str | None  # a WAV file as data URI, if there was something to hear and room for it
     sharp: bool  # small pictures show their pixels
     name: str  # the file's own name, without its folders
     answers: Sequence[ShownAnswer]
@@ -54,14 +57,14 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
     """Gather the examples by task, with pictures that fit into the page."""
     factors = [1 if example.things is None else _LARGER for example in report.examples]
     pictures = fit_pictures([example.frames for example in report.examples], _PICTURES_BYTES, factors)
-    pairs = list(zip(report.examples, pictures, strict=True))
+    shown = list(zip(report.examples, pictures, _players(report.examples), strict=True))
     groups = []
     for task in report.tasks:
-        own = [(example, picture) for example, picture in pairs if example.task == task]
+        own = [of_example for of_example in shown if of_example[0].task == task]
         if not own:
             continue
-        judged = [example.right for example, _ in own if example.right is not None]
-        things = [example.things for example, _ in own if example.things is not None]
+        judged = [example.right for example, *_ in own if example.right is not None]
+        things = [example.things for example, *_ in own if example.things is not None]
         keys, more_keys = class_keys(things)
         groups.append(
             ExampleGroup(
@@ -69,7 +72,7 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
                 tone=report.tone(task),
                 tally=f"{sum(judged)} of {len(judged)} right" if judged else tally(things) or None,
                 explained=report.explained.get(task, ""),
-                examples=[_shown(*pair) for pair in own],
+                examples=[_shown(*of_example) for of_example in own],
                 keys=keys,
                 more_keys=more_keys,
             )
@@ -77,7 +80,18 @@ def example_groups(report: RunReport) -> list[ExampleGroup]:
     return groups
 
 
-def _shown(example: Example, picture: Picture | None) -> ShownExample:
+def _players(examples: Sequence[Example]) -> list[str | None]:
+    """The sounds of the examples as data URIs, as long as there is room."""
+    players, left = list[str | None](), _SOUNDS_BYTES
+    for example in examples:
+        uri = None if example.sound is None else f"data:audio/wav;base64,{base64.b64encode(example.sound).decode()}"
+        fits = uri is not None and len(uri) <= left
+        left -= len(uri) if uri is not None and fits else 0
+        players.append(uri if fits else None)
+    return players
+
+
+def _shown(example: Example, picture: Picture | None, player: str | None) -> ShownExample:
     right = {_plain(text) for text in example.truth}
     answers = []
     for text, probability in example.answers[:_ANSWERS]:
@@ -87,6 +101,7 @@ def _shown(example: Example, picture: Picture | None) -> ShownExample:
     return ShownExample(
         example=example,
         picture=picture,
+        player=player,
         sharp=picture is not None and max(picture.width, picture.height) < _SHARP,
         name=example.sample.rstrip("/").rsplit("/", 1)[-1],
         answers=answers,

@@ -10,6 +10,7 @@ from uniperceiver.report.run.interference import interference_section
 from uniperceiver.report.run.notes import note_tables, recipe_lines
 from uniperceiver.report.run.records import RunReport
 from uniperceiver.report.run.tasks import metrics_table, task_cards, verdict
+from uniperceiver.report.run.turns import turn_rows
 
 
 def render_run(report: RunReport) -> str:
@@ -22,6 +23,7 @@ def render_run(report: RunReport) -> str:
         "Things": found_groups(report),
         "Experts": experts_section(report.experts),
         "Interference": interference_section(report),
+        "Turns": turn_rows(report),
         "Curves": curve_groups(report),
         "Figures": metrics,
         "Data": data_rows(report),
