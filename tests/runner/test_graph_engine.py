@@ -28,6 +28,6 @@ def test_a_head_adds_to_similarity_by_a_factor() -> None:
         name="t", inputs=("text",), scale=4.0, view={"size": 32, "length": 12}, input_graph="a.onnx", head="head"
     )
     engine = GraphEngine(folder, tiny_codec(), batch=8)
-    likely_1K = engine.likelihood(task, [Sample(id="a", text="a red circle")], C_KD)
+    _, likely_1K = engine.comparison(task, [Sample(id="a", text="a red circle")], C_KD)
     logits_K = 0.25 * 4.0 * C_KD @ Z_ND[0] + HEAD["head.weight"] @ FEATURE_ND[0] + HEAD["head.bias"]
     np.testing.assert_allclose(likely_1K, [np.exp(logits_K) / np.exp(logits_K).sum()], rtol=1e-5)

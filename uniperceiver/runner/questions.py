@@ -35,6 +35,14 @@ class AnsweringGraphs(LocatingGraphs):
         """Unit representations of clips, (N, D) float32."""
         return self._encode_media("encode_video", "video", clips, task)
 
+    def encode_audio(self, sounds: Media | Iterable[Media], task: str | None = None) -> np.ndarray:
+        """Unit representations of sounds, (N, D) float32.
+
+        Raises:
+            UserError: no exported task looks at sounds.
+        """
+        return self._encode_media("encode_audio", "audio", sounds, task)
+
     def encode_text(self, texts: str | Iterable[str], task: str | None = None) -> np.ndarray:
         """Unit representations of texts as candidates of retrieval, (N, D) float32; how many were cut is said."""
         asked = chosen(self._exported, "encode_text", asked_of(task), TEXT, lambda asked: True)

@@ -137,7 +137,7 @@ def test_the_command_line_asks_by_suffix(run: Path, tmp_path: Path) -> None:
         Question(kind="caption"),
         Question(kind="embed"),
     ):
-        (answer,) = predict(run, question, [str(tmp_path)], device="cpu")
+        (answer,) = predict(uniperceiver.load(run), question, [str(tmp_path)])
         assert answer["file"].endswith("a.wav")
         assert "error" not in answer
 

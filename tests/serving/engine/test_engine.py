@@ -10,7 +10,8 @@ import torch
 from tests.tiny import VIEW, tiny_architecture, tiny_codec, tiny_model
 from uniperceiver.errors import UserError
 from uniperceiver.records import Sample
-from uniperceiver.serving.engine.engine import Engine, _tell_cut
+from uniperceiver.serving.asking.numbers import tell_cut
+from uniperceiver.serving.engine.engine import Engine
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 
@@ -31,9 +32,9 @@ def text_of(tokens: int) -> str:
 
 
 def test_a_text_of_just_the_length_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell_cut([3, 6, 1], 6, CHOSEN)
+    tell_cut([3, 6, 1], 6, TASK.name)
     assert capsys.readouterr().err == ""
-    _tell_cut([7, 6, 9, 1], 6, CHOSEN)
+    tell_cut([7, 6, 9, 1], 6, TASK.name)
     said = capsys.readouterr().err
     assert "2 of 4 texts are longer than the 6 tokens that task 'image_classification' reads" in said
     assert "the longest has 9" in said
@@ -74,7 +75,7 @@ def test_candidates_are_remembered_for_the_task_that_asks() -> None:
 
 
 def test_nothing_has_no_likelihood_but_a_shape() -> None:
-    assert engine().likelihood(CHOSEN, [], torch.ones(5, 16)).shape == (0, 5)
+    assert engine().comparison(CHOSEN, [], torch.ones(5, 16))[1].shape == (0, 5)
     assert engine().encode(CHOSEN, []).shape == (0, 16)
 
 
@@ -82,14 +83,14 @@ def test_what_is_not_finite_is_no_answer() -> None:
     one = engine()
     samples = [Sample(id=f"image {k}", image=np.full((32, 32, 3), 90 * k, dtype=np.uint8)) for k in range(3)]
     candidates = one.all_candidates(CHOSEN)
-    assert one.likelihood(CHOSEN, samples, candidates).isfinite().all()
+    assert one.comparison(CHOSEN, samples, candidates)[1].isfinite().all()
     with torch.no_grad():  # finite weights, whose sums are not
         for name, parameter in one.model.named_parameters():
             if name.startswith("encoder"):
                 parameter.fill_(3e38)
     one.model.weights_changed()
     asked: tuple[Callable[[], object], ...] = (
-        lambda: one.likelihood(CHOSEN, samples, candidates),
+        lambda: one.comparison(CHOSEN, samples, candidates)[1],
         lambda: one.encode(CHOSEN, samples),
         lambda: one.all_candidates(CHOSEN),
         lambda: one.some_texts(CHOSEN, ("a square",)),
