@@ -203,6 +203,8 @@ def _field_names(cls: Any, path: list[str]) -> list[str]:
             cls = hints.get(part)
         elif typing.get_origin(cls) is dict:
             cls = typing.get_args(cls)[1]
+        elif typing.get_origin(cls) in (list, tuple) and part.isdigit():
+            cls = typing.get_args(cls)[0]
         members = [member for member in typing.get_args(cls) if dataclasses.is_dataclass(member)]
         if members and typing.get_origin(cls) is not dict:
             cls = members[0]  # Optional[SomeDataclass]

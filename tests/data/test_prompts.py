@@ -126,6 +126,7 @@ def test_a_sample_without_a_label_has_no_caption(tmp_path: Path) -> None:
             {"evaluation_prompts": PROMPTS},
             "tasks.colours.evaluation_prompts: have no meaning without prompts",
         ),
+        ("words", {"prompts": PROMPTS}, "tasks.words.prompts: a task of kind"),
         ("retrieval", {"prompts": PROMPTS}, "tasks.retrieval.train: "),
         ("captions", {"prompts": PROMPTS, "train": LABELLED, "val": None}, "tasks.captions.prompts: a task of kind"),
     ],

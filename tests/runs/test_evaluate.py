@@ -111,7 +111,7 @@ def test_the_table_says_where_candidates_differ(capsys: pytest.CaptureFixture[st
     splits = {"train": metrics | {"candidates": 512}, "val": metrics | {"candidates": 200}}
     print_results({"tasks": {"pairs": splits}})
     shown = " ".join(capsys.readouterr().out.split())
-    assert "pairs: recall and loss are among different numbers of texts, 512 (train), 200 (val): the fewer" in shown
+    assert "pairs: recall and loss are among different numbers of candidates, 512 (train), 200 (val): the" in shown
 
 
 def test_an_unknown_task(trained: Path) -> None:

@@ -53,6 +53,7 @@ def test_other_experts_are_refused_and_the_mend_mends(
         ({"patch": 16}, "patch 8, the recipe asks for patch 16; write model.patch=8$"),
         ({"stem": "conv"}, "stem linear, the recipe asks for stem conv; write model.stem=linear$"),
         ({"patch_frames": 2, "max_text": 64}, ".*; write model.patch_frames=1 model.max_text=128$"),
+        ({"readout": "mean"}, "readout answer, the recipe asks for readout mean; write model.readout=answer$"),
         ({"max_frames": 4}, "max_frames 8, .*; write model.max_frames=8$"),
     ],
 )  # fmt: skip

@@ -67,7 +67,7 @@ class ShapeConfig:
     """Frames per clip."""
     stride: PositiveInt | None = None
     """Distance between the frames that are taken from a clip."""
-    seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, le=14400)
     """Of a sound that are heard."""
     hop: float | None = Field(default=None, gt=0)
     """Milliseconds from one frame of a spectrogram to the next."""
@@ -110,7 +110,7 @@ class TaskConfig:
     """Frames per clip."""
     stride: PositiveInt = 1
     """Distance between the frames that are taken from a clip."""
-    seconds: float = Field(default=5.12, gt=0)
+    seconds: float = Field(default=5.12, gt=0, le=14400)  # no longer sound is read
     """Of a sound that are heard: whole patches of `hop`; around shorter ones there is silence."""
     hop: float = Field(default=32, gt=0)
     """Milliseconds from one frame of a spectrogram to the next; speech: 10."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from uniperceiver.strict import record
 
@@ -11,7 +11,7 @@ from uniperceiver.strict import record
 class SoundConfig:
     """What becomes of sounds before the encoder, where a task hears; all sounds of a model alike."""
 
-    rate: PositiveInt = 16000
+    rate: int = Field(default=16000, ge=1000, le=768_000)
     """Samples a second, to which sounds are brought; half of it is the highest frequency that is heard."""
     kind: Literal["spectrogram", "waveform"] = "spectrogram"
     """spectrogram: frames of log-mel; waveform: the samples themselves, in rows."""

@@ -47,13 +47,8 @@ class CaptionedByLabel:
         return (text for texts in self.texts_of_class for text in texts)
 
 
-def with_prompts(
-    task: Task, config: TaskConfig, sources: dict[str, Source], labels: Sequence[Sequence[str]], where: str
-) -> tuple[Task, dict[str, Source]]:
-    """The task and its sources with the prompts of a recipe.
-
-    Args:
-        labels: texts of each class.
+def refuse_prompts(task: Task, config: TaskConfig, where: str) -> None:
+    """Refuse prompts before classes are looked for in the data.
 
     Raises:
         UserError: a prompt without a place for the label, or with two; a task that can use none.
@@ -61,13 +56,23 @@ def with_prompts(
     for key, prompts in (("prompts", config.prompts), ("evaluation_prompts", config.evaluation_prompts)):
         if (wrong := wrong_prompt(prompts)) is not None:
             raise UserError(f"{where}.{key}: {wrong!r}: write {LABEL} once, where the label stands")
+    if not task.answer.has_labels and not (task.answer.among_batch and task.target == TEXT):
+        raise UserError(f"{where}.prompts: a task of kind {config.kind!r} compares no texts of labels; remove the key")
     if not config.prompts:
         raise UserError(f"{where}.evaluation_prompts: have no meaning without prompts; give prompts, too")
+
+
+def with_prompts(
+    task: Task, config: TaskConfig, sources: dict[str, Source], labels: Sequence[Sequence[str]], where: str
+) -> tuple[Task, dict[str, Source]]:
+    """The task and its sources with the prompts of a recipe.
+
+    Args:
+        labels: texts of each class.
+    """
     training, evaluation = tuple(config.prompts), tuple(config.evaluation_prompts)
     if task.answer.has_labels:
         return dataclasses.replace(task, prompts=training, evaluation_prompts=evaluation), sources
-    if not task.answer.among_batch or task.target != TEXT:
-        raise UserError(f"{where}.prompts: a task of kind {config.kind!r} compares no texts of labels; remove the key")
     texts = {split: filled(labels, training if split == "train" else evaluation or training) for split in sources}
     captioned: dict[str, Source] = {
         split: CaptionedByLabel(whole=source, texts_of_class=texts[split]) for split, source in sources.items()

@@ -20,7 +20,7 @@ from uniperceiver.data.formats import (
 from uniperceiver.data.formats.files import composed
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.data.media.sound_view import sound_shape
-from uniperceiver.data.prompts import with_prompts
+from uniperceiver.data.prompts import refuse_prompts, with_prompts
 from uniperceiver.errors import BrokenSample, UserError, listed, nearest
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import Task
@@ -75,6 +75,8 @@ def _open_task(
         raise UserError(f"{where}: has no data; give train: {{format: ..., path: ...}}")
     task = dataclasses.replace(CATALOGUE[config.kind], name=name)
     prompted = bool(config.prompts or config.evaluation_prompts)
+    if prompted:
+        refuse_prompts(task, config, where)
     labels = _labels(config, sources, where) if task.answer.has_labels or prompted else ()
     if task.answer.has_labels:
         task = dataclasses.replace(task, labels=labels)

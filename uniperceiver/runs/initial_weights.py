@@ -34,7 +34,7 @@ from uniperceiver.tokenizers.regions.shape import RegionShape
 from uniperceiver.training.checkpoint import list_checkpoints
 
 _SIZE = ("width", "layers", "heads", "patch")
-_MUST_FIT = (*_SIZE, "patch_frames", "stem", "max_text", "max_frames")
+_MUST_FIT = (*_SIZE, "patch_frames", "stem", "max_text", "max_frames", "readout")
 _OF_RECIPE = ("moe", "drop_path", "frame_offset")  # what training may change without touching a weight
 _MAY_DIFFER = frozenset(
     {"noise", "training_capacity", "evaluation_capacity", "tasks", "group", "serve_answer", "kinds"}

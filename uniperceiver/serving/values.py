@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import UnsupportedOperation
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -103,7 +102,8 @@ def encoded(item: Any, name: str) -> bytes | None:
         return bytes(item)
     try:
         if isinstance(item, str | os.PathLike):
-            return Path(item).read_bytes()
+            with open(item, "rb", opener=_opened_at_once) as file:
+                return file.read()
         if not hasattr(item, "read") or isinstance(item, Image.Image):
             return None
         if hasattr(item, "seekable") and item.seekable():
@@ -118,6 +118,13 @@ def encoded(item: Any, name: str) -> bytes | None:
     if not isinstance(data, _BYTES):
         raise UserError(f"{name}: opened as text; open it with mode 'rb'")
     return bytes(data)
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A file's descriptor; of a pipe too, which a plain `open` waits for until somebody writes into it."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(descriptor, True)  # what is being written into it is waited for
+    return descriptor
 
 
 def refuse_unreadable(path: str | os.PathLike[str], name: str) -> None:

@@ -1,6 +1,7 @@
 """A run that hears, with and without a clip beside: trained, saved, asked, merged."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from uniperceiver.data.media.sound_view import sound_grid
 from uniperceiver.runs.prepare import prepare_run
 from uniperceiver.serving.info import model_info
 from uniperceiver.serving.predict.predict import Question, predict
+from uniperceiver.serving.predict.words import asked_about
 from uniperceiver.serving.predictor import UniPerceiver
+from uniperceiver.serving.values import encoded as read_encoded
 
 STEP = {"moe.condition": "attribute", "moe.experts": 3}
 
@@ -140,6 +143,19 @@ def test_the_command_line_asks_by_suffix(run: Path, tmp_path: Path) -> None:
         (answer,) = predict(uniperceiver.load(run), question, [str(tmp_path)])
         assert answer["file"].endswith("a.wav")
         assert "error" not in answer
+
+
+def test_sound_tracks_of_clips_are_asked_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    words = asked_about([str(_clips(tmp_path))], "audio", as_text=False, keep_going=False)
+    assert [Path(name).suffix for name in words.names] == [".mp4"]
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert read_encoded(tmp_path / "pipe.wav", "pipe.wav") == b""
+
+
+def _clips(folder: Path) -> Path:
+    (folder / "clips").mkdir()
+    (folder / "clips" / "a.mp4").write_bytes(b"")
+    return folder / "clips"
 
 
 def test_answers_are_the_same_in_any_company(model: UniPerceiver) -> None:

@@ -109,6 +109,9 @@ REFUSED = [
     ({"tasks.motions.shapes": [{"drop": 1}]}, "drop"),
     ({"tasks.motions.shapes": [{"sise": 1}]}, "sise"),
     ({"tasks.motions.shapes": {"size": 1}}, "shapes"),
+    ({"tasks.motions.shapes": [{}, {"hop": 10}]}, "tasks.motions.shapes[1].hop: the task reads no sounds; remove"),
+    ({"tasks.motions.seconds": 3.0}, "tasks.motions.seconds: the task reads no sounds; remove the key"),
+    ({"tasks.motions.seconds": 1e5}, "tasks.motions.seconds' has a wrong value 100000.0"),
     (
         {"sampling.tokens": 33, "tasks.motions.batch": 32, "tasks.motions.shapes": [{"frames": 4}]},
         "sampling.tokens: 33 hold no 2 samples of tasks.motions.shapes[0], of 65 tokens each; write 130 or more",

@@ -54,9 +54,10 @@ def _check_sound(where: str, config: TaskConfig, shape: SoundShape) -> None:
     if shape.kind == "waveform" and hop != TaskConfig.hop:
         raise UserError(f"{where}.hop: has no meaning with model.sound.kind=waveform; remove the key")
     if shape.kind == "spectrogram" and shape.mels > (most := most_mels(shape.rate, hop)):
+        whole = most // shape.patch[1] * shape.patch[1]
+        mend = f"write {whole} or fewer, or a longer hop" if whole else "write a longer hop"
         raise UserError(
-            f"model.sound.mels: of {shape.mels} bands some hold no frequency at {where}.hop={hop:g}; write {most} or "
-            "fewer, or a longer hop"
+            f"model.sound.mels: of {shape.mels} bands some hold no frequency at {where}.hop={hop:g}; {mend}"
         )
     rows, patch, row = shape.rows(seconds, hop), shape.patch[0], shape.row(hop)
     if rows % patch:

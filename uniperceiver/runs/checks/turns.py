@@ -19,6 +19,7 @@ def check_turns(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
         where, config = f"tasks.{data.task.name}", data.config
         if config.shapes and (late := next((key for key in _LATE if getattr(config.late, key)), None)) is not None:
             raise UserError(f"{where}.shapes: a task with shapes has no late ones; remove shapes, or late.{late}")
+        _refuse_senseless(data, where)
         if recipe.sampling.tokens:
             batches = {"batch": config.batch != TaskConfig.batch, "late.batch": config.late.batch is not None}
             for own in (key for key, is_given in batches.items() if is_given):
@@ -28,13 +29,35 @@ def check_turns(recipe: Recipe, tasks: Sequence[TaskData]) -> None:
                 )
         if config.lr != 1 and (key := _mixing(recipe)) is not None:
             raise UserError(
-                f"{where}.lr: is for steps of one task, and with {key} they have several; remove it, or the key"
+                f"{where}.lr: is for steps of one task, and with {key} they have several; remove one of the two keys"
             )
     if recipe.model.start is None and recipe.model.max_text % recipe.sampling.round:
         raise UserError(
             f"sampling.round: model.max_text {recipe.model.max_text} is no multiple of {recipe.sampling.round}, so the "
             "longest texts would have no positions; change one of them"
         )
+
+
+def _refuse_senseless(data: TaskData, where: str) -> None:
+    """Refuse sizes of pictures, clips and sounds in a shape, or a length of sounds, where the task has none of them.
+
+    Raises:
+        UserError: the key is said.
+    """
+    task = data.task
+    for keys, has, noun in (
+        (("size",), task.visual is not None, "pictures or clips"),
+        (("frames", "stride"), "video" in task.modalities, "clips"),
+        (("seconds", "hop"), task.hears, "sounds"),
+    ):
+        usual = {key for key in keys if noun == "sounds" and getattr(data.config, key) != getattr(TaskConfig, key)}
+        shapes = enumerate(data.config.shapes)
+        senseless = [
+            *(f"{where}.{key}" for key in keys if key in usual),
+            *(f"{where}.shapes[{number}].{key}" for number, shape in shapes for key in keys if getattr(shape, key)),
+        ]
+        if senseless and not has:
+            raise UserError(f"{senseless[0]}: the task reads no {noun}; remove the key")
 
 
 def _mixing(recipe: Recipe) -> str | None:

@@ -49,7 +49,7 @@ def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, ke
     if modality is None and len(kinds) == 1:
         (modality,) = kinds
     if modality != TEXT:
-        others = (file for file in files if modality and modality_of_file(file.suffix) not in (None, modality))
+        others = (file for file in files if modality and modality_of_file(file.suffix) not in (None, *_held(modality)))
         if not keep_going and (wrong := next(others, None)):
             noun = MODALITIES[modality_of_file(wrong.suffix) or TEXT].noun
             raise UserError(
@@ -66,6 +66,12 @@ def asked_about(words: Sequence[str], modality: str | None, *, as_text: bool, ke
     if not lines:
         raise UserError(f"{files[0]}: no text in it; write one on each line, or give texts themselves with --text")
     return AskedAbout(names=tuple(name for name, _ in lines), things=tuple(text for _, text in lines), modality=TEXT)
+
+
+def _held(modality: str) -> tuple[str, ...]:
+    """The modalities of files that hold it, by their names: sounds lie in sound tracks of clips, too."""
+    track_of = MODALITIES[modality].track_of
+    return (modality,) if track_of is None else (modality, track_of)
 
 
 def _modality_of(file: Path) -> str:
@@ -87,7 +93,7 @@ def _files_of(word: str, modality: str | None, *, keep_going: bool) -> Iterator[
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             kind = decoded.get(suffix_of(name))
-            if kind is None or kind != (modality or kind):
+            if kind is None or (modality is not None and kind not in _held(modality)):
                 others[suffix_of(name)] += 1
             else:
                 taken.append(Path(folder, name))

@@ -78,7 +78,7 @@ class Retrieval(AnswerKind):
         }
 
     def described(self, task: "Task") -> str:
-        return "texts or pictures that are given"
+        return "sounds that are given" if task.target == "audio" else "texts or pictures that are given"
 
 
 def _same(asked: Sequence[Asked]) -> Tensor:
