@@ -173,7 +173,7 @@ def test_tasks_labels_and_preprocessing_are_told(dense: ExportedModel) -> None:
             lambda runner: runner.classify(PICTURES, task="image_classification", texts="why?"),
             "cannot be asked of task",
         ),
-        (lambda runner: runner.detect(PICTURES), "not exported"),
+        (lambda runner: runner.detect(PICTURES), "detect: no task of the exported model answers this about image"),
         (lambda runner: runner.encode_image(b"no picture"), "give another file"),
     ],
 )

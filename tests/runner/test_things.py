@@ -56,7 +56,7 @@ def test_detections_are_those_of_the_model(term: ClassTerm, call: str) -> None:
     views = list(
         seen([Sample(id=str(n), image=picture) for n, picture in enumerate(PICTURES)], Preprocess(**asked.view))
     )
-    pixels = Reading(asked, model.codec).pixels(views)
+    pixels = Reading(asked, model.codec).media(views)["pixel_values"]
     with torch.no_grad():
         outputs = [values.numpy() for values in graph.module(torch.from_numpy(pixels))]
     expected = getattr(model, call)(PICTURES, least=0.0, most=9)

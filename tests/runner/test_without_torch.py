@@ -12,6 +12,7 @@ FREE = (
     "uniperceiver.records.regions",
     "uniperceiver.data.media.pixels",
     "uniperceiver.data.media.clips",
+    "uniperceiver.data.media.sound_view",
     "uniperceiver.tasks.text",
     "uniperceiver.tokenizers.bpe",
     "uniperceiver.serving.inputs",

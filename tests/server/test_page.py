@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.conftest import encoded
 from tests.server.started import TOKEN, Served
+from tests.sounds import tone, wave_bytes
 from uniperceiver.server.routes.pages import page_files
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -129,6 +130,22 @@ def test_every_question_is_answered(visit: Visit, picture: Path) -> None:
 
 
 @pytest.mark.browser
+def test_a_sound_is_played(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    sound = tmp_path / "a.wav"
+    sound.write_bytes(wave_bytes(tone(0.2)))
+    page.set_input_files("#file", sound)
+    player = page.locator("#shown audio")
+    player.wait_for()
+    assert page.locator("#shown img, #shown video").count() == 0
+    page.wait_for_function("document.querySelector('#shown audio').duration > 0.1")
+    page.locator("#ask").click()
+    page.locator("#problem:not([hidden])").wait_for()
+    assert "this model does not hear" in page.locator("#problem").inner_text()
+    visit.errors = [error for error in visit.errors if "422" not in error]
+
+
+@pytest.mark.browser
 def test_the_page_is_used_without_a_mouse(visit: Visit, picture: Path) -> None:
     page = visit.page
     page.set_input_files("#file", picture)
@@ -152,7 +169,7 @@ def test_the_page_is_used_without_a_mouse(visit: Visit, picture: Path) -> None:
 def test_what_is_wrong_is_a_sentence(visit: Visit, picture: Path, tmp_path: Path) -> None:
     page = visit.page
     page.locator("#ask").click()
-    assert "Choose a picture or clip first" in page.locator("#problem").inner_text()
+    assert "Choose a picture, clip or sound first" in page.locator("#problem").inner_text()
     broken = tmp_path / "broken.png"
     broken.write_bytes(picture.read_bytes()[:60])
     page.set_input_files("#file", broken)

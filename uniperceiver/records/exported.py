@@ -9,9 +9,11 @@ from pydantic import Field
 
 from uniperceiver.strict import record
 
-EXPORT_FORMAT = 2  # since things in pictures are exported; all of 1 is read
+EXPORT_FORMAT = 2  # since things in pictures and sounds are exported; all of 1 is read
 EXPORT_FILE = "uniperceiver.json"  # what tells an exported folder from any other
 VECTORS_FILE = "labels.safetensors"
+# What graphs call pictures (B, C, H, W), clips (B, F, C, H, W) and the grids of sounds (B, F, M), by modality.
+MEDIA_INPUTS = {"image": "pixel_values", "video": "pixel_values", "audio": "input_features"}
 
 
 @record

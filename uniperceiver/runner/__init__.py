@@ -1,4 +1,4 @@
-"""EXPORTED FOLDER -> ANSWERS, without torch: numpy, onnxruntime, tokenizers and Pillow (for clips also av)."""
+"""EXPORTED FOLDER -> ANSWERS, without torch: numpy, onnxruntime, tokenizers and Pillow (for clips and sounds av)."""
 
 from uniperceiver.runner.runner import Runner
 

@@ -33,7 +33,7 @@ class GraphEngine:
     def encode(self, call: str, asked: ExportedTask, samples: Sequence[Sample]) -> np.ndarray:
         """Unit representations of the media of samples, (N, D)."""
         graph, reading = graph_of(asked, "media_graph", call), Reading(asked, self.codec)
-        parts = [self.folder.run(graph, {"pixel_values": reading.pixels(batch)})[0] for batch in self.batches(samples)]
+        parts = [self.folder.run(graph, reading.media(batch))[0] for batch in self.batches(samples)]
         return finite(np.concatenate(parts)) if parts else np.empty((0, self.folder.exported.width), dtype=np.float32)
 
     def represent_classes(self, asked: ExportedTask, named: Sequence[Sequence[str]]) -> np.ndarray:

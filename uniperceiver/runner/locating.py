@@ -99,7 +99,7 @@ class LocatingGraphs:
         located: list[Detections] = []
         for samples in self._engine.batches(inputs.samples_of(("image",), images)):
             views = list(seen(samples, reading.view))
-            outputs = [finite(values) for values in self._folder.run(graph, {"pixel_values": reading.pixels(views)})]
+            outputs = [finite(values) for values in self._folder.run(graph, reading.media(views))]
             for place, view in enumerate(views):
                 assert view.things is not None
                 proposals, names = [values[place] for values in outputs], [texts[0] for texts in named]

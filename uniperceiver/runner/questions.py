@@ -62,11 +62,11 @@ class AnsweringGraphs(LocatingGraphs):
         """Probability of every label for every input, (N, len(labels)) float32; rows add up to 1.
 
         Args:
-            images: images, clips or texts.
+            images: images, clips, sounds or texts.
             labels: a text, or several texts, per class, two classes or more; None: the labels of `task`.
             texts: for a task that reads a picture and a text: the text for each input, or one for all.
             template: a text, or several, into which each label is put: "a photo of {label}".
-            modality: "image", "video" or "text", where the inputs leave it open.
+            modality: "image", "video", "audio" or "text", where the inputs leave it open.
 
         Raises:
             UserError: neither labels nor a task with labels, an unknown task, or an unreadable input.
@@ -129,7 +129,7 @@ class AnsweringGraphs(LocatingGraphs):
         max_words: int = 21,
         length_penalty: float = 0.0,
     ) -> list[str]:
-        """A caption for every image or clip, by beam search (greedy with beam=1).
+        """A caption for every image, clip or sound, by beam search (greedy with beam=1).
 
         Args:
             max_words: most tokens of a caption, 1 or more.
@@ -155,12 +155,12 @@ class AnsweringGraphs(LocatingGraphs):
         reading, texts = Reading(asked, self.codec), list[str]()
         for samples in self._engine.batches(inputs.samples_of(media_of(asked), images)):
             words = min(max_words, self._exported.max_text)
-            ids_BS = writer.write(reading.pixels(samples), beams=beam, words=words, length_penalty=length_penalty)
+            ids_BS = writer.write(reading.media(samples), beams=beam, words=words, length_penalty=length_penalty)
             texts += [self.codec.decode(ids) for ids in ids_BS.tolist()]
         return texts
 
     def rank(self, images: Media | Iterable[Media], texts: Iterable[str], task: str | None = None) -> np.ndarray:
-        """Cosine similarity of every image or clip with every text, (N, len(texts)) float32, -1 to 1."""
+        """Cosine similarity of every image, clip or sound with every text, (N, len(texts)) float32, -1 to 1."""
         images, task = at_hand(images), asked_of(task)
         if task is None and (places := inputs.places_by_modality(images)):
             named = inputs.text_list(texts)

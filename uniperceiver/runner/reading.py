@@ -1,23 +1,29 @@
 """SAMPLES -> ARRAYS: the inputs of a graph, as the model itself would see them.
 
-Shape suffixes: B samples, N tokens, F frames, H W pixels, C colours, D width.
+Shape suffixes: B samples, N tokens, F frames or rows, H W pixels, C colours, M columns, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from uniperceiver.data.media.pixels import Preprocess, clip_array, image_array
+from uniperceiver.data.media.sound_view import sound_grid
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.records import Sample
-from uniperceiver.records.exported import ExportedTask
+from uniperceiver.records.exported import MEDIA_INPUTS, ExportedTask
 from uniperceiver.runner.choice import media_of
 from uniperceiver.tasks.text import Text, plain, templated
 from uniperceiver.tokenizers.bpe import TextEncoder
 
 _SHORTEST = 2  # tokens that a graph is given: shorter texts are padded
 _UNCUT = 2**62  # tokens
+_ARRAYS: Mapping[str, Callable[[Sample, Preprocess], np.ndarray]] = {
+    "image": image_array,
+    "video": clip_array,
+    "audio": sound_grid,
+}
 _EPS = 1e-12  # as torch.nn.functional.normalize
 
 
@@ -27,17 +33,17 @@ class Reading:
     def __init__(self, asked: ExportedTask, codec: TextEncoder) -> None:
         self.asked, self.codec, self.view = asked, codec, Preprocess(**asked.view)
 
-    def pixels(self, samples: Sequence[Sample]) -> np.ndarray:
-        """The pictures, (B, C, H, W), or clips, (B, F, C, H, W), of samples, float32.
+    def media(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+        """The pictures, (B, C, H, W), clips, (B, F, C, H, W), or sounds, (B, F, M), of samples, float32, by the name
+        that graphs have for them.
 
         Raises:
             UserError: one of them cannot be decoded.
         """
         (modality,) = media_of(self.asked)
         try:
-            if modality == "image":
-                return np.concatenate([image_array(sample, self.view) for sample in samples])
-            return np.stack([clip_array(sample, self.view) for sample in samples])
+            arrays = np.stack([_ARRAYS[modality](sample, self.view) for sample in samples])
+            return {MEDIA_INPUTS[modality]: arrays[:, 0] if modality == "image" else arrays}
         except BrokenSample as error:
             raise UserError(f"{error}; give another file") from None
 
@@ -47,7 +53,7 @@ class Reading:
         Raises:
             UserError: a sample cannot be decoded, or has no text.
         """
-        values = {"pixel_values": self.pixels(samples)} if media_of(self.asked) else {}
+        values = self.media(samples) if media_of(self.asked) else {}
         if TEXT not in self.asked.inputs:
             return values
         texts = [self._text(sample, self.view.length) for sample in samples]

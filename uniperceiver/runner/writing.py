@@ -3,7 +3,7 @@
 Shape suffixes: B sequences, J beams, R rows (sequence-major), V vocabulary, D width, S generated words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +28,10 @@ class CaptionWriter:
     logits_of: Callable[[np.ndarray], np.ndarray]
     end: int
 
-    def write(self, pixels: np.ndarray, *, beams: int, words: int, length_penalty: float) -> np.ndarray:
-        """The best text of every picture or clip, (B, S) int64: up to the first end token, then end tokens."""
-        batch = len(pixels)
-        z_RD, past, *pooled = self.folder.run(self.begin, {"pixel_values": pixels})
+    def write(self, media: Mapping[str, np.ndarray], *, beams: int, words: int, length_penalty: float) -> np.ndarray:
+        """The best text of every picture, clip or sound, (B, S) int64: up to the first end token, then end tokens."""
+        z_RD, past, *pooled = self.folder.run(self.begin, media)
+        batch = len(z_RD)
         ids_RS, score_R = np.zeros((batch, 0), dtype=np.int64), np.zeros(batch, dtype=np.float32)
         for place in range(1, words + 1):
             step_RV = _after_end(log_softmax(self.logits_of(z_RD)), ids_RS, self.end)

@@ -72,8 +72,12 @@ class Service:
         """
         self._check(kind, parameters)
         places: dict[str, list[int]] = {}
+        inputs = self.facts["tasks"].get(parameters.get("task"), {}).get("inputs", ())
         for place, item in enumerate(items):
-            places.setdefault(item.modality, []).append(place)
+            heard = (
+                item.modality == "video" and "audio" in inputs and "video" not in inputs
+            )  # a clip by its sound track
+            places.setdefault("audio" if heard else item.modality, []).append(place)
         answers: dict[int, Answer] = {}
         notes: list[str] = []
         jobs = [

@@ -20,17 +20,18 @@ class Limits:
     head_seconds: float = 5.0  # until all header lines of a request are there; also how long an idle connection stays
     body_seconds: float = 15.0  # until all of a body is there
     request_seconds: float = 30.0  # until there is an answer
-    body_bytes: int = 20 * MIB
+    body_bytes: int = 32 * MIB
     held_bytes: int = 256 * MIB  # of all bodies that are being read or wait for an answer
     # Of all requests together:
     queue: int = 64  # parts of requests that wait for an engine
     batch: int = 32  # items that an engine takes at once
     # Of what is asked:
-    items: int = 32  # pictures, clips and texts of a request
+    items: int = 32  # pictures, clips, sounds and texts of a request
     megapixels: float = 40.0  # of a picture, or of a frame
     request_megapixels: float = 120.0  # of all pictures of a request
     clip_frames: int = 10_000
     clip_seconds: float = 120.0
+    sound_seconds: float = 600.0
     labels: int = 1_000  # or texts to compare with
     label_bytes: int = 64 * 1024  # of all of them
     text_bytes: int = 64 * 1024  # of a text that is asked about

@@ -13,6 +13,7 @@ import numpy as np
 
 from uniperceiver.data.media.clips import stored_clip
 from uniperceiver.data.media.decode import stored_size
+from uniperceiver.data.media.sounds import stored_sound
 from uniperceiver.errors import BrokenSample, UserError
 from uniperceiver.modalities import TEXT
 from uniperceiver.server.jobs import Answer
@@ -20,7 +21,12 @@ from uniperceiver.server.settings import Limits
 
 Question = Mapping[str, Any]
 Ask = Callable[[Sequence[bytes]], list[Answer]]
-_PLACES = ("image 0: ", "clip 0: ", "text 0: ")  # how messages about an item that is asked about alone begin
+_PLACES = (
+    "image 0: ",
+    "clip 0: ",
+    "sound 0: ",
+    "text 0: ",
+)  # how messages about an item that is asked about alone begin
 _ELSE = "; give another file"
 LARGE = 16.0  # megapixels of a job, which take about as long as 40 small pictures
 _OF_CLIP = 0.2  # what a pixel of a frame takes to decode, beside that of a picture
@@ -137,8 +143,12 @@ def looked_at(items: Sequence[bytes], modality: str, limits: Limits) -> LookedAt
                 clip = stored_clip(item, "", int(limits.megapixels * 1e6))
                 reason = _too_long(clip.frames, clip.seconds, limits)
                 pixels += 0.0 if reason else _OF_CLIP * clip.frames * clip.pixels / 1e6
+            elif modality == "audio" and (seconds := stored_sound(item, "").seconds) > limits.sound_seconds:
+                reason = f"{seconds:.0f} seconds, more than {limits.sound_seconds:g}; send a shorter sound"
         except BrokenSample as error:
             reason = error.reason
+        except UserError as error:  # the package that decodes it is missing here
+            reason = str(error)
         reasons.append(reason)
     return LookedAt(items=items, reasons=reasons, megapixels=0.0 if all(reasons) else pixels)
 
@@ -189,7 +199,8 @@ def _embed(model: Any, question: Question, inputs: Any) -> list[Answer]:
         return _rows(model.encode_text(inputs, task), [{"tokens": length} for length in lengths])
     if modality == "image":
         return _rows(model.encode_image(inputs, task))
-    return _rows(model.encode_video(inputs[modality], task))
+    encode = model.encode_video if modality == "video" else model.encode_audio
+    return _rows(encode(inputs[modality], task))
 
 
 def _rows(x_NK: Any, values: Sequence[Mapping[str, Any]] | None = None) -> list[Answer]:

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from uniperceiver.server.http.items import Item, from_base64, media_item, text_item
+from uniperceiver.server.http.items import Item, from_base64, item_of, media_item, text_item
 from uniperceiver.server.http.refusals import Refusal
 from uniperceiver.server.http.schema import Input, QuestionBody, check_texts
 from uniperceiver.server.settings import Limits
@@ -18,7 +18,7 @@ Q = TypeVar("Q", bound=QuestionBody)
 _MANY = frozenset({"labels", "texts"})  # fields of a form that are repeated, or have a value on each line
 _NUMBERS: Mapping[str, type] = {"beam": int, "words": int, "most": int, "least": float}
 _FORM, _FIELDS, _JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
-_RAW = ("application/octet-stream", "image/", "video/")
+_RAW = ("application/octet-stream", "image/", "video/", "audio/")
 
 
 class _InMemory(MultiPartParser):
@@ -52,8 +52,10 @@ async def read_question(request: Request, kind: type[Q], limits: Limits) -> tupl
         query = request.query_params
         fields = {name: query.getlist(name) for name in query.keys()}  # noqa: SIM118 - it may have a key twice
         question, items = _of_form(kind, fields, [body], limits)
+        if media.startswith("audio/") and items[0].modality == "video":  # as MP4 and WebM without pictures begin
+            items[0] = Item(modality="audio", data=body)
     else:
-        raise Refusal(415, f"Content-Type must be {_JSON}, {_FORM}, {_FIELDS}, or that of a picture or clip")
+        raise Refusal(415, f"Content-Type must be {_JSON}, {_FORM}, {_FIELDS}, or that of a picture, clip or sound")
     if len(items) > limits.items:
         raise Refusal(422, f"{len(items)} inputs, more than {limits.items}; send them in several requests", "inputs")
     check_texts(question, limits)
@@ -81,17 +83,14 @@ def refusal_of(error: ValidationError) -> Refusal:
 
 
 def _item(sent: Input, param: str, limits: Limits) -> Item:
-    if sum(value is not None for value in (sent.image, sent.video, sent.text)) != 1:
-        raise Refusal(422, "give exactly one of image, video and text", param)
+    fields = {name: value for name, value in sent if value is not None}
+    if len(fields) != 1:
+        raise Refusal(422, "give exactly one of image, video, audio and text", param)
     if sent.text is not None:
         return text_item(sent.text, f"{param}.text", limits)
-    modality, encoded = ("image", sent.image) if sent.image is not None else ("video", sent.video)
+    ((modality, encoded),) = fields.items()
     param = f"{param}.{modality}"
-    item = media_item(from_base64(encoded or "", param), param)
-    if item.modality != modality:
-        names = {"image": "a picture", "video": "a clip"}
-        raise Refusal(422, f"is {names[item.modality]}; send it as {item.modality}", param)
-    return item
+    return item_of(modality, from_base64(encoded, param), param)
 
 
 def _read_fields(body: bytes, limits: Limits) -> dict[str, list[str]]:
@@ -157,7 +156,9 @@ def _of_form(
         else:
             values[name] = _number(name, texts[0])
     if not items:
-        raise Refusal(422, "no input: send a picture or clip in the field file, or a text in the field input", "file")
+        raise Refusal(
+            422, "no input: send a picture, clip or sound in the field file, or a text in the field input", "file"
+        )
     try:
         return kind.model_validate(values), items
     except ValidationError as error:

@@ -16,17 +16,18 @@ class _Asked(BaseModel):
 
 
 class Input(_Asked):
-    """One thing that is asked about: exactly one of the three."""
+    """One thing that is asked about: exactly one of the four."""
 
     image: str | None = Field(None, description="a picture in base64, or as a data: URL")
     video: str | None = Field(None, description="a clip, likewise")
+    audio: str | None = Field(None, description="a sound, or a clip whose sound it is, likewise")
     text: Text | None = None
 
 
 class QuestionBody(_Asked):
     """What all questions have."""
 
-    inputs: list[Input] = Field(min_length=1, description="pictures, clips or texts")
+    inputs: list[Input] = Field(min_length=1, description="pictures, clips, sounds or texts")
     task: str | None = Field(None, description="a task of the model; see /v1/model")
 
     def of_model(self) -> dict[str, Any]:

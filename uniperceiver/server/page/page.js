@@ -71,7 +71,7 @@ class Page {
   async ask() {
     problem("");
     const form = this.input.form(this.question.reads?.()?.inputs.length > 1);
-    if (!form) return problem("Choose a picture or clip first, or write a text.");
+    if (!form) return problem("Choose a picture, clip or sound first, or write a text.");
     const missing = this.question.fill(form);
     if (missing) return problem(missing);
     at("ask").disabled = true;

@@ -32,7 +32,7 @@ def asked_in(kind: type[BaseModel]) -> dict[str, Any]:
     form: dict[str, Any] = {
         "type": "object",
         "properties": {
-            "file": {"type": "array", "items": _BINARY, "description": "pictures or clips"},
+            "file": {"type": "array", "items": _BINARY, "description": "pictures, clips or sounds"},
             "input": {"type": "array", "items": {"type": "string"}, "description": "texts that are asked about"},
         },
     }

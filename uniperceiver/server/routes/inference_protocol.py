@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from uniperceiver.server.http.bodies import content_type, parse_json, refusal_of
-from uniperceiver.server.http.items import Item, from_base64, media_item, text_item
+from uniperceiver.server.http.items import Item, from_base64, item_of, text_item
 from uniperceiver.server.http.refusals import Refusal
 from uniperceiver.server.http.schema import (
     CaptionQuestion,
@@ -43,10 +43,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ProtocolError} for
 
 
 class TensorIn(BaseModel):
-    """Inputs: pictures and clips in base64, or texts."""
+    """Inputs: pictures, clips and sounds in base64, or texts."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    name: Literal["image", "video", "text"]
+    name: Literal["image", "video", "audio", "text"]
     shape: list[int] = Field(min_length=1, max_length=2)
     datatype: Literal["BYTES"]
     data: list[str] = Field(min_length=1)
@@ -107,7 +107,7 @@ def protocol_routes(service: Service) -> APIRouter:
     async def model(name: str) -> dict[str, Any]:
         """What the model takes and gives."""
         _refuse_other(service, name)
-        taken = [{"name": kind, "datatype": "BYTES", "shape": [-1]} for kind in ("image", "video", "text")]
+        taken = [{"name": kind, "datatype": "BYTES", "shape": [-1]} for kind in ("image", "video", "audio", "text")]
         outputs = [
             {"name": _OUTPUTS[kind], "datatype": "BYTES" if kind == "caption" else "FP32", "shape": [-1, -1]}
             for kind in _KINDS
@@ -186,10 +186,7 @@ def _items(tensor: TensorIn, service: Service) -> list[Item]:
         raise Refusal(422, f"{len(tensor.data)} inputs, more than {limits.items}")
     if tensor.name == "text":
         return [text_item(text, param, limits) for text in tensor.data]
-    items = [media_item(from_base64(text, param), param) for text in tensor.data]
-    if any(item.modality != tensor.name for item in items):
-        raise Refusal(422, f"{param}: something is no {tensor.name}")
-    return items
+    return [item_of(tensor.name, from_base64(text, param), param) for text in tensor.data]
 
 
 def _tensors(kind: str, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:

@@ -45,14 +45,14 @@ def own_routes(service: Service) -> APIRouter:
 
     @routes.post("/v1/caption", openapi_extra=asked_in(schema.CaptionQuestion), response_model=schema.CaptionAnswer)
     async def caption(request: Request) -> JSONResponse:
-        """A caption for each picture or clip."""
+        """A caption for each picture, clip or sound."""
         question, items = await read_question(request, schema.CaptionQuestion, limits)
         asked = await service.ask(_passage(request), "caption", question.of_model(), items)
         return _answer(service, request, asked, lambda answer: answer.values)
 
     @routes.post("/v1/rank", openapi_extra=asked_in(schema.RankQuestion), response_model=schema.RankAnswer)
     async def rank(request: Request) -> JSONResponse:
-        """The cosine of each picture or clip with each text."""
+        """The cosine of each picture, clip or sound with each text."""
         question, items = await read_question(request, schema.RankQuestion, limits)
         asked = await service.ask(_passage(request), "rank", question.of_model(), items)
 
@@ -72,7 +72,7 @@ def _add_inner_routes(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/v1/embed", openapi_extra=asked_in(schema.EmbedQuestion), response_model=schema.EmbedAnswer)
     async def embed(request: Request) -> JSONResponse:
-        """A unit vector for each picture, clip or text: their products are cosines."""
+        """A unit vector for each picture, clip, sound or text: their products are cosines."""
         question, items = await read_question(request, schema.EmbedQuestion, limits)
         asked = await service.ask(_passage(request), "embed", {"task": question.task}, items)
 

@@ -14,7 +14,7 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import fitting, for_texts, media_alone
 from uniperceiver.tasks.task import Task
 
-MEDIA = ("image", "video")  # that a call without a task may be about
+MEDIA = ("image", "video", "audio")  # that a call without a task may be about
 
 
 def calls_without_task(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str]]:
@@ -28,13 +28,13 @@ def calls_without_task(saved: SavedModel) -> Iterator[tuple[str, KnownTask | str
 
     seen = {modality for trained in saved.tasks.values() for modality in trained.task.inputs}
     written = {trained.task.media for trained in saved.tasks.values() if trained.task.answer.causal}
-    for modality, call in zip(MEDIA, ("encode_image", "encode_video"), strict=True):
+    for modality in MEDIA:
 
         def looks_at(task: Task, modality: str = modality) -> bool:
             return modality in task.inputs
 
         if modality in seen:
-            yield f"{call} {modality}", chosen(call, "rank", modality, looks_at)
+            yield f"encode_{modality} {modality}", chosen(f"encode_{modality}", "rank", modality, looks_at)
     try:
         yield "encode_text text", for_texts(saved, None)
     except UserError as error:

@@ -93,12 +93,11 @@ def _of_captions(begin: Any, step: Any, graph: PlannedGraph, model: Generalist, 
     """Of what words are read from: at the first word, and at the greatest of a few more."""
     answer, first, later = model.tokenizer.words.answer, 0.0, 0.0
     for rows in _ROWS:
-        (pixels,) = examples(graph, rows, length=1, words=words, seed=rows)
-        assert graph.layout.media is not None
-        seen = Sequences(facts=graph.facts, parts=(media_part(graph.layout.media, pixels),))
+        (media,) = examples(graph, rows, length=1, words=words, seed=rows)
+        seen = Sequences(facts=graph.facts, parts=(media_part(graph.layout, media),))
         most = min(_WORDS, len(model.tokenizer.words.positions) - 1)
         cache, x_BD = model.begin(prefix_with_query(seen, answer), most + 1)
-        z_BD, past, *pooled = answers_of(begin, {"pixel_values": pixels})
+        z_BD, past, *pooled = answers_of(begin, dict(zip(graph.layout.media_inputs, (media,), strict=True)))
         first = max(first, _apart(z_BD, unit(model.represent(x_BD))))
         for place in range(1, most + 1):
             word_B = (torch.arange(rows) * 7 + place * 13) % words

@@ -145,7 +145,7 @@ def _write_int8(folder: Path, plan: ExportPlan) -> dict[str, ExportedGraph]:
             continue
         path = folder / f"{Path(file).stem}_int8.onnx"
         quantised.quantise(folder / file, path)
-        alike = quantised.cosine(folder / file, path, graph.layout, _view(plan), plan.saved.codec)
+        alike = quantised.cosine(folder / file, path, graph.layout, graph.view, plan.saved.codec)
         if not alike >= quantised.LEAST:
             raise UserError(
                 f"export: {path.name} has a mean cosine of {alike:.4f} to {file}, less than {quantised.LEAST}; nothing "

@@ -15,6 +15,7 @@ from uniperceiver.modalities import TEXT
 from uniperceiver.model.model import Generalist
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Facts, Part, Segment, Sequences, Tokens
+from uniperceiver.records.exported import MEDIA_INPUTS
 from uniperceiver.serving.export.dense_routing import with_every_expert
 from uniperceiver.tasks.decode import prefix_with_query
 from uniperceiver.tasks.likelihood import unit
@@ -25,13 +26,20 @@ from uniperceiver.tokenizers.regions.decoder import rows
 class Layout:
     """What a graph reads, and where."""
 
-    media: str | None = None  # "image" or "video"
+    media: str | None = None  # "image", "video" or "audio"
     text: bool = False
     read_in_text: bool = False
     writes: bool = False
     size: int = 0  # pixels along the side of its pictures
     frames: int = 0  # of its clips
+    grid: tuple[int, ...] = ()  # rows and columns of its sounds
+    step: float = 0.0  # milliseconds from row to row of these
     masks: bool = False  # of its things
+
+    @property
+    def media_inputs(self) -> list[str]:
+        """What a graph calls its pictures, clips or sounds; nothing of one that reads texts alone."""
+        return [] if self.media is None else [MEDIA_INPUTS[self.media]]
 
 
 def model_for_export(model: Generalist) -> Generalist:
@@ -42,7 +50,7 @@ def model_for_export(model: Generalist) -> Generalist:
 
 
 class ReadingGraph(nn.Module):
-    """Inputs to unit representations, (B, D): pictures or clips, a text, or both.
+    """Inputs to unit representations, (B, D): pictures, clips or sounds, a text, or both.
 
     Args:
         features: also give what is before it is brought to length one, which a linear head reads.
@@ -56,7 +64,7 @@ class ReadingGraph(nn.Module):
     def input_names(self) -> list[str]:
         """Names of what it reads, in order."""
         layout = self.layout
-        names = (["pixel_values"] if layout.media else []) + (["input_ids", "attention_mask"] if layout.text else [])
+        names = layout.media_inputs + (["input_ids", "attention_mask"] if layout.text else [])
         return [*names, "answer_position"] if layout.read_in_text else names
 
     @property
@@ -69,7 +77,7 @@ class ReadingGraph(nn.Module):
         named = dict(zip(self.input_names, inputs, strict=True))
         parts = []
         if self.layout.media:
-            parts.append(media_part(self.layout.media, named["pixel_values"]))
+            parts.append(media_part(self.layout, inputs[0]))
         if self.layout.text:
             ids_BN, valid_BN = named["input_ids"], named["attention_mask"].bool()
             parts.append(Part(modality=TEXT, values=ids_BN, valid_BN=valid_BN))
@@ -99,7 +107,7 @@ class ThingsGraph(nn.Module):
         self.output_names = ["proposal_embeds", "objectness", "boxes", *(["masks"] if layout.masks else [])]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        sequences = Sequences(facts=self.facts, parts=(media_part("image", inputs[0]),))
+        sequences = Sequences(facts=self.facts, parts=(media_part(self.layout, inputs[0]),))
         encoded = self.model.encode(sequences)
         regions = encoded.regions
         assert regions is not None
@@ -143,19 +151,18 @@ def pools_of(model: nn.Module) -> list[tuple[int, str]]:
 
 
 class CaptionBegin(nn.Module):
-    """Pictures or clips to what the first word is read from, (B, D), and to what later words look at."""
+    """Pictures, clips or sounds to what the first word is read from, (B, D), and to what later words look at."""
 
     def __init__(self, model: Generalist, layout: Layout, facts: Facts) -> None:
         super().__init__()
         self.model, self.layout, self.facts = model, layout, facts
         self.pools = pools_of(model)
-        self.input_names = ["pixel_values"]
+        self.input_names = layout.media_inputs
         self.output_names = ["query_embeds", "past", *(["pooled"] if self.pools else [])]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         model, prompts = self.model, self.model.prompts
-        assert self.layout.media is not None
-        seen = Sequences(facts=self.facts, parts=(media_part(self.layout.media, inputs[0]),))
+        seen = Sequences(facts=self.facts, parts=(media_part(self.layout, inputs[0]),))
         cache = GraphCache(None, {})
         deep = None if prompts is None else prompts.deep("input")
         x_BND = model.encoder(
@@ -195,9 +202,10 @@ class CaptionStep(nn.Module):
         return unit(model.represent(x_B2D[:, 1])), cache.kept()
 
 
-def media_part(modality: str, pixels: Tensor) -> Part:
-    """Pictures (B, C, H, W) are clips of a frame; clips are (B, F, C, H, W)."""
-    return Part(modality=modality, values=pixels[:, None] if modality == "image" else pixels)
+def media_part(layout: Layout, values: Tensor) -> Part:
+    """Pictures (B, C, H, W) are clips of a frame; clips are (B, F, C, H, W), sounds (B, F, M)."""
+    assert layout.media is not None
+    return Part(modality=layout.media, values=values[:, None] if layout.media == "image" else values, step=layout.step)
 
 
 Graph = ReadingGraph | ThingsGraph | CaptionBegin | CaptionStep

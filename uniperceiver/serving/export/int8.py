@@ -1,6 +1,6 @@
 """FLOAT32 GRAPH -> INT8 GRAPH, and what that costs: the mean cosine to the graph in float32, on made scenes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -44,16 +44,17 @@ def cosine(
 
 
 def _scenes(layout: Layout, view: Preprocess, codec: TextEncoder, items: int) -> Iterator[tuple[Tensor, ...]]:
-    """Inputs of a graph: pictures or clips, texts, or both."""
-    side: Literal["clip", "image"] = "clip" if layout.media == "video" else "image"
+    """Inputs of a graph: pictures, clips or sounds, texts, or both."""
+    sides: Mapping[str | None, Literal["clip", "sound", "image"]] = {"video": "clip", "audio": "sound"}
+    side = sides.get(layout.media, "image")
     source = ScenesSource(items=items, view=side, pixels=layout.size or 32, frames=max(layout.frames, 1))
     seen = replace(view, size=layout.size or view.size, frames=layout.frames or view.frames)
     for start in range(0, items, _TOGETHER):
         samples = [source.read(index) for index in range(start, min(start + _TOGETHER, items))]
         values: list[Tensor] = []
         if layout.media:
-            pixels = torch.stack([READERS[layout.media].values(sample, seen, None, None) for sample in samples])
-            values.append(pixels if layout.media == "video" else pixels[:, 0])
+            media = torch.stack([READERS[layout.media].values(sample, seen, None, None) for sample in samples])
+            values.append(media[:, 0] if layout.media == "image" else media)
         if layout.text:
             ids_BN, valid_BN = pad(
                 [cut(codec.encode(sample.captions[0]), codec.end, view.length) for sample in samples]

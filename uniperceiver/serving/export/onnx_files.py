@@ -34,7 +34,7 @@ def refuse_without_onnx() -> None:
 
 
 def examples(graph: PlannedGraph, rows: int, *, length: int, words: int, seed: int) -> tuple[Tensor, ...]:
-    """Inputs of a graph that is no step of captions: random pixels, random words, and padding behind all but one text.
+    """Inputs of a graph that is no step of captions: random pixels, sounds and words, padding behind all but one text.
 
     Args:
         length: tokens of the texts.
@@ -43,8 +43,9 @@ def examples(graph: PlannedGraph, rows: int, *, length: int, words: int, seed: i
     layout, stream = graph.layout, torch_stream(seed, "export", rows, length)
     values: list[Tensor] = []
     if layout.media:
-        shape = (rows, layout.frames, 3) if layout.media == "video" else (rows, 3)
-        values.append(torch.randn(*shape, layout.size, layout.size, generator=stream))
+        shapes = {"image": (3, layout.size, layout.size), "audio": layout.grid}
+        shape = shapes.get(layout.media, (layout.frames, 3, layout.size, layout.size))
+        values.append(torch.randn(rows, *shape, generator=stream))
     if layout.text:
         lengths_B = torch.randint(1, length + 1, (rows,), generator=stream)
         lengths_B[0] = length

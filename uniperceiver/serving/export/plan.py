@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from uniperceiver.data.media.preprocess import READERS, Preprocess
 from uniperceiver.errors import UserError
-from uniperceiver.modalities import TEXT
+from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
 from uniperceiver.records.exported import ExportedTask
@@ -24,7 +25,7 @@ from uniperceiver.serving.export.graphs import (
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import media_alone
 
-_READERS = {"image": "vision", "video": "video", None: "text"}  # what their files are called
+_READERS = {"image": "vision", "video": "video", "audio": "audio", None: "text"}  # what their files are called
 _FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs", "things_graph")  # of an ExportedTask
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -36,6 +37,7 @@ class PlannedGraph:
     module: Graph
     layout: Layout
     facts: Facts
+    view: Preprocess  # what is made of its inputs
     step: str | None = None  # of a graph that begins captions: the file that writes a word more
 
 
@@ -147,7 +149,9 @@ class _Planner:
         """The fields of an ExportedTask that name graphs and candidates; what cannot be is entered into `refused`."""
         task = chosen.task
         ways: dict[str, Callable[[], dict[str, object]]] = {}
-        if task.media and asked & {"encode", "encode_image", "encode_video", "rank"}:
+        if task.target != TEXT:
+            refused["text_graph"] = f"it compares with {MODALITIES[task.target].noun}s, which is not exported"
+        if task.media and asked & {"encode", *(f"encode_{modality}" for modality in MEDIA), "rank"}:
             ways["media_graph"] = lambda: {"media_graph": self._reader(media_alone(chosen))}
         if task.answer.reads_objects and asked & {"detect", "segment"}:
             ways["things_graph"] = lambda: {"things_graph": self._things(chosen), **self._labels(chosen)}
@@ -182,7 +186,7 @@ class _Planner:
         return self._file(
             key,
             f"{name}_model",
-            task.name,
+            chosen,
             lambda: ReadingGraph(self.model, layout, facts, features=head),
             layout,
             facts,
@@ -194,7 +198,7 @@ class _Planner:
         layout = replace(layout, masks=chosen.task.masks)
         key = (layout, "things", self._side("input"), routing_key(self.model, chosen.task.segments(chosen.index)[:-1]))
         name = "segment_model" if layout.masks else "detect_model"
-        return self._file(key, name, chosen.task.name, lambda: ThingsGraph(self.model, layout, facts), layout, facts)
+        return self._file(key, name, chosen, lambda: ThingsGraph(self.model, layout, facts), layout, facts)
 
     def _name_bias(self, chosen: KnownTask) -> float:
         """What is added to the logits of names, where each is a yes or no of its own."""
@@ -206,9 +210,7 @@ class _Planner:
         """The graph of the candidates of a task."""
         layout, facts = Layout(text=True), chosen.task.facts("candidate", chosen.index)
         key = (layout, False, self._side("candidate"), routing_key(self.model, chosen.task.segments(chosen.index)[-1:]))
-        return self._file(
-            key, "text_model", chosen.task.name, lambda: ReadingGraph(self.model, layout, facts), layout, facts
-        )
+        return self._file(key, "text_model", chosen, lambda: ReadingGraph(self.model, layout, facts), layout, facts)
 
     def _labels(self, chosen: KnownTask) -> dict[str, object]:
         if not chosen.task.labels:
@@ -223,16 +225,16 @@ class _Planner:
     def _captions(self, chosen: KnownTask) -> dict[str, object]:
         task = chosen.task
         if len(task.media) != 1:
-            raise UserError("it writes about no picture or clip, which is not exported")
+            raise UserError("it writes about no picture, clip or sound, which is not exported")
         layout, facts = replace(self._layout(chosen, task.media[0]), writes=True), task.facts("input", chosen.index)
         segments = task.segments(chosen.index)[:-1]
         key = (layout, self._side("input"), routing_key(self.model, segments))
         text_key = ("step", routing_key(self.model, segments[-1:]))
         step = self._file(
-            text_key, "caption_step", task.name, lambda: CaptionStep(self.model, segments[-1]), layout, facts
+            text_key, "caption_step", chosen, lambda: CaptionStep(self.model, segments[-1]), layout, facts
         )
         begin = self._file(
-            key, "caption_begin", task.name, lambda: CaptionBegin(self.model, layout, facts), layout, facts, step
+            key, "caption_begin", chosen, lambda: CaptionBegin(self.model, layout, facts), layout, facts, step
         )
         words = self._candidates(f"words.{task.name}", chosen)
         return {"caption_graphs": (begin, step), "vectors": words}
@@ -244,20 +246,22 @@ class _Planner:
     def _layout(
         self, chosen: KnownTask, media: str | None, *, text: bool = False, read_in_text: bool = False
     ) -> Layout:
-        view = chosen.preprocess
+        view, reader = chosen.preprocess, READERS["audio"]
         return Layout(
             media=media,
             text=text,
             read_in_text=read_in_text,
-            size=view.size if media else 0,
+            size=0 if media in (None, "audio") else view.size,
             frames=view.frames if media == "video" else 0,
+            grid=reader.shape(view) if media == "audio" and reader.shape else (),
+            step=reader.step(view) if media == "audio" and reader.step else 0.0,
         )
 
     def _file(
         self,
         key: object,
         name: str,
-        task: str,
+        chosen: KnownTask,
         make: Callable[[], Graph],
         layout: Layout,
         facts: Facts,
@@ -265,8 +269,14 @@ class _Planner:
     ) -> str:
         """The file of the graph with that key; a second of its kind has the task in its name."""
         if key not in self._files:
-            names = (name, f"{name}.{_UNSAFE.sub('_', task)}", *(f"{name}.{number}" for number in range(2, 1000)))
+            names = (
+                name,
+                f"{name}.{_UNSAFE.sub('_', chosen.task.name)}",
+                *(f"{name}.{number}" for number in range(2, 1000)),
+            )
             file = next(f"{free}.onnx" for free in names if f"{free}.onnx" not in self.graphs)
-            self.graphs[file] = PlannedGraph(module=make(), layout=layout, facts=facts, step=step)
+            self.graphs[file] = PlannedGraph(
+                module=make(), layout=layout, facts=facts, view=chosen.preprocess, step=step
+            )
             self._files[key] = file
         return self._files[key]

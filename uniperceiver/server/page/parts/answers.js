@@ -100,7 +100,7 @@ export function inside(result, input) {
     table,
     make("p", { class: "soft small note" }, "How much of what the tokens got came from each expert; sure: the mean probability of a gate's first choice."),
   ];
-  if (input.file && !input.isClip) parts.push(...patches(gates, input, name));
+  if (input.file && !input.isClip && !input.isSound) parts.push(...patches(gates, input, name));
   return parts;
 }
 

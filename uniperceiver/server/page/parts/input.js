@@ -55,7 +55,13 @@ export class Input {
     return Boolean(this.file?.type.startsWith("video/"));
   }
 
+  // Some systems have no type for some files of sounds.
+  get isSound() {
+    return Boolean(this.file && (this.file.type.startsWith("audio/") || /\.(wav|flac|og[ga]|opus|mp3|m4a|aac|aiff?)$/i.test(this.file.name)));
+  }
+
   picture(text) {
+    if (this.isSound) return make("audio", { src: this.url, controls: true, "aria-label": text });
     return this.isClip
       ? make("video", { src: this.url, controls: true, muted: true, "aria-label": text })
       : make("img", { src: this.url, alt: text });
