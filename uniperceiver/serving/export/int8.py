@@ -47,11 +47,11 @@ def _scenes(layout: Layout, view: Preprocess, codec: TextEncoder, items: int) ->
     """Inputs of a graph: pictures, clips or sounds, texts, or both."""
     scenes = partial(ScenesSource, items=items, pixels=layout.size or 32, frames=max(layout.frames, 1))
     sides = {"image": scenes(view="image"), "video": scenes(view="clip"), "audio": scenes(view="sound")}
-    told = sides[layout.media[0] if layout.media else "image"]
+    captioned = sides[layout.media[0] if layout.media else "image"]
     seen = replace(view, size=layout.size or view.size, frames=layout.frames or view.frames)
     for start in range(0, items, _TOGETHER):
         places = range(start, min(start + _TOGETHER, items))
-        samples = [told.read(place) for place in places]
+        samples = [captioned.read(place) for place in places]
         values: list[Tensor] = []
         for modality in layout.media:
             read = READERS[modality].values
