@@ -10,11 +10,11 @@ from typing import Any
 from uniperceiver.atomic import sha256_of
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.official.convert import Converted, Line, NotWhole, convert_original
 from uniperceiver.model.official.origin import Origin, decided
 from uniperceiver.model.official.reading import read_original
-from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.official.variant import Choices
 from uniperceiver.serving import saved as files
 from uniperceiver.serving.card import described
