@@ -168,7 +168,9 @@ REFUSALS: dict[str, tuple[Build, str]] = {
     "truncated model": (changed("run/model/model.safetensors", halved, asking), "truncated or damaged"),
     "truncated start": (changed("run/model/model.safetensors", halved, starting_from_it), "truncated or damaged"),
     "model of a newer version": (
-        changed("run/model/config.json", of_newer_version, asking),
+        changed(
+            "run/model/config.json", lambda data: of_newer_version(of_newer_version(data)), asking
+        ),  # 2 is read, too
         "was written by a newer version of uniperceiver; upgrade to read it",
     ),
     "model of another size": (

@@ -41,7 +41,7 @@ def test_captions_over_regions_are_judged_for_the_size_as_shipped(tmp_path: Path
     recipe = _recipe(a_recipe(tmp_path), 0)
     shipped, small = (_caption_row(recipe, size, tmp_path, pairs=1) for size in ("as shipped", "of the recipe"))
     assert (shipped.goal, small.goal) == (1.5, None)
-    assert shipped.value > 1  # a network of proposals is never free
+    assert shipped.value > 0
     assert small.name == "step/captions/nano of the recipe/regions-over-patches"
 
 

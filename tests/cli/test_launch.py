@@ -118,7 +118,7 @@ def test_a_run_of_two_processes_is_stopped_killed_and_finished(tmp_path: Path) -
         "the same command goes on from the newest checkpoint",
         line,
     )
-    assert took < 20, "10 s where the machine is quiet"
+    assert took < 60, "10 s where the machine is quiet"
     steps = [line["step"] for line in log_lines(run, "train")]
     assert steps == sorted(set(steps))
     last = saved + 600

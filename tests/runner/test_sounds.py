@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.exported import CLOSE, LABELS, TEXTS, ExportedModel, difference, exported, tiny_saved
+from tests.exported import CLIPS, CLOSE, LABELS, TEXTS, ExportedModel, difference, exported, tiny_saved
 from tests.sounds import encoded, tone, wave_bytes
 from tests.tiny import hearing, tiny_sound, tiny_task
 from uniperceiver import UserError
@@ -21,6 +21,7 @@ SOUNDS = [
     wave_bytes(tone(0.3, 11_025, 700.0), 11_025),
     encoded(np.stack([tone(0.2, 8000), tone(0.2, 8000, 900.0)], axis=1), 8000),
 ]
+CLIP = encoded(tone(0.4, 48_000), 48_000, "matroska", "flac", clip_frames=4)
 HEARD = {"audio": SOUNDS}
 ASKED: dict[str, Callable[[Any], Any]] = {
     "encode_audio": lambda model: model.encode_audio(SOUNDS),
@@ -30,6 +31,9 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "rank by a task": lambda model: model.rank(SOUNDS, TEXTS[:1], "audio_text_retrieval"),
     "classify": lambda model: model.classify(HEARD, LABELS),
     "classify what is said to be a sound": lambda model: model.classify(SOUNDS[1:], LABELS, modality="audio"),
+    "classify a clip and its sound": lambda model: model.classify({"video": [CLIP]}, task=NAMES[3]),
+    "classify clips and sounds": lambda model: model.classify({"video": CLIPS, "audio": SOUNDS}, task=NAMES[3]),
+    "encode_video by its track": lambda model: model.encode_video(CLIP, NAMES[3]),
     "classify by a task": lambda model: model.classify(SOUNDS, task="audio_classification"),
 }
 
@@ -63,9 +67,7 @@ def test_a_graph_of_sounds_takes_any_number_of_grids(heard: ExportedModel) -> No
     assert heard.runner.preprocess["audio_classification"] == heard.model.saved.tasks["audio_classification"].preprocess
 
 
-def test_what_is_not_exported_is_a_line(heard: ExportedModel, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="it looks at video and audio at once, which is not exported"):
-        heard.runner.classify({"video": ["a.mp4"]}, task="audiovisual_classification")
+def test_a_bad_sound_is_a_line(heard: ExportedModel, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"RIFF0000WAVE")
     with pytest.raises(UserError, match=r"bad.wav: damaged or not a sound .*; give another file$"):
         heard.runner.classify(tmp_path / "bad.wav", LABELS)

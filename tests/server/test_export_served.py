@@ -9,15 +9,19 @@ import pytest
 from tests.exported import LABELS, ExportedModel, exported, tiny_saved
 from tests.server.conftest import encoded
 from tests.server.started import Served, started
+from tests.sounds import tone, wave_bytes
+from tests.tiny import hearing, tiny_task
 from uniperceiver.cli import main
 
+NAMES = ("image_classification", "image_captioning", "audio_classification")
+SOUND = wave_bytes(tone(0.3, 8000), 8000)
 PICTURE = np.random.default_rng(5).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    names = ("image_classification", "image_captioning")
-    return exported(tmp_path_factory.mktemp("export") / "dense", tiny_saved(names))
+    saved = tiny_saved(NAMES, **hearing(tiny_task("audio_classification")))
+    return exported(tmp_path_factory.mktemp("export") / "dense", saved)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,10 @@ def test_answers_are_those_of_the_model(export: ExportedModel, served_export: Se
         caption = client.post("/v1/caption", files=files).json()["results"][0]["caption"]
         embedded = client.post("/v1/embed", json={"inputs": [{"text": "a red circle"}]}).json()
         facts = client.get("/v1/model").json()
+        heard = client.post("/v1/classify", files={"file": SOUND}, data=form).json()["results"][0]
+    shares = {score["label"]: score["probability"] for score in heard["scores"]}
+    expected = export.model.classify({"audio": [SOUND]}, plain)[0].tolist()
+    assert [shares[label] for label in plain] == pytest.approx(expected, abs=1e-4)
     by_label = {score["label"]: score["probability"] for score in answer["scores"]}
     expected = export.model.classify([PICTURE], plain)[0].tolist()
     assert [by_label[label] for label in plain] == pytest.approx(expected, abs=1e-4)
@@ -42,7 +50,7 @@ def test_answers_are_those_of_the_model(export: ExportedModel, served_export: Se
     np.testing.assert_allclose(
         embedded["results"][0]["embedding"], export.model.encode_text("a red circle")[0].numpy(), atol=1e-4
     )
-    assert set(facts["tasks"]) == {"image_classification", "image_captioning"}
+    assert set(facts["tasks"]) == set(NAMES)
     assert facts["backend"] == "onnx"
 
 

@@ -40,10 +40,13 @@ WHOLE = moe("token", level="ffn", where="ffn")
 EVEN = moe("context", gates="linear", balance={"importance": 0.1, "load": 0.1, "z": 0.01, "global_entropy": 0.1})
 
 
+OF_THE_PROCESS = ("_per_second", "seconds", "/steps", "/tokens")
+
+
 def figures(folder: Path) -> list[dict[str, Any]]:
-    """What a run's log says of every step, without times."""
+    """What a run's log says of every step, without times and shares, which are of what one process has made."""
     return [
-        {name: value for name, value in line.items() if "second" not in name and "time" not in name}
+        {name: value for name, value in line.items() if "time" not in name and not name.endswith(OF_THE_PROCESS)}
         for event in ("train", "evaluate")
         for line in log_lines(folder, event)
     ]

@@ -43,8 +43,9 @@ class OptimiserConfig:
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights, warmed up; 0: none. With it, the average is what is
     evaluated and saved as the run's model."""
-    compile: bool = False
-    """torch.compile the encoder's blocks."""
+    compile: bool | Literal["shapes"] = False
+    """torch.compile the encoder's blocks: true, for sizes of any kind; shapes: a graph for each combination of sizes,
+    for recipes that have few of them (sampling.round)."""
     recompute: bool = False
     """Activation checkpointing: of each layer only the input is kept for the backward pass, which computes the layer
     again. Much less memory for about a third more time; nothing else changes, so a resumed run may set it."""

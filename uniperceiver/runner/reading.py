@@ -40,10 +40,12 @@ class Reading:
         Raises:
             UserError: one of them cannot be decoded.
         """
-        (modality,) = media_of(self.asked)
+        values: dict[str, np.ndarray] = {}
         try:
-            arrays = np.stack([_ARRAYS[modality](sample, self.view) for sample in samples])
-            return {MEDIA_INPUTS[modality]: arrays[:, 0] if modality == "image" else arrays}
+            for modality in media_of(self.asked):
+                arrays = np.stack([_ARRAYS[modality](sample, self.view) for sample in samples])
+                values[MEDIA_INPUTS[modality]] = arrays[:, 0] if modality == "image" else arrays
+            return values
         except BrokenSample as error:
             raise UserError(f"{error}; give another file") from None
 
@@ -53,7 +55,7 @@ class Reading:
         Raises:
             UserError: a sample cannot be decoded, or has no text.
         """
-        values = self.media(samples) if media_of(self.asked) else {}
+        values = self.media(samples)
         if TEXT not in self.asked.inputs:
             return values
         texts = [self._text(sample, self.view.length) for sample in samples]

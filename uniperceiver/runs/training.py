@@ -21,7 +21,8 @@ from uniperceiver.training.objective import TrainingObjective
 from uniperceiver.training.step import TrainState
 
 _SCALE = 2.0**13  # of float16 gradients at the start, as the original release
-_GRAPHS = 64  # of a compiled block
+_GRAPHS = 64  # of a compiled block, if a graph is for all sizes
+_GRAPHS_OF_SHAPES = 1024  # if it is for one
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -116,7 +117,7 @@ def state_of(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
     config = recipe.optimiser
     model.encoder.recompute = config.recompute
     if config.compile:
-        _compile(model)
+        _compile(model, by_shape=config.compile == "shapes")
     average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()} if config.ema else None
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, init_scale=_SCALE) if config.precision == "float16" else None
@@ -124,13 +125,21 @@ def state_of(recipe: Recipe, model: Generalist, method: Method) -> TrainState:
     return TrainState(model=model, optimiser=optimiser, average=average, scaler=scaler, method=method)
 
 
-def _compile(model: Generalist) -> None:
-    """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step."""
+def _compile(model: Generalist, *, by_shape: bool) -> None:
+    """torch.compile the encoder's blocks, but for routing and experts, whose sizes are other numbers in every step.
+
+    Args:
+        by_shape: a graph is for one combination of sizes, instead of for all.
+    """
     for module in model.encoder.modules():
         if not getattr(module, "compiles", True):
             module.forward = torch.compiler.disable(module.forward)
     # One graph for each combination of mask, summary and DropPath, of which torch's eight are too few for a mixture.
-    enough_graphs = torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, _GRAPHS))
+    most = _GRAPHS_OF_SHAPES if by_shape else _GRAPHS
+    limits = {"recompile_limit": most, "accumulated_recompile_limit": max(most, 256)}
+    enough_graphs = torch._dynamo.config.patch(
+        {name: max(getattr(torch._dynamo.config, name), least) for name, least in limits.items()}
+    )
     for block in model.encoder.blocks:
-        block.compile(dynamic=True)
+        block.compile(dynamic=not by_shape)
         block._compiled_call_impl = enough_graphs(block._compiled_call_impl)

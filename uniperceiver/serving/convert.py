@@ -10,6 +10,7 @@ from typing import Any
 from uniperceiver.atomic import sha256_of
 from uniperceiver.data.media.preprocess import Preprocess
 from uniperceiver.errors import UserError
+from uniperceiver.modalities import MODALITIES
 from uniperceiver.model.architecture import Architecture
 from uniperceiver.model.official.convert import Converted, Line, NotWhole, convert_original
 from uniperceiver.model.official.origin import Origin, decided
@@ -21,6 +22,7 @@ from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.task import TEMPERATURES
 from uniperceiver.tokenizers import bpe, clip_bpe
+from uniperceiver.tokenizers.join import USUAL
 
 VOCABULARY = Path(bpe.__file__).parent / "clip" / "bpe_simple_vocab_16e6.txt.gz"
 _LONGEST_TEXT = 50  # tokens of a caption in the original's training
@@ -133,8 +135,12 @@ def _of_experts(arch: Architecture) -> dict[str, Any]:
 def _saved(path: Path, converted: Converted, words: Vocabulary) -> SavedModel:
     arch = dataclasses.replace(converted.arch, literal_specials=bool(words.codec.atoms))
     preprocess = _preprocess(arch)
-    # The original release was trained on those with a temperature of their own family.
-    trained = [task for task in CATALOGUE.values() if task.temperature != "downstream"]
+    # The original release was trained on those that it has tokens for, with a temperature of their own family.
+    trained = [
+        task
+        for task in CATALOGUE.values()
+        if task.temperature != "downstream" and {MODALITIES[name].tokenizer for name in task.modalities} <= set(USUAL)
+    ]
     return SavedModel(
         model=converted.model,
         arch=arch,

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from uniperceiver.errors import UserError
-from uniperceiver.records.exported import EXPORT_FILE
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILES = [
@@ -47,6 +46,8 @@ def is_export(path: str | Path) -> bool:
     Raises:
         UserError: there is neither a model nor an export.
     """
+    from uniperceiver.records.exported import EXPORT_FILE  # records need numpy, and help does not
+
     return (model_folder(path) / EXPORT_FILE).is_file()
 
 

@@ -29,7 +29,8 @@ from uniperceiver.training.processes.team import Team, team_of
 from uniperceiver.training.saving import export_whole, save, whole_state
 from uniperceiver.training.step import StepReport, TrainState, train_step
 from uniperceiver.training.stop import Stopped, StopRequest, stop_on_signals
-from uniperceiver.training.turns.figures import TurnFigures, timed
+from uniperceiver.training.turns.figures import TurnFigures
+from uniperceiver.training.turns.graphs import GraphLog
 from uniperceiver.training.window import Window, progress_note
 
 
@@ -143,6 +144,7 @@ class Run:
         turns = self._turns = TurnFigures(self.mixture, world)
         window = Window(self.objective, world, asks=self.sharded is None, turns=turns)
         figures = ExpertFigures(recipe.log.every, recipe.steps, world)
+        graphs = GraphLog(self.mixture, compiled=bool(recipe.optimiser.compile))
         alarm = None if self.watched_k is None else CollapseAlarm(self.watched_k)
         while True:
             self._evaluate_and_save(log, stop)
@@ -150,7 +152,7 @@ class Run:
                 say_best(self._best, state.step, recipe.checkpoint.best, self.folder, log)
                 return
             work = self._next_work(made, log, stop)
-            report, seconds = timed(self._step, work)
+            report, seconds = graphs.watch(self._step, state.step + 1, work, log)
             window.add(report, work, seconds)
             log.moved(state.step)
             if self.callbacks.gradients is not None:
@@ -255,7 +257,7 @@ class Run:
         """Load the newest whole checkpoint, if any. Notes for the log."""
         with self.world.together(UserError):
             # Looked at before the first step: a stop must not wait for data that do not come.
-            data = self._data if self.world.is_first else {}
+            data = self._data
         newest, state = newest_of_all(self.folder, self.world), self.state
         with self.world.together(UserError):
             notes = go_on(
@@ -275,7 +277,7 @@ class Run:
 
     @cached_property
     def _data(self) -> dict[str, Any]:
-        return data_facts(self.tasks)
+        return data_facts(self.tasks) if self.world.is_first else {}
 
     def _tasks(self) -> list[str]:
         """The names of the tasks, in the order of `TrainState.consumed`."""
@@ -292,8 +294,7 @@ class Run:
 
         All processes call it.
         """
-        data = self._data if self.world.is_first else {}
-        facts = {"tokenizer": self.tokenizer, "data": data, "steps": self.recipe.steps}
+        facts = {"tokenizer": self.tokenizer, "data": self._data, "steps": self.recipe.steps}
         save(
             self.folder / "checkpoints",
             self.state,

@@ -144,7 +144,7 @@ def test_names_with_dots_are_said(tmp_path: Path) -> None:
     dotted = {"v1.0_a.jpg": b"A", "v1.0_a.txt": b"a", "v1.0_b.jpg": b"B", "v1.0_b.txt": b"b"}
     end = "a sample's name ends at the first dot: if 'v1.0_a.jpg' is a sample of its own, put another character there"
     shard(tmp_path / "0.tar", dotted)
-    with pytest.raises(UserError, match=rf"only \.0_a\.jpg, .*; set key image, clip or text; {end}$"):
+    with pytest.raises(UserError, match=rf"only \.0_a\.jpg, .*; set key image, clip, audio or text; {end}$"):
         opened(tmp_path)
     assert opened(tmp_path, image="0_a.jpg", text="0_a.txt").read(0).captions == ("a",)
     shard(tmp_path / "0.tar", {"d.x/c.jpg": b"C", "d.x/c.seg.png": b"no", **dotted})

@@ -112,7 +112,7 @@ def test_a_limit_of_megapixels_is_saved_whether_low_or_high(megapixels: float) -
 def test_a_view_is_saved_with_all_it_needs() -> None:
     values = VIEW.to_json()
     assert Preprocess(**values) == VIEW  # type: ignore[arg-type]
-    assert {*values, "megapixels", "fit", "decode"} == set(Preprocess.__dataclass_fields__)
+    assert {*values, "megapixels", "fit", "decode", "seconds", "hop", "sound"} == set(Preprocess.__dataclass_fields__)
 
 
 def test_the_limit_of_megapixels_is_a_key_of_the_recipe(tmp_path: Path) -> None:

@@ -38,6 +38,6 @@ class Session:
 def test_8_bits_are_compared_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "session_of", Session)
     whole, small = Path("whole.onnx"), Path("int8.onnx")
-    layout = Layout(media="image", size=32)
+    layout = Layout(media=("image",), size=32)
     assert int8.cosine(whole, whole, layout, VIEW, tiny_codec(), items=3) == pytest.approx(1.0)
     assert int8.cosine(whole, small, layout, VIEW, tiny_codec(), items=3) == pytest.approx(np.cos(0.3))

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 
 from tests.tasks.localisation.test_criterion import make_regions
 from tests.tasks.localisation.test_match import make_layer, make_objects
-from uniperceiver.records.regions import ClassTerm, ProposalLayer
+from uniperceiver.records.regions import BACKGROUND, ClassTerm, ProposalLayer
 from uniperceiver.tasks.catalogue import CATALOGUE
 from uniperceiver.tasks.localisation.classes import (
-    BACKGROUND,
     CLASS_TERMS,
     NONE,
     class_loss,

@@ -16,7 +16,7 @@ from uniperceiver.model.model import Generalist
 from uniperceiver.moe.layer import ExpertFeedForward, ExpertLinear
 from uniperceiver.moe.token_router import TokenRouter
 from uniperceiver.records import Sequences
-from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, ReadingGraph, ThingsGraph, media_part
+from uniperceiver.serving.export.graphs import CaptionBegin, CaptionStep, ReadingGraph, ThingsGraph, media_parts
 from uniperceiver.serving.export.onnx_files import examples
 from uniperceiver.serving.export.plan import ExportPlan, PlannedGraph
 from uniperceiver.tasks.decode import prefix_with_query
@@ -75,7 +75,7 @@ def _clear(model: Generalist, graph: PlannedGraph, values: Sequence[Tensor]) -> 
     """Whose pictures have proposals whose order does not hang on the last bits of their objectness, bool (B,)."""
     clear_B = torch.ones(len(values[0]), dtype=torch.bool)
     tokenizer = model.tokenizer.tokenizer_of("image")
-    if graph.layout.media != "image" or not isinstance(tokenizer, RegionTokenizer):
+    if graph.layout.media != ("image",) or not isinstance(tokenizer, RegionTokenizer):
         return clear_B
     _, regions = tokenizer.propose(values[0])
     for layer in (regions.layers[0], regions.layers[-1]):
@@ -93,11 +93,11 @@ def _of_captions(begin: Any, step: Any, graph: PlannedGraph, model: Generalist, 
     """Of what words are read from: at the first word, and at the greatest of a few more."""
     answer, first, later = model.tokenizer.words.answer, 0.0, 0.0
     for rows in _ROWS:
-        (media,) = examples(graph, rows, length=1, words=words, seed=rows)
-        seen = Sequences(facts=graph.facts, parts=(media_part(graph.layout, media),))
+        media = examples(graph, rows, length=1, words=words, seed=rows)
+        seen = Sequences(facts=graph.facts, parts=tuple(media_parts(graph.layout, media)))
         most = min(_WORDS, len(model.tokenizer.words.positions) - 1)
         cache, x_BD = model.begin(prefix_with_query(seen, answer), most + 1)
-        z_BD, past, *pooled = answers_of(begin, dict(zip(graph.layout.media_inputs, (media,), strict=True)))
+        z_BD, past, *pooled = answers_of(begin, dict(zip(graph.layout.media_inputs, media, strict=True)))
         first = max(first, _apart(z_BD, unit(model.represent(x_BD))))
         for place in range(1, most + 1):
             word_B = (torch.arange(rows) * 7 + place * 13) % words

@@ -5,6 +5,7 @@ P pooled contexts, F frames.
 """
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ from uniperceiver.tokenizers.regions.decoder import rows
 class Layout:
     """What a graph reads, and where."""
 
-    media: str | None = None  # "image", "video" or "audio"
+    media: tuple[str, ...] = ()  # "image", "video" or "audio", in the order of the sequence
     text: bool = False
     read_in_text: bool = False
     writes: bool = False
@@ -39,7 +40,7 @@ class Layout:
     @property
     def media_inputs(self) -> list[str]:
         """What a graph calls its pictures, clips or sounds; nothing of one that reads texts alone."""
-        return [] if self.media is None else [MEDIA_INPUTS[self.media]]
+        return [MEDIA_INPUTS[modality] for modality in self.media]
 
 
 def model_for_export(model: Generalist) -> Generalist:
@@ -70,14 +71,12 @@ class ReadingGraph(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Names of what it gives: as those of CLIP where there is such a graph."""
-        kind = "text" if self.layout.media is None else self.layout.media
+        kind = self.layout.media[0] if self.layout.media else "text"
         return [f"{kind}_embeds", "features"] if self.features else [f"{kind}_embeds"]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(self.input_names, inputs, strict=True))
-        parts = []
-        if self.layout.media:
-            parts.append(media_part(self.layout, inputs[0]))
+        parts = list(media_parts(self.layout, inputs))
         if self.layout.text:
             ids_BN, valid_BN = named["input_ids"], named["attention_mask"].bool()
             parts.append(Part(modality=TEXT, values=ids_BN, valid_BN=valid_BN))
@@ -107,7 +106,7 @@ class ThingsGraph(nn.Module):
         self.output_names = ["proposal_embeds", "objectness", "boxes", *(["masks"] if layout.masks else [])]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        sequences = Sequences(facts=self.facts, parts=(media_part(self.layout, inputs[0]),))
+        sequences = Sequences(facts=self.facts, parts=tuple(media_parts(self.layout, inputs)))
         encoded = self.model.encode(sequences)
         regions = encoded.regions
         assert regions is not None
@@ -162,7 +161,7 @@ class CaptionBegin(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         model, prompts = self.model, self.model.prompts
-        seen = Sequences(facts=self.facts, parts=(media_part(self.layout, inputs[0]),))
+        seen = Sequences(facts=self.facts, parts=tuple(media_parts(self.layout, inputs)))
         cache = GraphCache(None, {})
         deep = None if prompts is None else prompts.deep("input")
         x_BND = model.encoder(
@@ -202,10 +201,14 @@ class CaptionStep(nn.Module):
         return unit(model.represent(x_B2D[:, 1])), cache.kept()
 
 
-def media_part(layout: Layout, values: Tensor) -> Part:
+def media_parts(layout: Layout, inputs: Sequence[Tensor]) -> Iterator[Part]:
     """Pictures (B, C, H, W) are clips of a frame; clips are (B, F, C, H, W), sounds (B, F, M)."""
-    assert layout.media is not None
-    return Part(modality=layout.media, values=values[:, None] if layout.media == "image" else values, step=layout.step)
+    for modality, values in zip(layout.media, inputs, strict=False):  # behind them may be those of a text
+        yield Part(
+            modality=modality,
+            values=values[:, None] if modality == "image" else values,
+            step=layout.step if modality == "audio" else 0.0,
+        )
 
 
 Graph = ReadingGraph | ThingsGraph | CaptionBegin | CaptionStep

@@ -1,9 +1,9 @@
 """FLOAT32 GRAPH -> INT8 GRAPH, and what that costs: the mean cosine to the graph in float32, on made scenes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,16 +45,18 @@ def cosine(
 
 def _scenes(layout: Layout, view: Preprocess, codec: TextEncoder, items: int) -> Iterator[tuple[Tensor, ...]]:
     """Inputs of a graph: pictures, clips or sounds, texts, or both."""
-    sides: Mapping[str | None, Literal["clip", "sound", "image"]] = {"video": "clip", "audio": "sound"}
-    side = sides.get(layout.media, "image")
-    source = ScenesSource(items=items, view=side, pixels=layout.size or 32, frames=max(layout.frames, 1))
+    scenes = partial(ScenesSource, items=items, pixels=layout.size or 32, frames=max(layout.frames, 1))
+    sides = {"image": scenes(view="image"), "video": scenes(view="clip"), "audio": scenes(view="sound")}
+    captioned = sides[layout.media[0] if layout.media else "image"]
     seen = replace(view, size=layout.size or view.size, frames=layout.frames or view.frames)
     for start in range(0, items, _TOGETHER):
-        samples = [source.read(index) for index in range(start, min(start + _TOGETHER, items))]
+        places = range(start, min(start + _TOGETHER, items))
+        samples = [captioned.read(place) for place in places]
         values: list[Tensor] = []
-        if layout.media:
-            media = torch.stack([READERS[layout.media].values(sample, seen, None, None) for sample in samples])
-            values.append(media[:, 0] if layout.media == "image" else media)
+        for modality in layout.media:
+            read = READERS[modality].values
+            media = torch.stack([read(sides[modality].read(place), seen, None, None) for place in places])
+            values.append(media[:, 0] if modality == "image" else media)
         if layout.text:
             ids_BN, valid_BN = pad(
                 [cut(codec.encode(sample.captions[0]), codec.end, view.length) for sample in samples]

@@ -42,10 +42,10 @@ def examples(graph: PlannedGraph, rows: int, *, length: int, words: int, seed: i
     """
     layout, stream = graph.layout, torch_stream(seed, "export", rows, length)
     values: list[Tensor] = []
-    if layout.media:
-        shapes = {"image": (3, layout.size, layout.size), "audio": layout.grid}
-        shape = shapes.get(layout.media, (layout.frames, 3, layout.size, layout.size))
-        values.append(torch.randn(rows, *shape, generator=stream))
+    pixels = (3, layout.size, layout.size)
+    shapes = {"image": pixels, "video": (layout.frames, *pixels), "audio": layout.grid}
+    for modality in layout.media:
+        values.append(torch.randn(rows, *shapes[modality], generator=stream))
     if layout.text:
         lengths_B = torch.randint(1, length + 1, (rows,), generator=stream)
         lengths_B[0] = length

@@ -11,7 +11,7 @@ from uniperceiver.errors import UserError
 from uniperceiver.modalities import MODALITIES, TEXT
 from uniperceiver.moe.merged_blocks import MergedRouter
 from uniperceiver.records import Facts, Segment
-from uniperceiver.records.exported import ExportedTask
+from uniperceiver.records.exported import MEDIA_INPUTS, ExportedTask
 from uniperceiver.serving.asking.calls import MEDIA, calls_without_task, merged_for_calls
 from uniperceiver.serving.export.graphs import (
     CaptionBegin,
@@ -25,7 +25,7 @@ from uniperceiver.serving.export.graphs import (
 from uniperceiver.serving.saved import KnownTask, SavedModel
 from uniperceiver.serving.task_choice import media_alone
 
-_READERS = {"image": "vision", "video": "video", "audio": "audio", None: "text"}  # what their files are called
+_READERS = {"image": "vision", "video": "video", "audio": "audio"}  # what their files are called
 _FIELDS = ("media_graph", "input_graph", "text_graph", "caption_graphs", "things_graph")  # of an ExportedTask
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -122,7 +122,7 @@ class _Planner:
         values: dict[str, object] = {}
         if foreign := [modality for modality in task.media if modality not in MEDIA]:
             refused = dict.fromkeys(_FIELDS, f"it looks at {foreign[0]}, which is not exported")
-        elif len(task.media) > 1:
+        elif len({MEDIA_INPUTS[modality] for modality in task.media}) < len(task.media):
             refused = dict.fromkeys(_FIELDS, f"it looks at {' and '.join(task.media)} at once, which is not exported")
         else:
             values = self._graphs_of(chosen, asked, refused)
@@ -172,15 +172,15 @@ class _Planner:
     def _reader(self, chosen: KnownTask) -> str:
         """The graph of all inputs of a task."""
         task = chosen.task
-        media = task.media[0] if task.media else None
         in_text = task.answer.answers_in_text(task)
-        layout = self._layout(chosen, media, text=TEXT in task.inputs, read_in_text=in_text)
+        layout = self._layout(chosen, task.media, text=TEXT in task.inputs, read_in_text=in_text)
         head = (
             self.saved.arch.prompts is not None
             and bool(self.saved.arch.prompts.classes)
             and bool(task.answer.has_labels)
         )
-        name = "text_input" if media is None else _READERS[media] + ("_text" if TEXT in task.inputs else "")
+        read = [_READERS[modality] for modality in task.media] or ["text_input"]
+        name = "_".join([*read, *(["text"] if task.media and TEXT in task.inputs else [])])
         facts = task.facts("input", chosen.index)
         key = (layout, head, self._side("input"), routing_key(self.model, task.segments(chosen.index)[:-1]))
         return self._file(
@@ -194,7 +194,7 @@ class _Planner:
 
     def _things(self, chosen: KnownTask) -> str:
         """The graph of the things in a task's pictures."""
-        layout, facts = self._layout(chosen, "image"), chosen.task.facts("input", chosen.index)
+        layout, facts = self._layout(chosen, ("image",)), chosen.task.facts("input", chosen.index)
         layout = replace(layout, masks=chosen.task.masks)
         key = (layout, "things", self._side("input"), routing_key(self.model, chosen.task.segments(chosen.index)[:-1]))
         name = "segment_model" if layout.masks else "detect_model"
@@ -224,9 +224,9 @@ class _Planner:
 
     def _captions(self, chosen: KnownTask) -> dict[str, object]:
         task = chosen.task
-        if len(task.media) != 1:
+        if not task.media:
             raise UserError("it writes about no picture, clip or sound, which is not exported")
-        layout, facts = replace(self._layout(chosen, task.media[0]), writes=True), task.facts("input", chosen.index)
+        layout, facts = replace(self._layout(chosen, task.media), writes=True), task.facts("input", chosen.index)
         segments = task.segments(chosen.index)[:-1]
         key = (layout, self._side("input"), routing_key(self.model, segments))
         text_key = ("step", routing_key(self.model, segments[-1:]))
@@ -244,17 +244,17 @@ class _Planner:
         return "" if self.saved.arch.prompts is None else side
 
     def _layout(
-        self, chosen: KnownTask, media: str | None, *, text: bool = False, read_in_text: bool = False
+        self, chosen: KnownTask, media: tuple[str, ...], *, text: bool = False, read_in_text: bool = False
     ) -> Layout:
         view, reader = chosen.preprocess, READERS["audio"]
         return Layout(
             media=media,
             text=text,
             read_in_text=read_in_text,
-            size=0 if media in (None, "audio") else view.size,
-            frames=view.frames if media == "video" else 0,
-            grid=reader.shape(view) if media == "audio" and reader.shape else (),
-            step=reader.step(view) if media == "audio" and reader.step else 0.0,
+            size=view.size if {"image", "video"} & set(media) else 0,
+            frames=view.frames if "video" in media else 0,
+            grid=reader.shape(view) if "audio" in media and reader.shape else (),
+            step=reader.step(view) if "audio" in media and reader.step else 0.0,
         )
 
     def _file(

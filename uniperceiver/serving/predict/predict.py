@@ -128,13 +128,15 @@ def _ask(model: Any, question: Question, modality: str | None) -> Ask:
         raise UserError(
             f"predict classify: task {question.task!r} reads a text beside each file; give it with --question TEXT"
         )
-    names = [texts[0] for texts in labels] if labels is not None else model.labels(question.task)
-    return lambda things: _scored(
-        names,
-        model.classify(
+
+    def classified(things: list[Path | str]) -> list[Answer]:
+        scores = model.classify(
             things, labels, question.task, texts=question.question, template=question.template, modality=modality
-        ).tolist(),
-    )
+        )
+        names = [texts[0] for texts in labels] if labels is not None else model.labels(question.task)
+        return _scored(names, scores.tolist())
+
+    return classified
 
 
 def _embedded(model: Any, task: str | None, modality: str | None, things: list[Path | str]) -> list[Answer]:

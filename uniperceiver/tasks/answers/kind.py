@@ -32,7 +32,12 @@ class Asked:
     text: Text | None = None  # the text that is read, and what is asked in it
     target: int = -1  # the right candidate of a task that answers once for a sample; -1: unknown
     candidate: tuple[int, ...] = ()  # ids of the text that is this sample's own candidate
-    kin: str = ""  # by which samples share their right candidates; "": it has its own
+    class_name: str = ""  # of samples that share their right candidates; "": it has its own
+
+    @property
+    def kin(self) -> str:
+        """The same for samples whose candidates are right for each other."""
+        return self.class_name or self.sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,10 +44,10 @@ class Retrieval(AnswerKind):
     ) -> Asked:
         asked = super().asked(task, sample, codec, length, rng, training=training)
         if task.target != TEXT:
-            return replace(asked, kin=sample.id)
+            return asked
         own = codec.encode(caption_of(sample, rng, training=training))[: length - 1]  # the end token comes behind
-        kin = f"class {sample.label}" if sample.captioned_by_label else sample.id
-        return replace(asked, candidate=tuple(own), kin=kin)
+        class_name = f"class {sample.label}" if sample.captioned_by_label else ""
+        return replace(asked, candidate=tuple(own), class_name=class_name)
 
     def lengths(self, task: "Task", sample: Sample, codec: TextCodec) -> list[int]:
         if task.target != TEXT:

@@ -152,7 +152,7 @@ def _not_sharded(recipe: Recipe) -> Iterator[str]:
     if optimiser.kind == "muon":  # looks at whole matrices
         yield "optimiser.kind=muon"
     if optimiser.compile:
-        yield "optimiser.compile=true"
+        yield f"optimiser.compile={str(optimiser.compile).lower()}"
     if optimiser.precision == "float16":
         yield "optimiser.precision=float16"
     if recipe.tune.method == "prompt":  # linears are called twice in a pass

@@ -1,19 +1,15 @@
 """Which tasks were trained in which shapes, beside what was planned: batches, tokens, and the time of their steps."""
 
-import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 from uniperceiver.data.mix import Mixture, Plan
 from uniperceiver.data.turns import alike, turns_at
 from uniperceiver.parallel.world import World
 from uniperceiver.records import Batch
 from uniperceiver.training.turns.tokens import TokenCount
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 _REMEMBERED = 256  # steps of a signature, whose median time is told
 
@@ -101,13 +97,6 @@ class TurnFigures:
 
     def _counts(self) -> list[list[list[int]]]:
         return [[[*key, count] for key, count in counts.items()] for counts in (self._batches, self._tokens)]
-
-
-def timed(function: Callable[[Given], Made], argument: Given) -> tuple[Made, float]:
-    """What a function makes, and the seconds that it took."""
-    began = time.perf_counter()
-    made = function(argument)
-    return made, time.perf_counter() - began
 
 
 def _sums(parts: Any) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
