@@ -50,8 +50,10 @@ def not_alike(splits: Mapping[str, Mapping[str, float]]) -> str | None:
     if len(set(sizes.values())) < 2:
         return None
     among = ", ".join(f"{size:,} ({split})" for split, size in sizes.items())
-    return f"recall and loss are among different numbers of candidates, {among}: the fewer, the easier; "
+    return (
+        f"recall and loss are among different numbers of candidates, {among}: the fewer, the easier; "
         "compare with chance"
+    )
 
 
 def absent_sizes(splits: Mapping[str, Mapping[str, float]]) -> str | None:
