@@ -62,7 +62,10 @@ class Tones:
 
 def hearing_recipe(kinds: Mapping[str, str] = KINDS, changes: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe of tasks of these kinds, by their names."""
-    tasks = {name: {"kind": kind, **SIGHT} for name, kind in kinds.items()}
+    tasks = {
+        name: {"kind": kind} | {key: SIGHT[key] for key in SIGHT if key != "seconds" or CATALOGUE[kind].hears}
+        for name, kind in kinds.items()
+    }
     hears = any(CATALOGUE[kind].hears for kind in kinds.values())
     values = {**BASE, "tasks": tasks, "model": {**BASE["model"], **({"sound": SOUND} if hears else {})}}
     return parse(Recipe, merged(values, changes or {}), "recipe")
