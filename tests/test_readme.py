@@ -94,7 +94,7 @@ def _run(words: list[str]) -> None:
     if words[0] == "python":
         own_data.main(Path(words[2]), train=40, val=40)
     elif words[0] == "uniperceiver" or words == ["make", "demo"]:
-        given = words[1:]
+        given = [str(ROOT / word) if word.startswith("examples/") else word for word in words[1:]]
         if given[0] == "serve":
             with started(Path(given[1])) as served, served.client() as client:
                 assert client.get("/ready").status_code == 200
@@ -105,12 +105,14 @@ def _run(words: list[str]) -> None:
         if given[0] == "tune":
             given += [word for word in SMALL if not word.startswith("model.")]
         if given[0] == "demo":
-            given += _few_scenes()
+            given += _few_scenes(ROOT / "uniperceiver/recipes/demo.yaml")
+        if given[0] == "train" and given[1].startswith(str(ROOT)):
+            given += _few_scenes(Path(given[1]))
         assert cli.main(given) == 0, " ".join(words)
 
 
-def _few_scenes() -> list[str]:
-    tasks = read_recipe(ROOT / "uniperceiver/recipes/demo.yaml").tasks
+def _few_scenes(recipe: Path) -> list[str]:
+    tasks = read_recipe(recipe).tasks
     return [f"tasks.{name}.{split}.items=12" for name in tasks for split in ("train", "val")]
 
 
