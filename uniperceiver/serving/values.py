@@ -122,8 +122,10 @@ def encoded(item: Any, name: str) -> bytes | None:
 
 def _opened_at_once(path: str, flags: int) -> int:
     """A file's descriptor; of a pipe too, which a plain `open` waits for until somebody writes into it."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    os.set_blocking(descriptor, True)  # what is being written into it is waited for
+    at_once = getattr(os, "O_NONBLOCK", 0)  # 0: a system whose files have no such thing
+    descriptor = os.open(path, flags | at_once)
+    if at_once:
+        os.set_blocking(descriptor, True)  # what is being written into it is waited for
     return descriptor
 
 

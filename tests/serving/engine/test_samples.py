@@ -8,6 +8,7 @@ from PIL import Image
 
 from uniperceiver import UniPerceiver
 from uniperceiver.errors import UserError
+from uniperceiver.serving import values
 from uniperceiver.serving.inputs import image_samples, samples_of, with_texts
 
 
@@ -40,14 +41,14 @@ def test_what_is_not_there_is_told_before_anything_is_read(files: list[Path], tm
 
 def test_at_most_a_batch_is_held(files: list[Path], model: UniPerceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[str]()
-    read_bytes, encode = Path.read_bytes, model.model.encode
+    opened, encode = values._opened_at_once, model.model.encode
 
-    def reading(path: Path) -> bytes:
-        told.append(path.stem)
-        return read_bytes(path)
+    def reading(path: str, flags: int) -> int:
+        told.append(Path(path).stem)
+        return opened(path, flags)
 
     asked = UniPerceiver(model.saved, batch=2)
-    monkeypatch.setattr(Path, "read_bytes", reading)
+    monkeypatch.setattr(values, "_opened_at_once", reading)
     monkeypatch.setattr(
         model.model, "encode", lambda *args, **options: told.append("encode") or encode(*args, **options)
     )
