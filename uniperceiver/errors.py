@@ -74,6 +74,15 @@ def is_pointer(data: bytes) -> bool:
     return data.startswith(_POINTER)
 
 
+def undecodable(data: bytes, reason: str) -> str:
+    """Why bytes cannot be decoded: they are none, or those of a pointer, or else the reason that a decoder gives."""
+    if not data:
+        return "the file is empty"
+    if is_pointer(data):
+        return POINTER
+    return f"{reason}; it looks like a web page" if data.lstrip()[:1] == b"<" else reason
+
+
 def refuse_pointer(path: Path, where: str = "") -> None:
     """Refuse a pointer of Git LFS: as a damaged file it would be copied again, and be the same.
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.JpegImagePlugin import JpegImageFile
 
-from uniperceiver.errors import POINTER, BrokenSample, is_pointer
+from uniperceiver.errors import BrokenSample, undecodable
 
 MOST_PIXELS = 40_000_000
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it, as telephones write depth and previews
@@ -26,6 +26,7 @@ _MOST_TIMES_WHOLE = 2  # of HEIC, which is decoded whole and shrunk then: today'
 # Only these parsers see a user's bytes: Pillow knows forty more formats, some of which start other programs.
 _IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_NOT_AN_IMAGE = "not a JPEG, PNG, WebP, BMP or GIF image"
 _NEEDS_HEIC = "pip install pillow-heif"
 # What Pillow raises on damaged bytes.
 _PILLOW_ERRORS = (
@@ -82,7 +83,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, most_pixel
                 image.draft("", (size[0] // scale, size[1] // scale))
             return upright_rgb(image, name)
     except UnidentifiedImageError:
-        raise BrokenSample(name, _not_an_image(data)) from None
+        raise BrokenSample(name, undecodable(data, _NOT_AN_IMAGE)) from None
     except Image.DecompressionBombError:
         raise BrokenSample(name, f"more than {MOST_PIXELS // 10**6} megapixels") from None
     except _PILLOW_ERRORS as error:
@@ -113,7 +114,7 @@ def stored_size(data: bytes, name: str) -> StoredSize:
         with _opened(data, name) as image:
             return StoredSize(height=image.height, width=image.width, orientation=_orientation(image))
     except UnidentifiedImageError:
-        raise BrokenSample(name, _not_an_image(data)) from None
+        raise BrokenSample(name, undecodable(data, _NOT_AN_IMAGE)) from None
     except _PILLOW_ERRORS as error:
         raise BrokenSample(name, f"damaged image ({error or type(error).__name__})") from None
 
@@ -208,12 +209,3 @@ def _eight_bits(grey_HW: np.ndarray, name: str, mode: str) -> np.ndarray:
         mend = "scale them to 0 to 65535" if reason == black else "scale them"
         raise BrokenSample(name, f"values from {least} to {most} in mode {mode} {reason}; {mend}, or save 8 bits")
     return (grey_HW >> 8).astype(np.uint8)
-
-
-def _not_an_image(data: bytes) -> str:
-    if not data:
-        return "the file is empty"
-    if is_pointer(data):
-        return POINTER
-    hint = "; it looks like a web page" if data.lstrip()[:1] == b"<" else ""
-    return f"not a JPEG, PNG, WebP, BMP or GIF image{hint}"

@@ -32,7 +32,7 @@ from uniperceiver.data.media.samples import (
     scaled,
     sound_part,
 )
-from uniperceiver.errors import POINTER, BrokenSample, is_pointer
+from uniperceiver.errors import BrokenSample, undecodable
 from uniperceiver.modalities import refuse_heavy
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _opened(data: bytes, name: str) -> Iterator[_Track]:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace", options=dict(_OPTIONS)) as container:
             yield _track(container, data, name)
     except av.error.FFmpegError as error:
-        raise BrokenSample(name, _no_sound(data, str(error.strerror))) from None
+        raise BrokenSample(name, undecodable(data, f"damaged or not a sound ({error.strerror})")) from None
 
 
 def _demuxed(container: "InputContainer", stream: "AudioStream") -> Iterator["Packet"]:
@@ -270,16 +270,6 @@ def _refuse_length(seconds: float, name: str) -> None:
     if seconds > MOST_SECONDS:
         hours = f"{seconds / 3600:.1f} hours: more than {MOST_SECONDS // 3600}"
         raise BrokenSample(name, f"{hours}; cut it into parts, as with ffmpeg -f segment -segment_time 600")
-
-
-def _no_sound(data: bytes, reason: str) -> str:
-    """Why bytes cannot be decoded."""
-    if not data:
-        return "the file is empty"
-    if is_pointer(data):
-        return POINTER
-    hint = "; it looks like a web page" if data.lstrip()[:1] == b"<" else ""
-    return f"damaged or not a sound ({reason}){hint}"
 
 
 def _samples(frames: list["AudioFrame"], name: str) -> np.ndarray:

@@ -1,11 +1,13 @@
 """What is wrong with how the tasks of a recipe take turns: shapes, budgets of tokens, learning rates of tasks."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from uniperceiver.config import Recipe, TaskConfig
 from uniperceiver.data.tasks import TaskData
 from uniperceiver.errors import UserError
 
+_OF_SOUNDS = ("seconds", "hop")
 _LATE = ("size", "frames", "batch", "weight")  # keys of `late`
 
 
@@ -44,20 +46,23 @@ def _refuse_senseless(data: TaskData, where: str) -> None:
     Raises:
         UserError: the key is said.
     """
-    task = data.task
-    for keys, has, noun in (
+    task, config = data.task, data.config
+    for keys, is_read, noun in (
         (("size",), task.visual is not None, "pictures or clips"),
         (("frames", "stride"), "video" in task.modalities, "clips"),
-        (("seconds", "hop"), task.hears, "sounds"),
+        (_OF_SOUNDS, task.hears, "sounds"),
     ):
-        usual = {key for key in keys if noun == "sounds" and getattr(data.config, key) != getattr(TaskConfig, key)}
-        shapes = enumerate(data.config.shapes)
-        senseless = [
-            *(f"{where}.{key}" for key in keys if key in usual),
-            *(f"{where}.shapes[{number}].{key}" for number, shape in shapes for key in keys if getattr(shape, key)),
-        ]
-        if senseless and not has:
-            raise UserError(f"{senseless[0]}: the task reads no {noun}; remove the key")
+        if is_read:
+            continue
+        own = (key for key in keys if key in _OF_SOUNDS and getattr(config, key) != getattr(TaskConfig, key))
+        of_shapes = (
+            f"shapes[{number}].{key}"
+            for number, shape in enumerate(config.shapes)
+            for key in keys
+            if getattr(shape, key) is not None
+        )
+        if (senseless := next(chain(own, of_shapes), None)) is not None:
+            raise UserError(f"{where}.{senseless}: the task reads no {noun}; remove the key")
 
 
 def _mixing(recipe: Recipe) -> str | None:
